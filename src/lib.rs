@@ -1,0 +1,2 @@
+//! Client-side load balancing for private, role-based services: one tower layer, no proxy.
+
