@@ -1,0 +1,101 @@
+//! A response body that holds the load of its instance until it ends.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::{Attempt, Outcome};
+
+pin_project! {
+    /// A response body that tells the balancer how it ended; see [`ClassifyStatus`](super::ClassifyStatus).
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped before its end it frees the slot of its instance.
+    #[derive(Debug)]
+    pub struct TrackedBody<B> {
+        #[pin]
+        body: B,
+        judgement: Judgement,
+    }
+}
+
+impl<B: Body> TrackedBody<B> {
+    pub(super) fn new(body: B, mut judgement: Judgement) -> Self {
+        if body.is_end_stream() {
+            judgement.end();
+        }
+        Self { body, judgement }
+    }
+}
+
+impl<B: Body> Body for TrackedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        match &frame {
+            Some(Err(_)) => this.judgement.broken(),
+            Some(Ok(_)) if !this.body.is_end_stream() => {}
+            Some(Ok(_)) | None => this.judgement.end(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An attempt whose head was answered, and the outcome it comes to unless its body breaks.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    attempt: Option<Attempt>,
+    outcome: Outcome,
+}
+
+impl Judgement {
+    pub(super) fn new(attempt: Attempt, outcome: Outcome) -> Self {
+        Self {
+            attempt: Some(attempt),
+            outcome,
+        }
+    }
+
+    fn end(&mut self) {
+        let Some(attempt) = self.attempt.take() else {
+            return;
+        };
+        match self.outcome {
+            Outcome::Failure => attempt.failure(),
+            Outcome::Overloaded(period) => attempt.overloaded(period),
+            _ => attempt.success(),
+        }
+    }
+
+    fn broken(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            attempt.failure();
+        }
+    }
+}
+
+impl Drop for Judgement {
+    /// A bad status is known without the body, and callers seldom read it to the end.
+    fn drop(&mut self) {
+        if !matches!(self.outcome, Outcome::Success) {
+            self.end();
+        }
+    }
+}

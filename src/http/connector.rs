@@ -1,0 +1,134 @@
+//! Dials instances.
+
+use std::marker::PhantomData;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http_body::Body;
+use tower_service::Service;
+
+use super::connection::Connection;
+use super::error::ConnectError;
+use super::pool::{Limits, Pool};
+use crate::{BoxError, Instance};
+
+/// Makes a [`Connection`] to an instance: the connector for [`BalanceLayer`](crate::BalanceLayer).
+///
+/// A dial opens a TCP connection to [`Instance::addr`], with `TCP_NODELAY` on, and does the handshake of the protocol. That
+/// connection serves the first request.
+///
+/// # Defaults
+///
+/// - [`http2`](Self::http2): off, HTTP/1.1 with keep-alive
+/// - [`connect_timeout`](Self::connect_timeout): 2 s
+/// - [`idle_timeout`](Self::idle_timeout): 60 s
+/// - [`max_idle`](Self::max_idle): 128 connections for each instance
+///
+/// # Errors
+///
+/// A dial outside a tokio runtime is a [`ConnectError`]. The runtime has I/O and time enabled, as `#[tokio::main]` does.
+///
+/// # Cancellation
+///
+/// Dropping the future of a dial closes its socket.
+pub struct Connector<B> {
+    http2: bool,
+    limits: Limits,
+    body: PhantomData<fn(B)>,
+}
+
+impl<B> Connector<B> {
+    /// A connector with the defaults above.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            http2: false,
+            limits: Limits {
+                connect_timeout: Duration::from_secs(2),
+                idle_timeout: Duration::from_secs(60),
+                max_idle: 128,
+            },
+            body: PhantomData,
+        }
+    }
+
+    /// Speaks HTTP/2 with prior knowledge (`h2c`): one connection for each instance, shared by all requests.
+    #[must_use]
+    pub fn http2(mut self) -> Self {
+        self.http2 = true;
+        self
+    }
+
+    /// Limits the time to open one connection, handshake included. Any duration; zero fails every dial.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.connect_timeout = timeout;
+        self
+    }
+
+    /// Closes an HTTP/1.1 connection that was idle for this long, at most a quarter later.
+    ///
+    /// Any duration, counted as at least 4 ms. Below the idle timeout of the instances it avoids requests that meet a
+    /// connection in the moment it is closed.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.idle_timeout = timeout;
+        self
+    }
+
+    /// Keeps at most this many idle HTTP/1.1 connections to each instance; what is freed beyond is closed.
+    ///
+    /// Zero opens a connection for every request. The number of connections in use is not limited here but by
+    /// `BalanceConfig::max_in_flight`.
+    #[must_use]
+    pub fn max_idle(mut self, connections: usize) -> Self {
+        self.limits.max_idle = connections;
+        self
+    }
+}
+
+impl<B> Service<Instance> for Connector<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Connection<B>;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<Connection<B>, ConnectError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, instance: Instance) -> Self::Future {
+        let (addr, limits) = (instance.addr(), self.limits);
+        if self.http2 {
+            Box::pin(async move { Pool::open(addr, limits).await.map(Connection::http2) })
+        } else {
+            Box::pin(async move { Pool::open(addr, limits).await.map(Connection::http1) })
+        }
+    }
+}
+
+impl<B> Clone for Connector<B> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<B> Default for Connector<B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B> std::fmt::Debug for Connector<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector")
+            .field("http2", &self.http2)
+            .field("limits", &self.limits)
+            .finish()
+    }
+}

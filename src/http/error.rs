@@ -1,0 +1,184 @@
+//! What goes wrong between a caller and one instance, and whether the request had left by then.
+
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+/// Why no connection to an instance could be opened.
+///
+/// Its [`source`](StdError::source) is the [`io::Error`] of the failed connect, or hyper's error of a failed handshake.
+#[derive(Debug, Clone)]
+pub struct ConnectError {
+    addr: SocketAddr,
+    // Shared, because every request that waits for one HTTP/2 connection is told of its failure.
+    cause: Arc<ConnectCause>,
+}
+
+#[derive(Debug)]
+enum ConnectCause {
+    Io(io::Error),
+    TimedOut(Duration, io::Error),
+    Handshake(hyper::Error),
+    NoRuntime,
+}
+
+impl ConnectError {
+    pub(super) fn io(addr: SocketAddr, error: io::Error) -> Self {
+        Self::new(addr, ConnectCause::Io(error))
+    }
+
+    pub(super) fn timed_out(addr: SocketAddr, limit: Duration) -> Self {
+        let error = io::Error::from(io::ErrorKind::TimedOut);
+        Self::new(addr, ConnectCause::TimedOut(limit, error))
+    }
+
+    /// The instance accepted the connection and closed it at once.
+    pub(super) fn closed(addr: SocketAddr) -> Self {
+        Self::io(addr, io::ErrorKind::ConnectionAborted.into())
+    }
+
+    pub(super) fn handshake(addr: SocketAddr, error: hyper::Error) -> Self {
+        Self::new(addr, ConnectCause::Handshake(error))
+    }
+
+    pub(super) fn no_runtime(addr: SocketAddr) -> Self {
+        Self::new(addr, ConnectCause::NoRuntime)
+    }
+
+    fn new(addr: SocketAddr, cause: ConnectCause) -> Self {
+        Self {
+            addr,
+            cause: Arc::new(cause),
+        }
+    }
+
+    /// The address that was dialled.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Whether the connect timeout passed without an answer.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(*self.cause, ConnectCause::TimedOut(..))
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addr = self.addr;
+        match *self.cause {
+            ConnectCause::Io(_) => write!(f, "cannot connect to {addr}"),
+            ConnectCause::TimedOut(limit, _) => {
+                write!(f, "cannot connect to {addr} within {limit:?}")
+            }
+            ConnectCause::Handshake(_) => write!(f, "no HTTP handshake with {addr}"),
+            ConnectCause::NoRuntime => {
+                write!(
+                    f,
+                    "cannot connect to {addr} without a running tokio runtime"
+                )
+            }
+        }
+    }
+}
+
+impl StdError for ConnectError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &*self.cause {
+            ConnectCause::Io(error) | ConnectCause::TimedOut(_, error) => Some(error),
+            ConnectCause::Handshake(error) => Some(error),
+            ConnectCause::NoRuntime => None,
+        }
+    }
+}
+
+/// Why a [`Connection`](super::Connection) gave no response.
+///
+/// Its [`source`](StdError::source) is a [`ConnectError`] or a [`hyper::Error`].
+#[derive(Debug)]
+pub struct CallError {
+    addr: SocketAddr,
+    cause: CallCause,
+}
+
+#[derive(Debug)]
+enum CallCause {
+    Connect(ConnectError),
+    Unsent(hyper::Error),
+    Sent(hyper::Error),
+}
+
+impl CallError {
+    pub(super) fn connect(error: ConnectError) -> Self {
+        Self {
+            addr: error.addr,
+            cause: CallCause::Connect(error),
+        }
+    }
+
+    pub(super) fn unsent(addr: SocketAddr, error: hyper::Error) -> Self {
+        Self {
+            addr,
+            cause: CallCause::Unsent(error),
+        }
+    }
+
+    pub(super) fn sent(addr: SocketAddr, error: hyper::Error) -> Self {
+        Self {
+            addr,
+            cause: CallCause::Sent(error),
+        }
+    }
+
+    /// The address of the instance.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Whether any part of the request may have reached the instance.
+    ///
+    /// `false` is certain, so that sending the request again, to this or another instance, is safe. `true` is the cautious
+    /// answer: the instance may or may not have acted on the request.
+    #[must_use]
+    pub fn was_sent(&self) -> bool {
+        matches!(self.cause, CallCause::Sent(_))
+    }
+
+    /// The first `CallError` in a chain of sources, below whatever middleware wrapped it in.
+    #[must_use]
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut link = Some(error);
+        while let Some(error) = link {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            link = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addr = self.addr;
+        match self.cause {
+            CallCause::Connect(_) => write!(f, "no connection to {addr}"),
+            CallCause::Unsent(_) => write!(f, "lost {addr} before the request was sent"),
+            CallCause::Sent(_) => write!(f, "no response from {addr}"),
+        }
+    }
+}
+
+impl StdError for CallError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.cause {
+            CallCause::Connect(error) => Some(error),
+            CallCause::Unsent(error) | CallCause::Sent(error) => Some(error),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! HTTP/1.1: one request at a time on each connection.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::address::{self, Fallback};
+use super::line::{Line, Transport};
+use super::pool::{Pool, lock};
+use crate::BoxError;
+
+/// An idle line is looked at this many times in its idle timeout, so it is closed at most a quarter late without a timer per request.
+const CHECKS: u8 = 4;
+
+/// The sending half of one HTTP/1.1 connection.
+pub(super) struct Lane<B> {
+    sender: SendRequest<B>,
+    busy: Arc<Busy<B>>,
+    idle_checks: u8,
+}
+
+/// Where the sender lies from the head of a response to the end of its body.
+///
+/// hyper is ready for the next request at the end of the body, which the connection's own task is the first to see.
+type Busy<B> = Mutex<Option<SendRequest<B>>>;
+
+impl<B> Lane<B> {
+    fn new(sender: SendRequest<B>, busy: Arc<Busy<B>>) -> Self {
+        Self {
+            sender,
+            busy,
+            idle_checks: 0,
+        }
+    }
+}
+
+impl<B> Line for Lane<B> {
+    const SHARED: bool = false;
+
+    fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    fn share(&self) -> Option<Self> {
+        None
+    }
+}
+
+impl<B> Transport for Lane<B>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Body = B;
+
+    async fn open(stream: TcpStream, home: Weak<Pool<Self>>) -> hyper::Result<Self> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let busy = Arc::new(Mutex::new(None));
+        tokio::spawn(run(connection.with_upgrades(), busy.clone(), home));
+        sender.ready().await?;
+        Ok(Self::new(sender, busy))
+    }
+
+    fn address(request: &mut Request<B>, fallback: &Fallback) {
+        address::for_http1(request, fallback);
+    }
+
+    fn send(
+        &mut self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + Send {
+        self.sender.try_send_request(request)
+    }
+
+    fn answered(self, pool: &Pool<Self>) {
+        let Self { sender, busy, .. } = self;
+        let mut slot = lock(&busy);
+        if sender.is_ready() {
+            drop(slot);
+            pool.put(Self::new(sender, busy));
+        } else if !sender.is_closed() {
+            *slot = Some(sender);
+        }
+    }
+}
+
+/// Runs a connection until it is closed: by the instance, by the loss of its sender, or for being idle too long.
+async fn run<B, C>(connection: C, busy: Arc<Busy<B>>, home: Weak<Pool<Lane<B>>>)
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let Some(period) = home.upgrade().map(|pool| check_period(pool.idle_timeout())) else {
+        return;
+    };
+    let mut connection = pin!(connection);
+    let mut check = pin!(tokio::time::sleep(period));
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        give_back(&busy, &home);
+        while check.as_mut().poll(cx).is_ready() {
+            check.set(tokio::time::sleep(period));
+            close_if_idle(&busy, &home);
+        }
+        Poll::Pending
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
+    }
+}
+
+fn check_period(idle_timeout: Duration) -> Duration {
+    // A period of zero would be due again at once, for ever.
+    (idle_timeout / u32::from(CHECKS)).max(Duration::from_millis(1))
+}
+
+fn give_back<B>(busy: &Arc<Busy<B>>, home: &Weak<Pool<Lane<B>>>) {
+    let freed = lock(busy).take_if(|sender| sender.is_ready());
+    if let (Some(sender), Some(pool)) = (freed, home.upgrade()) {
+        pool.put(Lane::new(sender, busy.clone()));
+    }
+}
+
+fn close_if_idle<B>(busy: &Arc<Busy<B>>, home: &Weak<Pool<Lane<B>>>) {
+    if let Some(pool) = home.upgrade() {
+        pool.retain(|lane| {
+            if Arc::ptr_eq(&lane.busy, busy) {
+                lane.idle_checks += 1;
+            }
+            lane.idle_checks <= CHECKS
+        });
+    }
+}

@@ -1,0 +1,68 @@
+//! HTTP/2 with prior knowledge: all requests share one connection.
+
+use std::sync::Weak;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use super::address::{self, Fallback};
+use super::line::{Line, Transport};
+use super::pool::Pool;
+use crate::BoxError;
+
+/// A sending half of one HTTP/2 connection.
+pub(super) struct Share<B> {
+    sender: SendRequest<B>,
+}
+
+impl<B> Line for Share<B> {
+    const SHARED: bool = true;
+
+    fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    fn share(&self) -> Option<Self> {
+        Some(Self {
+            sender: self.sender.clone(),
+        })
+    }
+}
+
+impl<B> Transport for Share<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Body = B;
+
+    async fn open(stream: TcpStream, _home: Weak<Pool<Self>>) -> hyper::Result<Self> {
+        let io = TokioIo::new(stream);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
+            }
+        });
+        Ok(Self { sender })
+    }
+
+    fn address(request: &mut Request<B>, fallback: &Fallback) {
+        address::for_http2(request, fallback);
+    }
+
+    fn send(
+        &mut self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + Send {
+        self.sender.try_send_request(request)
+    }
+
+    fn answered(self, _pool: &Pool<Self>) {}
+}

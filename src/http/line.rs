@@ -1,0 +1,46 @@
+//! What the pool keeps: the sending half of one connection, and how one is opened.
+
+use std::sync::Weak;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use tokio::net::TcpStream;
+
+use super::pool::Pool;
+
+/// The sending half of one connection. Dropping the last half of a connection ends it.
+pub(super) trait Line: Sized {
+    /// Whether many requests use one connection at a time.
+    const SHARED: bool;
+
+    /// Whether a request can be sent now.
+    fn is_ready(&self) -> bool;
+
+    /// Another half of the same connection, if it is one for many.
+    fn share(&self) -> Option<Self>;
+}
+
+/// How lines are opened and used, for bodies that can be sent.
+pub(super) trait Transport: Line + Send + 'static {
+    /// The body of the requests.
+    type Body;
+
+    /// Makes a line of a TCP connection. Whoever runs the connection in the background gives freed lines back to `home`.
+    fn open(
+        stream: TcpStream,
+        home: Weak<Pool<Self>>,
+    ) -> impl Future<Output = hyper::Result<Self>> + Send;
+
+    /// Gives the request the target form, `Host` and version of the protocol.
+    fn address(request: &mut Request<Self::Body>, authority: &super::address::Fallback);
+
+    /// Sends one request; it comes back if nothing of it left.
+    fn send(
+        &mut self,
+        request: Request<Self::Body>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Self::Body>>>> + Send;
+
+    /// Told when the head of the response is here: the line is given back once it can take another request.
+    fn answered(self, pool: &Pool<Self>);
+}

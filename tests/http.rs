@@ -1,0 +1,782 @@
+//! `rolecall::http` over real sockets: connections, their loss, and what the caller gets to know.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rolecall::Instance;
+use rolecall::http::{CallError, Connection, Connector};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tower::{Service, ServiceExt};
+
+type Client = Connection<Empty<Bytes>>;
+
+#[tokio::test]
+async fn keep_alive_reuses_one_connection() {
+    let server = Server::start(hello).await;
+    let client = dial(server.addr).await;
+    for _ in 0..5 {
+        assert_eq!(body(get(&client, "/").await).await, "hello");
+    }
+    assert_eq!(
+        server.accepted(),
+        1,
+        "the dial's connection serves them all"
+    );
+}
+
+#[tokio::test]
+async fn concurrent_requests_open_a_connection_each_and_keep_them() {
+    let gate = Gate::new();
+    let server = Server::start(gate.handler()).await;
+    let client = dial(server.addr).await;
+    for _ in 0..2 {
+        let calls: Vec<_> = (0..8).map(|_| spawn_get(&client)).collect();
+        gate.arrived(8).await;
+        gate.open(8);
+        for call in calls {
+            assert_eq!(body(call.await.unwrap().unwrap()).await, "hello");
+        }
+        assert_eq!(server.accepted(), 8);
+    }
+}
+
+#[tokio::test]
+async fn responses_without_a_body_free_the_connection_at_once() {
+    let server = Server::start(|request: Request<Incoming>| async move {
+        let mut response = Response::new(Full::default());
+        match request.uri().path() {
+            "/204" => *response.status_mut() = StatusCode::NO_CONTENT,
+            "/head" => {
+                response.headers_mut().insert(CONTENT_LENGTH, 1000.into());
+            }
+            _ => {}
+        }
+        response
+    })
+    .await;
+    let client = dial(server.addr).await;
+    let mut unread = Vec::new();
+    for (method, path) in [
+        (Method::GET, "/204"),
+        (Method::HEAD, "/head"),
+        (Method::GET, "/0"),
+    ] {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.body(Empty::new()).unwrap();
+        unread.push(client.clone().oneshot(request).await.unwrap());
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_closed_while_idle_costs_no_request() {
+    let closed = Arc::new(Semaphore::new(0));
+    let script = closed.clone();
+    let server = Raw::start(move |mut stream| {
+        let closed = script.clone();
+        async move {
+            read_head(&mut stream).await;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
+                .await?;
+            drop(stream);
+            closed.add_permits(1);
+            Ok(())
+        }
+    })
+    .await;
+    let client = dial(server.addr).await;
+    for _ in 0..5 {
+        assert_eq!(body(get(&client, "/").await).await, "hello");
+        closed.acquire().await.unwrap().forget();
+        io_turn().await;
+    }
+    assert_eq!(server.accepted(), 5);
+}
+
+#[tokio::test]
+async fn a_connection_lost_after_it_was_claimed_is_replaced() {
+    let server = Server::start(hello).await;
+    let client = dial(server.addr).await;
+    let mut claimed = client.clone();
+    claimed.ready().await.unwrap();
+    server.close_connections().await;
+    io_turn().await;
+    let response = claimed
+        .call(request("/"))
+        .await
+        .expect("sent on another connection");
+    assert_eq!(body(response).await, "hello");
+    assert_eq!(server.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_body_dropped_unread_closes_its_connection_only() {
+    let server = Server::start(|_| async { Response::new(Full::from(vec![b'x'; 1 << 20])) }).await;
+    let client = dial(server.addr).await;
+    drop(get(&client, "/").await);
+    until(|| server.open() == 0).await;
+    assert_eq!(body(get(&client, "/").await).await.len(), 1 << 20);
+    assert_eq!(server.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_refusing_instance_fails_the_dial_with_the_cause() {
+    let addr = free_addr().await;
+    let error = Connector::<Empty<Bytes>>::new()
+        .oneshot(Instance::new("a", addr))
+        .await
+        .unwrap_err();
+    assert_eq!(error.addr(), addr);
+    assert!(!error.is_timeout());
+    assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_lost_instance_shows_in_poll_ready() {
+    for http2 in [false, true] {
+        let server = Server::start(hello).await;
+        let client = dial_with(server.addr, http2).await;
+        body(get(&client, "/").await).await;
+        let addr = server.addr;
+        server.kill().await;
+        io_turn().await;
+        let error = client.clone().ready().await.map(drop).unwrap_err();
+        assert!(!error.was_sent());
+        assert_eq!(error.addr(), addr);
+        assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_instance_is_gone_is_unsent() {
+    for http2 in [false, true] {
+        let server = Server::start(hello).await;
+        let client = dial_with(server.addr, http2).await;
+        let mut claimed = client.clone();
+        claimed.ready().await.unwrap();
+        server.kill().await;
+        io_turn().await;
+        let error = claimed.call(request("/")).await.unwrap_err();
+        assert!(!error.was_sent(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_accepts_and_closes_is_an_error_not_a_loop() {
+    let server = Raw::start(|stream| async move {
+        drop(stream);
+        Ok(())
+    })
+    .await;
+    for http2 in [false, true] {
+        let connector = connector(http2);
+        let outcome = async {
+            let client = connector.oneshot(Instance::new("a", server.addr)).await?;
+            let response = client.oneshot(request("/")).await?;
+            Ok::<_, rolecall::BoxError>(response)
+        };
+        outcome.await.map(drop).unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_speaks_garbage_is_an_error() {
+    for http2 in [false, true] {
+        for early in [false, true] {
+            let server = Raw::start(move |mut stream| async move {
+                if !early {
+                    let mut some = [0; 16];
+                    stream.read_exact(&mut some).await?;
+                }
+                stream
+                    .write_all(b"SSH-2.0-OpenSSH_9.6 and then some more\r\n\r\n")
+                    .await?;
+                stream.read_to_end(&mut Vec::new()).await.map(drop)
+            })
+            .await;
+            let outcome = async {
+                let client = connector(http2)
+                    .oneshot(Instance::new("a", server.addr))
+                    .await?;
+                let response = client.oneshot(request("/")).await?;
+                Ok::<_, rolecall::BoxError>(response)
+            };
+            outcome.await.map(drop).unwrap_err();
+        }
+    }
+}
+
+#[tokio::test]
+async fn half_a_body_is_a_body_error() {
+    let server = Raw::start(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")
+            .await
+    })
+    .await;
+    let client = dial(server.addr).await;
+    let response = get(&client, "/").await;
+    response.into_body().collect().await.map(drop).unwrap_err();
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_was_sent() {
+    let server = Raw::start(|mut stream| async move {
+        read_head(&mut stream).await;
+        Ok(())
+    })
+    .await;
+    let client = dial(server.addr).await;
+    let error = client.oneshot(request("/")).await.unwrap_err();
+    assert!(error.was_sent());
+    let boxed: rolecall::BoxError = Box::new(io::Error::other(error));
+    assert!(
+        CallError::find(&*boxed).is_none(),
+        "io::Error hides its inner error from source()"
+    );
+}
+
+#[tokio::test]
+async fn http2_sends_all_requests_over_one_connection() {
+    let gate = Gate::new();
+    let server = Server::start(gate.handler()).await;
+    let client = dial_with(server.addr, true).await;
+    let calls: Vec<_> = (0..32).map(|_| spawn_get(&client)).collect();
+    gate.arrived(32).await;
+    gate.open(32);
+    for call in calls {
+        let response = call.await.unwrap().unwrap();
+        assert_eq!(response.version(), Version::HTTP_2);
+        assert_eq!(body(response).await, "hello");
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn http2_opens_a_lost_connection_once_for_all_who_wait() {
+    let gate = Gate::new();
+    let server = Server::start(gate.handler()).await;
+    let client = dial_with(server.addr, true).await;
+    let in_flight = spawn_get(&client);
+    gate.arrived(1).await;
+    server.close_connections().await;
+    let error = in_flight.await.unwrap().unwrap_err();
+    assert!(error.was_sent(), "it had arrived");
+
+    let calls: Vec<_> = (0..8).map(|_| spawn_get(&client)).collect();
+    gate.arrived(8).await;
+    gate.open(8);
+    for call in calls {
+        assert_eq!(body(call.await.unwrap().unwrap()).await, "hello");
+    }
+    assert_eq!(server.accepted(), 2);
+}
+
+#[tokio::test]
+async fn http2_goaway_finishes_what_is_in_flight_and_loses_no_request() {
+    let gate = Gate::new();
+    let server = Server::start(gate.handler()).await;
+    let client = dial_with(server.addr, true).await;
+    let in_flight = spawn_get(&client);
+    gate.arrived(1).await;
+    server.go_away();
+    let later = tokio::spawn({
+        let (client, accepted) = (client.clone(), server.accepted.clone());
+        async move {
+            while accepted.load(Ordering::SeqCst) < 2 {
+                let call = client.clone().oneshot(request("/"));
+                body(call.await.expect("no request fails")).await;
+            }
+        }
+    });
+    gate.open(10_000);
+    assert_eq!(body(in_flight.await.unwrap().unwrap()).await, "hello");
+    within(later).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clone_dropped_with_an_unused_connection_gives_it_back() {
+    let server = Server::start(hello).await;
+    let client = dial(server.addr).await;
+    for _ in 0..3 {
+        let mut clone = client.clone();
+        clone.ready().await.unwrap();
+        drop(clone);
+    }
+    body(get(&client, "/").await).await;
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_dial_whose_claim_was_dropped_serves_the_next_one() {
+    let server = Server::start(hello).await;
+    let client = dial(server.addr).await;
+    let mut holder = client.clone();
+    holder.ready().await.unwrap();
+    let mut waiting = client.clone();
+    assert!(futures::poll!(std::pin::pin!(waiting.ready())).is_pending());
+    drop(waiting);
+    until(|| server.accepted() == 2).await;
+    let mut next = client.clone();
+    next.ready().await.unwrap();
+    assert_eq!(server.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_freed_connection_goes_to_who_waits_longest() {
+    let server = Server::start(hello).await;
+    let client = dial(server.addr).await;
+    let mut holder = client.clone();
+    holder.ready().await.unwrap();
+    let mut waiting = client.clone();
+    assert!(poll_ready_once(&mut waiting).await.is_none());
+    drop(holder);
+    let ready = poll_ready_once(&mut waiting).await;
+    ready
+        .expect("served by the freed one, before its own dial")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_last_clone_closes_all_sockets() {
+    for http2 in [false, true] {
+        let server = Server::start(hello).await;
+        let client = dial_with(server.addr, http2).await;
+        let mut held = client.clone();
+        held.ready().await.unwrap();
+        body(get(&client, "/").await).await;
+        until(|| server.open() >= 1).await;
+        drop(held);
+        drop(client);
+        until(|| server.open() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_flight_outlives_the_last_clone() {
+    for http2 in [false, true] {
+        let gate = Gate::new();
+        let server = Server::start(gate.handler()).await;
+        let client = dial_with(server.addr, http2).await;
+        let call = spawn_get(&client);
+        drop(client);
+        gate.arrived(1).await;
+        gate.open(1);
+        assert_eq!(body(call.await.unwrap().unwrap()).await, "hello");
+        until(|| server.open() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn the_last_drop_ends_a_dial_under_way() {
+    // The server accepts, but the dial is not polled between its start and the drop.
+    let server = Server::start(hello).await;
+    let client = dial(server.addr).await;
+    let mut holder = client.clone();
+    holder.ready().await.unwrap();
+    let mut waiting = client.clone();
+    assert!(poll_ready_once(&mut waiting).await.is_none());
+    drop((client, holder, waiting));
+    until(|| server.open() == 0).await;
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_in_time_and_beyond_the_limit() {
+    let server = Server::start(hello).await;
+    let connector = Connector::new().idle_timeout(Duration::from_millis(20));
+    let client: Client = connector
+        .oneshot(Instance::new("a", server.addr))
+        .await
+        .unwrap();
+    body(get(&client, "/").await).await;
+    until(|| server.open() == 0).await;
+    assert_eq!(body(get(&client, "/").await).await, "hello");
+    drop(client);
+
+    let server = Server::start(hello).await;
+    let connector = Connector::new().max_idle(0);
+    let client: Client = connector
+        .oneshot(Instance::new("a", server.addr))
+        .await
+        .unwrap();
+    until(|| server.accepted() == 1 && server.open() == 0).await;
+    for served in 1..4 {
+        assert_eq!(body(get(&client, "/").await).await, "hello");
+        until(|| server.accepted() == served + 1 && server.open() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn the_instance_is_told_whom_the_caller_means() {
+    let server = Server::start(|request: Request<Incoming>| async move {
+        let host = request
+            .headers()
+            .get(HOST)
+            .map(|host| host.to_str().unwrap());
+        Response::new(Full::from(format!("{} {host:?}", request.uri())))
+    })
+    .await;
+    let addr = server.addr;
+    let own = |uri: &str| {
+        let request = Request::get(uri).header(HOST, "mine");
+        request.body(Empty::new()).unwrap()
+    };
+    let client = dial(addr).await;
+    for (request, seen) in [
+        (request("/a?b"), format!("/a?b Some(\"{addr}\")")),
+        (request("http://role/a?b"), "/a?b Some(\"role\")".into()),
+        (
+            request("https://me:pw@role:81"),
+            "/ Some(\"role:81\")".into(),
+        ),
+        (own("/a"), "/a Some(\"mine\")".into()),
+    ] {
+        let response = client.clone().oneshot(request).await.unwrap();
+        assert_eq!(body(response).await, *seen);
+    }
+    let client = dial_with(addr, true).await;
+    for (request, seen) in [
+        (request("/a?b"), format!("http://{addr}/a?b None")),
+        (
+            request("https://me:pw@role:81"),
+            "https://role:81/ None".into(),
+        ),
+        (own("/a"), "http://mine/a None".into()),
+    ] {
+        let response = client.clone().oneshot(request).await.unwrap();
+        assert_eq!(body(response).await, *seen);
+    }
+}
+
+#[test]
+fn a_dial_without_a_runtime_is_an_error() {
+    let dial =
+        Connector::<Empty<Bytes>>::new().oneshot(Instance::new("a", ([127, 0, 0, 1], 9).into()));
+    let error = futures::executor::block_on(dial).unwrap_err();
+    assert!(error.to_string().contains("runtime"), "{error}");
+}
+
+#[test]
+fn a_connection_whose_runtime_ended_is_an_error() {
+    for http2 in [false, true] {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let client = runtime.block_on(async {
+            let server = Server::start(hello).await;
+            dial_with(server.addr, http2).await
+        });
+        drop(runtime);
+        let ready = client.clone().ready_oneshot();
+        futures::executor::block_on(ready).map(drop).unwrap_err();
+    }
+}
+
+async fn hello(_: Request<Incoming>) -> Response<Full<Bytes>> {
+    Response::new(Full::from("hello"))
+}
+
+fn request(uri: &str) -> Request<Empty<Bytes>> {
+    Request::get(uri).body(Empty::new()).unwrap()
+}
+
+fn connector(http2: bool) -> Connector<Empty<Bytes>> {
+    let connector = Connector::new();
+    if http2 { connector.http2() } else { connector }
+}
+
+async fn dial(addr: SocketAddr) -> Client {
+    dial_with(addr, false).await
+}
+
+async fn dial_with(addr: SocketAddr, http2: bool) -> Client {
+    let instance = Instance::new("a", addr);
+    connector(http2).oneshot(instance).await.unwrap()
+}
+
+async fn get(client: &Client, uri: &str) -> Response<Incoming> {
+    within(client.clone().oneshot(request(uri))).await.unwrap()
+}
+
+fn spawn_get(client: &Client) -> JoinHandle<Result<Response<Incoming>, CallError>> {
+    tokio::spawn(client.clone().oneshot(request("/")))
+}
+
+async fn body(response: Response<Incoming>) -> Bytes {
+    within(response.into_body().collect())
+        .await
+        .unwrap()
+        .to_bytes()
+}
+
+async fn poll_ready_once(client: &mut Client) -> Option<Result<(), CallError>> {
+    poll_fn(|cx| match client.poll_ready(cx) {
+        std::task::Poll::Ready(ready) => std::task::Poll::Ready(Some(ready)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+/// The kind of the first `io::Error` in the chain.
+fn io_kind(error: &(dyn StdError + 'static)) -> io::ErrorKind {
+    let mut chain = std::iter::successors(Some(error), |&error| error.source());
+    let error = chain.find_map(<dyn StdError>::downcast_ref::<io::Error>);
+    error.expect("an io::Error in the chain").kind()
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    let limit = Duration::from_secs(10);
+    tokio::time::timeout(limit, future)
+        .await
+        .expect("done in time")
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Returns when every socket event that came before was delivered and handled.
+async fn io_turn() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    drop(listener.accept().await.unwrap());
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn free_addr() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+async fn read_head(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Holds requests until it is opened for them.
+#[derive(Clone)]
+struct Gate {
+    arrived: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+}
+
+impl Gate {
+    fn new() -> Self {
+        let closed = || Arc::new(Semaphore::new(0));
+        Self {
+            arrived: closed(),
+            open: closed(),
+        }
+    }
+
+    fn handler(
+        &self,
+    ) -> impl Fn(Request<Incoming>) -> futures::future::BoxFuture<'static, Response<Full<Bytes>>>
+    + Clone
+    + Send
+    + 'static {
+        let gate = self.clone();
+        move |request| {
+            let gate = gate.clone();
+            Box::pin(async move {
+                gate.arrived.add_permits(1);
+                gate.open.acquire().await.unwrap().forget();
+                hello(request).await
+            })
+        }
+    }
+
+    async fn arrived(&self, requests: u32) {
+        within(self.arrived.acquire_many(requests))
+            .await
+            .unwrap()
+            .forget();
+    }
+
+    fn open(&self, requests: usize) {
+        self.open.add_permits(requests);
+    }
+}
+
+/// An HTTP/1.1 and HTTP/2 server that counts its connections.
+struct Server {
+    addr: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    orders: watch::Sender<Order>,
+    closed: mpsc::Receiver<Infallible>,
+    open: mpsc::WeakSender<Infallible>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    Serve,
+    GoAway,
+    Close,
+}
+
+impl Server {
+    async fn start<H, F>(handler: H) -> Self
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (orders, order) = watch::channel(Order::Serve);
+        let (open, closed) = mpsc::channel(1);
+        let weak = open.downgrade();
+        let count = accepted.clone();
+        let accepting = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut order = order.clone();
+                order.mark_unchanged();
+                tokio::spawn(serve(stream, handler.clone(), order, open.clone()));
+            }
+        });
+        Self {
+            addr,
+            accepted,
+            orders,
+            closed,
+            open: weak,
+            accepting,
+        }
+    }
+
+    fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open.
+    fn open(&self) -> usize {
+        self.open.strong_count() - 1
+    }
+
+    fn go_away(&self) {
+        self.orders.send(Order::GoAway).unwrap();
+    }
+
+    async fn close_connections(&self) {
+        self.orders.send(Order::Close).unwrap();
+        until(|| self.open() == 0).await;
+    }
+
+    /// Closes every socket, the listening one too.
+    async fn kill(mut self) {
+        self.accepting.abort();
+        self.orders.send_replace(Order::Close);
+        assert!(within(self.closed.recv()).await.is_none());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn serve<H, F>(
+    stream: TcpStream,
+    handler: H,
+    mut order: watch::Receiver<Order>,
+    _open: mpsc::Sender<Infallible>,
+) where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let response = handler(request);
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    let server = auto::Builder::new(TokioExecutor::new());
+    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
+    loop {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            Ok(()) = order.changed() => match *order.borrow() {
+                Order::Serve => {}
+                Order::GoAway => connection.as_mut().graceful_shutdown(),
+                Order::Close => return,
+            },
+        }
+    }
+}
+
+/// A server that plays a script on every connection.
+struct Raw {
+    addr: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    accepting: JoinHandle<()>,
+}
+
+impl Raw {
+    async fn start<S, F>(script: S) -> Self
+    where
+        S: Fn(TcpStream) -> F + Send + 'static,
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
+        let accepting = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(script(stream));
+            }
+        });
+        Self {
+            addr,
+            accepted,
+            accepting,
+        }
+    }
+
+    fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
