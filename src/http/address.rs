@@ -76,3 +76,55 @@ fn path(uri: &Uri) -> PathAndQuery {
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fallback() -> Fallback {
+        Fallback::new(([127, 0, 0, 1], 80).into())
+    }
+
+    fn request(method: Method, uri: &str) -> Request<()> {
+        let request = Request::builder().method(method).uri(uri);
+        request.body(()).unwrap()
+    }
+
+    #[test]
+    fn http1_connect_keeps_its_authority() {
+        let mut request = request(Method::CONNECT, "role:81");
+        for_http1(&mut request, &fallback());
+        assert_eq!(request.uri(), "role:81");
+        assert_eq!(request.headers()[HOST], "role:81");
+    }
+
+    #[test]
+    fn http1_keeps_the_asterisk_and_version_1_0() {
+        let mut request = request(Method::OPTIONS, "*");
+        *request.version_mut() = Version::HTTP_10;
+        for_http1(&mut request, &fallback());
+        assert_eq!(request.uri(), "*");
+        assert_eq!(request.version(), Version::HTTP_10);
+        assert_eq!(request.headers()[HOST], "127.0.0.1:80");
+    }
+
+    #[test]
+    fn http2_passes_over_a_host_that_is_no_authority() {
+        let mut request = request(Method::GET, "/a");
+        let host = HeaderValue::from_bytes(b"not an\xffauthority").unwrap();
+        request.headers_mut().insert(HOST, host);
+        for_http2(&mut request, &fallback());
+        assert_eq!(request.uri(), "http://127.0.0.1:80/a");
+        assert!(!request.headers().contains_key(HOST));
+    }
+
+    #[test]
+    fn an_ipv6_instance_is_named_in_brackets() {
+        let fallback = Fallback::new("[::1]:80".parse().unwrap());
+        let mut request = request(Method::GET, "/a");
+        for_http1(&mut request, &fallback);
+        assert_eq!(request.headers()[HOST], "[::1]:80");
+        for_http2(&mut request, &fallback);
+        assert_eq!(request.uri(), "http://[::1]:80/a");
+    }
+}

@@ -10,11 +10,12 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tower_service::Service;
 
+use super::checkout::Checkout;
 use super::error::CallError;
 use super::http1::Lane;
 use super::http2::Share;
 use super::line::Transport;
-use super::pool::{Checkout, Pool};
+use super::pool::Pool;
 use crate::BoxError;
 
 /// The connections to one instance, as a service.

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use super::address::{self, Fallback};
 use super::line::{Line, Transport};
 use super::pool::{Pool, lock};
+use super::socket::Socket;
 use crate::BoxError;
 
 /// An idle line is looked at this many times in its idle timeout, so it is closed at most a quarter late without a timer per request.
@@ -65,7 +66,7 @@ where
     type Body = B;
 
     async fn open(stream: TcpStream, home: Weak<Pool<Self>>) -> hyper::Result<Self> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(Socket::new(stream))).await?;
         let busy = Arc::new(Mutex::new(None));
         tokio::spawn(run(connection.with_upgrades(), busy.clone(), home));
         sender.ready().await?;

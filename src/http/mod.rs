@@ -9,14 +9,17 @@
 
 mod address;
 mod body;
+mod checkout;
 mod classify;
 mod connection;
 mod connector;
+mod dial;
 mod error;
 mod http1;
 mod http2;
 mod line;
 mod pool;
+mod socket;
 
 pub use body::TrackedBody;
 pub use classify::{ClassifyStatus, answered_by};

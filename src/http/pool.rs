@@ -1,26 +1,25 @@
 //! The connections to one instance.
 //!
-//! A claim is served by an open line, the most recently used first, so that what a burst opened goes idle and is closed. Without
-//! one it waits and starts a dial. Every line that opens or is freed goes to the claim that waited longest, and so does a failed
-//! dial: claims that lose patience, or that are served by a freed line first, leave the dial's product to the others. So at
-//! all times no more claims wait than dials are under way.
+//! A claim is served by an open line, the most recently used first, so that what a burst opened goes idle and is closed.
+//! Without one it waits and starts a dial. Every line that opens or is freed goes to the claim that waited longest, and so
+//! does a failed dial: a claim that is given up, or served by a freed line first, leaves what it dialled to the others. So
+//! at all times no more claims wait than dials are under way.
 //!
 //! hyper-util's `client::pool` has a cache and a singleton of this kind; it dials outside `poll_ready`, takes lines back
 //! before they are ready, and bounds neither their number nor their age.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fmt, mem, pin};
+use std::{fmt, mem};
 
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::address::Fallback;
+use super::dial::{self, Dial};
 use super::error::ConnectError;
 use super::line::{Line, Transport};
 
@@ -38,23 +37,32 @@ pub(super) struct Pool<L> {
     limits: Limits,
     runtime: Handle,
     store: Mutex<Store<L>>,
-    // Apart from the store: a runtime that is shutting down drops a dial while it is spawned, and a dropped dial takes the store's lock.
+    // Apart from the store: a runtime that is shutting down drops a dial while it is spawned, and a dropped dial takes the
+    // store's lock.
     dials: Mutex<JoinSet<()>>,
 }
 
 struct Store<L> {
     lines: Vec<L>,
     waiting: VecDeque<oneshot::Sender<Claimed<L>>>,
+    /// Whether a dial for all is under way.
     dialling: bool,
 }
 
-type Claimed<L> = Result<Grant<L>, ConnectError>;
+/// What comes of a claim that had to wait.
+pub(super) type Claimed<L> = Result<Grant<L>, ConnectError>;
 
 /// A line for one request.
 pub(super) struct Grant<L> {
     pub(super) line: L,
-    /// Opened for this claim; one that lay in the pool may have been closed by the instance meanwhile.
+    /// Just opened; one that lay in the pool may have been closed by the instance meanwhile.
     pub(super) fresh: bool,
+}
+
+/// The pool's answer to a claim.
+pub(super) enum Claim<L> {
+    Held(Grant<L>),
+    Waiting(oneshot::Receiver<Claimed<L>>),
 }
 
 impl<L: Transport> Pool<L> {
@@ -73,12 +81,13 @@ impl<L: Transport> Pool<L> {
             }),
             dials: Mutex::new(JoinSet::new()),
         });
-        let line = connect(addr, limits.connect_timeout, Arc::downgrade(&pool)).await?;
+        let line = dial::connect(addr, limits.connect_timeout, Arc::downgrade(&pool)).await?;
         pool.deliver(line, true);
         Ok(pool)
     }
 
-    fn claim(self: &Arc<Self>) -> Claim<L> {
+    /// Takes an open line, or waits for one.
+    pub(super) fn claim(self: &Arc<Self>) -> Claim<L> {
         let mut store = lock(&self.store);
         if let Some(line) = store.take() {
             return Claim::Held(Grant { line, fresh: false });
@@ -94,80 +103,23 @@ impl<L: Transport> Pool<L> {
     }
 
     fn dial(self: &Arc<Self>) {
-        let mut dial = Dial {
-            pool: Arc::downgrade(self),
-            addr: self.addr,
-            done: false,
-        };
-        let timeout = self.limits.connect_timeout;
+        let dial = Dial::new(Arc::downgrade(self), self.addr);
         let mut dials = lock(&self.dials);
         while dials.try_join_next().is_some() {}
-        dials.spawn_on(
-            async move {
-                let result = connect(dial.addr, timeout, dial.pool.clone()).await;
-                dial.end(result);
-            },
-            &self.runtime,
-        );
-    }
-}
-
-async fn connect<L: Transport>(
-    addr: SocketAddr,
-    limit: Duration,
-    home: Weak<Pool<L>>,
-) -> Result<L, ConnectError> {
-    let opening = async {
-        let stream = TcpStream::connect(addr)
-            .await
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|error| ConnectError::io(addr, error))?;
-        L::open(stream, home)
-            .await
-            .map_err(|error| ConnectError::handshake(addr, error))
-    };
-    tokio::time::timeout(limit, opening)
-        .await
-        .unwrap_or_else(|_| Err(ConnectError::timed_out(addr, limit)))
-}
-
-/// One dial under way. Claims wait for its end, so it also ends when its runtime drops it.
-struct Dial<L: Line> {
-    pool: Weak<Pool<L>>,
-    addr: SocketAddr,
-    done: bool,
-}
-
-impl<L: Line> Dial<L> {
-    fn end(&mut self, result: Result<L, ConnectError>) {
-        self.done = true;
-        let Some(pool) = self.pool.upgrade() else {
-            return;
-        };
-        match result {
-            Ok(line) => pool.deliver(line, true),
-            Err(error) => pool.fail(error),
-        }
-    }
-}
-
-impl<L: Line> Drop for Dial<L> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.end(Err(ConnectError::no_runtime(self.addr)));
-        }
+        dials.spawn_on(dial.run(self.limits.connect_timeout), &self.runtime);
     }
 }
 
 impl<L: Line> Pool<L> {
-    /// Takes back a line that can serve another request, or is closed.
+    /// Takes back a line that is ready for another request, or closed.
     pub(super) fn put(&self, line: L) {
         if !L::SHARED && line.is_ready() {
             self.deliver(line, false);
         }
     }
 
-    fn deliver(&self, mut line: L, mut fresh: bool) {
+    /// Hands a line to the claim that waited longest, or a share of it to each, and keeps it if it is left over.
+    pub(super) fn deliver(&self, mut line: L, mut fresh: bool) {
         loop {
             let claimant = {
                 let mut store = lock(&self.store);
@@ -179,18 +131,17 @@ impl<L: Line> Pool<L> {
             let spare = line.share();
             match (claimant.send(Ok(Grant { line, fresh })), spare) {
                 (Ok(()), Some(spare)) => line = spare,
-                (Ok(()), None) => return,
                 (Err(Ok(unclaimed)), _) => {
                     line = unclaimed.line;
                     fresh = unclaimed.fresh;
                 }
-                (Err(Err(_)), _) => return,
+                (Ok(()), None) | (Err(Err(_)), _) => return,
             }
         }
     }
 
-    fn fail(&self, error: ConnectError) {
-        tracing::debug!(addr = %self.addr, error = &error as &dyn std::error::Error, "no new connection");
+    /// Tells the claim that waited longest, or all of them if they wait for the same dial.
+    pub(super) fn fail(&self, error: &ConnectError) {
         loop {
             let claimant = {
                 let mut store = lock(&self.store);
@@ -232,9 +183,7 @@ impl<L: Line> Store<L> {
     fn take(&mut self) -> Option<L> {
         while let Some(line) = self.lines.pop() {
             if line.is_ready() {
-                if let Some(share) = line.share() {
-                    self.lines.push(share);
-                }
+                self.lines.extend(line.share());
                 return Some(line);
             }
         }
@@ -255,98 +204,12 @@ impl<L: Line> Store<L> {
     }
 }
 
-/// One request's hold on the pool. Dropped while it holds an unused line, it gives the line back.
-pub(super) struct Checkout<L: Line> {
-    pool: Arc<Pool<L>>,
-    claim: Claim<L>,
-}
-
-enum Claim<L> {
-    None,
-    Waiting(oneshot::Receiver<Claimed<L>>),
-    Held(Grant<L>),
-}
-
-impl<L: Line> Checkout<L> {
-    pub(super) fn new(pool: Arc<Pool<L>>) -> Self {
-        Self {
-            pool,
-            claim: Claim::None,
-        }
-    }
-
-    pub(super) fn pool(&self) -> &Arc<Pool<L>> {
-        &self.pool
-    }
-
-    /// Moves the claim into a checkout of its own.
-    pub(super) fn split(&mut self) -> Self {
-        Self {
-            pool: self.pool.clone(),
-            claim: mem::replace(&mut self.claim, Claim::None),
-        }
-    }
-}
-
-impl<L: Transport> Checkout<L> {
-    /// Ready when a line is held.
-    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        loop {
-            match &mut self.claim {
-                Claim::Held(grant) if grant.line.is_ready() => return Poll::Ready(Ok(())),
-                Claim::Held(_) | Claim::None => self.claim = self.pool.claim(),
-                Claim::Waiting(claimed) => {
-                    let claimed = ready!(pin::Pin::new(claimed).poll(cx));
-                    self.claim = Claim::None;
-                    let Ok(claimed) = claimed else { continue };
-                    let grant = claimed?;
-                    if grant.fresh && !grant.line.is_ready() {
-                        return Poll::Ready(Err(ConnectError::closed(self.pool.addr)));
-                    }
-                    self.claim = Claim::Held(grant);
-                }
-            }
-        }
-    }
-
-    /// Waits for a line and takes it.
-    pub(super) async fn take(&mut self) -> Result<Grant<L>, ConnectError> {
-        loop {
-            std::future::poll_fn(|cx| self.poll_ready(cx)).await?;
-            if let Claim::Held(grant) = mem::replace(&mut self.claim, Claim::None) {
-                return Ok(grant);
-            }
-        }
-    }
-}
-
-impl<L: Line> Drop for Checkout<L> {
-    fn drop(&mut self) {
-        match mem::replace(&mut self.claim, Claim::None) {
-            Claim::None => {}
-            Claim::Held(grant) => self.pool.put(grant.line),
-            Claim::Waiting(mut claimed) => {
-                claimed.close();
-                if let Ok(Ok(grant)) = claimed.try_recv() {
-                    self.pool.put(grant.line);
-                }
-            }
-        }
-    }
-}
-
-impl<L: Line> Clone for Checkout<L> {
-    fn clone(&self) -> Self {
-        Self::new(self.pool.clone())
-    }
-}
-
 impl<L> fmt::Debug for Pool<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let store = lock(&self.store);
         f.debug_struct("Pool")
             .field("addr", &self.addr)
-            .field("idle", &store.lines.len())
+            .field("lines", &store.lines.len())
             .field("waiting", &store.waiting.len())
             .finish_non_exhaustive()
     }
