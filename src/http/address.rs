@@ -17,10 +17,13 @@ pub(super) struct Fallback {
 
 impl Fallback {
     pub(super) fn new(addr: SocketAddr) -> Self {
-        let text = addr.to_string();
+        // Anew, without the scope of an IPv6 address, which means nothing to the instance.
+        let text = SocketAddr::new(addr.ip(), addr.port()).to_string();
         Self {
-            host: HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("localhost")),
-            authority: text.parse().unwrap_or(Authority::from_static("localhost")),
+            host: HeaderValue::from_str(&text).expect("an address is visible ASCII"),
+            authority: text
+                .parse()
+                .expect("an address and a port are an authority"),
         }
     }
 }
@@ -119,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_instance_is_named_in_brackets() {
-        let fallback = Fallback::new("[::1]:80".parse().unwrap());
+    fn an_ipv6_instance_is_named_in_brackets_without_its_scope() {
+        let fallback = Fallback::new("[fe80::1%3]:80".parse().unwrap());
         let mut request = request(Method::GET, "/a");
         for_http1(&mut request, &fallback);
-        assert_eq!(request.headers()[HOST], "[::1]:80");
+        assert_eq!(request.headers()[HOST], "[fe80::1]:80");
         for_http2(&mut request, &fallback);
-        assert_eq!(request.uri(), "http://[::1]:80/a");
+        assert_eq!(request.uri(), "http://[fe80::1]:80/a");
     }
 }

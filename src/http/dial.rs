@@ -21,13 +21,15 @@ pub(super) async fn connect<L: Transport>(
             .await
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
             .map_err(|error| ConnectError::io(addr, error))?;
-        L::open(stream, home)
+        L::open(stream, addr, home)
             .await
             .map_err(|error| ConnectError::handshake(addr, error))
     };
-    tokio::time::timeout(limit, opening)
+    let line = tokio::time::timeout(limit, opening)
         .await
-        .unwrap_or_else(|_| Err(ConnectError::timed_out(addr, limit)))
+        .unwrap_or_else(|_| Err(ConnectError::timed_out(addr, limit)))?;
+    tracing::debug!(%addr, "connected");
+    Ok(line)
 }
 
 /// One dial for the claims that wait in a pool. They are also told when the runtime drops it.

@@ -1,6 +1,7 @@
 //! HTTP/1.1: one request at a time on each connection.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
-use super::line::{Line, Transport};
+use super::line::{Line, Transport, log_end};
 use super::pool::{Pool, lock};
 use super::socket::Socket;
 use crate::BoxError;
@@ -65,10 +66,15 @@ where
 {
     type Body = B;
 
-    async fn open(stream: TcpStream, home: Weak<Pool<Self>>) -> hyper::Result<Self> {
+    async fn open(
+        stream: TcpStream,
+        addr: SocketAddr,
+        home: Weak<Pool<Self>>,
+    ) -> hyper::Result<Self> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(Socket::new(stream))).await?;
         let busy = Arc::new(Mutex::new(None));
-        tokio::spawn(run(connection.with_upgrades(), busy.clone(), home));
+        let running = run(connection.with_upgrades(), busy.clone(), home);
+        tokio::spawn(async move { log_end(addr, running.await) });
         sender.ready().await?;
         Ok(Self::new(sender, busy))
     }
@@ -97,16 +103,22 @@ where
 }
 
 /// Runs a connection until it is closed: by the instance, by the loss of its sender, or for being idle too long.
-async fn run<B, C>(connection: C, busy: Arc<Busy<B>>, home: Weak<Pool<Lane<B>>>)
+async fn run<B, C>(
+    connection: C,
+    busy: Arc<Busy<B>>,
+    home: Weak<Pool<Lane<B>>>,
+) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let Some(period) = home.upgrade().map(|pool| check_period(pool.idle_timeout())) else {
-        return;
+    let Some(pool) = home.upgrade() else {
+        return Ok(());
     };
+    let period = check_period(pool.idle_timeout());
+    drop(pool);
     let mut connection = pin!(connection);
     let mut check = pin!(tokio::time::sleep(period));
-    let ended = poll_fn(|cx| {
+    poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(ended);
         }
@@ -117,10 +129,7 @@ where
         }
         Poll::Pending
     })
-    .await;
-    if let Err(error) = ended {
-        tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
-    }
+    .await
 }
 
 fn check_period(idle_timeout: Duration) -> Duration {

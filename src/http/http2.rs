@@ -1,5 +1,6 @@
 //! HTTP/2 with prior knowledge: all requests share one connection.
 
+use std::net::SocketAddr;
 use std::sync::Weak;
 
 use http::{Request, Response};
@@ -11,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
-use super::line::{Line, Transport};
+use super::line::{Line, Transport, log_end};
 use super::pool::Pool;
 use crate::BoxError;
 
@@ -42,14 +43,14 @@ where
 {
     type Body = B;
 
-    async fn open(stream: TcpStream, _home: Weak<Pool<Self>>) -> hyper::Result<Self> {
+    async fn open(
+        stream: TcpStream,
+        addr: SocketAddr,
+        _home: Weak<Pool<Self>>,
+    ) -> hyper::Result<Self> {
         let io = TokioIo::new(stream);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
-            }
-        });
+        tokio::spawn(async move { log_end(addr, connection.await) });
         Ok(Self { sender })
     }
 

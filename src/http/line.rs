@@ -1,5 +1,6 @@
 //! What the pool keeps: the sending half of one connection, and how one is opened.
 
+use std::net::SocketAddr;
 use std::sync::Weak;
 
 use http::{Request, Response};
@@ -26,9 +27,10 @@ pub(super) trait Transport: Line + Send + 'static {
     /// The body of the requests.
     type Body;
 
-    /// Makes a line of a TCP connection. Whoever runs the connection in the background gives freed lines back to `home`.
+    /// Makes a line of a TCP connection to `addr`, which runs in the background and gives freed lines back to `home`.
     fn open(
         stream: TcpStream,
+        addr: SocketAddr,
         home: Weak<Pool<Self>>,
     ) -> impl Future<Output = hyper::Result<Self>> + Send;
 
@@ -43,4 +45,15 @@ pub(super) trait Transport: Line + Send + 'static {
 
     /// Told when the head of the response is here: the line is given back once it can take another request.
     fn answered(self, pool: &Pool<Self>);
+}
+
+/// Notes the end of a connection that runs in the background.
+pub(super) fn log_end(addr: SocketAddr, ended: hyper::Result<()>) {
+    match ended {
+        Ok(()) => tracing::debug!(%addr, "connection closed"),
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(%addr, error, "connection lost");
+        }
+    }
 }
