@@ -1,0 +1,371 @@
+//! What discovery hands out: [`Instance`], one announced copy of a role, and [`InstanceSet`], all of them at one moment.
+
+mod attributes;
+mod error;
+mod set;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+pub use attributes::{Availability, InstanceId, Visibility, Weight, Zone};
+pub(crate) use error::check_text;
+pub use error::{InstanceError, WeightError};
+pub use set::InstanceSet;
+
+/// One running copy of a role, as announced for one target.
+///
+/// Its identity is its [`id`](Self::id): a changed address means a new connection to the same instance, any other
+/// change keeps connection, load and history.
+///
+/// Plain data, cheap to clone, and infallible to build: what can be wrong is found by [`validate`](Self::validate),
+/// which `register`, `List` and the balancer call on every instance they take in.
+///
+/// # Examples
+///
+/// ```
+/// use rolecall::{Instance, Weight};
+///
+/// let instance = Instance::new("worker-1", ([127, 0, 0, 1], 8080).into()).with_weight(3);
+/// assert_eq!(instance.weight(), Weight::new(3));
+/// assert!(instance.validate().is_ok());
+/// ```
+#[derive(Clone)]
+pub struct Instance(Arc<Announced>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename = "Instance", deny_unknown_fields))]
+struct Announced {
+    id: InstanceId,
+    addr: SocketAddr,
+    #[cfg_attr(feature = "serde", serde(default))]
+    weight: Weight,
+    #[cfg_attr(feature = "serde", serde(default))]
+    zone: Option<Zone>,
+    #[cfg_attr(feature = "serde", serde(default))]
+    availability: Availability,
+    #[cfg_attr(feature = "serde", serde(default))]
+    visibility: Visibility,
+    #[cfg_attr(feature = "serde", serde(default))]
+    metadata: BTreeMap<String, String>,
+}
+
+/// More than a registry wants to hold for one instance; etcd refuses values far above it.
+const MOST_METADATA_ENTRIES: usize = 64;
+const MOST_METADATA_BYTES: usize = 16 * 1024;
+
+impl Instance {
+    /// The instance of this id at this address: weight 1, no zone, available, internal, without metadata.
+    #[must_use]
+    pub fn new(id: impl Into<InstanceId>, addr: SocketAddr) -> Self {
+        Self(Arc::new(Announced {
+            id: id.into(),
+            addr,
+            weight: Weight::default(),
+            zone: None,
+            availability: Availability::default(),
+            visibility: Visibility::default(),
+            metadata: BTreeMap::new(),
+        }))
+    }
+
+    /// Sets the address.
+    #[must_use]
+    pub fn with_addr(mut self, addr: SocketAddr) -> Self {
+        self.edit().addr = addr;
+        self
+    }
+
+    /// Sets the share of requests it asks for, relative to the others. Default 1.
+    #[must_use]
+    pub fn with_weight(mut self, weight: impl Into<Weight>) -> Self {
+        self.edit().weight = weight.into();
+        self
+    }
+
+    /// Sets the failure domain it runs in. Default none.
+    #[must_use]
+    pub fn with_zone(mut self, zone: Zone) -> Self {
+        self.edit().zone = Some(zone);
+        self
+    }
+
+    /// Sets whether it wants requests. Default [`Availability::Available`].
+    #[must_use]
+    pub fn with_availability(mut self, availability: Availability) -> Self {
+        self.edit().availability = availability;
+        self
+    }
+
+    /// Sets who may see it. Default [`Visibility::Internal`].
+    #[must_use]
+    pub fn with_visibility(mut self, visibility: Visibility) -> Self {
+        self.edit().visibility = visibility;
+        self
+    }
+
+    /// Adds one entry of metadata, in place of an earlier one of this key.
+    #[must_use]
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.edit().metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// What tells it from every other instance of its role.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        &self.0.id
+    }
+
+    /// Where it is reached.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.0.addr
+    }
+
+    /// The share of requests it asks for, relative to the others.
+    #[must_use]
+    pub fn weight(&self) -> Weight {
+        self.0.weight
+    }
+
+    /// The failure domain it runs in.
+    #[must_use]
+    pub fn zone(&self) -> Option<&Zone> {
+        self.0.zone.as_ref()
+    }
+
+    /// Whether it wants requests, as it says itself.
+    #[must_use]
+    pub fn availability(&self) -> Availability {
+        self.0.availability
+    }
+
+    /// Who may see it.
+    #[must_use]
+    pub fn visibility(&self) -> &Visibility {
+        &self.0.visibility
+    }
+
+    /// Whatever else it announces; the balancer gives it no meaning.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.0.metadata
+    }
+
+    /// Whether a caller could use what is announced.
+    ///
+    /// # Errors
+    ///
+    /// [`InstanceError`] naming field and value if the id is not 1 to 253 bytes without whitespace and control
+    /// characters, if the address is unspecified (`0.0.0.0`), multicast or broadcast or has port 0, or if the metadata
+    /// has more than 64 entries or 16 KiB.
+    pub fn validate(&self) -> Result<(), InstanceError> {
+        check_text("id", self.id().as_str())?;
+        check_addr(self.addr())?;
+        check_metadata(self.metadata())
+    }
+
+    /// Whether both are the very same announcement: true implies equal, and costs no look at the content.
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn edit(&mut self) -> &mut Announced {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl PartialEq for Instance {
+    fn eq(&self, other: &Self) -> bool {
+        self.ptr_eq(other) || self.0 == other.0
+    }
+}
+
+impl Eq for Instance {}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Announced {
+            id,
+            addr,
+            weight,
+            zone,
+            availability,
+            visibility,
+            metadata,
+        } = &*self.0;
+        f.debug_struct("Instance")
+            .field("id", &id.as_str())
+            .field("addr", addr)
+            .field("weight", &weight.get())
+            .field("zone", &zone.as_ref().map(Zone::as_str))
+            .field("availability", availability)
+            .field("visibility", visibility)
+            .field("metadata", metadata)
+            .finish()
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Instance {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// Only what passes [`Instance::validate`] is read.
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Instance {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let instance = Self(Arc::new(Announced::deserialize(deserializer)?));
+        instance.validate().map_err(serde::de::Error::custom)?;
+        Ok(instance)
+    }
+}
+
+pub(crate) fn check_addr(addr: SocketAddr) -> Result<(), InstanceError> {
+    let refuse = |reason| Err(InstanceError::new("address", &addr.to_string(), reason));
+    check_ip("address", addr.ip())?;
+    if addr.port() == 0 {
+        return refuse(
+            "port 0 asks for any free port; announce the one that local_addr() then tells",
+        );
+    }
+    Ok(())
+}
+
+pub(crate) fn check_ip(field: &'static str, ip: IpAddr) -> Result<(), InstanceError> {
+    let canonical = ip.to_canonical();
+    let reason = if canonical.is_unspecified() {
+        "it is where a server listens, not where it can be reached; announce the address callers dial"
+    } else if canonical.is_multicast() || canonical == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+        "it reaches many hosts; announce the address of one"
+    } else {
+        return Ok(());
+    };
+    Err(InstanceError::new(field, &ip.to_string(), reason))
+}
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), InstanceError> {
+    if metadata.len() > MOST_METADATA_ENTRIES {
+        let count = format!("{} entries", metadata.len());
+        return Err(InstanceError::new(
+            "metadata",
+            &count,
+            "at most 64 entries are announced",
+        ));
+    }
+    let bytes: usize = metadata
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    if bytes > MOST_METADATA_BYTES {
+        let count = format!("{bytes} bytes");
+        return Err(InstanceError::new(
+            "metadata",
+            &count,
+            "at most 16384 bytes are announced",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(addr: &str) -> Instance {
+        Instance::new("w-1", addr.parse().unwrap())
+    }
+
+    fn refusal(instance: &Instance) -> String {
+        instance.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_plain_instance_has_the_documented_defaults() {
+        let instance = at("127.0.0.1:80");
+        assert!(instance.validate().is_ok());
+        assert_eq!(instance.weight().get(), 1);
+        assert_eq!(instance.zone(), None);
+        assert_eq!(instance.availability(), Availability::Available);
+        assert_eq!(instance.visibility(), &Visibility::Internal);
+        assert!(instance.metadata().is_empty());
+    }
+
+    #[test]
+    fn editing_a_clone_leaves_the_original() {
+        let original = at("127.0.0.1:80");
+        let edited = original.clone().with_weight(7).with_metadata("k", "v");
+        assert_eq!(original.weight().get(), 1);
+        assert_eq!(edited.weight().get(), 7);
+        assert_ne!(original, edited);
+        assert_eq!(original, at("127.0.0.1:80"), "equality is by content");
+    }
+
+    #[test]
+    fn an_instance_is_one_pointer() {
+        assert_eq!(size_of::<Instance>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn unreachable_addresses_are_refused_with_a_hint() {
+        for addr in ["0.0.0.0:80", "[::]:80", "[::ffff:0.0.0.0]:80"] {
+            let error = refusal(&at(addr));
+            assert!(error.starts_with("invalid instance address"), "{error}");
+            assert!(error.contains("where a server listens"), "{error}");
+        }
+        assert!(refusal(&at("10.0.0.1:0")).contains("\"10.0.0.1:0\": port 0"));
+        for addr in ["224.0.0.1:80", "255.255.255.255:80", "[ff02::1]:80"] {
+            assert!(refusal(&at(addr)).contains("reaches many hosts"), "{addr}");
+        }
+    }
+
+    #[test]
+    fn unprintable_and_over_long_ids_are_refused() {
+        let with_id = |id: &str| Instance::new(id, "127.0.0.1:80".parse().unwrap());
+        assert!(refusal(&with_id("")).contains("it is empty"));
+        assert!(refusal(&with_id("a b")).contains("whitespace"));
+        assert!(refusal(&with_id("a\nb")).contains("\"a\\nb\""));
+        assert!(refusal(&with_id(&"x".repeat(254))).contains("253"));
+        assert!(with_id(&"x".repeat(253)).validate().is_ok());
+        assert!(
+            with_id("[::1]:80").validate().is_ok(),
+            "an address text is a good id"
+        );
+    }
+
+    #[test]
+    fn metadata_is_bounded() {
+        let many = (0..65).fold(at("127.0.0.1:80"), |i, n| {
+            i.with_metadata(n.to_string(), "")
+        });
+        assert!(refusal(&many).contains("\"65 entries\""));
+        let large = at("127.0.0.1:80").with_metadata("k", "x".repeat(16 * 1024));
+        assert!(refusal(&large).contains("\"16385 bytes\""));
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn serde_fills_in_defaults_and_refuses_what_validate_refuses() {
+        let text = r#"{"id":"w-1","addr":"127.0.0.1:80","weight":3,"zone":"a","visibility":{"granted":["media"]}}"#;
+        let instance: Instance = serde_json::from_str(text).unwrap();
+        assert_eq!(instance.weight().get(), 3);
+        assert_eq!(
+            instance.visibility(),
+            &Visibility::Granted(vec!["media".parse().unwrap()])
+        );
+        let again = serde_json::to_string(&instance).unwrap();
+        assert_eq!(serde_json::from_str::<Instance>(&again).unwrap(), instance);
+        for bad in [
+            r#"{"id":"w-1","addr":"0.0.0.0:80"}"#,
+            r#"{"id":"w-1","addr":"127.0.0.1:80","weight":65536}"#,
+            r#"{"id":"w-1","addr":"127.0.0.1:80","wieght":1}"#,
+        ] {
+            assert!(serde_json::from_str::<Instance>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The whole membership of one target at one moment.
+
+use std::slice;
+use std::sync::Arc;
+
+use super::{Instance, InstanceId};
+
+/// Every instance of one target at one moment, sorted by id; cheap to clone.
+///
+/// Collected from instances in any order. If an id occurs more than once, the last one stays and the id is listed
+/// in [`duplicates`](Self::duplicates).
+///
+/// # Examples
+///
+/// ```
+/// use rolecall::{Instance, InstanceSet};
+///
+/// let set: InstanceSet = [8002, 8001]
+///     .map(|port| Instance::new(format!("worker-{port}"), ([127, 0, 0, 1], port).into()))
+///     .into_iter()
+///     .collect();
+/// assert_eq!(set.len(), 2);
+/// assert_eq!(set.get("worker-8001").map(|instance| instance.addr().port()), Some(8001));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstanceSet {
+    instances: Arc<[Instance]>,
+    duplicates: Arc<[InstanceId]>,
+    confirmed: bool,
+}
+
+impl InstanceSet {
+    /// The set of a role that nobody serves.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Marks the set as one that cannot be a half answer, so that it is believed at once however small it is.
+    #[must_use]
+    pub fn confirmed(mut self) -> Self {
+        self.confirmed = true;
+        self
+    }
+
+    /// Whether its source vouches for its being complete.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// How many instances there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty()
+    }
+
+    /// The instances, sorted by id.
+    pub fn iter(&self) -> slice::Iter<'_, Instance> {
+        self.instances.iter()
+    }
+
+    /// The instance of this id.
+    #[must_use]
+    pub fn get(&self, id: impl AsRef<str>) -> Option<&Instance> {
+        let id = id.as_ref();
+        let at = self
+            .instances
+            .binary_search_by(|instance| instance.id().as_str().cmp(id))
+            .ok()?;
+        self.instances.get(at)
+    }
+
+    /// The ids that were announced more than once, sorted; the last announcement of each is in the set.
+    #[must_use]
+    pub fn duplicates(&self) -> &[InstanceId] {
+        &self.duplicates
+    }
+
+    /// A set from instances that the caller keeps sorted by id, each id once: costs no comparison.
+    pub(crate) fn from_sorted(instances: impl Into<Arc<[Instance]>>) -> Self {
+        let instances = instances.into();
+        debug_assert!(
+            instances.is_sorted_by(|a, b| a.id() < b.id()),
+            "sorted by id, each once"
+        );
+        Self {
+            instances,
+            ..Self::default()
+        }
+    }
+
+    /// The instances that `keep` keeps; the very same set if that is all of them.
+    pub(crate) fn filtered(&self, mut keep: impl FnMut(&Instance) -> bool) -> Self {
+        let Some(first_gone) = self.iter().position(|instance| !keep(instance)) else {
+            return self.clone();
+        };
+        let (before, after) = self.instances.split_at(first_gone);
+        let rest = after.iter().skip(1).filter(|instance| keep(instance));
+        let instances: Vec<_> = before.iter().chain(rest).cloned().collect();
+        Self {
+            instances: instances.into(),
+            ..self.clone()
+        }
+    }
+}
+
+impl FromIterator<Instance> for InstanceSet {
+    fn from_iter<I: IntoIterator<Item = Instance>>(instances: I) -> Self {
+        let mut instances: Vec<Instance> = instances.into_iter().collect();
+        let mut duplicates = Vec::new();
+        if !instances.is_sorted_by(|a, b| a.id() < b.id()) {
+            // Stable: of one id, the last announced stays last.
+            instances.sort_by(|a, b| a.id().cmp(b.id()));
+            instances.dedup_by(|later, kept| {
+                let same = later.id() == kept.id();
+                if same {
+                    duplicates.push(kept.id().clone());
+                    std::mem::swap(later, kept);
+                }
+                same
+            });
+            duplicates.dedup();
+        }
+        Self {
+            instances: instances.into(),
+            duplicates: duplicates.into(),
+            confirmed: false,
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a InstanceSet {
+    type Item = &'a Instance;
+    type IntoIter = slice::Iter<'a, Instance>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(id: &str, port: u16) -> Instance {
+        Instance::new(id, ([127, 0, 0, 1], port).into())
+    }
+
+    fn ids(set: &InstanceSet) -> Vec<&str> {
+        set.iter().map(|instance| instance.id().as_str()).collect()
+    }
+
+    #[test]
+    fn a_set_is_sorted_by_id_and_found_by_id() {
+        let set: InstanceSet = [instance("c", 3), instance("a", 1), instance("b", 2)]
+            .into_iter()
+            .collect();
+        assert_eq!(ids(&set), ["a", "b", "c"]);
+        assert_eq!(set.get("b").unwrap().addr().port(), 2);
+        assert!(set.get("d").is_none());
+        assert!(set.duplicates().is_empty());
+        assert!(!set.is_empty() && !set.is_confirmed() && set.clone().confirmed().is_confirmed());
+    }
+
+    #[test]
+    fn of_duplicates_the_last_stays_and_the_id_is_reported_once() {
+        let set: InstanceSet = [
+            instance("b", 1),
+            instance("a", 2),
+            instance("b", 3),
+            instance("b", 4),
+            instance("a", 5),
+        ]
+        .into_iter()
+        .collect();
+        assert_eq!(ids(&set), ["a", "b"]);
+        assert_eq!(set.get("a").unwrap().addr().port(), 5);
+        assert_eq!(set.get("b").unwrap().addr().port(), 4);
+        assert_eq!(
+            set.duplicates(),
+            [InstanceId::from("a"), InstanceId::from("b")]
+        );
+    }
+
+    #[test]
+    fn sorted_input_keeps_its_very_instances() {
+        let sorted: Vec<_> = (0..100).map(|n| instance(&format!("{n:03}"), 1)).collect();
+        let set: InstanceSet = sorted.iter().cloned().collect();
+        assert!(set.iter().zip(&sorted).all(|(a, b)| a.ptr_eq(b)));
+        assert_eq!(set, InstanceSet::from_sorted(sorted));
+    }
+
+    #[test]
+    fn filtering_nothing_away_shares_the_set() {
+        let set: InstanceSet = [instance("a", 1), instance("b", 2), instance("c", 3)]
+            .into_iter()
+            .collect();
+        let set = set.confirmed();
+        assert!(Arc::ptr_eq(
+            &set.filtered(|_| true).instances,
+            &set.instances
+        ));
+        let without = set.filtered(|instance| *instance.id() != "b");
+        assert_eq!(ids(&without), ["a", "c"]);
+        assert!(without.is_confirmed());
+        assert!(set.filtered(|_| false).is_empty());
+    }
+}
