@@ -92,6 +92,12 @@ impl Announcement {
             .map(|(name, addr)| (name, self.common.clone().with_addr(*addr)))
     }
 
+    /// Whether the endpoint is open.
+    #[must_use]
+    pub fn is_open(&self, endpoint: &EndpointName) -> bool {
+        self.endpoints.iter().any(|(name, _)| name == endpoint)
+    }
+
     /// What [`peers`](super::Discovery::peers) is to find: `None` if nobody knows where its calls come from.
     #[must_use]
     pub fn peer(&self) -> Option<Instance> {

@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -184,7 +183,7 @@ impl Wake for Bell {
 
 struct State {
     /// `None` once it ended.
-    source: Option<Pin<Box<dyn Stream<Item = Result<Change, DiscoveryError>> + Send>>>,
+    source: Option<BoxStream<'static, Result<Change, DiscoveryError>>>,
     listing: Listing,
     /// How many errors there were, and the last one unless a change came after it.
     errors: u64,
@@ -224,5 +223,153 @@ impl State {
             Change::Remove(id) => drop(self.listing.remove(&id)),
         }
         self.error = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::channel::mpsc;
+
+    use super::*;
+
+    type Answers = BoxStream<'static, Result<InstanceSet, DiscoveryError>>;
+    type Step = Result<Change, &'static str>;
+
+    fn insert(id: &str, port: u16) -> Step {
+        Ok(Change::Insert(Instance::new(
+            id,
+            ([127, 0, 0, 1], port).into(),
+        )))
+    }
+
+    fn remove(id: &str) -> Step {
+        Ok(Change::Remove(id.into()))
+    }
+
+    fn watch(changes: &Changes) -> Answers {
+        changes.watch(&"worker:http".parse().unwrap())
+    }
+
+    fn scripted() -> (mpsc::UnboundedSender<Step>, Changes) {
+        let (steps, stream) = mpsc::unbounded();
+        (steps, from_changes(stream))
+    }
+
+    fn now(answers: &mut Answers) -> Option<Option<Result<InstanceSet, DiscoveryError>>> {
+        answers.next().now_or_never()
+    }
+
+    fn set_now(answers: &mut Answers) -> InstanceSet {
+        now(answers).expect("news").expect("no end").expect("a set")
+    }
+
+    #[test]
+    fn what_is_ready_together_is_one_set() {
+        let (steps, changes) = scripted();
+        let mut answers = watch(&changes);
+        assert!(now(&mut answers).is_none(), "nothing was said yet");
+        for step in [
+            insert("a", 1),
+            insert("b", 2),
+            remove("a"),
+            insert("b", 3),
+            remove("x"),
+        ] {
+            steps.unbounded_send(step).unwrap();
+        }
+        let set = set_now(&mut answers);
+        assert_eq!(set.len(), 1);
+        assert_eq!(set.get("b").unwrap().addr().port(), 3);
+        assert!(!set.is_confirmed());
+        assert!(now(&mut answers).is_none());
+        steps.unbounded_send(insert("b", 3)).unwrap();
+        assert!(
+            now(&mut answers).is_none(),
+            "saying the same again is no news"
+        );
+    }
+
+    #[test]
+    fn every_watch_begins_with_the_present_set() {
+        let (steps, changes) = scripted();
+        steps.unbounded_send(insert("a", 1)).unwrap();
+        let mut first = watch(&changes);
+        assert_eq!(set_now(&mut first).len(), 1);
+        let mut second = watch(&changes.clone().confirmed());
+        let set = set_now(&mut second);
+        assert!(set.len() == 1 && set.is_confirmed());
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_not_polled_holds_up_nobody() {
+        let (steps, changes) = scripted();
+        let mut idle = watch(&changes);
+        assert!(now(&mut idle).is_none(), "polled once, and never again");
+        let mut dropped = watch(&changes);
+        assert!(now(&mut dropped).is_none());
+        let mut waiting = [watch(&changes), watch(&changes)].map(|mut answers| {
+            tokio::spawn(async move { answers.next().await.unwrap().unwrap().len() })
+        });
+        tokio::task::yield_now().await;
+        drop(dropped);
+        steps.unbounded_send(insert("a", 1)).unwrap();
+        for woken in &mut waiting {
+            assert_eq!(woken.await.unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn an_error_reaches_every_watch_and_changes_no_membership() {
+        let (steps, changes) = scripted();
+        let mut answers = [watch(&changes), watch(&changes)];
+        steps.unbounded_send(insert("a", 1)).unwrap();
+        steps.unbounded_send(Err("connection reset")).unwrap();
+        for answers in &mut answers {
+            assert_eq!(set_now(answers).len(), 1);
+            let error = now(answers).unwrap().unwrap().unwrap_err();
+            assert_eq!(error.source().unwrap().to_string(), "connection reset");
+            assert!(now(answers).is_none());
+        }
+        steps.unbounded_send(insert("b", 2)).unwrap();
+        let mut late = watch(&changes);
+        assert_eq!(set_now(&mut late).len(), 2);
+        assert!(
+            now(&mut late).is_none(),
+            "an error that was overcome is history"
+        );
+    }
+
+    #[test]
+    fn the_end_of_the_stream_ends_every_watch_after_its_last_set() {
+        let (steps, changes) = scripted();
+        let mut early = watch(&changes);
+        assert!(now(&mut early).is_none());
+        steps.unbounded_send(insert("a", 1)).unwrap();
+        drop(steps);
+        for mut answers in [early, watch(&changes)] {
+            assert_eq!(set_now(&mut answers).len(), 1);
+            assert!(now(&mut answers).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_stream_that_ends_at_once_says_that_nobody_is_there() {
+        let changes = from_changes(stream::empty::<Step>());
+        let mut answers = watch(&changes);
+        assert!(set_now(&mut answers).is_empty());
+        assert!(now(&mut answers).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_always_ready_does_not_starve_its_watchers() {
+        let same = stream::repeat_with(|| insert("a", 1)).take(5 * MOST_AT_ONCE);
+        let changes = from_changes(
+            same.chain(stream::iter([insert("b", 2)]))
+                .chain(stream::pending()),
+        );
+        let mut answers = watch(&changes);
+        assert_eq!(answers.next().await.unwrap().unwrap().len(), 1);
+        assert_eq!(answers.next().await.unwrap().unwrap().len(), 2);
     }
 }

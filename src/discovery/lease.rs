@@ -1,5 +1,6 @@
 //! What keeps an instance announced, and the ways to end it.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::future::{self, Future};
 use std::net::SocketAddr;
@@ -137,7 +138,8 @@ impl Lease {
     ) -> Result<(), RegisterError> {
         let finished = async {
             if let Err(error) = self.set_availability(Availability::Draining).await {
-                tracing::warn!(id = %self.id(), %error, "draining could not be announced");
+                let error: &(dyn StdError + 'static) = &error;
+                tracing::warn!(id = %self.id(), error, "draining could not be announced");
             }
             idle.await;
         };
@@ -166,5 +168,151 @@ impl fmt::Debug for Lease {
         f.debug_struct("Lease")
             .field("id", self.id())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::sync::{Arc, Mutex};
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// Writes down what the lease asks of it.
+    struct Scripted {
+        id: InstanceId,
+        calls: Arc<Mutex<Vec<&'static str>>>,
+        announcing_hangs: bool,
+    }
+
+    impl Scripted {
+        fn lease() -> (Lease, Arc<Mutex<Vec<&'static str>>>) {
+            let calls = Arc::default();
+            let handle = Self {
+                id: "w-1".into(),
+                calls: Arc::clone(&calls),
+                announcing_hangs: false,
+            };
+            (Lease::new(handle), calls)
+        }
+
+        fn note(&self, call: &'static str) -> BoxFuture<'_, Result<(), RegisterError>> {
+            self.calls.lock().unwrap().push(call);
+            Box::pin(ready(Ok(())))
+        }
+    }
+
+    impl LeaseHandle for Scripted {
+        fn id(&self) -> &InstanceId {
+            &self.id
+        }
+
+        fn set_availability(
+            &self,
+            availability: Availability,
+        ) -> BoxFuture<'_, Result<(), RegisterError>> {
+            if self.announcing_hangs {
+                return Box::pin(future::pending());
+            }
+            assert_eq!(availability, Availability::Draining);
+            self.note("draining")
+        }
+
+        fn open(&self, _: EndpointName, _: SocketAddr) -> BoxFuture<'_, Result<(), RegisterError>> {
+            self.note("open")
+        }
+
+        fn close(&self, _: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>> {
+            self.note("close")
+        }
+
+        fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {
+            self.note("deregister")
+        }
+    }
+
+    impl Drop for Scripted {
+        fn drop(&mut self) {
+            self.calls.lock().unwrap().push("drop");
+        }
+    }
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn drain_announces_and_waits_for_the_deadline_before_it_deregisters() {
+        let (lease, calls) = Scripted::lease();
+        let mut drain = Box::pin(lease.drain(DEADLINE));
+        assert!((&mut drain).now_or_never().is_none());
+        assert_eq!(*calls.lock().unwrap(), ["draining"]);
+        time::advance(DEADLINE - Duration::from_millis(10)).await;
+        assert!(
+            (&mut drain).now_or_never().is_none(),
+            "in flight may still finish"
+        );
+        time::advance(Duration::from_millis(10)).await;
+        drain.await.unwrap();
+        assert_eq!(*calls.lock().unwrap(), ["draining", "deregister", "drop"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn drain_ends_as_soon_as_the_program_says_it_is_idle() {
+        let (lease, calls) = Scripted::lease();
+        let announced_first = calls.clone();
+        let idle = async move {
+            assert_eq!(*announced_first.lock().unwrap(), ["draining"]);
+            time::sleep(Duration::from_secs(1)).await;
+        };
+        let drained = time::timeout(Duration::from_secs(2), lease.drain_until(idle, DEADLINE));
+        drained.await.expect("idle after 1 s").unwrap();
+        assert_eq!(*calls.lock().unwrap(), ["draining", "deregister", "drop"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_hangs_does_not_hold_a_drain_past_its_deadline() {
+        let calls = Arc::default();
+        let handle = Scripted {
+            id: "w-1".into(),
+            calls: Arc::clone(&calls),
+            announcing_hangs: true,
+        };
+        Lease::new(handle).drain(DEADLINE).await.unwrap();
+        assert_eq!(*calls.lock().unwrap(), ["deregister", "drop"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn extreme_deadlines_are_deadlines() {
+        let (lease, calls) = Scripted::lease();
+        lease.drain(Duration::ZERO).await.unwrap();
+        assert_eq!(*calls.lock().unwrap(), ["draining", "deregister", "drop"]);
+        let (lease, _) = Scripted::lease();
+        lease.drain_until(ready(()), Duration::MAX).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_drain_drops_the_lease() {
+        let (lease, calls) = Scripted::lease();
+        assert!(lease.drain(DEADLINE).now_or_never().is_none());
+        assert_eq!(*calls.lock().unwrap(), ["draining", "drop"]);
+    }
+
+    #[tokio::test]
+    async fn bad_endpoints_do_not_reach_the_backend() {
+        let (lease, calls) = Scripted::lease();
+        let addr = "127.0.0.1:80".parse().unwrap();
+        assert!(lease.open("8080", addr).await.is_err());
+        assert!(
+            lease
+                .open("http", "0.0.0.0:80".parse().unwrap())
+                .await
+                .is_err()
+        );
+        assert!(lease.close("").await.is_err());
+        assert!(calls.lock().unwrap().is_empty());
+        lease.open("http", addr).await.unwrap();
+        lease.close("http").await.unwrap();
+        assert_eq!(*calls.lock().unwrap(), ["open", "close"]);
     }
 }

@@ -25,7 +25,7 @@ use crate::target::Target;
 /// ```
 #[derive(Clone, Debug)]
 pub struct List {
-    set: InstanceSet,
+    pub(super) set: InstanceSet,
 }
 
 impl List {

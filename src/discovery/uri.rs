@@ -53,16 +53,16 @@ fn list(parts: &str) -> Result<List, Fault> {
     if parts.is_empty() {
         return Err(Fault::EmptyList);
     }
-    let mut instances: Vec<Instance> = Vec::new();
-    for part in parts.split(',').map(str::trim) {
-        let instance = entry(part)?;
-        if instances.iter().any(|other| other.id() == instance.id()) {
-            return Err(Fault::Twice(excerpt(part)));
-        }
-        instances.push(instance);
+    let instances: Vec<Instance> = parts
+        .split(',')
+        .map(str::trim)
+        .map(entry)
+        .collect::<Result<_, _>>()?;
+    let list = List::new(instances).map_err(|error| Fault::Instance(excerpt(parts), error))?;
+    match list.set.duplicates().first() {
+        Some(id) => Err(Fault::Twice(excerpt(id.as_str()))),
+        None => Ok(list),
     }
-    // Each was validated on its own, to name the part.
-    List::new(instances).map_err(|error| Fault::Instance(excerpt(parts), error))
 }
 
 fn entry(part: &str) -> Result<Instance, Fault> {

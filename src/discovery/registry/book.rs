@@ -93,11 +93,8 @@ impl Page {
         role: &Role,
     ) -> signal::Sender<()> {
         let entry = self.roles.entry(role.clone()).or_default();
-        let opened = |name: &EndpointName| {
-            after.is_some_and(|after| after.endpoints().any(|(open, _)| open == name))
-        };
         for (name, instance) in before.iter().flat_map(|before| before.endpoints()) {
-            if !opened(name)
+            if !after.is_some_and(|after| after.is_open(name))
                 && let Some(listing) = entry.endpoints.get_mut(name)
             {
                 listing.remove(instance.id());
