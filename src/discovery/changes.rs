@@ -219,8 +219,8 @@ impl State {
 
     fn apply(&mut self, change: Change) {
         match change {
-            Change::Insert(instance) => drop(self.listing.insert(instance)),
-            Change::Remove(id) => drop(self.listing.remove(&id)),
+            Change::Insert(instance) => self.listing.insert(instance),
+            Change::Remove(id) => self.listing.remove(&id),
         }
         self.error = None;
     }

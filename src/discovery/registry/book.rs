@@ -111,8 +111,8 @@ impl Page {
             before.and_then(Announcement::peer),
             after.and_then(Announcement::peer),
         ) {
-            (_, Some(peer)) => drop(self.peers.insert(peer)),
-            (Some(peer), None) => drop(self.peers.remove(peer.id())),
+            (_, Some(peer)) => self.peers.insert(peer),
+            (Some(peer), None) => self.peers.remove(peer.id()),
             (None, None) => {}
         }
         entry.changed.clone()
