@@ -11,6 +11,7 @@ mod support {
         reason = "a smoke run needs nothing less: counting is quick"
     )]
     pub(crate) mod options;
+    pub(crate) mod ours;
     #[expect(dead_code, reason = "ratios are for the timed benches")]
     pub(crate) mod report;
     pub(crate) mod service;
@@ -20,13 +21,17 @@ mod support {
 use std::fmt::Debug;
 use std::future::poll_fn;
 
+use rolecall::{BalanceConfig, Load};
 use support::options::Options;
-use support::report::{self, Cost};
+use support::report::{self, Bound, Cost, Promise};
 use support::service::{Ready, Request};
-use support::{caller, tower_balance};
+use support::{caller, ours, tower_balance};
 use tokio::runtime::Builder;
 use tower::Service;
 use tower::buffer::Buffer;
+
+const LATENCY: &str = "rolecall, defaults";
+const IN_FLIGHT: &str = "rolecall, LeastInFlight";
 
 const SIZES: [u16; 2] = [10, 10_000];
 const CALLS: u32 = 10_000;
@@ -46,10 +51,17 @@ fn main() {
         &format!("counted over {CALLS} calls of a warm balancer"),
     );
 
+    let in_flight = BalanceConfig::builder()
+        .load(Load::LeastInFlight)
+        .build()
+        .expect("a valid configuration");
     let costs: Vec<Cost> = SIZES
         .iter()
         .flat_map(|&instances| {
+            let balance = |config| ours::balance::<Ready>(&runtime, instances, config);
             [
+                in_place(LATENCY, instances, balance(BalanceConfig::default())),
+                in_place(IN_FLIGHT, instances, balance(in_flight.clone())),
                 in_place(
                     "tower Balance, PeakEwma",
                     instances,
@@ -65,6 +77,23 @@ fn main() {
         })
         .collect();
     report::costs("allocations per call", &costs);
+
+    let none = |name, what: &str| {
+        let counts = costs
+            .iter()
+            .filter(|cost| cost.name == name)
+            .flat_map(|cost| &cost.rounds);
+        let most = counts.copied().fold(0.0, f64::max);
+        Promise {
+            what: what.into(),
+            measured: vec![most],
+            bound: Bound::AtMost(0.0),
+        }
+    };
+    report::promises(&[
+        none(LATENCY, "allocations per request, defaults"),
+        none(IN_FLIGHT, "allocations per request, LeastInFlight"),
+    ]);
 }
 
 fn in_place<S>(name: &'static str, instances: u16, mut service: S) -> Cost

@@ -9,6 +9,7 @@
 mod support {
     pub(crate) mod caller;
     pub(crate) mod options;
+    pub(crate) mod ours;
     pub(crate) mod plain;
     pub(crate) mod report;
     pub(crate) mod rounds;
@@ -19,13 +20,14 @@ mod support {
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
+use rolecall::{BalanceConfig, Load};
 use support::options::Options;
 use support::plain::{RandomPick, RoundRobin};
 use support::report::{Bound, Cost, Promise};
 use support::rounds::Case;
 use support::service::{Ready, Request};
-use support::{caller, report, rounds, tower_balance};
-use tokio::runtime::Builder;
+use support::{caller, ours, report, rounds, tower_balance};
+use tokio::runtime::{Builder, Runtime};
 use tower::Service;
 
 const LATENCY: &str = "rolecall, defaults";
@@ -58,7 +60,7 @@ fn main() {
 
     let cases = SIZES
         .iter()
-        .flat_map(|&instances| contestants(instances))
+        .flat_map(|&instances| contestants(&runtime, instances))
         .collect();
     let costs = rounds::interleave(cases, rounds, batch);
     report::costs("ns per call", &costs);
@@ -93,12 +95,27 @@ fn promises(costs: &[Cost]) -> Vec<Promise> {
         ),
     ];
     rows.into_iter()
-        .filter_map(|(what, case, over, bound)| Promise::of_ratio(what, costs, case, over, bound))
+        .map(|(what, case, over, bound)| Promise::of_ratio(what, costs, case, over, bound))
         .collect()
 }
 
-fn contestants(instances: u16) -> Vec<Case<'static>> {
+fn contestants(runtime: &Runtime, instances: u16) -> Vec<Case<'static>> {
+    let defaults = BalanceConfig::default();
+    let in_flight = BalanceConfig::builder()
+        .load(Load::LeastInFlight)
+        .build()
+        .expect("a valid configuration");
     vec![
+        case(
+            LATENCY,
+            instances,
+            ours::balance::<Ready>(runtime, instances, defaults),
+        ),
+        case(
+            IN_FLIGHT,
+            instances,
+            ours::balance::<Ready>(runtime, instances, in_flight),
+        ),
         case(
             PEAK_EWMA,
             instances,

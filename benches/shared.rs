@@ -6,6 +6,7 @@
 mod support {
     pub(crate) mod next_turn;
     pub(crate) mod options;
+    pub(crate) mod ours;
     pub(crate) mod plain;
     pub(crate) mod report;
     pub(crate) mod rounds;
@@ -17,13 +18,14 @@ mod support {
 use std::fmt::Debug;
 use std::time::Duration;
 
+use rolecall::BalanceConfig;
 use support::next_turn::NextTurn;
 use support::options::Options;
 use support::plain::{RandomPick, RoundRobin};
 use support::report::{Bound, Cost, Promise};
 use support::rounds::Case;
 use support::service::{Ready, Request};
-use support::{report, rounds, tasks, tower_balance};
+use support::{ours, report, rounds, tasks, tower_balance};
 use tokio::runtime::{Builder, Runtime};
 use tower::buffer::Buffer;
 use tower::{BoxError, Service};
@@ -35,6 +37,9 @@ const BUFFERED_IN_FLIGHT: &str = "Buffer, PendingRequests";
 const RANDOM_PICK: &str = "random pick";
 const ROUND_ROBIN: &str = "round robin";
 
+const INNER: &str = "inner service alone";
+const INNER_ONE_THREAD: &str = "inner service alone, on 1 thread";
+
 const TASKS: u64 = 64;
 const MANY_TASKS: usize = 1024;
 
@@ -45,15 +50,16 @@ fn main() {
     let Some(options) = Options::from_args() else {
         return;
     };
+    let one = runtime(1);
     let two = runtime(2);
 
-    let mut promises = throughput(options, &two);
-    promises.extend(waits(options, &two));
+    let mut promises = throughput(options, &one, &two);
+    promises.push(waits(options, &two));
     report::promises(&promises);
 }
 
 /// What a call takes of the wall clock while tasks keep the threads busy.
-fn throughput(options: Options, two: &Runtime) -> Vec<Promise> {
+fn throughput(options: Options, one: &Runtime, two: &Runtime) -> Vec<Promise> {
     let rounds = options.rounds(41);
     let batch = options.batch(Duration::from_millis(40));
     report::heading(
@@ -62,9 +68,24 @@ fn throughput(options: Options, two: &Runtime) -> Vec<Promise> {
             "{rounds} rounds of {batch:?} a case, cases in turn; medians, quartiles in brackets"
         ),
     );
-    let mut cases = vec![case("inner service alone", 10, two, Ready::from(0))];
+    let mut cases = vec![
+        case(INNER_ONE_THREAD, 10, one, Ready::from(0)),
+        case(INNER, 10, two, Ready::from(0)),
+        case(
+            OURS_ONE_THREAD,
+            10,
+            one,
+            ours::balance::<Ready>(one, 10, BalanceConfig::default()),
+        ),
+    ];
     for instances in [10, 10_000] {
         cases.extend([
+            case(
+                OURS,
+                instances,
+                two,
+                ours::balance::<Ready>(two, instances, BalanceConfig::default()),
+            ),
             case(
                 BUFFER,
                 instances,
@@ -128,16 +149,22 @@ fn throughput(options: Options, two: &Runtime) -> Vec<Promise> {
                 want: 1.5,
             },
         ),
+        (
+            "the same of the inner service alone: what this machine has",
+            (INNER_ONE_THREAD, 10),
+            (INNER, 10),
+            Bound::Reported,
+        ),
     ];
     rows.into_iter()
-        .filter_map(|(what, case, over, bound)| Promise::of_ratio(what, &costs, case, over, bound))
+        .map(|(what, case, over, bound)| Promise::of_ratio(what, &costs, case, over, bound))
         .collect()
 }
 
 /// How long the unlucky wait while everyone calls at once.
 ///
 /// A service that answers at once would let each task finish its calls undisturbed.
-fn waits(options: Options, two: &Runtime) -> Option<Promise> {
+fn waits(options: Options, two: &Runtime) -> Promise {
     let passes = options.rounds(15);
     let each = if options.quick { 20 } else { 100 };
     report::heading(
@@ -149,6 +176,12 @@ fn waits(options: Options, two: &Runtime) -> Option<Promise> {
         ),
     );
     let mut cases = [
+        waiting(
+            OURS,
+            each,
+            two,
+            ours::balance::<NextTurn>(two, 10, BalanceConfig::default()),
+        ),
         waiting(
             BUFFER,
             each,

@@ -21,7 +21,7 @@ pub(crate) struct Promise {
 }
 
 impl Promise {
-    /// Compares two cases, each given by name and size; `None` if either was not measured.
+    /// Compares two cases, each given by name and size; both must have been measured.
     ///
     /// The ratio is taken round by round: drift from one round to another cancels.
     pub(crate) fn of_ratio(
@@ -30,23 +30,23 @@ impl Promise {
         case: (&str, u16),
         over: (&str, u16),
         bound: Bound,
-    ) -> Option<Self> {
-        let find = |(name, instances)| {
-            costs
+    ) -> Self {
+        let rounds = |(name, instances)| {
+            let case = costs
                 .iter()
-                .find(|cost| cost.name == name && cost.instances == instances)
+                .find(|cost| cost.name == name && cost.instances == instances);
+            &case.expect("a promise compares what was measured").rounds
         };
-        let measured = find(case)?
-            .rounds
+        let measured = rounds(case)
             .iter()
-            .zip(&find(over)?.rounds)
+            .zip(rounds(over))
             .map(|(case, over)| case / over)
             .collect();
-        Some(Self {
+        Self {
             what: what.into(),
             measured,
             bound,
-        })
+        }
     }
 }
 
@@ -57,6 +57,8 @@ pub(crate) enum Bound {
     AtLeast { must: f64, want: f64 },
     /// The median is at most this.
     AtMost(f64),
+    /// Nothing: the figure helps to read another.
+    Reported,
 }
 
 /// Median and quartiles.
@@ -115,9 +117,6 @@ pub(crate) fn costs(unit: &str, costs: &[Cost]) {
 
 /// Prints one line per promise, with a verdict.
 pub(crate) fn promises(promises: &[Promise]) {
-    if promises.is_empty() {
-        return;
-    }
     println!(
         "{:<62}{:>22}{:>9}{:>8}  verdict",
         "promise", "measured", "must", "want"
@@ -149,6 +148,7 @@ impl Bound {
                 };
                 (format!(">= {must}"), format!(">= {want}"), verdict)
             }
+            Self::Reported => (String::new(), String::new(), ""),
             Self::AtMost(must) => (
                 format!("<= {must}"),
                 String::new(),
