@@ -1,0 +1,152 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{BoxError, Census, InstanceId, Target};
+
+/// Why a call through a [`Balance`](crate::Balance) failed: what was asked for, which instance it went to, and the cause.
+///
+/// # Examples
+///
+/// Under the boxes of other layers:
+///
+/// ```
+/// use std::error::Error as StdError;
+///
+/// fn retry_is_safe(error: &(dyn StdError + 'static)) -> bool {
+///     rolecall::Error::find(error).is_some_and(|error| !error.was_sent())
+/// }
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    target: Target,
+    instance: Option<InstanceId>,
+    kind: ErrorKind,
+    was_sent: bool,
+    source: Option<BoxError>,
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Discovery has not answered yet; its last error, if any, is the source.
+    Unresolved,
+    /// Instances are there, but none that the caller's boundary may see. The source says whose they are.
+    NotVisible,
+    /// The role is known, and nobody is there.
+    Empty,
+    /// Instances are known, and none is usable.
+    NoneUsable(Arc<Census>),
+    /// All usable instances are at `max_in_flight`.
+    Saturated,
+    /// The instance's service failed; its error is the source.
+    Call,
+}
+
+impl Error {
+    pub(crate) fn unanswered(target: Target, kind: ErrorKind, source: Option<BoxError>) -> Self {
+        Self(Box::new(Inner {
+            target,
+            instance: None,
+            kind,
+            was_sent: false,
+            source,
+        }))
+    }
+
+    pub(crate) fn call(
+        target: Target,
+        instance: InstanceId,
+        was_sent: bool,
+        source: BoxError,
+    ) -> Self {
+        Self(Box::new(Inner {
+            target,
+            instance: Some(instance),
+            kind: ErrorKind::Call,
+            was_sent,
+            source: Some(source),
+        }))
+    }
+
+    /// What was asked for.
+    pub fn target(&self) -> &Target {
+        &self.0.target
+    }
+
+    /// The instance that the request went to, or would have gone to.
+    pub fn instance(&self) -> Option<&InstanceId> {
+        self.0.instance.as_ref()
+    }
+
+    /// What kind of failure it was.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// Whether an instance may have seen the request. If not, sending it again is safe whatever it does.
+    pub fn was_sent(&self) -> bool {
+        self.0.was_sent
+    }
+
+    /// The cause itself: for [`ErrorKind::Call`] the error of the instance's service.
+    pub fn into_source(self) -> Option<BoxError> {
+        self.0.source
+    }
+
+    /// Finds an `Error` in a chain of causes, whatever other layers put round it.
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = &self.0.target;
+        match (&self.0.kind, &self.0.instance) {
+            (ErrorKind::Unresolved, _) => write!(f, "{target}: discovery has not answered yet"),
+            (ErrorKind::NotVisible, _) => write!(f, "{target}: not visible from here"),
+            (ErrorKind::Empty, _) => write!(f, "{target}: no instance is announced"),
+            (ErrorKind::NoneUsable(census), _) => {
+                write!(f, "{target}: no instance is usable ({census})")
+            }
+            (ErrorKind::Saturated, _) => {
+                write!(f, "{target}: all usable instances are at max_in_flight")
+            }
+            (ErrorKind::Call, Some(instance)) if self.0.was_sent => {
+                write!(f, "{target}: call to instance {instance} failed")
+            }
+            (ErrorKind::Call, Some(instance)) => {
+                write!(f, "{target}: call to instance {instance} was not sent")
+            }
+            (ErrorKind::Call, None) => write!(f, "{target}: call failed"),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("target", &self.0.target)
+            .field("instance", &self.0.instance)
+            .field("kind", &self.0.kind)
+            .field("was_sent", &self.0.was_sent)
+            .field("source", &self.source())
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}

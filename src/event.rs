@@ -1,0 +1,219 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::discovery::DiscoveryError;
+use crate::instance::{Availability, InstanceError, InstanceId};
+
+/// Something that happened to a balancer's fleet: for people, logs and metrics.
+///
+/// Read with [`Balance::events`](crate::Balance::events); every one is also logged by `tracing`, with its fields, under the
+/// target `rolecall`. `Display` is one line for people.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Discovery announced another set.
+    SetChanged {
+        /// How many instances are new.
+        added: usize,
+        /// How many are gone.
+        removed: usize,
+        /// How many were announced with another address, weight, zone, availability or metadata.
+        changed: usize,
+        /// How many there are now.
+        known: usize,
+    },
+    /// Discovery answered with a set so much smaller that it is not believed yet: what it lacks is kept.
+    SetDoubted {
+        /// How many instances are known.
+        known: usize,
+        /// How many the answer has.
+        answered: usize,
+        /// For how long it will be doubted.
+        grace: Duration,
+    },
+    /// An announced instance cannot be used and is left out, or left as it was.
+    InstanceRefused {
+        /// Its id.
+        id: InstanceId,
+        /// What is wrong with it.
+        error: InstanceError,
+    },
+    /// One id was announced several times in one set; the last announcement counts.
+    DuplicateId {
+        /// The id.
+        id: InstanceId,
+    },
+    /// An instance says something else of itself.
+    AvailabilityChanged {
+        /// Which one.
+        id: InstanceId,
+        /// What it says.
+        availability: Availability,
+    },
+    /// A dial succeeded.
+    Connected {
+        /// To whom.
+        id: InstanceId,
+    },
+    /// A dial failed; the next one follows.
+    DialFailed {
+        /// To whom.
+        id: InstanceId,
+        /// Why.
+        error: Arc<DialError>,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// A connection turned out to be lost; it is dialled again.
+    ConnectionLost {
+        /// To whom.
+        id: InstanceId,
+    },
+    /// No member can be picked any more.
+    NothingUsable,
+    /// A member can be picked again, or for the first time.
+    Usable,
+    /// Discovery reported an error. The fleet stays as it is.
+    DiscoveryFailed {
+        /// The error.
+        error: DiscoveryError,
+    },
+    /// Discovery has no more news. The fleet stays as it is.
+    DiscoveryEnded,
+    /// Events that were dropped here because nobody read them in time.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetChanged {
+                added,
+                removed,
+                changed,
+                known,
+            } => write!(
+                f,
+                "set changed: {added} added, {removed} removed, {changed} changed, {known} known"
+            ),
+            Self::SetDoubted {
+                known,
+                answered,
+                grace,
+            } => write!(
+                f,
+                "set doubted for {grace:?}: {answered} answered where {known} are known"
+            ),
+            Self::InstanceRefused { id, error } => write!(f, "instance {id} refused: {error}"),
+            Self::DuplicateId { id } => write!(f, "instance {id} announced several times in a set"),
+            Self::AvailabilityChanged { id, availability } => {
+                write!(f, "instance {id} is {availability}")
+            }
+            Self::Connected { id } => write!(f, "instance {id} connected"),
+            Self::DialFailed {
+                id,
+                error,
+                retry_in,
+            } => write!(
+                f,
+                "dial of instance {id} failed: {error}; again in {retry_in:?}"
+            ),
+            Self::ConnectionLost { id } => write!(f, "connection to instance {id} lost"),
+            Self::NothingUsable => f.write_str("nothing usable"),
+            Self::Usable => f.write_str("usable"),
+            Self::DiscoveryFailed { error } => write!(f, "discovery failed: {error}"),
+            Self::DiscoveryEnded => f.write_str("discovery ended"),
+            Self::Missed { count } => write!(f, "{count} events missed"),
+        }
+    }
+}
+
+/// Why a dial failed: the connector's error, with a label short enough to be counted by.
+#[derive(Debug)]
+pub struct DialError {
+    label: String,
+    source: crate::BoxError,
+}
+
+impl DialError {
+    pub(crate) fn new(source: crate::BoxError) -> Self {
+        let label = label(source.as_ref());
+        Self { label, source }
+    }
+
+    /// What a census counts it as: `"refused (111)"`, `"timed out"`, `"dial failed"`.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The connector's error.
+    pub fn source(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        self.source.as_ref()
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.source, f)
+    }
+}
+
+impl std::error::Error for DialError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.source.as_ref())
+    }
+}
+
+/// A label by the first I/O error in the chain, with the system's number where it has one.
+fn label(error: &(dyn std::error::Error + 'static)) -> String {
+    use std::io::ErrorKind;
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            let kind = match io.kind() {
+                ErrorKind::ConnectionRefused => "refused",
+                ErrorKind::ConnectionReset => "reset",
+                ErrorKind::TimedOut => "timed out",
+                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "unreachable",
+                _ => "dial failed",
+            };
+            return match io.raw_os_error() {
+                Some(number) => format!("{kind} ({number})"),
+                None => kind.to_owned(),
+            };
+        }
+        cause = error.source();
+    }
+    "dial failed".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_dial_error_is_counted_by_the_io_error_in_its_chain() {
+        #[derive(Debug)]
+        struct Outer(io::Error);
+        impl fmt::Display for Outer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("outer")
+            }
+        }
+        impl std::error::Error for Outer {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let refused = DialError::new(Box::new(Outer(io::Error::from_raw_os_error(111))));
+        assert_eq!(refused.label(), "refused (111)");
+        let late = DialError::new(Box::new(io::Error::from(io::ErrorKind::TimedOut)));
+        assert_eq!(late.label(), "timed out");
+        assert_eq!(DialError::new("x".into()).label(), "dial failed");
+    }
+}

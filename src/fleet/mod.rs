@@ -1,0 +1,66 @@
+//! The balancer's rules as a pure state machine: no runtime, no clock, no global randomness.
+//!
+//! A [`Fleet`] is told what discovery announced and how dials and requests ended, and answers whom to dial and whom to
+//! pick. Time comes in as an argument and deadlines go out as data, so that a simulation drives days of traffic in
+//! seconds with the very code that [`Balance`](crate::Balance) ships:
+//!
+//! ```
+//! use rolecall::fleet::Fleet;
+//! use rolecall::{BalanceConfig, Instance, InstanceSet};
+//! use rand::{SeedableRng, rngs::SmallRng};
+//! use std::time::{Duration, Instant};
+//!
+//! let start = Instant::now();
+//! let at = |millis| start + Duration::from_millis(millis);
+//! let mut rng = SmallRng::seed_from_u64(1);
+//! let fleet = Fleet::<()>::new(BalanceConfig::default(), 1, start);
+//!
+//! let set: InstanceSet = ["a", "b", "c"]
+//!     .into_iter()
+//!     .map(|id| Instance::new(id, "127.0.0.1:80".parse().unwrap()))
+//!     .collect();
+//! for dial in fleet.apply(set, at(0)) {
+//!     fleet.connected([(dial.ticket, ())], at(1));
+//! }
+//! let pick = fleet.pick(at(2), &mut rng, &[]).unwrap();
+//! pick.success(at(12));
+//! assert_eq!(fleet.status(at(12)).mean_latency, Some(Duration::from_millis(10)));
+//! ```
+//!
+//! # Invariants
+//!
+//! - Picks take no lock and allocate nothing. They read one snapshot, published whole: set, weights and who
+//!   may be picked are never of different moments.
+//! - Writers share one mutex. A request takes it only when its verdict changes who may be picked. No code of the caller
+//!   runs under it, not even a `Drop`.
+//! - Every dial is a connection generation of its own, named by a [`Ticket`]; news of an old one never touches its
+//!   successor.
+//! - Counts are derived from state, never kept beside it.
+//! - Time may stand still or go back; it then counts as standing still.
+//!
+//! Exempt from semver until 1.0.
+
+mod config;
+#[expect(
+    clippy::module_inception,
+    reason = "the module's one concept has its name"
+)]
+mod fleet;
+mod journal;
+mod load;
+mod member;
+mod news;
+mod pick;
+mod pool;
+mod rng;
+mod roster;
+mod seat;
+mod snapshot;
+
+pub use config::{Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load};
+pub use fleet::{Fleet, PickError};
+pub use member::Pick;
+pub use rng::Rng;
+pub use roster::{Dial, Ticket};
+
+pub(crate) use member::Verdict;

@@ -1,0 +1,141 @@
+//! One instance as the roster knows it: its connection, and the dial that is to give it another.
+//!
+//! ```text
+//!            apply                connected
+//!   (new) ─────────▶ Dialling ───────────────▶ Idle      Up: the connection that picks use
+//!                     ▲    │ dial_failed         │ lost
+//!        on_deadline  │    ▼                     │
+//!                    Waiting ◀───────────────────┘
+//! ```
+//!
+//! Link and connection move apart on purpose: with a changed address a seat is `Dialling` while the old connection is
+//! still `Up`, make before break.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::fleet::Shared;
+use super::member::{Member, Stats};
+use crate::event::DialError;
+use crate::status::{MemberState, MemberStatus};
+use crate::{Availability, Instance};
+
+pub(super) struct Seat<S> {
+    pub(super) instance: Instance,
+    pub(super) connection: Connection<S>,
+    pub(super) link: Link,
+    /// Where it stands in the list, if it does.
+    pub(super) position: Option<u32>,
+    /// Dials in a row that gave no lasting connection.
+    pub(super) attempts: u32,
+    /// Since when the connection has been up, or down.
+    pub(super) since: u64,
+    pub(super) error: Option<Arc<DialError>>,
+}
+
+pub(super) enum Connection<S> {
+    /// Never was one.
+    None,
+    Up(Arc<Member<S>>),
+    /// Lost; the record is for its successor.
+    Lost(Box<Stats>),
+    /// Given up because the instance drains; what is in flight holds it.
+    Leaving(Weak<Member<S>>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    Idle,
+    Dialling { generation: u64 },
+    Waiting { until: u64 },
+}
+
+impl<S> Seat<S> {
+    pub(super) fn new(instance: Instance, now: u64) -> Self {
+        Self {
+            instance,
+            connection: Connection::None,
+            link: Link::Idle,
+            position: None,
+            attempts: 0,
+            since: now,
+            error: None,
+        }
+    }
+
+    pub(super) fn member(&self) -> Option<&Arc<Member<S>>> {
+        match &self.connection {
+            Connection::Up(member) => Some(member),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.instance.availability() == Availability::Draining
+    }
+
+    /// The member, if it may be picked as far as its instance is concerned.
+    pub(super) fn eligible(&self) -> Option<&Arc<Member<S>>> {
+        let wanted = self.instance.weight().get() > 0 && !self.is_draining();
+        self.member().filter(|_| wanted)
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.instance.availability() == Availability::Busy
+    }
+
+    /// Whether a dial is under way or due.
+    pub(super) fn is_dialled(&self) -> bool {
+        self.link != Link::Idle
+    }
+
+    fn state(&self) -> MemberState {
+        match (&self.connection, self.link) {
+            _ if self.is_draining() => MemberState::Draining,
+            (Connection::Up(_), _) if self.position.is_some() => MemberState::Usable,
+            (Connection::Up(_), _) if self.instance.weight().get() == 0 => MemberState::Weightless,
+            (Connection::Up(_), _) => MemberState::Busy,
+            (_, Link::Dialling { .. }) => MemberState::Connecting,
+            _ => MemberState::Disconnected,
+        }
+    }
+
+    /// What a census counts it as.
+    pub(super) fn reason(&self) -> &str {
+        match (self.state(), &self.error, &self.connection) {
+            (MemberState::Draining, ..) => "draining",
+            (MemberState::Weightless, ..) => "weight 0",
+            (MemberState::Busy, ..) => "busy",
+            (_, Some(error), _) => error.label(),
+            (_, None, Connection::Lost(_)) => "lost",
+            _ => "connecting",
+        }
+    }
+
+    pub(super) fn status(&self, shared: &Shared, now: u64) -> MemberStatus {
+        let leaving;
+        let stats = match &self.connection {
+            Connection::None => None,
+            Connection::Up(member) => Some(&member.stats),
+            Connection::Lost(stats) => Some(&**stats),
+            Connection::Leaving(member) => {
+                leaving = member.upgrade();
+                leaving.as_deref().map(|member| &member.stats)
+            }
+        };
+        let latency = stats
+            .filter(|stats| shared.measures_latency() && stats.latency().is_known())
+            .map(|stats| stats.latency().read(now, shared.pool.mean()));
+        MemberStatus {
+            instance: self.instance.clone(),
+            state: self.state(),
+            since: Duration::from_nanos(now.saturating_sub(self.since)),
+            in_flight: stats.map_or(0, Stats::in_flight),
+            picks: stats.map_or(0, Stats::picks),
+            failures: stats.map_or(0, Stats::failures),
+            failures_in_row: stats.map_or(0, Stats::failures_in_row),
+            latency: latency.map(|nanos| Duration::from_nanos(nanos as u64)),
+            error: self.error.as_ref().map(ToString::to_string),
+        }
+    }
+}

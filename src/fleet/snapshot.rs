@@ -1,0 +1,225 @@
+//! What picks read: the usable members at one moment, published whole.
+//!
+//! The list is cut into chunks that successive snapshots share, so that a change of one member copies one chunk and not
+//! the fleet. The order means nothing: a removed member's place is taken by the last one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::config::{BalanceConfig, Load};
+use super::member::Member;
+use crate::Weight;
+
+const CHUNK: usize = 64;
+
+pub(super) struct Snapshot<S> {
+    pub(super) list: List<S>,
+    pub(super) rules: Rules,
+    /// Since when the list has been empty.
+    pub(super) unusable_since: Option<Instant>,
+}
+
+/// What a pick needs of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) load: Load,
+    pub(super) max_choices: u32,
+    pub(super) max_in_flight: Option<u32>,
+}
+
+impl Rules {
+    pub(super) fn new(config: &BalanceConfig) -> Self {
+        Self {
+            load: config.load(),
+            max_choices: config.max_choices(),
+            max_in_flight: config.max_in_flight().map(|cap| cap.get()),
+        }
+    }
+}
+
+/// Members with weights, all above zero.
+pub(super) struct List<S> {
+    chunks: Vec<Arc<[Entry<S>]>>,
+    /// For each chunk the weight of it and all before it.
+    upto: Vec<u64>,
+    len: usize,
+    /// Whether all weights are the same.
+    even: bool,
+    mean_weight: f32,
+}
+
+pub(super) struct Entry<S> {
+    pub(super) member: Arc<Member<S>>,
+    pub(super) weight: Weight,
+    /// Weight of this entry and all before it in its chunk.
+    upto: u32,
+}
+
+impl<S> List<S> {
+    pub(super) fn new() -> Self {
+        Self {
+            chunks: Vec::new(),
+            upto: Vec::new(),
+            len: 0,
+            even: true,
+            mean_weight: 0.0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether all weights are the same, so that a uniform draw is a draw by weight.
+    pub(super) fn is_even(&self) -> bool {
+        self.even
+    }
+
+    /// An entry's weight over the mean one.
+    pub(super) fn relative_weight(&self, entry: &Entry<S>) -> f32 {
+        if self.even {
+            1.0
+        } else {
+            f32::from(entry.weight.get()) / self.mean_weight
+        }
+    }
+
+    /// The entry at a position below [`len`](Self::len).
+    pub(super) fn entry(&self, position: usize) -> &Entry<S> {
+        &self.chunks[position / CHUNK][position % CHUNK]
+    }
+
+    /// The sum of all weights.
+    pub(super) fn total_weight(&self) -> u64 {
+        self.upto.last().copied().unwrap_or(0)
+    }
+
+    /// The position that a number below [`total_weight`](Self::total_weight) falls on.
+    pub(super) fn position_by_weight(&self, ticket: u64) -> usize {
+        let chunk = self.upto.partition_point(|&upto| upto <= ticket);
+        let before = if chunk == 0 { 0 } else { self.upto[chunk - 1] };
+        let entries = &self.chunks[chunk];
+        let within = entries.partition_point(|entry| u64::from(entry.upto) <= ticket - before);
+        chunk * CHUNK + within
+    }
+
+    /// Adds a member and answers with its position.
+    pub(super) fn push(&mut self, member: Arc<Member<S>>, weight: Weight) -> usize {
+        let position = self.len;
+        let chunk = position / CHUNK;
+        let entry = Entry::new(member, weight);
+        if chunk == self.chunks.len() {
+            self.chunks.push(Arc::new([entry]));
+        } else {
+            let entries = self.chunks[chunk].iter().cloned().chain([entry]);
+            self.chunks[chunk] = summed(entries);
+        }
+        self.len += 1;
+        position
+    }
+
+    /// Replaces the entry at a position by another.
+    pub(super) fn replace(&mut self, position: usize, member: Arc<Member<S>>, weight: Weight) {
+        let chunk = &mut self.chunks[position / CHUNK];
+        let mut new = Some(Entry::new(member, weight));
+        let entries = chunk.iter().enumerate().map(|(index, entry)| {
+            let replaced = (index == position % CHUNK).then(|| new.take()).flatten();
+            replaced.unwrap_or_else(|| entry.clone())
+        });
+        *chunk = summed(entries);
+    }
+
+    /// Removes the entry at a position. The last one moves into its place, and is returned if it was another.
+    pub(super) fn swap_remove(&mut self, position: usize) -> Option<&Member<S>> {
+        let last = self.len - 1;
+        let moved = self.entry(last).clone();
+        let tail = &mut self.chunks[last / CHUNK];
+        if tail.len() == 1 {
+            self.chunks.pop();
+        } else {
+            *tail = tail[..tail.len() - 1].iter().cloned().collect();
+        }
+        self.len = last;
+        if position == last {
+            return None;
+        }
+        self.replace(position, moved.member, moved.weight);
+        Some(&*self.entry(position).member)
+    }
+
+    /// Many at once, where pushing one after another would copy a chunk each time.
+    pub(super) fn fill(&mut self, members: impl IntoIterator<Item = (Arc<Member<S>>, Weight)>) {
+        let entries: Vec<_> = members
+            .into_iter()
+            .map(|(member, weight)| Entry::new(member, weight))
+            .collect();
+        self.len = entries.len();
+        self.chunks = entries
+            .chunks(CHUNK)
+            .map(|chunk| summed(chunk.iter().cloned()))
+            .collect();
+    }
+
+    /// The list as picks shall see it: the sums over the chunks brought up to date.
+    pub(super) fn published(&self) -> Self {
+        let mut upto = Vec::with_capacity(self.chunks.len());
+        let mut total = 0;
+        for chunk in &self.chunks {
+            total += chunk.last().map_or(0, |entry| u64::from(entry.upto));
+            upto.push(total);
+        }
+        let first = self.chunks.first().map(|chunk| chunk[0].weight);
+        let even = first.is_none_or(|first| {
+            total == u64::from(first.get()) * self.len as u64
+                && self
+                    .chunks
+                    .iter()
+                    .all(|chunk| chunk.iter().all(|e| e.weight == first))
+        });
+        Self {
+            chunks: self.chunks.clone(),
+            upto,
+            len: self.len,
+            even,
+            mean_weight: total as f32 / self.len.max(1) as f32,
+        }
+    }
+}
+
+impl<S> Entry<S> {
+    fn new(member: Arc<Member<S>>, weight: Weight) -> Self {
+        Self {
+            member,
+            weight,
+            upto: u32::from(weight.get()),
+        }
+    }
+}
+
+impl<S> Clone for Entry<S> {
+    fn clone(&self) -> Self {
+        Self {
+            member: Arc::clone(&self.member),
+            weight: self.weight,
+            upto: self.upto,
+        }
+    }
+}
+
+/// A chunk of these entries, their running sums set.
+fn summed<S>(entries: impl Iterator<Item = Entry<S>>) -> Arc<[Entry<S>]> {
+    let mut total = 0;
+    entries
+        .map(|entry| {
+            total += u32::from(entry.weight.get());
+            Entry {
+                upto: total,
+                ..entry
+            }
+        })
+        .collect()
+}

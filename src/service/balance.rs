@@ -1,0 +1,250 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_util::stream;
+use tokio::runtime::Handle;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::oneshot;
+use tower_service::Service;
+
+use super::attempt::Judged;
+use super::classify::{Classify, ClassifyResult};
+use super::driver::Driver;
+use super::future::ResponseFuture;
+use super::hub::{Connected, Hub};
+use super::waiting::Waiting;
+use super::{clock, random};
+use crate::discovery::DiscoveryErrorKind;
+use crate::fleet::{Fleet, PickError, Verdict};
+use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status, Target};
+
+/// Spreads requests over the instances of a [`Target`], each by a service of its own.
+///
+/// Made by [`BalanceLayer`](crate::BalanceLayer). Clones are cheap and share everything; a request takes no lock and
+/// allocates nothing. When the last clone is dropped and the last waiting call is done, its driver, its dials and its
+/// connections end.
+///
+/// # Readiness
+///
+/// [`poll_ready`](Service::poll_ready) is always ready and reserves nothing. [`call`](Service::call) picks with the
+/// request in hand. If nobody is usable the response waits, until nobody has been usable for
+/// [`unavailable_after`](crate::ConfigBuilder::unavailable_after); from then on all calls fail at once. If the picked
+/// instance's service is not ready at once, a second one is asked too, and whichever is ready first gets the request. A
+/// service that fails to get ready loses its connection, not the request: that goes to another instance.
+///
+/// # Errors
+///
+/// [`Error`] says by its [kind](Error::kind) why nobody could be asked, or is a [`Call`](ErrorKind::Call) with the
+/// instance's own error as its source.
+pub struct Balance<S, C = ClassifyResult> {
+    inner: Arc<Inner<S, C>>,
+}
+
+pub(super) struct Inner<S, C> {
+    pub(super) fleet: Arc<Fleet<Connected<S, C>>>,
+    pub(super) hub: Arc<Hub<C>>,
+    /// The driver, until there is a runtime to spawn it on.
+    unstarted: Mutex<Option<Driver>>,
+    /// Dropped with the last clone: tells the driver to end.
+    _alive: oneshot::Sender<()>,
+}
+
+impl<S, C> Balance<S, C>
+where
+    S: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    pub(super) fn new(
+        fleet: Arc<Fleet<Connected<S, C>>>,
+        hub: Arc<Hub<C>>,
+        unstarted: Option<Driver>,
+        alive: oneshot::Sender<()>,
+    ) -> Self {
+        let inner = Inner {
+            fleet,
+            hub,
+            unstarted: Mutex::new(unstarted),
+            _alive: alive,
+        };
+        inner.start_driver();
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// What is balanced, its boundary resolved.
+    pub fn target(&self) -> &Target {
+        &self.inner.hub.target
+    }
+
+    /// How things stand: a copy, made under the lock that membership changes take.
+    pub fn status(&self) -> Status {
+        let hub = &self.inner.hub;
+        Status {
+            target: Some(hub.target.clone()),
+            discovery_error: hub.discovery_error().map(|error| error.to_string()),
+            ..self.inner.fleet.status(clock::now())
+        }
+    }
+
+    /// What happens from now on. A reader that is more than 1024 events late is told how many it
+    /// [missed](Event::Missed). Ends with the balancer.
+    pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<S, C> {
+        let events = self.inner.hub.events.subscribe();
+        Box::pin(stream::unfold(events, async |mut events| {
+            match events.recv().await {
+                Ok(event) => Some((event, events)),
+                Err(RecvError::Lagged(count)) => Some((Event::Missed { count }, events)),
+                Err(RecvError::Closed) => None,
+            }
+        }))
+    }
+
+    /// Waits until a member is usable, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Why nobody is, when the time is over.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is lost.
+    pub async fn wait_usable(&self, timeout: Duration) -> Result<(), Error> {
+        let inner = &self.inner;
+        inner.start_driver();
+        let usable = async {
+            loop {
+                let mut news = std::pin::pin!(inner.hub.usable.notified());
+                news.as_mut().enable();
+                if inner.fleet.unusable_since().is_none() {
+                    return;
+                }
+                news.await;
+            }
+        };
+        match tokio::time::timeout(timeout, usable).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let why = inner.pick(&[]).err();
+                why.map_or(Ok(()), |why| Err(inner.refusal(&why, None)))
+            }
+        }
+    }
+
+    /// Follows another configuration from now on, for all clones.
+    pub fn reconfigure(&self, config: BalanceConfig) {
+        self.inner.fleet.reconfigure(config, clock::now());
+        self.inner.hub.driver.notify_one();
+    }
+}
+
+impl<S, C, Req> Service<Req> for Balance<S, C>
+where
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
+{
+    type Response = C::Response;
+    type Error = Error;
+    type Future = ResponseFuture<S, Req, C>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let inner = &self.inner;
+        let avoid = inner.hub.classifier.avoid(&request);
+        let waiting = || Waiting::new(Arc::clone(inner), avoid);
+        let mut judged = match inner.pick(avoid) {
+            Ok(judged) => judged,
+            Err(PickError::Saturated) => {
+                return ResponseFuture::failed(inner.refusal(&PickError::Saturated, None));
+            }
+            Err(_) => return ResponseFuture::waiting(waiting(), request),
+        };
+        let mut service = judged.pick().service().service.clone();
+        // Nearly every service is ready at once, and then the call needs no hold on the balancer. If not, the waiting
+        // call polls again with a waker that wakes.
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => ResponseFuture::sent(judged, service.call(request)),
+            Poll::Ready(Err(error)) => {
+                judged.end(Verdict::Unsent);
+                ResponseFuture::waiting(waiting().after_loss(error.into()), request)
+            }
+            Poll::Pending => {
+                ResponseFuture::waiting(waiting().with_candidate(judged, service), request)
+            }
+        }
+    }
+}
+
+impl<S, C> Inner<S, C>
+where
+    S: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    pub(super) fn pick(&self, avoid: &[InstanceId]) -> Result<Judged<Connected<S, C>>, PickError> {
+        let fleet = &self.fleet;
+        let now = if fleet.reads_clock() {
+            clock::now()
+        } else {
+            fleet.epoch()
+        };
+        random::with_rng(|rng| fleet.pick(now, rng, avoid)).map(Judged::new)
+    }
+
+    /// Spawns the driver if that is still to be done and there is a runtime. Returns whether it runs.
+    pub(super) fn start_driver(&self) -> bool {
+        let mut unstarted = self
+            .unstarted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if unstarted.is_none() {
+            return true;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return false;
+        };
+        if let Some(driver) = unstarted.take() {
+            runtime.spawn(driver);
+        }
+        true
+    }
+
+    /// What a caller is told where there is nobody to ask.
+    pub(super) fn refusal(&self, why: &PickError, lost: Option<BoxError>) -> Error {
+        let error = self.hub.discovery_error();
+        let hidden = error
+            .as_ref()
+            .is_some_and(|error| error.kind() == DiscoveryErrorKind::NotVisible);
+        let (kind, source) = match why {
+            PickError::Unresolved | PickError::Empty if hidden => (ErrorKind::NotVisible, error),
+            PickError::Unresolved => (ErrorKind::Unresolved, error),
+            PickError::Empty => (ErrorKind::Empty, error),
+            PickError::NoneUsable(census) => (ErrorKind::NoneUsable(Arc::clone(census)), None),
+            PickError::Saturated => (ErrorKind::Saturated, None),
+        };
+        let source = source.map(Into::into).or(lost);
+        Error::unanswered(self.hub.target.clone(), kind, source)
+    }
+}
+
+impl<S, C> Clone for Balance<S, C> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<S, C> fmt::Debug for Balance<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balance")
+            .field("target", &self.inner.hub.target)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,13 @@
+//! The only place that reads the time.
+//!
+//! From tokio's clock, so that a paused one reaches the fleet.
+
+use std::time::Instant;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the time"
+)]
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

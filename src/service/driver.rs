@@ -1,0 +1,235 @@
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+use tower_service::Service;
+
+use super::clock;
+use super::dialler::Dialler;
+use super::hub::{Connected, Hub};
+use super::log::log;
+use super::unwound::caught;
+use crate::discovery::{BoxStream, Discovery, DiscoveryError};
+use crate::fleet::Fleet;
+use crate::{BoxError, Event, Instance, InstanceSet, Target};
+
+/// Answers of discovery taken in one go; a source that is always ready must not starve the others.
+const ANSWERS_AT_ONCE: usize = 64;
+
+/// Feeds a [`Balance`](crate::Balance): follows discovery and dials. A future to be spawned; it ends with the last clone
+/// of its balancer.
+///
+/// # Cancellation
+///
+/// Dropped earlier, the balancer goes on with the connections it has and learns nothing new.
+#[must_use = "futures do nothing unless polled"]
+pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Driver {
+    pub(super) fn new<M, S, C>(
+        fleet: Arc<Fleet<Connected<S, C>>>,
+        hub: Arc<Hub<C>>,
+        discovery: Arc<dyn Discovery>,
+        connector: M,
+        ended: oneshot::Receiver<()>,
+    ) -> Self
+    where
+        M: Service<Instance, Response = S> + Send + 'static,
+        M::Future: Send + 'static,
+        M::Error: Into<BoxError>,
+        S: Send + Sync + 'static,
+        C: Send + Sync + 'static,
+    {
+        Self(Box::pin(async move {
+            fleet.restart_wait(clock::now());
+            let mut drive = Drive {
+                news: Some(News::watch(&*discovery, &hub.target)),
+                dialler: Dialler::new(connector),
+                hurry: Box::pin(Arc::clone(&hub.driver).notified_owned()),
+                deadline: None,
+                ended,
+                fleet,
+                hub,
+            };
+            poll_fn(move |cx| drive.poll(cx)).await;
+        }))
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
+}
+
+struct Drive<M, S, C> {
+    fleet: Arc<Fleet<Connected<S, C>>>,
+    hub: Arc<Hub<C>>,
+    /// `None` once discovery has no more of it.
+    news: Option<News>,
+    dialler: Dialler<M, S>,
+    /// Ready when the fleet's next deadline moved earlier.
+    hurry: Pin<Box<OwnedNotified>>,
+    deadline: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Ready when the last clone of the balancer is gone.
+    ended: oneshot::Receiver<()>,
+}
+
+impl<M, S, C> Drive<M, S, C>
+where
+    M: Service<Instance, Response = S> + Send + 'static,
+    M::Future: Send + 'static,
+    M::Error: Into<BoxError>,
+    S: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if Pin::new(&mut self.ended).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut moved = self.poll_news(cx);
+            moved |= self.poll_dials(cx);
+            moved |= self.poll_hurry(cx);
+            moved |= self.poll_deadline(cx);
+            self.report();
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes what discovery has to say; only the newest set counts.
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut newest = None;
+        let mut heard = false;
+        for _ in 0..ANSWERS_AT_ONCE {
+            let Some(news) = &mut self.news else {
+                break;
+            };
+            match news.poll(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(set))) => {
+                    self.hub.set_discovery_error(None);
+                    newest = Some(set);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.hub.set_discovery_error(Some(error.clone()));
+                    self.tell(Event::DiscoveryFailed { error });
+                }
+                Poll::Ready(None) => {
+                    self.news = None;
+                    self.tell(Event::DiscoveryEnded);
+                }
+            }
+            heard = true;
+        }
+        if let Some(set) = newest {
+            self.dialler.queue(self.fleet.apply(set, clock::now()));
+        }
+        heard
+    }
+
+    fn poll_dials(&mut self, cx: &mut Context<'_>) -> bool {
+        let config = self.fleet.config();
+        let done = self
+            .dialler
+            .poll(cx, &config, |ticket| self.fleet.awaits(ticket));
+        if done.is_empty() {
+            return false;
+        }
+        let mut connected = Vec::new();
+        for (ticket, result) in done {
+            match result {
+                Ok(service) => {
+                    let hub = Arc::clone(&self.hub);
+                    connected.push((ticket, Connected { service, hub }));
+                }
+                Err(error) => self.fleet.dial_failed(ticket, error, clock::now()),
+            }
+        }
+        self.fleet.connected(connected, clock::now());
+        true
+    }
+
+    fn poll_hurry(&mut self, cx: &mut Context<'_>) -> bool {
+        let hurried = self.hurry.as_mut().poll(cx).is_ready();
+        if hurried {
+            self.hurry = Box::pin(Arc::clone(&self.hub.driver).notified_owned());
+        }
+        hurried
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(next) = self.fleet.next_deadline() else {
+            self.deadline = None;
+            return false;
+        };
+        let sleep = match &mut self.deadline {
+            Some((at, sleep)) if *at == next => sleep,
+            deadline => {
+                let sleep = Box::pin(tokio::time::sleep_until(next.into()));
+                &mut deadline.insert((next, sleep)).1
+            }
+        };
+        if sleep.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.deadline = None;
+        // A timer may fire a little early by the fleet's clock, but never without getting anywhere.
+        let now = clock::now().max(next);
+        self.dialler.queue(self.fleet.on_deadline(now));
+        true
+    }
+
+    /// Passes on what happened, and wakes calls that wait if somebody is usable.
+    fn report(&self) {
+        for event in self.fleet.take_events() {
+            self.tell(event);
+        }
+        if self.fleet.unusable_since().is_none() {
+            self.hub.usable.notify_waiters();
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        log(&self.hub.target, &event);
+        // Nobody may be listening.
+        let _ = self.hub.events.send(event);
+    }
+}
+
+/// Discovery's answers. Foreign code: a panic in it is the end of its news.
+struct News(BoxStream<'static, Result<InstanceSet, DiscoveryError>>);
+
+impl News {
+    fn watch(discovery: &dyn Discovery, target: &Target) -> Self {
+        let answers = caught(|| discovery.watch(target)).unwrap_or_else(|panic| {
+            let error = DiscoveryError::backend("watching", panic);
+            Box::pin(stream::iter([Err(error)]))
+        });
+        Self(answers)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<InstanceSet, DiscoveryError>>> {
+        caught(|| self.0.poll_next_unpin(cx)).unwrap_or_else(|panic| {
+            self.0 = Box::pin(stream::empty());
+            Poll::Ready(Some(Err(DiscoveryError::backend("watching", panic))))
+        })
+    }
+}

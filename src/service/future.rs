@@ -1,0 +1,117 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::attempt::{Judged, noting_unsent};
+use super::classify::Classify;
+use super::hub::Connected;
+use super::waiting::Waiting;
+use crate::{BoxError, Error};
+
+pin_project! {
+    /// The response of a [`Balance`](crate::Balance).
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped at any moment, it gives back the slot that it holds. If the request was with an instance, that counts as
+    /// [cancelled](crate::Attempt).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, Req, C>
+    where
+        S: Service<Req>,
+    {
+        #[pin]
+        state: State<S::Future, S, Req, C>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F, S, Req, C> {
+        /// With an instance.
+        Sent { #[pin] future: F, judged: Judged<Connected<S, C>> },
+        /// Waiting for an instance that can take it.
+        Waiting { waiting: Box<Waiting<S, C>>, request: Option<Req> },
+        Failed { error: Option<Error> },
+    }
+}
+
+impl<S: Service<Req>, Req, C> ResponseFuture<S, Req, C> {
+    pub(super) fn sent(judged: Judged<Connected<S, C>>, future: S::Future) -> Self {
+        let state = State::Sent { future, judged };
+        Self { state }
+    }
+
+    pub(super) fn waiting(waiting: Waiting<S, C>, request: Req) -> Self {
+        let (waiting, request) = (Box::new(waiting), Some(request));
+        let state = State::Waiting { waiting, request };
+        Self { state }
+    }
+
+    pub(super) fn failed(error: Error) -> Self {
+        let error = Some(error);
+        let state = State::Failed { error };
+        Self { state }
+    }
+}
+
+impl<S, Req, C> Future for ResponseFuture<S, Req, C>
+where
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
+{
+    type Output = Result<C::Response, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            match state.as_mut().project() {
+                StateProj::Sent { future, judged } => {
+                    let result = ready!(future.poll(cx));
+                    return Poll::Ready(classified(judged, result));
+                }
+                StateProj::Waiting { waiting, request } => {
+                    let (judged, mut service) = ready!(waiting.poll::<Req>(cx))?;
+                    let request = request.take().expect(POLLED_AGAIN);
+                    let future = service.call(request);
+                    state.set(State::Sent { future, judged });
+                }
+                StateProj::Failed { error } => {
+                    return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
+                }
+            }
+        }
+    }
+}
+
+const POLLED_AGAIN: &str = "a future is not polled again after it was ready";
+
+fn classified<S, Req, C>(
+    judged: &mut Judged<Connected<S, C>>,
+    result: Result<S::Response, S::Error>,
+) -> Result<C::Response, Error>
+where
+    S: Service<Req> + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
+{
+    let attempt = judged.into_attempt();
+    let pick = judged.pick();
+    let hub = &pick.service().hub;
+    let (answer, unsent) = noting_unsent(|| hub.classifier.classify(result, attempt));
+    answer.map_err(|error| {
+        let id = pick.instance().id().clone();
+        Error::call(hub.target.clone(), id, !unsent, error.into())
+    })
+}
+
+impl<S: Service<Req>, Req, C> fmt::Debug for ResponseFuture<S, Req, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, broadcast};
+
+use crate::discovery::DiscoveryError;
+use crate::{Event, Target};
+
+/// Events kept for a subscriber that is late.
+const EVENTS_KEPT: usize = 1024;
+
+/// Where a balancer, its driver and its attempts meet.
+pub(super) struct Hub<C> {
+    pub(super) target: Target,
+    pub(super) classifier: Arc<C>,
+    /// Tells the driver that the fleet's next deadline moved earlier.
+    pub(super) driver: Arc<Notify>,
+    /// Tells waiting calls that somebody is usable.
+    pub(super) usable: Arc<Notify>,
+    pub(super) events: broadcast::Sender<Event>,
+    discovery_error: Mutex<Option<DiscoveryError>>,
+}
+
+impl<C> Hub<C> {
+    pub(super) fn new(target: Target, classifier: Arc<C>) -> Self {
+        Self {
+            target,
+            classifier,
+            driver: Arc::default(),
+            usable: Arc::default(),
+            events: broadcast::Sender::new(EVENTS_KEPT),
+            discovery_error: Mutex::default(),
+        }
+    }
+
+    /// Discovery's last error, if no set came after it.
+    pub(super) fn discovery_error(&self) -> Option<DiscoveryError> {
+        let error = self.discovery_error.lock();
+        error.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_discovery_error(&self, error: Option<DiscoveryError>) {
+        let slot = self.discovery_error.lock();
+        let replaced = std::mem::replace(&mut *slot.unwrap_or_else(PoisonError::into_inner), error);
+        drop(replaced);
+    }
+}
+
+/// What the fleet hands back for a pick: the member's service, and the way back to the balancer.
+pub(super) struct Connected<S, C> {
+    pub(super) service: S,
+    pub(super) hub: Arc<Hub<C>>,
+}
+
+/// How an attempt that knows no types reaches the driver.
+pub(super) trait Signal {
+    fn driver(&self) -> &Notify;
+}
+
+impl<S, C> Signal for Connected<S, C> {
+    fn driver(&self) -> &Notify {
+        &self.hub.driver
+    }
+}

@@ -1,0 +1,205 @@
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::balance::Balance;
+use super::classify::{ClassifyFn, ClassifyResult};
+use super::driver::Driver;
+use super::hub::{Connected, Hub};
+use super::{clock, random};
+use crate::discovery::Discovery;
+use crate::fleet::Fleet;
+use crate::{BalanceConfig, Boundary, BoxError, Instance, Outcome, Target, TargetError};
+
+/// Balances a [`Target`] over whatever a connector makes of its instances.
+///
+/// The connector is any `Service<Instance>`; its response is the service of one instance, cloned for each request. TLS,
+/// limits, timeouts and other middleware for one instance are layered onto that response. What is not `Clone` goes
+/// behind tower's `Buffer`, one for each instance.
+///
+/// # Examples
+///
+/// ```
+/// use rolecall::{BalanceLayer, Instance, List};
+/// use std::convert::Infallible;
+/// use tower::{Layer, Service, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let list = List::from_addrs(["127.0.0.1:8001".parse()?, "127.0.0.1:8002".parse()?])?;
+/// let mut balance = BalanceLayer::new(list, "worker:http")?.layer(service_fn(
+///     |instance: Instance| async move {
+///         let addr = instance.addr();
+///         let answer = service_fn(move |name: &str| {
+///             let answer = format!("hello {name}, this is {addr}");
+///             async { Ok::<_, Infallible>(answer) }
+///         });
+///         Ok::<_, Infallible>(answer)
+///     },
+/// ));
+/// let answer = balance.call("you").await?;
+/// assert!(answer.starts_with("hello you, this is 127.0.0.1:800"));
+/// # Ok(())
+/// # }
+/// ```
+pub struct BalanceLayer<C = ClassifyResult> {
+    discovery: Arc<dyn Discovery>,
+    target: Target,
+    config: BalanceConfig,
+    classifier: Arc<C>,
+}
+
+impl BalanceLayer {
+    /// Balances what `discovery` says of `target`: `"role:endpoint"` or `"boundary/role:endpoint"`.
+    ///
+    /// Without a boundary it is the one that `discovery` speaks for, see
+    /// [`within`](Discovery::within), else `"default"`.
+    ///
+    /// # Errors
+    ///
+    /// `target` is not written as one.
+    pub fn new<T>(discovery: impl Discovery, target: T) -> Result<Self, TargetError>
+    where
+        T: TryInto<Target>,
+        T::Error: Into<TargetError>,
+    {
+        let target = target.try_into().map_err(Into::into)?;
+        let discovery: Arc<dyn Discovery> = match discovery.caller() {
+            Some(_) => Arc::new(discovery),
+            None => Arc::new(discovery.within(Boundary::default())),
+        };
+        Ok(Self {
+            discovery,
+            target,
+            config: BalanceConfig::default(),
+            classifier: Arc::default(),
+        })
+    }
+}
+
+impl<C> BalanceLayer<C> {
+    /// Follows another configuration than the default one.
+    #[must_use]
+    pub fn config(mut self, config: BalanceConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Judges answers by another rule than `Ok` and `Err`.
+    #[must_use]
+    pub fn classify<C2>(self, classifier: C2) -> BalanceLayer<C2> {
+        BalanceLayer {
+            discovery: self.discovery,
+            target: self.target,
+            config: self.config,
+            classifier: Arc::new(classifier),
+        }
+    }
+
+    /// Judges answers by a closure.
+    #[must_use]
+    pub fn classify_fn<F, Res, Err>(self, classify: F) -> BalanceLayer<ClassifyFn<F>>
+    where
+        F: Fn(&Result<Res, Err>) -> Outcome,
+    {
+        self.classify(ClassifyFn(classify))
+    }
+
+    /// The balancer, and the driver that feeds it, for those who spawn by themselves. Without its driver a balancer
+    /// knows nobody.
+    pub fn pair<M, S>(&self, connector: M) -> (Balance<S, C>, Driver)
+    where
+        M: Service<Instance, Response = S> + Send + 'static,
+        M::Future: Send + 'static,
+        M::Error: Into<BoxError>,
+        S: Send + Sync + 'static,
+        C: Send + Sync + 'static,
+    {
+        let (balance, driver) = self.build(connector);
+        (balance(None), driver)
+    }
+
+    #[expect(
+        clippy::type_complexity,
+        reason = "private; the closure ends the knot of balancer and driver"
+    )]
+    fn build<M, S>(
+        &self,
+        connector: M,
+    ) -> (
+        impl FnOnce(Option<Driver>) -> Balance<S, C> + use<M, S, C>,
+        Driver,
+    )
+    where
+        M: Service<Instance, Response = S> + Send + 'static,
+        M::Future: Send + 'static,
+        M::Error: Into<BoxError>,
+        S: Send + Sync + 'static,
+        C: Send + Sync + 'static,
+    {
+        let now = clock::now();
+        let fleet = Fleet::<Connected<S, C>>::new(self.config.clone(), random::seed(), now);
+        let fleet = Arc::new(fleet);
+        let target = self.resolved_target();
+        let hub = Arc::new(Hub::new(target, Arc::clone(&self.classifier)));
+        let (alive, ended) = oneshot::channel();
+        let driver = Driver::new(
+            Arc::clone(&fleet),
+            Arc::clone(&hub),
+            Arc::clone(&self.discovery),
+            connector,
+            ended,
+        );
+        (
+            |unstarted| Balance::new(fleet, hub, unstarted, alive),
+            driver,
+        )
+    }
+
+    fn resolved_target(&self) -> Target {
+        match (self.target.boundary(), self.discovery.caller()) {
+            (None, Some(boundary)) => self.target.clone().in_boundary(boundary.clone()),
+            _ => self.target.clone(),
+        }
+    }
+}
+
+impl<M, S, C> Layer<M> for BalanceLayer<C>
+where
+    M: Service<Instance, Response = S> + Send + 'static,
+    M::Future: Send + 'static,
+    M::Error: Into<BoxError>,
+    S: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    type Service = Balance<S, C>;
+
+    /// Starts the driver, if called inside a runtime; else the first call starts it.
+    fn layer(&self, connector: M) -> Balance<S, C> {
+        let (balance, driver) = self.build(connector);
+        balance(Some(driver))
+    }
+}
+
+impl<C> Clone for BalanceLayer<C> {
+    fn clone(&self) -> Self {
+        Self {
+            discovery: Arc::clone(&self.discovery),
+            target: self.target.clone(),
+            config: self.config.clone(),
+            classifier: Arc::clone(&self.classifier),
+        }
+    }
+}
+
+impl<C> fmt::Debug for BalanceLayer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BalanceLayer")
+            .field("target", &self.target)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,26 @@
+//! The tower side: a [`Layer`](tower_layer::Layer) that turns a connector into one balanced service.
+//!
+//! A `Balance` reads one published snapshot of its [`fleet`](crate::fleet), picks, and calls; a driver, one task for
+//! each balancer, follows discovery and dials. Requests never pass through it.
+
+mod attempt;
+mod balance;
+mod classify;
+pub(crate) mod clock;
+pub mod connect;
+mod dialler;
+mod driver;
+mod future;
+mod hub;
+mod layer;
+mod log;
+mod random;
+mod unwound;
+mod waiting;
+
+pub use attempt::Attempt;
+pub use balance::Balance;
+pub use classify::{Classify, ClassifyFn, ClassifyResult, Outcome};
+pub use driver::Driver;
+pub use future::ResponseFuture;
+pub use layer::BalanceLayer;

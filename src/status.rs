@@ -1,0 +1,189 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::instance::Instance;
+use crate::target::Target;
+
+/// How things stand with a balancer at one moment. `Display` is a table for people.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Status {
+    /// What is balanced; `None` for a fleet without a balancer.
+    pub target: Option<Target>,
+    /// How long ago discovery last answered with a set; `None` if it never did.
+    pub set_age: Option<Duration>,
+    /// The last error of discovery, if no set came after it.
+    pub discovery_error: Option<String>,
+    /// For how long discovery's last answer is still doubted, if it is.
+    pub doubted_for: Option<Duration>,
+    /// How many members a pick chooses from.
+    pub usable: usize,
+    /// Mean latency of the fleet's successes; `None` until there was one or where no latency is measured.
+    pub mean_latency: Option<Duration>,
+    /// Every known instance, by id.
+    pub members: Vec<MemberStatus>,
+}
+
+/// How things stand with one member.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct MemberStatus {
+    /// The instance as announced last.
+    pub instance: Instance,
+    /// Whether it is picked, and why not.
+    pub state: MemberState,
+    /// How long its connection has been up, or down.
+    pub since: Duration,
+    /// Requests picked and not yet completed.
+    pub in_flight: u32,
+    /// Picks so far.
+    pub picks: u64,
+    /// Failures so far.
+    pub failures: u64,
+    /// Failures since its last success.
+    pub failures_in_row: u32,
+    /// Its latency as picks see it: shrunk to the fleet's mean; `None` while there is no evidence.
+    pub latency: Option<Duration>,
+    /// Why its last dial failed, if none succeeded since.
+    pub error: Option<String>,
+}
+
+/// Whether a member is picked, and why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum MemberState {
+    /// Picked from.
+    Usable,
+    /// Connected; says it is busy, and others are available.
+    Busy,
+    /// Connected; has weight 0.
+    Weightless,
+    /// Takes no new picks; what is in flight finishes.
+    Draining,
+    /// Being dialled.
+    Connecting,
+    /// Not connected; dialled again later.
+    Disconnected,
+}
+
+impl fmt::Display for MemberState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Usable => "usable",
+            Self::Busy => "busy",
+            Self::Weightless => "weight 0",
+            Self::Draining => "draining",
+            Self::Connecting => "connecting",
+            Self::Disconnected => "disconnected",
+        })
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(target) = &self.target {
+            write!(f, "{target}: ")?;
+        }
+        write!(f, "{} of {} usable", self.usable, self.members.len())?;
+        match self.set_age {
+            Some(age) => write!(f, ", set {:.1} s old", age.as_secs_f64())?,
+            None => f.write_str(", no set yet")?,
+        }
+        if let Some(rest) = self.doubted_for {
+            write!(f, ", newest answer doubted for {:.1} s", rest.as_secs_f64())?;
+        }
+        if let Some(error) = &self.discovery_error {
+            write!(f, ", discovery: {error}")?;
+        }
+        for member in &self.members {
+            let id = member.instance.id().to_string();
+            let addr = member.instance.addr().to_string();
+            let latency = member.latency.map_or_else(
+                || "-".to_owned(),
+                |l| format!("{:.2} ms", l.as_secs_f64() * 1e3),
+            );
+            write!(
+                f,
+                "\n  {id:<20} {addr:<21} {:<12} {:>7.1} s  in flight {:<4} picks {:<8} failures {:<6} latency {latency}",
+                member.state,
+                member.since.as_secs_f64(),
+                member.in_flight,
+                member.picks,
+                member.failures,
+            )?;
+            if let Some(error) = &member.error {
+                write!(f, "  {error}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a fleet with nothing usable consists of: `"4 known: 3 refused (111), 1 draining"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    known: usize,
+    reasons: BTreeMap<String, usize>,
+}
+
+impl Census {
+    pub(crate) fn count(&mut self, reason: &str) {
+        self.known += 1;
+        match self.reasons.get_mut(reason) {
+            Some(count) => *count += 1,
+            None => {
+                self.reasons.insert(reason.to_owned(), 1);
+            }
+        }
+    }
+
+    /// How many instances are known.
+    pub fn known(&self) -> usize {
+        self.known
+    }
+
+    /// Why they are not usable, and how many each; the most frequent first.
+    pub fn reasons(&self) -> Vec<(&str, usize)> {
+        let mut reasons: Vec<_> = self
+            .reasons
+            .iter()
+            .map(|(reason, &count)| (reason.as_str(), count))
+            .collect();
+        reasons.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        reasons
+    }
+}
+
+impl fmt::Display for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} known", self.known)?;
+        for (index, (reason, count)) in self.reasons().into_iter().enumerate() {
+            write!(f, "{} {count} {reason}", if index == 0 { ":" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_census_names_the_most_frequent_reason_first() {
+        let mut census = Census::default();
+        for reason in [
+            "draining",
+            "refused (111)",
+            "refused (111)",
+            "refused (111)",
+        ] {
+            census.count(reason);
+        }
+        assert_eq!(census.to_string(), "4 known: 3 refused (111), 1 draining");
+    }
+}
