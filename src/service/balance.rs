@@ -125,11 +125,12 @@ where
                 news.await;
             }
         };
-        let waited =
-            Handle::try_current().is_ok() && tokio::time::timeout(timeout, usable).await.is_ok();
+        if Handle::try_current().is_ok() && tokio::time::timeout(timeout, usable).await.is_ok() {
+            return Ok(());
+        }
         match inner.pick(&[]) {
-            Err(why) if !waited => Err(inner.refusal(&why, None)),
-            _ => Ok(()),
+            Ok(_) => Ok(()),
+            Err(why) => Err(inner.refusal(&why, None)),
         }
     }
 
