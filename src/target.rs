@@ -11,7 +11,7 @@ use crate::text::excerpt;
 /// One endpoint of one role, as a caller names it: `role:endpoint`, or `boundary/role:endpoint`.
 ///
 /// Without a boundary it means the caller's own one, which the discovery in use knows
-/// (see `within`). [`Display`](fmt::Display) and [`FromStr`] round-trip.
+/// (see [`within`](crate::Discovery::within)). [`Display`](fmt::Display) and [`FromStr`] round-trip.
 ///
 /// # Examples
 ///

@@ -37,7 +37,7 @@ use std::time::Duration;
 /// assert_eq!(error.to_string(), "max_choices is 1, but must be within 2..=64");
 /// # Ok::<(), rolecall::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "ConfigBuilder"))]
 pub struct BalanceConfig(ConfigBuilder);
@@ -118,12 +118,6 @@ impl BalanceConfig {
     /// See [`ConfigBuilder::shrink_grace`].
     pub fn shrink_grace(&self) -> Duration {
         self.0.shrink_grace
-    }
-}
-
-impl Default for BalanceConfig {
-    fn default() -> Self {
-        Self(ConfigBuilder::default())
     }
 }
 

@@ -30,8 +30,9 @@ impl Latency {
     /// Mean latency at `now` in nanoseconds, shrunk to `mean`.
     pub(super) fn read(&self, now: u64, mean: f32) -> f32 {
         let (weight, sum) = unpack(self.sums.load(Relaxed));
-        let decay = decay(now.saturating_sub(self.stamp.load(Relaxed)));
-        (sum * decay + PRIOR * mean) / (weight * decay + PRIOR)
+        // Instead of fading the evidence the prior grows: the same quotient, by one division.
+        let prior = PRIOR * growth(now.saturating_sub(self.stamp.load(Relaxed)));
+        (sum + prior * mean) / (weight + prior)
     }
 
     /// Adds a sample of `nanos`.
@@ -42,7 +43,11 @@ impl Latency {
         loop {
             let (weight, sum) = unpack(sums);
             let (weight, sum) = (weight * decay + 1.0, sum * decay + nanos);
-            let scale = (MAX_WEIGHT / weight).min(1.0);
+            let scale = if weight > MAX_WEIGHT {
+                MAX_WEIGHT / weight
+            } else {
+                1.0
+            };
             let next = pack(weight * scale, sum * scale);
             match self
                 .sums
@@ -83,14 +88,19 @@ fn unpack(sums: u64) -> (f32, f32) {
 }
 
 /// `exp(-elapsed / TAU)`, within 0.1 % up to one time constant, 1 % up to two, 8 % up to four.
-///
-/// It stands twice in every pick, where the library's `exp` costs more than everything else about a candidate: the
-/// series of `exp(elapsed / 4 TAU)` to the third power, inverted and raised to the fourth.
 pub(super) fn decay(elapsed: u64) -> f32 {
-    let x = elapsed as f32 * (0.25 / TAU);
+    1.0 / growth(elapsed)
+}
+
+/// The inverse of [`decay`], and finite: after eighty time constants time stands still.
+///
+/// It stands twice in every pick, where the library's `exp` would cost more than everything else about a candidate: the
+/// series of `exp(elapsed / 4 TAU)` to the third power, raised to the fourth.
+fn growth(elapsed: u64) -> f32 {
+    let x = (elapsed as f32 * (0.25 / TAU)).min(20.0);
     let root = 1.0 + x * (1.0 + x * (0.5 + x * (1.0 / 6.0)));
     let square = root * root;
-    1.0 / (square * square)
+    square * square
 }
 
 #[cfg(test)]
@@ -119,7 +129,7 @@ mod tests {
 
     #[test]
     fn without_evidence_it_is_the_mean() {
-        assert_eq!(Latency::default().read(77 * S, MEAN), MEAN);
+        assert!((Latency::default().read(77 * S, MEAN) / MEAN - 1.0).abs() < 1e-6);
     }
 
     #[test]

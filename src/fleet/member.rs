@@ -24,6 +24,12 @@ use crate::Instance;
 
 /// A failure costs this many times the fleet's mean latency, whatever it took.
 const FAILURE_COST: f32 = 20.0;
+/// Longer answers count as this many times the fleet's mean latency. One that waited out a pause of the instance or of
+/// the machine would else move the mean away from everybody; and at fifteen, one among thirty ordinary answers leaves
+/// its member within the band that counts as ordinary, two do not.
+const SLOWEST: f32 = 15.0;
+/// Shorter latencies count as this, in nanoseconds: what differs below is the doing of the pick and of the clock.
+const FINEST: f32 = 1_000.0;
 /// How much dearer an overloaded member looks.
 const OVERLOAD_FACTOR: f32 = FAILURE_COST;
 const OVERLOAD_DEFAULT: Duration = Duration::from_secs(1);
@@ -319,8 +325,11 @@ impl<S: ?Sized> Pick<S> {
         let latency = self
             .latency
             .unwrap_or_else(|| now.saturating_sub(self.picked_at));
-        stats.latency.record(latency as f32, now);
-        shared.pool.success(latency, now);
+        let mean = shared.pool.mean();
+        let slowest = if mean > 0.0 { SLOWEST * mean } else { f32::MAX };
+        let latency = (latency as f32).clamp(FINEST, slowest.max(FINEST));
+        stats.latency.record(latency, now);
+        shared.pool.success(latency as u64, now);
     }
 }
 
@@ -335,5 +344,6 @@ impl<S: ?Sized> fmt::Debug for Pick<S> {
 
 /// Whole nanoseconds; about 584 years at most.
 pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(u64::from(duration.subsec_nanos()))
 }

@@ -15,7 +15,7 @@
 use super::config::Load;
 use super::fleet::Shared;
 use super::rng::{Rng, below, unit};
-use super::snapshot::{Entry, Snapshot};
+use super::snapshot::Snapshot;
 use crate::InstanceId;
 
 const POOR: f32 = 1.15;
@@ -164,7 +164,7 @@ fn weighted_again<S>(
             break;
         }
         let entry = snapshot.list.entry(position);
-        let kept = 1.0 - 1.0 / f64::from(snapshot.list.relative_weight(entry));
+        let kept = 1.0 - f64::from(snapshot.list.inverse_weight(entry));
         if unit(rng) < kept {
             break;
         }
@@ -214,14 +214,14 @@ impl<'a, S> Costs<'a, S> {
         if in_flight >= self.cap {
             return f32::INFINITY;
         }
-        let queue = in_flight as f32 / self.snapshot.list.relative_weight(entry);
+        let inverse_weight = self.snapshot.list.inverse_weight(entry);
         let cost = if self.mean > 0.0 {
             let latency = stats.latency().read(self.now, self.mean);
             let ordinary = latency > self.band.0 && latency < self.band.1;
             let latency = if ordinary { self.mean } else { latency };
-            latency * (queue + 1.0)
+            latency * (in_flight as f32 * inverse_weight + 1.0)
         } else {
-            self.least_in_flight(entry, in_flight)
+            (in_flight as f32 + 1.0) * inverse_weight
         };
         let cost = cost * stats.overload(self.now);
         if self.avoid.is_empty() || !self.avoid.contains(entry.member.instance.id()) {
@@ -229,9 +229,5 @@ impl<'a, S> Costs<'a, S> {
         } else {
             AVOIDED + cost
         }
-    }
-
-    fn least_in_flight(&self, entry: &Entry<S>, in_flight: u32) -> f32 {
-        (in_flight + 1) as f32 / self.snapshot.list.relative_weight(entry)
     }
 }

@@ -79,12 +79,12 @@ impl<S> List<S> {
         self.even
     }
 
-    /// An entry's weight over the mean one.
-    pub(super) fn relative_weight(&self, entry: &Entry<S>) -> f32 {
+    /// The mean weight over an entry's: how much more one request in flight means to it than to the mean member.
+    pub(super) fn inverse_weight(&self, entry: &Entry<S>) -> f32 {
         if self.even {
             1.0
         } else {
-            f32::from(entry.weight.get()) / self.mean_weight
+            self.mean_weight / f32::from(entry.weight.get())
         }
     }
 

@@ -161,6 +161,16 @@ pub enum Availability {
     Draining,
 }
 
+impl fmt::Display for Availability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Available => "available",
+            Self::Busy => "busy",
+            Self::Draining => "draining",
+        })
+    }
+}
+
 /// Which boundaries may see an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -20,7 +20,7 @@ pub use set::InstanceSet;
 /// change keeps connection, load and history.
 ///
 /// Plain data, cheap to clone, and infallible to build: what can be wrong is found by [`validate`](Self::validate),
-/// which `register`, `List` and the balancer call on every instance they take in.
+/// which `register`, [`List`](crate::List) and the balancer call on every instance they take in.
 ///
 /// # Examples
 ///
@@ -69,6 +69,11 @@ impl Instance {
             visibility: Visibility::default(),
             metadata: BTreeMap::new(),
         }))
+    }
+
+    pub(crate) fn with_id(mut self, id: impl Into<InstanceId>) -> Self {
+        self.edit().id = id.into();
+        self
     }
 
     /// Sets the address.
@@ -249,7 +254,7 @@ pub(crate) fn check_ip(field: &'static str, ip: IpAddr) -> Result<(), InstanceEr
     Err(InstanceError::new(field, &ip.to_string(), reason))
 }
 
-fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), InstanceError> {
+pub(crate) fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), InstanceError> {
     if metadata.len() > MOST_METADATA_ENTRIES {
         let count = format!("{} entries", metadata.len());
         return Err(InstanceError::new(

@@ -127,7 +127,7 @@ where
     C: Send + Sync + 'static,
 {
     /// Passes the slot on to an attempt. What stays behind keeps the member in being and judges nobody.
-    pub(super) fn into_attempt(&mut self) -> Attempt {
+    pub(super) fn pass_on(&mut self) -> Attempt {
         self.judged = true;
         let pick = self.pick.hand_over(|member| member as Arc<_>);
         Attempt(Judged::new(pick))

@@ -107,7 +107,7 @@ where
     ///
     /// # Errors
     ///
-    /// Why nobody is, when the time is over.
+    /// Why nobody is, when the time is over; outside a tokio runtime, at once.
     ///
     /// # Cancellation
     ///
@@ -125,12 +125,12 @@ where
                 news.await;
             }
         };
-        match tokio::time::timeout(timeout, usable).await {
-            Ok(()) => Ok(()),
-            Err(_) => {
-                let why = inner.pick(&[]).err();
-                why.map_or(Ok(()), |why| Err(inner.refusal(&why, None)))
-            }
+        if Handle::try_current().is_ok() && tokio::time::timeout(timeout, usable).await.is_ok() {
+            return Ok(());
+        }
+        match inner.pick(&[]) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(inner.refusal(&why, None)),
         }
     }
 

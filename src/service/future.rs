@@ -100,7 +100,7 @@ where
     S::Error: Into<BoxError>,
     C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
 {
-    let attempt = judged.into_attempt();
+    let attempt = judged.pass_on();
     let pick = judged.pick();
     let hub = &pick.service().hub;
     let (answer, unsent) = noting_unsent(|| hub.classifier.classify(result, attempt));

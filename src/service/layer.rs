@@ -122,10 +122,6 @@ impl<C> BalanceLayer<C> {
         (balance(None), driver)
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "private; the closure ends the knot of balancer and driver"
-    )]
     fn build<M, S>(
         &self,
         connector: M,

@@ -1,0 +1,139 @@
+//! What a call takes from the heap once a balancer is warm.
+//!
+//! `cargo bench --bench memory`. Apart from the timed benches because a counting allocator makes
+//! every allocation dearer, which would flatter whoever allocates less. It counts per thread: on
+//! the one that calls, which for `Buffer` is also the one that runs its worker.
+
+mod support {
+    pub(crate) mod caller;
+    #[expect(
+        dead_code,
+        reason = "a smoke run needs nothing less: counting is quick"
+    )]
+    pub(crate) mod options;
+    pub(crate) mod ours;
+    #[expect(dead_code, reason = "ratios are for the timed benches")]
+    pub(crate) mod report;
+    pub(crate) mod service;
+    pub(crate) mod tower_balance;
+}
+
+use std::fmt::Debug;
+use std::future::poll_fn;
+
+use rolecall::{BalanceConfig, Load};
+use support::options::Options;
+use support::report::{self, Bound, Cost, Promise};
+use support::service::{Ready, Request};
+use support::{caller, ours, tower_balance};
+use tokio::runtime::Builder;
+use tower::Service;
+use tower::buffer::Buffer;
+
+const LATENCY: &str = "rolecall, defaults";
+const IN_FLIGHT: &str = "rolecall, LeastInFlight";
+
+const SIZES: [u16; 2] = [10, 10_000];
+const CALLS: u32 = 10_000;
+
+fn main() {
+    if Options::from_args().is_none() {
+        return;
+    }
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .expect("a runtime with one thread");
+    let _context = runtime.enter();
+    report::heading(
+        "memory: heap allocations of a call, ready inner service",
+        &format!("counted over {CALLS} calls of a warm balancer"),
+    );
+
+    let in_flight = BalanceConfig::builder()
+        .load(Load::LeastInFlight)
+        .build()
+        .expect("a valid configuration");
+    let costs: Vec<Cost> = SIZES
+        .iter()
+        .flat_map(|&instances| {
+            let balance = |config| ours::balance::<Ready>(&runtime, instances, config);
+            [
+                in_place(LATENCY, instances, balance(BalanceConfig::default())),
+                in_place(IN_FLIGHT, instances, balance(in_flight.clone())),
+                in_place(
+                    "tower Balance, PeakEwma",
+                    instances,
+                    tower_balance::peak_ewma::<Ready>(instances),
+                ),
+                in_place(
+                    "tower Balance, PendingRequests",
+                    instances,
+                    tower_balance::pending_requests::<Ready>(instances),
+                ),
+                buffered(instances),
+            ]
+        })
+        .collect();
+    report::costs("allocations per call", &costs);
+
+    let none = |name, what: &str| {
+        let counts = costs
+            .iter()
+            .filter(|cost| cost.name == name)
+            .flat_map(|cost| &cost.rounds);
+        let most = counts.copied().fold(0.0, f64::max);
+        Promise {
+            what: what.into(),
+            measured: vec![most],
+            bound: Bound::AtMost(0.0),
+        }
+    };
+    report::promises(&[
+        none(LATENCY, "allocations per request, defaults"),
+        none(IN_FLIGHT, "allocations per request, LeastInFlight"),
+    ]);
+}
+
+fn in_place<S>(name: &'static str, instances: u16, mut service: S) -> Cost
+where
+    S: Service<Request, Response = u16, Error: Debug>,
+{
+    count(name, instances, |calls| {
+        caller::call_in_place(&mut service, calls)
+    })
+}
+
+fn buffered(instances: u16) -> Cost {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime on this thread");
+    let mut service =
+        runtime.block_on(async { Buffer::new(tower_balance::peak_ewma::<Ready>(instances), 1024) });
+    count("Buffer, PeakEwma", instances, |calls| {
+        runtime.block_on(async {
+            for _ in 0..calls {
+                poll_fn(|cx| service.poll_ready(cx))
+                    .await
+                    .expect("a balancer of ready services is ready");
+                service
+                    .call(Request)
+                    .await
+                    .expect("ready services do not fail");
+            }
+        });
+    })
+}
+
+/// Warms up, then counts.
+fn count(name: &'static str, instances: u16, mut call: impl FnMut(u64)) -> Cost {
+    call(4 * u64::from(instances));
+    let counted = allocation_counter::measure(|| call(u64::from(CALLS))).count_total;
+    Cost {
+        name,
+        instances,
+        rounds: vec![counted as f64 / f64::from(CALLS)],
+    }
+}

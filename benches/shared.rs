@@ -1,0 +1,263 @@
+//! What a call costs when many tasks share one balancer, against tower's behind a `Buffer`, which
+//! is what makes it `Clone`.
+//!
+//! `cargo bench --bench shared`, with `-- --quick` for a smoke run.
+
+mod support {
+    pub(crate) mod next_turn;
+    pub(crate) mod options;
+    pub(crate) mod ours;
+    pub(crate) mod plain;
+    pub(crate) mod report;
+    pub(crate) mod rounds;
+    pub(crate) mod service;
+    pub(crate) mod tasks;
+    pub(crate) mod tower_balance;
+}
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use rolecall::BalanceConfig;
+use support::next_turn::NextTurn;
+use support::options::Options;
+use support::plain::{RandomPick, RoundRobin};
+use support::report::{Bound, Cost, Promise};
+use support::rounds::Case;
+use support::service::{Ready, Request};
+use support::{ours, report, rounds, tasks, tower_balance};
+use tokio::runtime::{Builder, Runtime};
+use tower::buffer::Buffer;
+use tower::{BoxError, Service};
+
+const OURS: &str = "rolecall";
+const OURS_ONE_THREAD: &str = "rolecall, on 1 thread";
+const BUFFER: &str = "Buffer, PeakEwma";
+const BUFFERED_IN_FLIGHT: &str = "Buffer, PendingRequests";
+const RANDOM_PICK: &str = "random pick";
+const ROUND_ROBIN: &str = "round robin";
+
+const INNER: &str = "inner service alone";
+const INNER_ONE_THREAD: &str = "inner service alone, on 1 thread";
+
+const TASKS: u64 = 64;
+const MANY_TASKS: usize = 1024;
+
+/// Room for every task's request, as `Buffer`'s documentation advises.
+const BUFFER_BOUND: usize = MANY_TASKS;
+
+fn main() {
+    let Some(options) = Options::from_args() else {
+        return;
+    };
+    let one = runtime(1);
+    let two = runtime(2);
+
+    let mut promises = throughput(options, &one, &two);
+    promises.push(waits(options, &two));
+    report::promises(&promises);
+}
+
+/// What a call takes of the wall clock while tasks keep the threads busy.
+fn throughput(options: Options, one: &Runtime, two: &Runtime) -> Vec<Promise> {
+    let rounds = options.rounds(41);
+    let batch = options.batch(Duration::from_millis(40));
+    report::heading(
+        &format!("shared: {TASKS} tasks on 2 threads, one balancer, ready inner service"),
+        &format!(
+            "{rounds} rounds of {batch:?} a case, cases in turn; medians, quartiles in brackets"
+        ),
+    );
+    let mut cases = vec![
+        case(INNER_ONE_THREAD, 10, one, Ready::from(0)),
+        case(INNER, 10, two, Ready::from(0)),
+        case(
+            OURS_ONE_THREAD,
+            10,
+            one,
+            ours::balance::<Ready>(one, 10, BalanceConfig::default()),
+        ),
+    ];
+    for instances in [10, 10_000] {
+        cases.extend([
+            case(
+                OURS,
+                instances,
+                two,
+                ours::balance::<Ready>(two, instances, BalanceConfig::default()),
+            ),
+            case(
+                BUFFER,
+                instances,
+                two,
+                buffered(two, || tower_balance::peak_ewma::<Ready>(instances)),
+            ),
+            case(
+                BUFFERED_IN_FLIGHT,
+                instances,
+                two,
+                buffered(two, || tower_balance::pending_requests::<Ready>(instances)),
+            ),
+            case(
+                RANDOM_PICK,
+                instances,
+                two,
+                RandomPick::<Ready>::new(instances),
+            ),
+            case(
+                ROUND_ROBIN,
+                instances,
+                two,
+                RoundRobin::<Ready>::new(instances),
+            ),
+        ]);
+    }
+    let costs = rounds::interleave(cases, rounds, batch);
+    report::costs("wall-clock ns per call", &costs);
+
+    let rows = [
+        (
+            "times faster than Buffer, N = 10",
+            (BUFFER, 10),
+            (OURS, 10),
+            Bound::AtLeast {
+                must: 4.5,
+                want: 5.5,
+            },
+        ),
+        (
+            "times faster than Buffer, N = 10 000",
+            (BUFFER, 10_000),
+            (OURS, 10_000),
+            Bound::AtLeast {
+                must: 9.0,
+                want: 12.0,
+            },
+        ),
+        (
+            "cost at N = 10 000 over N = 10",
+            (OURS, 10_000),
+            (OURS, 10),
+            Bound::AtMost(1.2),
+        ),
+        (
+            "second thread's gain in throughput, N = 10",
+            (OURS_ONE_THREAD, 10),
+            (OURS, 10),
+            Bound::AtLeast {
+                must: 1.4,
+                want: 1.5,
+            },
+        ),
+        (
+            "the same of the inner service alone: what this machine has",
+            (INNER_ONE_THREAD, 10),
+            (INNER, 10),
+            Bound::Reported,
+        ),
+    ];
+    rows.into_iter()
+        .map(|(what, case, over, bound)| Promise::of_ratio(what, &costs, case, over, bound))
+        .collect()
+}
+
+/// How long the unlucky wait while everyone calls at once.
+///
+/// A service that answers at once would let each task finish its calls undisturbed.
+fn waits(options: Options, two: &Runtime) -> Promise {
+    let passes = options.rounds(15);
+    let each = if options.quick { 20 } else { 100 };
+    report::heading(
+        &format!(
+            "shared: {MANY_TASKS} tasks on 2 threads, one balancer, answers a scheduler's turn later"
+        ),
+        &format!(
+            "{passes} passes of {each} calls a task, cases in turn; medians, quartiles in brackets"
+        ),
+    );
+    let mut cases = [
+        waiting(
+            OURS,
+            each,
+            two,
+            ours::balance::<NextTurn>(two, 10, BalanceConfig::default()),
+        ),
+        waiting(
+            BUFFER,
+            each,
+            two,
+            buffered(two, || tower_balance::peak_ewma::<NextTurn>(10)),
+        ),
+        waiting(ROUND_ROBIN, each, two, RoundRobin::<NextTurn>::new(10)),
+    ];
+    let mut costs: Vec<_> = cases
+        .iter()
+        .map(|case| Cost {
+            name: case.name,
+            instances: 10,
+            rounds: Vec::new(),
+        })
+        .collect();
+    for _ in 0..passes {
+        for (case, cost) in cases.iter_mut().zip(&mut costs) {
+            cost.rounds.push((case.run)());
+        }
+    }
+    report::costs("p99 of a call, µs", &costs);
+    Promise::of_ratio(
+        "p99 of a call over Buffer's, 1024 tasks, N = 10",
+        &costs,
+        (OURS, 10),
+        (BUFFER, 10),
+        Bound::AtMost(0.25),
+    )
+}
+
+fn case<'a, S>(name: &'static str, instances: u16, runtime: &'a Runtime, service: S) -> Case<'a>
+where
+    S: Service<Request, Response = u16, Error: Debug, Future: Send> + Clone + Send + 'static,
+{
+    Case {
+        name,
+        instances,
+        run: Box::new(move |calls| tasks::throughput(runtime, &service, TASKS, calls)),
+    }
+}
+
+/// One contestant of [`waits`]; each run is one pass and gives its p99 in µs.
+struct Waiting<'a> {
+    name: &'static str,
+    run: Box<dyn FnMut() -> f64 + 'a>,
+}
+
+fn waiting<'a, S>(name: &'static str, each: usize, runtime: &'a Runtime, service: S) -> Waiting<'a>
+where
+    S: Service<Request, Response = u16, Error: Debug, Future: Send> + Clone + Send + 'static,
+{
+    let run = move || {
+        let mut latencies = tasks::latencies(runtime, &service, MANY_TASKS, each);
+        let rank = latencies.len() * 99 / 100;
+        *latencies.select_nth_unstable(rank).1 as f64 / 1e3
+    };
+    Waiting {
+        name,
+        run: Box::new(run),
+    }
+}
+
+/// Puts what `make` makes behind a `Buffer` whose worker runs on `runtime`.
+fn buffered<S>(runtime: &Runtime, make: impl FnOnce() -> S) -> Buffer<Request, S::Future>
+where
+    S: Service<Request, Error: Into<BoxError> + Send + Sync, Future: Send> + Send + 'static,
+{
+    let _context = runtime.enter();
+    Buffer::new(make(), BUFFER_BOUND)
+}
+
+fn runtime(threads: usize) -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_time()
+        .build()
+        .expect("a runtime")
+}

@@ -1,0 +1,318 @@
+//! What a registrar announces of one instance: a registration that passed every check.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs};
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+use super::{RegisterError, Registration};
+use crate::instance::{
+    Availability, Instance, InstanceId, Zone, check_addr, check_ip, check_metadata, check_text,
+};
+use crate::name::{Boundary, EndpointName, Role};
+
+/// One announced instance with all its endpoints, made by [`Registration::validate`].
+///
+/// For people who write a [`Registrar`](super::Registrar): it holds what is announced now, and its changes are those
+/// that a [`Lease`](super::Lease) passes on.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    role: Role,
+    boundary: Boundary,
+    endpoints: Vec<(EndpointName, SocketAddr)>,
+    peer_ip: Option<IpAddr>,
+    /// All that its endpoints have in common; the address is a placeholder.
+    common: Instance,
+}
+
+impl Announcement {
+    pub(super) fn new(registration: Registration) -> Result<Self, RegisterError> {
+        let role = Role::new(&registration.role)?;
+        let boundary = match &registration.boundary {
+            Some(boundary) => Boundary::new(boundary)?,
+            None => Boundary::default(),
+        };
+        let id = registration.id.unwrap_or_else(unique_id);
+        check_text("id", id.as_str())?;
+        if let Some(ip) = registration.peer_ip {
+            check_ip("peer ip", ip)?;
+        }
+        check_metadata(&registration.metadata)?;
+
+        let placeholder = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let mut common = Instance::new(id, placeholder)
+            .with_weight(registration.weight)
+            .with_availability(registration.availability)
+            .with_visibility(registration.visibility);
+        if let Some(zone) = registration.zone {
+            common = common.with_zone(Zone::new(zone)?);
+        }
+        for (key, value) in registration.metadata {
+            common = common.with_metadata(key, value);
+        }
+
+        let mut announcement = Self {
+            role,
+            boundary,
+            endpoints: Vec::new(),
+            peer_ip: registration.peer_ip,
+            common,
+        };
+        for (name, addr) in registration.endpoints {
+            announcement.open(EndpointName::new(name)?, addr)?;
+        }
+        Ok(announcement)
+    }
+
+    /// The role it is an instance of.
+    #[must_use]
+    pub fn role(&self) -> &Role {
+        &self.role
+    }
+
+    /// The boundary it belongs to.
+    #[must_use]
+    pub fn boundary(&self) -> &Boundary {
+        &self.boundary
+    }
+
+    /// What tells it from every other instance of its role.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        self.common.id()
+    }
+
+    /// Each open endpoint and the instance that a watch of it is to find.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointName, Instance)> {
+        self.endpoints
+            .iter()
+            .map(|(name, addr)| (name, self.common.clone().with_addr(*addr)))
+    }
+
+    /// Whether the endpoint is open.
+    #[must_use]
+    pub fn is_open(&self, endpoint: &EndpointName) -> bool {
+        self.endpoints.iter().any(|(name, _)| name == endpoint)
+    }
+
+    /// What [`peers`](super::Discovery::peers) is to find: `None` if nobody knows where its calls come from.
+    #[must_use]
+    pub fn peer(&self) -> Option<Instance> {
+        let addr = SocketAddr::new(self.peer_ip?, 0);
+        let id = format!("{}/{}", self.role, self.id());
+        Some(self.common.clone().with_id(id).with_addr(addr))
+    }
+
+    /// Changes whether it wants requests.
+    pub fn set_availability(&mut self, availability: Availability) {
+        self.common = self.common.clone().with_availability(availability);
+    }
+
+    /// Opens an endpoint, or moves it to another address.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Instance`] if callers could not dial the address.
+    pub fn open(&mut self, endpoint: EndpointName, addr: SocketAddr) -> Result<(), RegisterError> {
+        check_addr(addr)?;
+        self.peer_ip.get_or_insert(addr.ip());
+        match self
+            .endpoints
+            .iter_mut()
+            .find(|(name, _)| *name == endpoint)
+        {
+            Some((_, at)) => *at = addr,
+            None => self.endpoints.push((endpoint, addr)),
+        }
+        Ok(())
+    }
+
+    /// Closes an endpoint; nothing happens if it is not open.
+    pub fn close(&mut self, endpoint: &EndpointName) {
+        self.endpoints.retain(|(name, _)| name != endpoint);
+    }
+}
+
+/// `host-pid-random`: readable in a log, and different for every registration of every process on every host.
+fn unique_id() -> InstanceId {
+    static REGISTERED: AtomicU32 = AtomicU32::new(0);
+    let random = SysRng
+        .try_next_u32()
+        .unwrap_or_else(|_| REGISTERED.fetch_add(1, Ordering::Relaxed));
+    format!("{}-{}-{random:08x}", host(), process::id()).into()
+}
+
+fn host() -> String {
+    // Linux tells it without a dependency; elsewhere shells do, if they export it.
+    let name = fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| env::var("HOSTNAME"))
+        .unwrap_or_default();
+    // POSIX's bound on a host name, which leaves room for the rest of the id.
+    let host: String = name
+        .chars()
+        .filter(char::is_ascii_graphic)
+        .take(64)
+        .collect();
+    if host.is_empty() {
+        "host".to_owned()
+    } else {
+        host
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+    use crate::instance::Weight;
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn refusal(registration: Registration) -> String {
+        let error = registration.validate().unwrap_err();
+        format!("{error}: {}", error.source().unwrap())
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let announcement = Registration::new("worker").validate().unwrap();
+        assert_eq!(*announcement.boundary(), "default");
+        assert_eq!(announcement.endpoints().count(), 0);
+        assert!(
+            announcement.peer().is_none(),
+            "nobody knows where its calls come from"
+        );
+        let pid = format!("-{}-", process::id());
+        assert!(
+            announcement.id().as_str().contains(&pid),
+            "{}",
+            announcement.id()
+        );
+    }
+
+    #[test]
+    fn each_registration_gets_its_own_default_id() {
+        let registration = Registration::new("worker");
+        let first = registration.clone().validate().unwrap();
+        let second = registration.validate().unwrap();
+        assert_ne!(first.id(), second.id());
+    }
+
+    #[test]
+    fn every_endpoint_carries_what_was_announced() {
+        let announcement = Registration::new("worker")
+            .id("w-1")
+            .endpoint("http", addr("10.0.0.7:80"))
+            .endpoint("grpc", addr("10.0.0.7:90"))
+            .endpoint("http", addr("10.0.0.7:81"))
+            .weight(3)
+            .zone("a")
+            .metadata("version", "7")
+            .validate()
+            .unwrap();
+        let open: Vec<_> = announcement.endpoints().collect();
+        assert_eq!(open.len(), 2, "of one name the last stays");
+        for (name, instance) in open {
+            assert_eq!(
+                instance.addr().port(),
+                if *name == "http" { 81 } else { 90 }
+            );
+            assert_eq!(*instance.id(), "w-1");
+            assert_eq!(instance.weight(), Weight::new(3));
+            assert_eq!(*instance.zone().unwrap(), "a");
+            assert_eq!(instance.metadata()["version"], "7");
+        }
+    }
+
+    #[test]
+    fn the_peer_is_its_first_endpoint_unless_told_otherwise() {
+        let registration = Registration::new("worker")
+            .id("w-1")
+            .endpoint("http", addr("10.0.0.7:80"));
+        let peer = registration.clone().validate().unwrap().peer().unwrap();
+        assert_eq!(
+            (peer.id().as_str(), peer.addr()),
+            ("worker/w-1", addr("10.0.0.7:0"))
+        );
+        let told = registration
+            .peer_ip([10, 9, 9, 9].into())
+            .validate()
+            .unwrap();
+        assert_eq!(told.peer().unwrap().addr(), addr("10.9.9.9:0"));
+    }
+
+    #[test]
+    fn bad_fields_are_refused_by_name() {
+        let worker = || Registration::new("worker");
+        for (registration, field, hint) in [
+            (Registration::new(""), "role", "empty"),
+            (Registration::new("Worker"), "role", "lower case"),
+            (worker().boundary("a.b"), "boundary", "without dots"),
+            (worker().id("a b"), "id", "whitespace"),
+            (worker().zone(""), "zone", "empty"),
+            (
+                worker().peer_ip([0, 0, 0, 0].into()),
+                "peer ip",
+                "where a server listens",
+            ),
+            (
+                worker().endpoint("8080", addr("10.0.0.1:80")),
+                "endpoint name",
+                "not a port number",
+            ),
+            (
+                worker().endpoint("http", addr("0.0.0.0:80")),
+                "address",
+                "where a server listens",
+            ),
+            (
+                worker().endpoint("http", addr("10.0.0.1:0")),
+                "address",
+                "port 0",
+            ),
+            (
+                worker().metadata("k", "x".repeat(20_000)),
+                "metadata",
+                "16384",
+            ),
+        ] {
+            let error = refusal(registration);
+            let start = format!("registration refused: invalid {field}: ");
+            assert!(error.starts_with(&start), "{error}");
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn endpoints_open_move_and_close() {
+        let mut announcement = Registration::new("worker").validate().unwrap();
+        let http = EndpointName::new("http").unwrap();
+        let port = |a: &Announcement| a.endpoints().next().map(|(_, i)| i.addr().port());
+        announcement
+            .open(http.clone(), addr("10.0.0.7:80"))
+            .unwrap();
+        announcement
+            .open(http.clone(), addr("10.0.0.7:81"))
+            .unwrap();
+        assert_eq!(port(&announcement), Some(81));
+        assert!(announcement.open(http.clone(), addr("0.0.0.0:80")).is_err());
+        assert_eq!(
+            port(&announcement),
+            Some(81),
+            "what is refused changes nothing"
+        );
+        announcement.close(&http);
+        announcement.close(&http);
+        assert_eq!(port(&announcement), None);
+        assert!(
+            announcement.peer().is_some(),
+            "its calls still come from there"
+        );
+    }
+}

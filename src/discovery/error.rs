@@ -1,0 +1,298 @@
+//! Why discovery has no answer, and why a registration was refused.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::instance::{InstanceError, InstanceId};
+use crate::name::{Boundary, EndpointName, NameError, Role};
+use crate::target::Target;
+
+/// Why a discovery has no set to give; cheap to clone, since status keeps the last one.
+#[derive(Clone, Debug)]
+pub struct DiscoveryError {
+    fault: Fault,
+}
+
+/// What sort of thing went wrong in a [`DiscoveryError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DiscoveryErrorKind {
+    /// Nothing of this role was ever registered.
+    UnknownRole,
+    /// The role is known and has no endpoint of this name.
+    UnknownEndpoint,
+    /// There are instances, and the caller's boundary may see none of them.
+    NotVisible,
+    /// This discovery cannot do what was asked.
+    Unsupported,
+    /// The backend failed; its error is the source.
+    Backend,
+}
+
+#[derive(Clone, Debug)]
+enum Fault {
+    UnknownRole(Target),
+    UnknownEndpoint {
+        target: Target,
+        known: Arc<[EndpointName]>,
+    },
+    NotVisible {
+        target: Target,
+        caller: Boundary,
+    },
+    Unsupported(&'static str),
+    Backend {
+        doing: Arc<str>,
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+}
+
+impl DiscoveryError {
+    /// Nothing of the target's role was ever registered.
+    #[must_use]
+    pub fn unknown_role(target: &Target) -> Self {
+        Fault::UnknownRole(target.clone()).into()
+    }
+
+    /// The target's role is known, and these are the endpoints it has.
+    #[must_use]
+    pub fn unknown_endpoint(
+        target: &Target,
+        known: impl IntoIterator<Item = EndpointName>,
+    ) -> Self {
+        Fault::UnknownEndpoint {
+            target: target.clone(),
+            known: known.into_iter().collect(),
+        }
+        .into()
+    }
+
+    /// The target has instances, and none of them is visible from the boundary `caller`.
+    #[must_use]
+    pub fn not_visible(target: &Target, caller: &Boundary) -> Self {
+        Fault::NotVisible {
+            target: target.clone(),
+            caller: caller.clone(),
+        }
+        .into()
+    }
+
+    /// This discovery cannot do what was asked; `what` completes "unsupported: ".
+    #[must_use]
+    pub fn unsupported(what: &'static str) -> Self {
+        Fault::Unsupported(what).into()
+    }
+
+    /// The backend failed while `doing` something, such as `"watching etcd"`.
+    #[must_use]
+    pub fn backend(
+        doing: impl AsRef<str>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Fault::Backend {
+            doing: doing.as_ref().into(),
+            source: source.into().into(),
+        }
+        .into()
+    }
+
+    /// What sort of thing went wrong.
+    #[must_use]
+    pub fn kind(&self) -> DiscoveryErrorKind {
+        match self.fault {
+            Fault::UnknownRole(_) => DiscoveryErrorKind::UnknownRole,
+            Fault::UnknownEndpoint { .. } => DiscoveryErrorKind::UnknownEndpoint,
+            Fault::NotVisible { .. } => DiscoveryErrorKind::NotVisible,
+            Fault::Unsupported(_) => DiscoveryErrorKind::Unsupported,
+            Fault::Backend { .. } => DiscoveryErrorKind::Backend,
+        }
+    }
+}
+
+impl From<Fault> for DiscoveryError {
+    fn from(fault: Fault) -> Self {
+        Self { fault }
+    }
+}
+
+impl fmt::Display for DiscoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.fault {
+            Fault::UnknownRole(target) => {
+                write!(
+                    f,
+                    "unknown role \"{}\": nothing ever announced it",
+                    target.role()
+                )?;
+                match target.boundary() {
+                    Some(boundary) => write!(f, " in boundary \"{boundary}\""),
+                    None => Ok(()),
+                }
+            }
+            Fault::UnknownEndpoint { target, known } => {
+                let (role, endpoint) = (target.role(), target.endpoint());
+                write!(f, "role \"{role}\" has no endpoint \"{endpoint}\"; it has ")?;
+                match &**known {
+                    [] => f.write_str("none"),
+                    [first, rest @ ..] => {
+                        write!(f, "\"{first}\"")?;
+                        rest.iter().try_for_each(|name| write!(f, ", \"{name}\""))
+                    }
+                }
+            }
+            Fault::NotVisible { target, caller } => {
+                write!(
+                    f,
+                    "no instance of {target} is visible from boundary \"{caller}\""
+                )?;
+                if let Some(owner) = target.boundary() {
+                    write!(f, ": they are internal to boundary \"{owner}\"")?;
+                }
+                write!(f, "; register them as public or granted to \"{caller}\"")
+            }
+            Fault::Unsupported(what) => write!(f, "unsupported: {what}"),
+            Fault::Backend { doing, .. } => write!(f, "discovery failed while {doing}"),
+        }
+    }
+}
+
+impl StdError for DiscoveryError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.fault {
+            Fault::Backend { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
+}
+
+/// Why an instance could not be announced, or its announcement not be changed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// A role, boundary or endpoint name is invalid.
+    Name(NameError),
+    /// An id, address, zone or metadata is invalid.
+    Instance(InstanceError),
+    /// Another live registration has this id.
+    IdTaken {
+        /// The id asked for.
+        id: InstanceId,
+        /// The role in which it is taken.
+        role: Role,
+        /// The boundary in which it is taken.
+        boundary: Boundary,
+    },
+    /// This backend cannot register.
+    Unsupported,
+    /// The backend failed.
+    Backend {
+        /// What it was doing, such as `"creating a lease"`.
+        doing: Arc<str>,
+        /// Its own error.
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+}
+
+impl RegisterError {
+    /// The backend failed while `doing` something, such as `"creating a lease"`.
+    #[must_use]
+    pub fn backend(
+        doing: impl AsRef<str>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self::Backend {
+            doing: doing.as_ref().into(),
+            source: source.into().into(),
+        }
+    }
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => write!(f, "registration refused: invalid {}", error.field()),
+            Self::Instance(error) => write!(f, "registration refused: invalid {}", error.field()),
+            Self::IdTaken { id, role, boundary } => write!(
+                f,
+                "registration refused: id \"{id}\" is taken by a live instance of role \"{role}\" \
+                 in boundary \"{boundary}\"; choose another, or leave it out to get a unique one"
+            ),
+            Self::Unsupported => f.write_str("this backend takes no registrations"),
+            Self::Backend { doing, .. } => write!(f, "registration failed while {doing}"),
+        }
+    }
+}
+
+impl StdError for RegisterError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Name(error) => Some(error),
+            Self::Instance(error) => Some(error),
+            Self::Backend { source, .. } => Some(&**source),
+            Self::IdTaken { .. } | Self::Unsupported => None,
+        }
+    }
+}
+
+impl From<NameError> for RegisterError {
+    fn from(error: NameError) -> Self {
+        Self::Name(error)
+    }
+}
+
+impl From<InstanceError> for RegisterError {
+    fn from(error: InstanceError) -> Self {
+        Self::Instance(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(text: &str) -> Target {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn errors_say_what_is_known_and_what_would_help() {
+        let known = ["grpc", "http"].map(|name| EndpointName::new(name).unwrap());
+        let caller = Boundary::new("batch").unwrap();
+        for (error, kind, text) in [
+            (
+                DiscoveryError::unknown_role(&target("media/worker:http")),
+                DiscoveryErrorKind::UnknownRole,
+                "unknown role \"worker\": nothing ever announced it in boundary \"media\"",
+            ),
+            (
+                DiscoveryError::unknown_endpoint(&target("worker:htp"), known),
+                DiscoveryErrorKind::UnknownEndpoint,
+                "role \"worker\" has no endpoint \"htp\"; it has \"grpc\", \"http\"",
+            ),
+            (
+                DiscoveryError::not_visible(&target("media/worker:http"), &caller),
+                DiscoveryErrorKind::NotVisible,
+                "no instance of media/worker:http is visible from boundary \"batch\": they are \
+                 internal to boundary \"media\"; register them as public or granted to \"batch\"",
+            ),
+            (
+                DiscoveryError::unsupported("listing peers"),
+                DiscoveryErrorKind::Unsupported,
+                "unsupported: listing peers",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.kind(), kind);
+        }
+    }
+
+    #[test]
+    fn a_backend_error_keeps_its_cause_as_source_through_clones() {
+        let error = DiscoveryError::backend("watching etcd", "connection refused").clone();
+        assert_eq!(error.to_string(), "discovery failed while watching etcd");
+        assert_eq!(error.source().unwrap().to_string(), "connection refused");
+        let error = RegisterError::backend("creating a lease", "timed out").clone();
+        assert_eq!(error.source().unwrap().to_string(), "timed out");
+    }
+}

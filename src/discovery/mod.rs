@@ -1,0 +1,176 @@
+//! Where instances come from, and how they announce themselves.
+//!
+//! A [`Discovery`] answers a [`Target`] with a stream of **whole sets**: every `Ok` is the complete membership as known
+//! now, so that whoever falls behind needs only the newest one. An `Err` reports trouble and changes no membership; an
+//! ended stream says that no more news will come. A role nobody ever registered is an error, a role whose last instance
+//! left is an empty set.
+//!
+//! A [`Registrar`] takes a [`Registration`] and answers with the [`Lease`] that keeps it announced. What does both is a
+//! [`Backend`].
+//!
+//! | Backend | Instances come from | Registers |
+//! |---|---|---|
+//! | [`Registry`] | registrations in this process | yes |
+//! | [`List`] | a fixed list | no |
+//! | [`from_changes`] | any stream of inserts and removals | no |
+//! | yours | an implementation of [`Discovery`] | as you like |
+//!
+//! All of them are object safe: `Arc<dyn Discovery>` and `Arc<dyn Backend>` are backends too, and [`from_uri`] makes
+//! the latter from a line of configuration.
+//!
+//! # Boundaries
+//!
+//! Backends answer whoever asks. Who may see what is decided in one place for all of them: the view that
+//! [`Discovery::within`] makes for a caller in some boundary.
+//!
+//! # Examples
+//!
+//! ```
+//! use futures::StreamExt;
+//! use rolecall::{Discovery, Registrar, Registration, Registry, Target};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let registry = Registry::new();
+//! let lease = registry
+//!     .register(Registration::new("worker").endpoint("http", "127.0.0.1:8080".parse()?))
+//!     .await?;
+//!
+//! let mut sets = registry.watch(&Target::try_from("worker:http")?);
+//! assert_eq!(sets.next().await.ok_or("ended")??.len(), 1);
+//! lease.deregister().await?;
+//! assert!(sets.next().await.ok_or("ended")??.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+
+mod announcement;
+mod changes;
+mod error;
+mod lease;
+mod list;
+mod listing;
+mod registration;
+mod registry;
+mod uri;
+mod within;
+
+use std::sync::Arc;
+
+pub use futures_core::future::BoxFuture;
+pub use futures_core::stream::BoxStream;
+use futures_util::stream;
+
+pub use announcement::Announcement;
+pub use changes::{Change, Changes, from_changes};
+pub use error::{DiscoveryError, DiscoveryErrorKind, RegisterError};
+pub use lease::{Lease, LeaseHandle};
+pub use list::List;
+pub use registration::Registration;
+pub use registry::Registry;
+pub use uri::{UriError, from_uri};
+pub use within::Within;
+
+use crate::instance::InstanceSet;
+use crate::name::Boundary;
+use crate::target::Target;
+
+/// A source of instances.
+pub trait Discovery: Send + Sync + 'static {
+    /// The instances of a target, now and whenever they change.
+    ///
+    /// Each `Ok` is the whole set. Each `Err` is reported and changes no membership. After the end of the stream no more
+    /// news is expected and the target is not watched again, so a backend that loses its server reconnects by itself.
+    /// An unknown role is an error, and so is an unknown endpoint of a known role; a known role that nobody serves
+    /// is an empty set. A target without a boundary means the boundary `default`.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the stream ends the watch.
+    fn watch(&self, target: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>>;
+
+    /// Every instance of a boundary, also those with no endpoint: what a guard admits.
+    ///
+    /// Each instance has the id `role/id`, unique in the boundary, and as address the ip its calls come from with
+    /// port 0. One whose calls come from an unknown ip is absent. By default an error: unsupported.
+    fn peers(
+        &self,
+        boundary: &Boundary,
+    ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+        let _ = boundary;
+        Box::pin(stream::iter([Err(DiscoveryError::unsupported(
+            "listing the peers of a boundary",
+        ))]))
+    }
+
+    /// The boundary this view speaks for: `None` unless made by [`within`](Self::within).
+    fn caller(&self) -> Option<&Boundary> {
+        None
+    }
+
+    /// The view of a caller in `boundary`: it decides what an omitted boundary means and which instances are visible.
+    fn within(self, boundary: Boundary) -> Within<Self>
+    where
+        Self: Sized,
+    {
+        Within::new(self, boundary)
+    }
+}
+
+/// What takes registrations.
+pub trait Registrar: Send + Sync + 'static {
+    /// Announces one instance for as long as the [`Lease`] lives.
+    ///
+    /// # Errors
+    ///
+    /// A [`RegisterError`] if a field is invalid, if the id is taken, if this backend cannot register, or if it failed.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves nothing announced, or something that its lease lets expire.
+    fn register(
+        &self,
+        registration: Registration,
+    ) -> BoxFuture<'static, Result<Lease, RegisterError>>;
+}
+
+/// A discovery that also takes registrations.
+pub trait Backend: Discovery + Registrar {}
+
+impl<T: Discovery + Registrar + ?Sized> Backend for T {}
+
+macro_rules! forwarded_by {
+    ($pointer:ident) => {
+        impl<D: Discovery + ?Sized> Discovery for $pointer<D> {
+            fn watch(
+                &self,
+                target: &Target,
+            ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+                (**self).watch(target)
+            }
+
+            fn peers(
+                &self,
+                boundary: &Boundary,
+            ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+                (**self).peers(boundary)
+            }
+
+            fn caller(&self) -> Option<&Boundary> {
+                (**self).caller()
+            }
+        }
+
+        impl<R: Registrar + ?Sized> Registrar for $pointer<R> {
+            fn register(
+                &self,
+                registration: Registration,
+            ) -> BoxFuture<'static, Result<Lease, RegisterError>> {
+                (**self).register(registration)
+            }
+        }
+    };
+}
+
+forwarded_by!(Arc);
+forwarded_by!(Box);

@@ -1,0 +1,134 @@
+//! What the registry knows, behind its lock.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use tokio::sync::watch as signal;
+
+use super::super::listing::Listing;
+use super::super::{Announcement, RegisterError};
+use crate::instance::{InstanceId, InstanceSet};
+use crate::name::{Boundary, EndpointName, Role};
+
+/// Every boundary, its roles and who is in them.
+#[derive(Default)]
+pub(super) struct Book {
+    boundaries: HashMap<Boundary, Page>,
+}
+
+#[derive(Default)]
+struct Page {
+    roles: HashMap<Role, Entry>,
+    peers: Listing,
+}
+
+/// A known role. It stays when its last instance leaves, and so do its endpoint names.
+#[derive(Default)]
+pub(super) struct Entry {
+    live: HashSet<InstanceId>,
+    endpoints: BTreeMap<EndpointName, Listing>,
+    changed: signal::Sender<()>,
+}
+
+impl Book {
+    /// Enters an instance; what rings for its role comes back.
+    pub(super) fn add(
+        &mut self,
+        announced: &Announcement,
+    ) -> Result<signal::Sender<()>, RegisterError> {
+        let page = self.page(announced);
+        let entry = page.roles.entry(announced.role().clone()).or_default();
+        if !entry.live.insert(announced.id().clone()) {
+            return Err(RegisterError::IdTaken {
+                id: announced.id().clone(),
+                role: announced.role().clone(),
+                boundary: announced.boundary().clone(),
+            });
+        }
+        Ok(page.update(None, Some(announced), announced.role()))
+    }
+
+    /// Changes what an instance announces; both announcements are of the same one.
+    pub(super) fn replace(
+        &mut self,
+        before: &Announcement,
+        after: &Announcement,
+    ) -> signal::Sender<()> {
+        self.page(before)
+            .update(Some(before), Some(after), before.role())
+    }
+
+    /// Strikes an instance out.
+    pub(super) fn remove(&mut self, announced: &Announcement) -> signal::Sender<()> {
+        let page = self.page(announced);
+        if let Some(entry) = page.roles.get_mut(announced.role()) {
+            entry.live.remove(announced.id());
+        }
+        page.update(Some(announced), None, announced.role())
+    }
+
+    pub(super) fn role(&mut self, boundary: &Boundary, role: &Role) -> Option<&mut Entry> {
+        self.boundaries.get_mut(boundary)?.roles.get_mut(role)
+    }
+
+    /// The version and the set of a boundary's peers; nobody is there yet in a boundary never heard of.
+    pub(super) fn peers(&mut self, boundary: &Boundary) -> (u64, InstanceSet) {
+        match self.boundaries.get_mut(boundary) {
+            Some(page) => (page.peers.version(), page.peers.set()),
+            None => (0, InstanceSet::empty()),
+        }
+    }
+
+    fn page(&mut self, announced: &Announcement) -> &mut Page {
+        self.boundaries
+            .entry(announced.boundary().clone())
+            .or_default()
+    }
+}
+
+impl Page {
+    fn update(
+        &mut self,
+        before: Option<&Announcement>,
+        after: Option<&Announcement>,
+        role: &Role,
+    ) -> signal::Sender<()> {
+        let entry = self.roles.entry(role.clone()).or_default();
+        for (name, instance) in before.iter().flat_map(|before| before.endpoints()) {
+            if !after.is_some_and(|after| after.is_open(name))
+                && let Some(listing) = entry.endpoints.get_mut(name)
+            {
+                listing.remove(instance.id());
+            }
+        }
+        for (name, instance) in after.iter().flat_map(|after| after.endpoints()) {
+            entry
+                .endpoints
+                .entry(name.clone())
+                .or_default()
+                .insert(instance);
+        }
+        match (
+            before.and_then(Announcement::peer),
+            after.and_then(Announcement::peer),
+        ) {
+            (_, Some(peer)) => self.peers.insert(peer),
+            (Some(peer), None) => self.peers.remove(peer.id()),
+            (None, None) => {}
+        }
+        entry.changed.clone()
+    }
+}
+
+impl Entry {
+    pub(super) fn listing(&mut self, endpoint: &EndpointName) -> Option<&mut Listing> {
+        self.endpoints.get_mut(endpoint)
+    }
+
+    pub(super) fn endpoint_names(&self) -> impl Iterator<Item = &EndpointName> {
+        self.endpoints.keys()
+    }
+
+    pub(super) fn subscribe(&self) -> signal::Receiver<()> {
+        self.changed.subscribe()
+    }
+}

@@ -1,0 +1,247 @@
+//! A backend from a line of configuration.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::net::{AddrParseError, SocketAddr};
+use std::sync::Arc;
+
+use super::{Backend, List, Registry};
+use crate::instance::{Instance, InstanceError, Weight, WeightError};
+use crate::text::excerpt;
+
+/// The backend that a URI names, so that a program can be told at run time where its instances come from.
+///
+/// | URI | Backend |
+/// |---|---|
+/// | `list:127.0.0.1:8001,127.0.0.1:8002` | [`List`] of these addresses, each the id of its instance |
+/// | `list:127.0.0.1:8001;weight=3,[::1]:8002` | the same with weights |
+/// | `registry:` | a new [`Registry`], shared only with those who get a clone of this `Arc` |
+///
+/// # Errors
+///
+/// [`UriError`] naming the part that is wrong, with an example of what is right.
+///
+/// # Examples
+///
+/// ```
+/// use rolecall::discovery::from_uri;
+///
+/// let discovery = from_uri("list:127.0.0.1:8001,127.0.0.1:8002")?;
+/// # Ok::<(), rolecall::discovery::UriError>(())
+/// ```
+pub fn from_uri(uri: &str) -> Result<Arc<dyn Backend>, UriError> {
+    parse(uri).map_err(|fault| UriError {
+        uri: excerpt(uri),
+        fault,
+    })
+}
+
+const LIST: &str = "list:127.0.0.1:8001,127.0.0.1:8002";
+const REGISTRY: &str = "registry:";
+
+fn parse(uri: &str) -> Result<Arc<dyn Backend>, Fault> {
+    match uri.split_once(':') {
+        Some(("list", addrs)) => Ok(Arc::new(list(addrs)?)),
+        Some(("registry", "")) => Ok(Arc::new(Registry::new())),
+        Some(("registry", rest)) => Err(Fault::AfterRegistry(excerpt(rest))),
+        Some((scheme, _)) => Err(Fault::UnknownScheme(excerpt(scheme))),
+        None => Err(Fault::NoScheme),
+    }
+}
+
+fn list(parts: &str) -> Result<List, Fault> {
+    if parts.is_empty() {
+        return Err(Fault::EmptyList);
+    }
+    let instances: Vec<Instance> = parts
+        .split(',')
+        .map(str::trim)
+        .map(entry)
+        .collect::<Result<_, _>>()?;
+    let list = List::new(instances).map_err(|error| Fault::Instance(excerpt(parts), error))?;
+    match list.set.duplicates().first() {
+        Some(id) => Err(Fault::Twice(excerpt(id.as_str()))),
+        None => Ok(list),
+    }
+}
+
+fn entry(part: &str) -> Result<Instance, Fault> {
+    let (addr, parameter) = match part.split_once(';') {
+        Some((addr, parameter)) => (addr, Some(parameter)),
+        None => (part, None),
+    };
+    let addr: SocketAddr = addr
+        .parse()
+        .map_err(|error| Fault::Addr(excerpt(part), error))?;
+    let mut instance = Instance::new(addr.to_string(), addr);
+    if let Some(parameter) = parameter {
+        let weight = parameter
+            .strip_prefix("weight=")
+            .ok_or_else(|| Fault::Parameter(excerpt(part)))?;
+        let weight: Weight = weight
+            .parse()
+            .map_err(|error| Fault::Weight(excerpt(part), error))?;
+        instance = instance.with_weight(weight);
+    }
+    instance
+        .validate()
+        .map_err(|error| Fault::Instance(excerpt(part), error))?;
+    Ok(instance)
+}
+
+/// A text that names no backend; says which part is wrong and what would be right.
+#[derive(Clone, Debug)]
+pub struct UriError {
+    uri: Box<str>,
+    fault: Fault,
+}
+
+#[derive(Clone, Debug)]
+enum Fault {
+    NoScheme,
+    UnknownScheme(Box<str>),
+    AfterRegistry(Box<str>),
+    EmptyList,
+    Twice(Box<str>),
+    Parameter(Box<str>),
+    Addr(Box<str>, AddrParseError),
+    Weight(Box<str>, WeightError),
+    Instance(Box<str>, InstanceError),
+}
+
+impl UriError {
+    /// The whole text that was refused, escaped and cut to 80 characters.
+    #[must_use]
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+}
+
+impl fmt::Display for UriError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid discovery URI \"{}\": ", self.uri)?;
+        match &self.fault {
+            Fault::NoScheme => write!(f, "it has no scheme; write {LIST} or {REGISTRY}"),
+            Fault::UnknownScheme(scheme) => {
+                write!(f, "unknown scheme \"{scheme}\"; write {LIST} or {REGISTRY}")
+            }
+            Fault::AfterRegistry(rest) => {
+                write!(f, "\"{rest}\" has no meaning there; write {REGISTRY}")
+            }
+            Fault::EmptyList => write!(f, "it lists no address; write {LIST}"),
+            Fault::Twice(part) => write!(f, "\"{part}\" is there twice"),
+            Fault::Parameter(part) => {
+                write!(
+                    f,
+                    "the parameter in \"{part}\" is unknown; write 127.0.0.1:8001;weight=3"
+                )
+            }
+            Fault::Addr(part, _) => {
+                write!(f, "\"{part}\" is no ip address with a port; write {LIST}")
+            }
+            Fault::Weight(part, _) => write!(f, "the weight of \"{part}\" is invalid"),
+            Fault::Instance(part, _) => write!(f, "\"{part}\" cannot be called"),
+        }
+    }
+}
+
+impl StdError for UriError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.fault {
+            Fault::Addr(_, error) => Some(error),
+            Fault::Weight(_, error) => Some(error),
+            Fault::Instance(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::discovery::{RegisterError, Registration};
+
+    fn refusal(uri: &str) -> String {
+        let error = from_uri(uri).map(|_| ()).unwrap_err();
+        match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_with_its_weights() {
+        let backend = from_uri("list:127.0.0.1:8001;weight=3, [::1]:8002").unwrap();
+        let set = backend
+            .watch(&"worker:http".parse().unwrap())
+            .next()
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(set.len(), 2);
+        assert_eq!(set.get("127.0.0.1:8001").unwrap().weight().get(), 3);
+        assert_eq!(set.get("[::1]:8002").unwrap().weight().get(), 1);
+        let refused = backend
+            .register(Registration::new("worker"))
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, RegisterError::Unsupported));
+    }
+
+    #[tokio::test]
+    async fn a_registry_takes_registrations() {
+        let backend = from_uri("registry:").unwrap();
+        assert!(backend.register(Registration::new("worker")).await.is_ok());
+    }
+
+    #[test]
+    fn errors_name_the_part_and_show_what_is_right() {
+        for (uri, says) in [
+            ("", "it has no scheme; write list:127.0.0.1:8001"),
+            ("127.0.0.1", "it has no scheme"),
+            (
+                "127.0.0.1:8001",
+                "unknown scheme \"127.0.0.1\"; write list:",
+            ),
+            (
+                "lost:127.0.0.1:8001",
+                "unknown scheme \"lost\"; write list:",
+            ),
+            ("list:", "it lists no address"),
+            (
+                "list:127.0.0.1",
+                "\"127.0.0.1\" is no ip address with a port",
+            ),
+            (
+                "list:localhost:80",
+                "\"localhost:80\" is no ip address with a port",
+            ),
+            (
+                "list:127.0.0.1:1,,127.0.0.1:2",
+                "\"\" is no ip address with a port",
+            ),
+            (
+                "list:127.0.0.1:1,127.0.0.1:1",
+                "\"127.0.0.1:1\" is there twice",
+            ),
+            (
+                "list:127.0.0.1:99999",
+                "\"127.0.0.1:99999\" is no ip address",
+            ),
+            ("list:0.0.0.0:80", "where a server listens"),
+            ("list:127.0.0.1:0", "port 0"),
+            ("list:127.0.0.1:1;weight=65536", "0 to 65535"),
+            ("list:127.0.0.1:1;wait=1", "write 127.0.0.1:8001;weight=3"),
+            ("registry:here", "\"here\" has no meaning there"),
+        ] {
+            let error = refusal(uri);
+            assert!(
+                error.starts_with(&format!("invalid discovery URI \"{uri}\": ")),
+                "{error}"
+            );
+            assert!(error.contains(says), "{uri:?} gave {error}");
+        }
+    }
+}

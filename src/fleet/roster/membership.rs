@@ -1,0 +1,189 @@
+//! Who is a member: the difference between a set and the seats.
+
+use std::sync::Arc;
+
+use super::super::news::{News, judge};
+use super::super::seat::{Connection, Seat};
+use super::{Dial, Roster};
+use crate::{Event, Instance, InstanceSet};
+
+/// Unusable instances of one set that are told of; a poisoned answer can hold any number.
+const REFUSALS_TOLD: usize = 8;
+
+/// What becomes of instances that a set lacks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absent {
+    Leave,
+    Stay,
+}
+
+impl<S> Roster<S> {
+    /// Follows a set, or doubts it; returns whom to dial.
+    pub(in super::super) fn apply(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
+        let first = self.answered_at.replace(now).is_none();
+        for id in set.duplicates() {
+            self.note(Event::DuplicateId { id: id.clone() });
+        }
+        let known = self.seats.len();
+        let lacks = |seat: &&Seat<S>| set.get(seat.instance.id().as_str()).is_none();
+        let gone = || self.seats.iter().filter(lacks).count();
+        match judge(set, known, gone, self.doubt.as_ref(), &self.config, now) {
+            News::Believed => {
+                self.doubt = None;
+                self.follow(set, Absent::Leave, first, now)
+            }
+            News::Doubted(doubt) => {
+                if self.doubt.replace(doubt).is_none() {
+                    self.note(Event::SetDoubted {
+                        known,
+                        answered: set.len(),
+                        grace: self.config.shrink_grace(),
+                    });
+                }
+                self.follow(set, Absent::Stay, first, now)
+            }
+        }
+    }
+
+    /// Makes the seats those of a set, and returns whom to dial.
+    pub(super) fn follow(
+        &mut self,
+        set: &InstanceSet,
+        absent: Absent,
+        first: bool,
+        now: u64,
+    ) -> Vec<Dial> {
+        let mut dials = Vec::new();
+        let mut changed = 0;
+        // Both in order, with the index that they have or come before.
+        let mut gone = Vec::new();
+        let mut added = Vec::new();
+        let mut refusals = REFUSALS_TOLD;
+        let mut index = 0;
+        for instance in set {
+            while let Some(seat) = self.seats.get(index)
+                && seat.instance.id() < instance.id()
+            {
+                gone.push(index);
+                index += 1;
+            }
+            let known = self.seats.get(index).map(|seat| &seat.instance);
+            let known = known.filter(|known| known.id() == instance.id());
+            let same = known.is_some();
+            if known != Some(instance) && self.is_sound(instance, &mut refusals) {
+                if same {
+                    changed += 1;
+                    dials.extend(self.update(index, instance, now));
+                } else {
+                    added.push((index, instance));
+                }
+            }
+            index += usize::from(same);
+        }
+        gone.extend(index..self.seats.len());
+        if absent == Absent::Stay {
+            gone.clear();
+        }
+        for &index in &gone {
+            self.vacate(index);
+        }
+        for index in self.reseat(&gone, &added, now) {
+            if !self.seats[index].is_draining() {
+                dials.push(self.dial(index));
+            }
+        }
+        if first || changed + gone.len() + added.len() > 0 {
+            self.note(Event::SetChanged {
+                added: added.len(),
+                removed: gone.len(),
+                changed,
+                known: self.seats.len(),
+            });
+        }
+        self.hasten(now);
+        dials
+    }
+
+    /// Takes out and puts in seats; returns where the new ones are.
+    fn reseat(&mut self, gone: &[usize], added: &[(usize, &Instance)], now: u64) -> Vec<usize> {
+        if gone.is_empty() && added.is_empty() {
+            return Vec::new();
+        }
+        let old = std::mem::take(&mut self.seats);
+        let mut seats = Vec::with_capacity(old.len() + added.len() - gone.len());
+        let mut places = Vec::with_capacity(added.len());
+        let (mut gone, mut added) = (gone.iter().peekable(), added.iter().peekable());
+        let mut seat_new = |seats: &mut Vec<Seat<S>>, before: usize| {
+            while let Some((_, instance)) = added.next_if(|&&(index, _)| index <= before) {
+                places.push(seats.len());
+                seats.push(Seat::new((*instance).clone(), now));
+            }
+        };
+        for (index, seat) in old.into_iter().enumerate() {
+            seat_new(&mut seats, index);
+            if gone.next_if(|&&gone| gone == index).is_none() {
+                seats.push(seat);
+            }
+        }
+        seat_new(&mut seats, usize::MAX);
+        self.seats = seats;
+        places
+    }
+
+    /// The instance was announced anew: a dial follows only where it has another address or wants to be back.
+    fn update(&mut self, index: usize, instance: &Instance, now: u64) -> Option<Dial> {
+        let seat = &mut self.seats[index];
+        let before = std::mem::replace(&mut seat.instance, instance.clone());
+        let (addr, moved) = (instance.addr(), before.addr() != instance.addr());
+        let stands = seat
+            .member()
+            .is_some_and(|member| member.instance.addr() == addr);
+        let dialled = seat.is_dialled();
+        let draining = seat.is_draining();
+        if draining && let Some(member) = seat.member() {
+            let leaving = Connection::Leaving(Arc::downgrade(member));
+            let given_up = std::mem::replace(&mut seat.connection, leaving);
+            seat.since = now;
+            self.discard(given_up);
+        }
+        if before.availability() != instance.availability() {
+            self.note(Event::AvailabilityChanged {
+                id: instance.id().clone(),
+                availability: instance.availability(),
+            });
+        }
+        self.relist(index);
+        if draining || stands {
+            self.cancel_dial(index);
+            return None;
+        }
+        if moved {
+            self.seats[index].attempts = 0;
+        }
+        (moved || !dialled).then(|| self.dial(index))
+    }
+
+    /// Gives up everything of a seat that is about to go.
+    fn vacate(&mut self, index: usize) {
+        self.cancel_dial(index);
+        self.unlist(index);
+        let seat = &mut self.seats[index];
+        let given_up = std::mem::replace(&mut seat.connection, Connection::None);
+        let error = seat.error.take();
+        self.discard(given_up);
+        self.garbage.errors.extend(error);
+    }
+
+    /// Whether an instance can be used at all; if not, the first few are told of.
+    fn is_sound(&mut self, instance: &Instance, refusals: &mut usize) -> bool {
+        let Err(error) = instance.validate() else {
+            return true;
+        };
+        if *refusals > 0 {
+            *refusals -= 1;
+            let id = instance.id().clone();
+            self.note(Event::InstanceRefused { id, error });
+        }
+        false
+    }
+}

@@ -1,0 +1,321 @@
+//! The members as the writers know them: which instances there are, who is connected, dialled, waiting to be dialled.
+
+mod listing;
+mod membership;
+mod redial;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::config::BalanceConfig;
+use super::fleet::Shared;
+use super::journal::Journal;
+use super::member::{Member, Stats, nanos};
+use super::news::Doubt;
+use super::seat::{Connection, Link, Seat};
+use super::snapshot::{List, Rules, Snapshot};
+use crate::event::DialError;
+use crate::fleet::PickError;
+use crate::{Census, Event, Instance, InstanceId, Status};
+
+/// A connection to be made. Its outcome goes to [`Fleet::connected`](super::Fleet::connected) or
+/// [`Fleet::dial_failed`](super::Fleet::dial_failed) with the ticket.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Dial {
+    /// Names this dial.
+    pub ticket: Ticket,
+    /// Whom to dial.
+    pub instance: Instance,
+}
+
+/// Names one connection generation of one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    id: InstanceId,
+    generation: u64,
+}
+
+pub(super) struct Roster<S> {
+    config: BalanceConfig,
+    /// By id.
+    seats: Vec<Seat<S>>,
+    list: List<S>,
+    /// Whether the list is made of busy members, for want of available ones.
+    busy: bool,
+    /// Seats that wait to be dialled, by when.
+    retries: BTreeSet<(u64, InstanceId)>,
+    doubt: Option<Doubt>,
+    answered_at: Option<u64>,
+    unusable_since: Option<Instant>,
+    generation: u64,
+    rng: SmallRng,
+    journal: Journal,
+    census: Option<Arc<Census>>,
+    dirty: bool,
+    garbage: Garbage<S>,
+}
+
+/// What falls away under the lock and is dropped after it: all of it holds values of the caller.
+pub(super) struct Garbage<S> {
+    members: Vec<Arc<Member<S>>>,
+    errors: Vec<Arc<DialError>>,
+    events: Vec<Event>,
+}
+
+impl<S> Roster<S> {
+    pub(super) fn new(config: BalanceConfig, seed: u64, now: Instant) -> Self {
+        Self {
+            config,
+            seats: Vec::new(),
+            list: List::new(),
+            busy: false,
+            retries: BTreeSet::new(),
+            doubt: None,
+            answered_at: None,
+            unusable_since: Some(now),
+            generation: 0,
+            rng: SmallRng::seed_from_u64(seed),
+            journal: Journal::default(),
+            census: None,
+            dirty: false,
+            garbage: Garbage::default(),
+        }
+    }
+
+    pub(super) fn config(&self) -> &BalanceConfig {
+        &self.config
+    }
+
+    pub(super) fn reconfigure(&mut self, config: BalanceConfig) {
+        self.config = config;
+        self.dirty = true;
+    }
+
+    pub(super) fn restart_wait(&mut self, now: Instant) {
+        if self.unusable_since.is_some() {
+            self.unusable_since = Some(now);
+            self.dirty = true;
+        }
+    }
+
+    pub(super) fn awaits(&self, ticket: &Ticket) -> bool {
+        self.awaited(ticket).is_some()
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        ticket: &Ticket,
+        service: S,
+        shared: &Arc<Shared>,
+        now: u64,
+    ) -> Result<(), S> {
+        let Some(index) = self.awaited(ticket) else {
+            return Err(service);
+        };
+        let seat = &mut self.seats[index];
+        let stats = match &seat.connection {
+            Connection::Lost(stats) => stats.inherit(),
+            Connection::Up(old) if old.instance.addr() == seat.instance.addr() => {
+                old.stats.inherit()
+            }
+            _ => Stats::default(),
+        };
+        let member = Arc::new(Member {
+            stats,
+            generation: ticket.generation,
+            instance: seat.instance.clone(),
+            shared: Arc::clone(shared),
+            service,
+        });
+        seat.link = Link::Idle;
+        seat.since = now;
+        let error = seat.error.take();
+        let replaced = std::mem::replace(&mut seat.connection, Connection::Up(member));
+        self.discard(replaced);
+        self.garbage.errors.extend(error);
+        self.relist(index);
+        self.note(Event::Connected {
+            id: ticket.id.clone(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn dial_failed(&mut self, ticket: &Ticket, error: &Arc<DialError>, now: u64) {
+        let Some(index) = self.awaited(ticket) else {
+            return;
+        };
+        let seat = &mut self.seats[index];
+        seat.attempts = seat.attempts.saturating_add(1);
+        let replaced = seat.error.replace(Arc::clone(error));
+        self.garbage.errors.extend(replaced);
+        let wait = self.retry(index, now);
+        self.note(Event::DialFailed {
+            id: ticket.id.clone(),
+            error: Arc::clone(error),
+            retry_in: Duration::from_nanos(wait),
+        });
+    }
+
+    /// A connection is lost: its instance is dialled again, at once unless connections to it do not last.
+    pub(super) fn lost(&mut self, id: &InstanceId, generation: u64, now: u64) {
+        let Some(index) = self.find(id) else {
+            return;
+        };
+        let seat = &mut self.seats[index];
+        let Connection::Up(member) = &seat.connection else {
+            return;
+        };
+        if member.generation != generation {
+            return;
+        }
+        let lost = Connection::Lost(Box::new(member.stats.inherit()));
+        let lasted = now.saturating_sub(seat.since);
+        let replaced = std::mem::replace(&mut seat.connection, lost);
+        seat.since = now;
+        self.discard(replaced);
+        self.relist(index);
+        self.note(Event::ConnectionLost { id: id.clone() });
+        self.hasten(now);
+        let seat = &mut self.seats[index];
+        if seat.is_dialled() {
+            return;
+        }
+        if lasted >= nanos(self.config.connect_backoff().max) {
+            seat.attempts = 0;
+        }
+        self.retry(index, now);
+        let seat = &mut self.seats[index];
+        seat.attempts = seat.attempts.saturating_add(1);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        let retry = self.retries.first().map(|&(at, _)| at);
+        let doubt = self.doubt.as_ref().map(|doubt| doubt.until);
+        retry.into_iter().chain(doubt).min()
+    }
+
+    pub(super) fn on_deadline(&mut self, now: u64) -> Vec<Dial> {
+        let mut dials = Vec::new();
+        if let Some(doubt) = self.doubt.take_if(|doubt| doubt.until <= now) {
+            dials = self.follow(&doubt.set, membership::Absent::Leave, false, now);
+        }
+        while self.retries.first().is_some_and(|&(at, _)| at <= now) {
+            let Some((_, id)) = self.retries.pop_first() else {
+                break;
+            };
+            if let Some(index) = self.find(&id) {
+                dials.push(self.dial(index));
+            }
+        }
+        dials
+    }
+
+    pub(super) fn why_unusable(&mut self) -> PickError {
+        match (self.answered_at, self.seats.is_empty()) {
+            (None, _) => PickError::Unresolved,
+            (Some(_), true) => PickError::Empty,
+            (Some(_), false) => {
+                let seats = &self.seats;
+                let census = self.census.get_or_insert_with(|| {
+                    let mut census = Census::default();
+                    for seat in seats {
+                        census.count(seat.reason());
+                    }
+                    Arc::new(census)
+                });
+                PickError::NoneUsable(Arc::clone(census))
+            }
+        }
+    }
+
+    pub(super) fn status(&self, shared: &Shared, now: u64) -> Status {
+        let past = |moment: u64| Duration::from_nanos(now.saturating_sub(moment));
+        let mean = shared.pool.mean();
+        Status {
+            target: None,
+            set_age: self.answered_at.map(past),
+            discovery_error: None,
+            doubted_for: self
+                .doubt
+                .as_ref()
+                .map(|doubt| Duration::from_nanos(doubt.until.saturating_sub(now))),
+            usable: self.list.len(),
+            mean_latency: (mean > 0.0).then(|| Duration::from_nanos(mean as u64)),
+            members: self
+                .seats
+                .iter()
+                .map(|seat| seat.status(shared, now))
+                .collect(),
+        }
+    }
+
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        self.journal.take()
+    }
+
+    pub(super) fn take_garbage(&mut self) -> Garbage<S> {
+        std::mem::take(&mut self.garbage)
+    }
+
+    /// The state that picks shall read from now on, if it is another.
+    pub(super) fn publish(&mut self, now: Instant) -> Option<Snapshot<S>> {
+        if !std::mem::take(&mut self.dirty) {
+            return None;
+        }
+        match (self.list.is_empty(), self.unusable_since) {
+            (true, None) => {
+                self.unusable_since = Some(now);
+                self.note(Event::NothingUsable);
+            }
+            (false, Some(_)) => {
+                self.unusable_since = None;
+                self.note(Event::Usable);
+            }
+            _ => {}
+        }
+        Some(Snapshot {
+            list: self.list.published(),
+            rules: Rules::new(&self.config),
+            unusable_since: self.unusable_since,
+        })
+    }
+
+    fn find(&self, id: &InstanceId) -> Option<usize> {
+        self.seats
+            .binary_search_by(|seat| seat.instance.id().cmp(id))
+            .ok()
+    }
+
+    /// The seat that waits for the outcome of this very dial.
+    fn awaited(&self, ticket: &Ticket) -> Option<usize> {
+        let generation = ticket.generation;
+        self.find(&ticket.id)
+            .filter(|&index| self.seats[index].link == Link::Dialling { generation })
+    }
+
+    fn note(&mut self, event: Event) {
+        self.census = None;
+        self.garbage.events.extend(self.journal.push(event));
+    }
+
+    fn discard(&mut self, connection: Connection<S>) {
+        if let Connection::Up(member) = connection {
+            self.garbage.members.push(member);
+        }
+    }
+}
+
+impl<S> Default for Garbage<S> {
+    fn default() -> Self {
+        Self {
+            members: Vec::new(),
+            errors: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}
