@@ -4,6 +4,8 @@ pub mod discovery;
 mod error;
 mod event;
 pub mod fleet;
+#[cfg(feature = "http")]
+pub mod http;
 mod instance;
 mod name;
 mod service;

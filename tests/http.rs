@@ -2,25 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
-use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, HOST};
 use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rolecall::Instance;
 use rolecall::http::{CallError, Connection, Connector};
+use rolecall::{Balance, Instance, List, MemberStatus, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -496,12 +497,148 @@ fn a_connection_whose_runtime_ended_is_an_error() {
     }
 }
 
+#[tokio::test]
+async fn a_client_spreads_requests_and_says_who_answered() {
+    let servers = [Server::start(hello).await, Server::start(hello).await];
+    let client = balanced(servers.iter().map(|server| server.addr));
+    client.wait_usable(Duration::from_secs(10)).await.unwrap();
+    until(|| client.status().usable == 2).await;
+    let mut unread = Vec::new();
+    for _ in 0..20 {
+        unread.push(within(client.clone().oneshot(request("/"))).await.unwrap());
+    }
+    let answered_by = unread
+        .iter()
+        .map(|response| http::answered_by(response).unwrap());
+    assert_eq!(
+        answered_by.collect::<HashSet<_>>().len(),
+        2,
+        "unread bodies are load"
+    );
+    for response in unread {
+        assert_eq!(body(response).await, "hello");
+    }
+    let status = client.status();
+    assert!(status.members.iter().all(|member| member.failures == 0));
+    assert!(status.members.iter().all(|member| member.in_flight == 0));
+}
+
+#[tokio::test]
+async fn the_load_is_held_until_the_body_ends() {
+    let server = Server::start(hello).await;
+    let client = balanced([server.addr]);
+    let response = within(client.clone().oneshot(request("/"))).await.unwrap();
+    assert_eq!(member(&client).in_flight, 1);
+    assert_eq!(body(response).await, "hello");
+    assert_eq!(member(&client).in_flight, 0);
+
+    let response = within(client.clone().oneshot(request("/"))).await.unwrap();
+    drop(response);
+    let member = member(&client);
+    assert_eq!((member.in_flight, member.failures), (0, 0), "cancelled");
+}
+
+#[tokio::test]
+async fn a_server_error_is_a_failure_though_nobody_reads_it() {
+    let server = Server::start(|_| async {
+        let mut response = Response::new(Full::from("oh"));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response
+    })
+    .await;
+    let client = balanced([server.addr]);
+    drop(within(client.clone().oneshot(request("/"))).await.unwrap());
+    let member = member(&client);
+    assert_eq!((member.in_flight, member.failures), (0, 1));
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_is_a_failure() {
+    let server = Raw::start(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")
+            .await
+    })
+    .await;
+    let client = balanced([server.addr]);
+    let response = within(client.clone().oneshot(request("/"))).await.unwrap();
+    response.into_body().collect().await.map(drop).unwrap_err();
+    let member = member(&client);
+    assert_eq!((member.in_flight, member.failures), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_instance_fails_no_later_request() {
+    for _ in 0..10 {
+        let mut servers = Vec::new();
+        for _ in 0..3 {
+            servers.push(Server::start(hello).await);
+        }
+        let client = balanced(servers.iter().map(|server| server.addr));
+        client.wait_usable(Duration::from_secs(10)).await.unwrap();
+        until(|| client.status().usable == 3).await;
+        let killed = Arc::new(AtomicBool::new(false));
+        let calls: Vec<_> = (0..8)
+            .map(|_| spawn_calls_until_after(killed.clone(), client.clone()))
+            .collect();
+        until(|| {
+            client
+                .status()
+                .members
+                .iter()
+                .all(|member| member.picks > 10)
+        })
+        .await;
+        servers.swap_remove(0).kill().await;
+        killed.store(true, Ordering::SeqCst);
+        for call in calls {
+            within(call).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_last_clone_of_a_client_closes_all_sockets() {
+    let server = Server::start(hello).await;
+    let client = balanced([server.addr]);
+    body(within(client.clone().oneshot(request("/"))).await.unwrap()).await;
+    drop(client);
+    until(|| server.open() == 0).await;
+}
+
 async fn hello(_: Request<Incoming>) -> Response<Full<Bytes>> {
     Response::new(Full::from("hello"))
 }
 
 fn request(uri: &str) -> Request<Empty<Bytes>> {
     Request::get(uri).body(Empty::new()).unwrap()
+}
+
+type Balanced = Balance<Client, http::ClassifyStatus>;
+
+fn balanced(addrs: impl IntoIterator<Item = SocketAddr>) -> Balanced {
+    let list = List::from_addrs(addrs).unwrap();
+    http::client(list, "worker:http").unwrap()
+}
+
+/// Calls without a pause until fifty calls were made after the kill, none of which may fail.
+fn spawn_calls_until_after(killed: Arc<AtomicBool>, client: Balanced) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut later = 0;
+        while later < 50 {
+            let is_later = killed.load(Ordering::SeqCst);
+            later += u32::from(is_later);
+            match client.clone().oneshot(request("/")).await {
+                Ok(response) => drop(response.into_body().collect().await),
+                Err(error) => assert!(!is_later, "{error:?}"),
+            }
+        }
+    })
+}
+
+fn member(client: &Balanced) -> MemberStatus {
+    client.status().members.remove(0)
 }
 
 fn connector(http2: bool) -> Connector<Empty<Bytes>> {
@@ -526,7 +663,10 @@ fn spawn_get(client: &Client) -> JoinHandle<Result<Response<Incoming>, CallError
     tokio::spawn(client.clone().oneshot(request("/")))
 }
 
-async fn body(response: Response<Incoming>) -> Bytes {
+async fn body<B>(response: Response<B>) -> Bytes
+where
+    B: hyper::body::Body<Data = Bytes, Error = hyper::Error>,
+{
     within(response.into_body().collect())
         .await
         .unwrap()

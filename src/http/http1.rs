@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use super::address::{self, Fallback};
 use super::line::{Line, Transport, log_end};
 use super::pool::{Pool, lock};
-use super::socket::Socket;
+use super::socket::{Probe, Socket};
 use crate::BoxError;
 
 /// An idle line is looked at this many times in its idle timeout, so it is closed at most a quarter late without a timer per request.
@@ -27,20 +27,23 @@ const CHECKS: u8 = 4;
 /// The sending half of one HTTP/1.1 connection.
 pub(super) struct Lane<B> {
     sender: SendRequest<B>,
-    busy: Arc<Busy<B>>,
+    wire: Arc<Wire<B>>,
     idle_checks: u8,
 }
 
-/// Where the sender lies from the head of a response to the end of its body.
-///
-/// hyper is ready for the next request at the end of the body, which the connection's own task is the first to see.
-type Busy<B> = Mutex<Option<SendRequest<B>>>;
+/// What a lane shares with the task of its connection.
+struct Wire<B> {
+    /// Where the sender lies from the head of a response to the end of its body: only then is hyper ready for the next
+    /// request, which the connection's own task is the first to see.
+    busy: Mutex<Option<SendRequest<B>>>,
+    probe: Probe,
+}
 
 impl<B> Lane<B> {
-    fn new(sender: SendRequest<B>, busy: Arc<Busy<B>>) -> Self {
+    fn new(sender: SendRequest<B>, wire: Arc<Wire<B>>) -> Self {
         Self {
             sender,
-            busy,
+            wire,
             idle_checks: 0,
         }
     }
@@ -51,6 +54,10 @@ impl<B> Line for Lane<B> {
 
     fn is_ready(&self) -> bool {
         self.sender.is_ready()
+    }
+
+    fn is_alive(&self) -> bool {
+        self.sender.is_ready() && self.wire.probe.is_idle()
     }
 
     fn share(&self) -> Option<Self> {
@@ -71,12 +78,16 @@ where
         addr: SocketAddr,
         home: Weak<Pool<Self>>,
     ) -> hyper::Result<Self> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(Socket::new(stream))).await?;
-        let busy = Arc::new(Mutex::new(None));
-        let running = run(connection.with_upgrades(), busy.clone(), home);
+        let socket = Socket::new(stream);
+        let wire = Arc::new(Wire {
+            busy: Mutex::new(None),
+            probe: socket.probe(),
+        });
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        let running = run(connection.with_upgrades(), wire.clone(), home);
         tokio::spawn(async move { log_end(addr, running.await) });
         sender.ready().await?;
-        Ok(Self::new(sender, busy))
+        Ok(Self::new(sender, wire))
     }
 
     fn address(request: &mut Request<B>, fallback: &Fallback) {
@@ -91,13 +102,13 @@ where
     }
 
     fn answered(self, pool: &Pool<Self>) {
-        let Self { sender, busy, .. } = self;
-        let mut slot = lock(&busy);
+        let Self { sender, wire, .. } = self;
+        let mut busy = lock(&wire.busy);
         if sender.is_ready() {
-            drop(slot);
-            pool.put(Self::new(sender, busy));
+            drop(busy);
+            pool.put(Self::new(sender, wire));
         } else if !sender.is_closed() {
-            *slot = Some(sender);
+            *busy = Some(sender);
         }
     }
 }
@@ -105,7 +116,7 @@ where
 /// Runs a connection until it is closed: by the instance, by the loss of its sender, or for being idle too long.
 async fn run<B, C>(
     connection: C,
-    busy: Arc<Busy<B>>,
+    wire: Arc<Wire<B>>,
     home: Weak<Pool<Lane<B>>>,
 ) -> hyper::Result<()>
 where
@@ -122,10 +133,10 @@ where
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(ended);
         }
-        give_back(&busy, &home);
+        give_back(&wire, &home);
         while check.as_mut().poll(cx).is_ready() {
             check.set(tokio::time::sleep(period));
-            close_if_idle(&busy, &home);
+            close_if_idle(&wire, &home);
         }
         Poll::Pending
     })
@@ -137,17 +148,17 @@ fn check_period(idle_timeout: Duration) -> Duration {
     (idle_timeout / u32::from(CHECKS)).max(Duration::from_millis(1))
 }
 
-fn give_back<B>(busy: &Arc<Busy<B>>, home: &Weak<Pool<Lane<B>>>) {
-    let freed = lock(busy).take_if(|sender| sender.is_ready());
+fn give_back<B>(wire: &Arc<Wire<B>>, home: &Weak<Pool<Lane<B>>>) {
+    let freed = lock(&wire.busy).take_if(|sender| sender.is_ready());
     if let (Some(sender), Some(pool)) = (freed, home.upgrade()) {
-        pool.put(Lane::new(sender, busy.clone()));
+        pool.put(Lane::new(sender, wire.clone()));
     }
 }
 
-fn close_if_idle<B>(busy: &Arc<Busy<B>>, home: &Weak<Pool<Lane<B>>>) {
+fn close_if_idle<B>(wire: &Arc<Wire<B>>, home: &Weak<Pool<Lane<B>>>) {
     if let Some(pool) = home.upgrade() {
         pool.retain(|lane| {
-            if Arc::ptr_eq(&lane.busy, busy) {
+            if Arc::ptr_eq(&lane.wire, wire) {
                 lane.idle_checks += 1;
             }
             lane.idle_checks <= CHECKS

@@ -14,11 +14,13 @@ use tokio::net::TcpStream;
 use super::address::{self, Fallback};
 use super::line::{Line, Transport, log_end};
 use super::pool::Pool;
+use super::socket::{Probe, Socket};
 use crate::BoxError;
 
 /// A sending half of one HTTP/2 connection.
 pub(super) struct Share<B> {
     sender: SendRequest<B>,
+    probe: Probe,
 }
 
 impl<B> Line for Share<B> {
@@ -28,9 +30,14 @@ impl<B> Line for Share<B> {
         self.sender.is_ready()
     }
 
+    fn is_alive(&self) -> bool {
+        self.is_ready() && !self.probe.is_closed()
+    }
+
     fn share(&self) -> Option<Self> {
         Some(Self {
             sender: self.sender.clone(),
+            probe: self.probe.clone(),
         })
     }
 }
@@ -48,10 +55,12 @@ where
         addr: SocketAddr,
         _home: Weak<Pool<Self>>,
     ) -> hyper::Result<Self> {
-        let io = TokioIo::new(stream);
+        let socket = Socket::new(stream);
+        let probe = socket.probe();
+        let io = TokioIo::new(socket);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
         tokio::spawn(async move { log_end(addr, connection.await) });
-        Ok(Self { sender })
+        Ok(Self { sender, probe })
     }
 
     fn address(request: &mut Request<B>, fallback: &Fallback) {

@@ -18,6 +18,9 @@ pub(super) trait Line: Sized {
     /// Whether a request can be sent now.
     fn is_ready(&self) -> bool;
 
+    /// The same, asked of the kernel too, which knows of a loss before hyper does.
+    fn is_alive(&self) -> bool;
+
     /// Another half of the same connection, if it is one for many.
     fn share(&self) -> Option<Self>;
 }

@@ -11,6 +11,7 @@ mod address;
 mod body;
 mod checkout;
 mod classify;
+mod client;
 mod connection;
 mod connector;
 mod dial;
@@ -23,6 +24,7 @@ mod socket;
 
 pub use body::TrackedBody;
 pub use classify::{ClassifyStatus, answered_by};
+pub use client::client;
 pub use connection::Connection;
 pub use connector::Connector;
 pub use error::{CallError, ConnectError};

@@ -89,8 +89,12 @@ impl<L: Transport> Pool<L> {
     /// Takes an open line, or waits for one.
     pub(super) fn claim(self: &Arc<Self>) -> Claim<L> {
         let mut store = lock(&self.store);
-        if let Some(line) = store.take() {
-            return Claim::Held(Grant { line, fresh: false });
+        while let Some(line) = store.take() {
+            drop(store);
+            if line.is_alive() {
+                return Claim::Held(Grant { line, fresh: false });
+            }
+            store = lock(&self.store);
         }
         let (claimant, claimed) = oneshot::channel();
         store.waiting.push_back(claimant);

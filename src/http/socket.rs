@@ -1,52 +1,91 @@
 //! A socket that notices in time that its peer is gone.
 //!
-//! That a peer closed an idle connection is known to the kernel before the event loop has told the task, under load much
-//! before. A request written in between is lost: nobody can say whether it was acted on. So where nothing is awaited from the
-//! peer, the kernel is asked as well: hyper reads before it takes the next request, finds the end and gives the request
-//! back. What closes in the moment of writing is still lost.
+//! That a peer closed a connection is known to the kernel before the event loop has told the connection's task, under load
+//! long before. A request written in between is lost: nobody can say whether it was acted on. So the kernel is asked twice.
+//! Before an idle connection is claimed, so that a lost instance shows before the request is given away. And when hyper
+//! looks for news before it takes a request, so that it finds the end and gives the request back.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::pool::lock;
+
+/// The socket, for the connection's task.
 pub(super) struct Socket {
-    stream: TcpStream,
+    // Hardly ever contended: probes look at idle connections, or pass over locked ones.
+    stream: Arc<Mutex<TcpStream>>,
+    /// Whether something was written since the last news of the peer.
     awaits_answer: bool,
+}
+
+/// A look at the socket, for others. It does not keep the socket open.
+#[derive(Clone)]
+pub(super) struct Probe {
+    stream: Weak<Mutex<TcpStream>>,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
-            stream,
+            stream: Arc::new(Mutex::new(stream)),
             awaits_answer: false,
         }
     }
 
-    /// Whether the kernel has seen the end of the stream, with nothing before it left to read.
-    fn is_closed(&self) -> io::Result<bool> {
-        match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]) {
-            Ok(read) => Ok(read == 0),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
+    pub(super) fn probe(&self) -> Probe {
+        Probe {
+            stream: Arc::downgrade(&self.stream),
         }
+    }
+}
+
+impl Probe {
+    /// Whether the connection is open with nothing to read, as one that is idle has to be.
+    pub(super) fn is_idle(&self) -> bool {
+        let stream = self.stream.upgrade();
+        stream.is_some_and(|stream| matches!(peek(&lock(&stream)), Ok(None)))
+    }
+
+    /// Whether the connection ended with nothing left to read. One that is being read is not asked: its task will know.
+    pub(super) fn is_closed(&self) -> bool {
+        self.stream.upgrade().is_none_or(|stream| {
+            let unread = stream.try_lock().map(|stream| peek(&stream));
+            matches!(unread, Ok(Ok(Some(0)) | Err(_)))
+        })
+    }
+}
+
+/// How many bytes, at most one, can be read now: zero at the end of the stream, `None` if that is still open.
+fn peek(stream: &TcpStream) -> io::Result<Option<usize>> {
+    match SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let Self {
+            stream,
+            awaits_answer,
+        } = self.get_mut();
+        let mut stream = lock(stream);
+        let read = Pin::new(&mut *stream).poll_read(cx, buf);
         if read.is_ready() {
-            self.awaits_answer = false;
-        } else if !self.awaits_answer && self.is_closed()? {
+            *awaits_answer = false;
+        } else if !*awaits_answer && peek(&stream)? == Some(0) {
             return Poll::Ready(Ok(()));
         }
         read
@@ -60,7 +99,7 @@ impl AsyncWrite for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.awaits_answer = true;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        Pin::new(&mut *lock(&self.stream)).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -69,18 +108,18 @@ impl AsyncWrite for Socket {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.awaits_answer = true;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        Pin::new(&mut *lock(&self.stream)).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        lock(&self.stream).is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.stream)).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.stream)).poll_shutdown(cx)
     }
 }

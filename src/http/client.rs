@@ -1,0 +1,45 @@
+use http_body::Body;
+use tower_layer::Layer;
+
+use super::classify::ClassifyStatus;
+use super::connection::Connection;
+use super::connector::Connector;
+use crate::discovery::Discovery;
+use crate::{Balance, BalanceLayer, BoxError, Target, TargetError};
+
+/// Balances HTTP/1.1 requests over the instances of a target: [`BalanceLayer`], [`Connector`] and [`ClassifyStatus`] with
+/// their defaults.
+///
+/// For other settings put the three together:
+///
+/// ```no_run
+/// use http_body_util::Empty;
+/// use rolecall::{BalanceLayer, Registry, http};
+/// use tower::Layer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut client = BalanceLayer::new(Registry::new(), "worker:http")?
+///     .classify(http::ClassifyStatus::new())
+///     .layer(http::Connector::<Empty<bytes::Bytes>>::new().http2());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// `target` is not written as one.
+pub fn client<B, T>(
+    discovery: impl Discovery,
+    target: T,
+) -> Result<Balance<Connection<B>, ClassifyStatus>, TargetError>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    T: TryInto<Target>,
+    T::Error: Into<TargetError>,
+{
+    let layer = BalanceLayer::new(discovery, target)?.classify(ClassifyStatus::new());
+    Ok(layer.layer(Connector::new()))
+}
