@@ -26,8 +26,8 @@ use crate::BoxError;
 ///   response's body it is idle again. A body dropped before its end closes its connection.
 /// - HTTP/2: the one connection for all. When the instance has closed it, it is opened again.
 ///
-/// A request that meets a connection closed under its hands comes back from hyper unsent and is sent on another one. If that
-/// cannot be opened either, [`CallError::was_sent`] is false.
+/// A request whose connection turns out closed before anything was written is sent on another one. If that cannot be opened
+/// either, [`CallError::was_sent`] is false.
 ///
 /// `call` without `poll_ready` before is no mistake: the response future claims by itself.
 ///

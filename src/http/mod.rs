@@ -1,11 +1,18 @@
 //! HTTP over a balanced target (feature `http`).
 //!
-//! [`Connector`] dials instances, [`Connection`] sends requests to one of them, and [`ClassifyStatus`] tells the balancer
-//! what came of each. They work alone too: layer middleware onto the connector's product, or classify the responses of
-//! another client.
+//! [`client`] is all most callers need. It is made of three parts that also work alone, to layer middleware onto the
+//! connector's product or to classify the responses of another client: [`Connector`] dials instances, [`Connection`] sends
+//! requests to one of them, and [`ClassifyStatus`] tells the balancer what came of each.
 //!
 //! The connections of an instance are opened as requests need them and live as long as it is a member. HTTP/1.1 takes a
 //! connection for each request in flight and keeps the idle ones for the next. HTTP/2 sends all requests over one.
+//!
+//! # Limits
+//!
+//! A request may be lost that is written in the very moment its connection closes: nobody can say whether the instance acted
+//! on it, so it fails, and [`was_sent`](CallError::was_sent) is true. HTTP/1.1 keeps that moment short by asking the kernel
+//! before each request. With HTTP/2 it lasts until what the instance sent before is read, so a killed instance may fail a
+//! few requests more than it had.
 
 mod address;
 mod body;
