@@ -20,7 +20,7 @@ pub struct Status {
     pub doubted_for: Option<Duration>,
     /// How many members a pick chooses from.
     pub usable: usize,
-    /// Mean latency of the fleet's successes; `None` until there was one or where no latency is measured.
+    /// Mean latency of the fleet's successes; `None` until there were a few or where no latency is measured.
     pub mean_latency: Option<Duration>,
     /// Every known instance, by id.
     pub members: Vec<MemberStatus>,

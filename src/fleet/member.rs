@@ -326,10 +326,13 @@ impl<S: ?Sized> Pick<S> {
             .latency
             .unwrap_or_else(|| now.saturating_sub(self.picked_at));
         let mean = shared.pool.mean();
-        let slowest = if mean > 0.0 { SLOWEST * mean } else { f32::MAX };
-        let latency = (latency as f32).clamp(FINEST, slowest.max(FINEST));
-        stats.latency.record(latency, now);
-        shared.pool.success(latency as u64, now);
+        if mean > 0.0 {
+            let latency = (latency as f32).clamp(FINEST, (SLOWEST * mean).max(FINEST));
+            stats.latency.record(latency, now);
+            shared.pool.success(latency as u64, now);
+        } else {
+            shared.pool.success(latency.max(FINEST as u64), now);
+        }
     }
 }
 

@@ -22,8 +22,10 @@
 //! for dial in fleet.apply(set, at(0)) {
 //!     fleet.connected([(dial.ticket, ())], at(1));
 //! }
-//! let pick = fleet.pick(at(2), &mut rng, &[]).unwrap();
-//! pick.success(at(12));
+//! for _ in 0..100 {
+//!     let pick = fleet.pick(at(2), &mut rng, &[]).unwrap();
+//!     pick.success(at(12));
+//! }
 //! assert_eq!(fleet.status(at(12)).mean_latency, Some(Duration::from_millis(10)));
 //! ```
 //!
