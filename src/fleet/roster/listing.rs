@@ -39,7 +39,7 @@ impl<S> Roster<S> {
     }
 
     /// Makes the list of all available members, or, for want of any, of the busy ones.
-    fn rebuild_list(&mut self) {
+    pub(super) fn rebuild_list(&mut self) {
         let available = |seat: &Seat<S>| seat.eligible().is_some() && !seat.is_busy();
         self.busy = !self.seats.iter().any(available);
         let busy = self.busy;

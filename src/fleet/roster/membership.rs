@@ -87,7 +87,11 @@ impl<S> Roster<S> {
         for &index in &gone {
             self.vacate(index);
         }
-        for index in self.reseat(&gone, &added, now) {
+        let added_at = self.reseat(&gone, &added, now);
+        if !gone.is_empty() && self.list.is_empty() {
+            self.rebuild_list();
+        }
+        for index in added_at {
             if !self.seats[index].is_draining() {
                 dials.push(self.dial(index));
             }
