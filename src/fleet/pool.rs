@@ -10,10 +10,12 @@ use std::sync::atomic::{
 };
 use std::sync::{Mutex, PoisonError, TryLockError};
 
-use super::load::decay;
+use super::load::{TAU, decay};
 
-/// Nanoseconds for which the published mean is good enough.
+/// Nanoseconds for which the published figures are good enough.
 const REFRESH: u64 = 100_000_000;
+/// In the beginning they are good enough for this part of the time they cover.
+const REFRESH_PART: u64 = 4;
 /// Successes before the mean counts as known. The first ones open connections and warm caches; taken for ordinary, they
 /// would put their members at a disadvantage for as long as the evidence lasts.
 const WARM_UP: u64 = 8;
@@ -59,6 +61,8 @@ struct Sums {
     seen: [Seen; SHARDS],
     /// Successes ever.
     warmth: u64,
+    /// When the first answer came.
+    began: Option<u64>,
     stamp: u64,
     /// Decaying: answers, successes, nanoseconds of successes.
     answers: f64,
@@ -149,12 +153,13 @@ impl Pool {
             let mean = (sums.nanos / sums.successes).max(1.0);
             self.published.mean.store((mean as f32).to_bits(), Relaxed);
         }
-        let rate = sums.answers * (1e9 / f64::from(super::load::TAU));
+        let age = now.saturating_sub(*sums.began.get_or_insert(now));
+        let window = (age as f64).clamp(1.0, f64::from(TAU));
+        let rate = sums.answers * 1e9 / window;
         self.published.rate.store((rate as f32).to_bits(), Relaxed);
         if self.mean() > 0.0 {
-            self.published
-                .due
-                .store(now.saturating_add(REFRESH), Release);
+            let due = now.saturating_add(REFRESH.min(age / REFRESH_PART));
+            self.published.due.store(due, Release);
         }
     }
 }

@@ -135,7 +135,10 @@ impl<S> Seat<S> {
             failures: stats.map_or(0, Stats::failures),
             failures_in_row: stats.map_or(0, Stats::failures_in_row),
             latency: latency.map(|nanos| Duration::from_nanos(nanos as u64)),
-            error: self.error.as_ref().map(ToString::to_string),
+            error: self
+                .error
+                .as_ref()
+                .map(|error| format!("{}: {error}", error.label())),
         }
     }
 }

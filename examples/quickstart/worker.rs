@@ -1,0 +1,103 @@
+//! An instance of the role: an HTTP server that takes its time, and can be killed.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, body::Incoming};
+use hyper_util::rt::TokioIo;
+use rolecall::{BoxError, Lease, Registrar, Registration, Registry};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+pub(crate) struct Worker {
+    state: Arc<State>,
+    /// The server and all its connections: aborted together, as a crash would end them.
+    tasks: JoinSet<()>,
+    lease: Option<Lease>,
+}
+
+struct State {
+    service_time_micros: AtomicU64,
+    served: AtomicUsize,
+}
+
+impl Worker {
+    /// Binds a free port, serves it, and announces it as the endpoint `http` of the role `worker`.
+    pub(crate) async fn start(
+        id: &str,
+        service_time: Duration,
+        registry: &Registry,
+    ) -> Result<Self, BoxError> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let addr = listener.local_addr()?;
+        let state = Arc::new(State {
+            service_time_micros: AtomicU64::new(service_time.as_micros() as u64),
+            served: AtomicUsize::new(0),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, Arc::clone(&state)));
+        let registration = Registration::new("worker").id(id).endpoint("http", addr);
+        let lease = registry.register(registration).await?;
+        Ok(Self {
+            state,
+            tasks,
+            lease: Some(lease),
+        })
+    }
+
+    pub(crate) fn set_service_time(&self, service_time: Duration) {
+        let micros = service_time.as_micros() as u64;
+        self.state.service_time_micros.store(micros, Relaxed);
+    }
+
+    /// How many requests it was given so far.
+    pub(crate) fn served(&self) -> usize {
+        self.state.served.load(Relaxed)
+    }
+
+    pub(crate) fn lease(&self) -> Result<&Lease, BoxError> {
+        self.lease.as_ref().ok_or_else(|| "not registered".into())
+    }
+
+    /// Ends the server and its connections at once; the lease stays, as after a crash.
+    pub(crate) async fn kill(&mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<State>) {
+    // Dropped with this task, and with it every connection.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        // Only a lost peer makes this fail, and then the connection fails too.
+        let _ = stream.set_nodelay(true);
+        let state = Arc::clone(&state);
+        let answer = service_fn(move |request| answer(request, Arc::clone(&state)));
+        connections.spawn(async move {
+            // A caller that hangs up is no news.
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
+        });
+    }
+}
+
+async fn answer(
+    _: Request<Incoming>,
+    state: Arc<State>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    state.served.fetch_add(1, Relaxed);
+    sleep(Duration::from_micros(
+        state.service_time_micros.load(Relaxed),
+    ))
+    .await;
+    Ok(Response::new(Full::from("done\n")))
+}

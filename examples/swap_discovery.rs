@@ -1,0 +1,131 @@
+//! The same calling code over discovery backends that are chosen at run time.
+//!
+//! `call_all` knows only `Arc<dyn Discovery>`. It is given, one after another, a fixed list from a line of configuration,
+//! the embedded registry, and a stream of changes; the latter two change while it is being used. The exit code is 0 only
+//! if each backend led to exactly the instances it announced.
+//!
+//! ```sh
+//! cargo run --example swap_discovery
+//! ```
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use rolecall::discovery::{Change, Discovery, from_changes, from_uri};
+use rolecall::{
+    Balance, BalanceLayer, BoxError, Event, Instance, Registrar, Registration, Registry, connect,
+};
+use tokio::sync::mpsc;
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, Service, service_fn};
+
+const REQUESTS: usize = 200;
+
+type Who = BoxCloneSyncService<(), String, Infallible>;
+
+#[tokio::main]
+async fn main() -> Result<ExitCode, BoxError> {
+    let mut came_true = true;
+    let mut expect = |backend: &str, reached: BTreeSet<String>, expected: &[&str]| {
+        let expected: BTreeSet<_> = expected.iter().map(ToString::to_string).collect();
+        println!("{backend:<34} led to {reached:?}");
+        came_true &= reached == expected;
+    };
+
+    let listed = from_uri("list:127.0.0.1:8001,127.0.0.1:8002")?;
+    let mut balance = balance(Arc::new(listed))?;
+    let both = ["127.0.0.1:8001", "127.0.0.1:8002"];
+    expect("a list", call_all(&mut balance).await?, &both);
+
+    let registry = Registry::new();
+    let register = |id, port| {
+        registry.register(
+            Registration::new("worker")
+                .id(id)
+                .endpoint("http", addr(port)),
+        )
+    };
+    let one = register("one", 1).await?;
+    let mut balance = self::balance(Arc::new(registry.clone()))?;
+    expect("the registry", call_all(&mut balance).await?, &["one"]);
+
+    let mut news = balance.events();
+    let _two = register("two", 2).await?;
+    one.deregister().await?;
+    connected(&mut news, "two").await?;
+    expect(
+        "the registry, after a change",
+        call_all(&mut balance).await?,
+        &["two"],
+    );
+
+    let (changes, stream) = mpsc::unbounded_channel();
+    let insert = |id, port| changes.send(Change::Insert(Instance::new(id, addr(port))));
+    insert("red", 1)?;
+    let stream = futures::stream::unfold(stream, async |mut stream| {
+        let change = stream.recv().await?;
+        Some((Ok::<_, Infallible>(change), stream))
+    });
+    let mut balance = self::balance(Arc::new(from_changes(stream)))?;
+    expect(
+        "a stream of changes",
+        call_all(&mut balance).await?,
+        &["red"],
+    );
+
+    let mut news = balance.events();
+    insert("blue", 2)?;
+    connected(&mut news, "blue").await?;
+    expect(
+        "a stream of changes, after one",
+        call_all(&mut balance).await?,
+        &["blue", "red"],
+    );
+
+    Ok(ExitCode::from(u8::from(!came_true)))
+}
+
+/// What every caller writes, whatever the backend.
+fn balance(discovery: Arc<dyn Discovery>) -> Result<Balance<Who>, BoxError> {
+    let connector = connect::per_instance(|instance: &Instance| {
+        let id = instance.id().to_string();
+        Who::new(service_fn(move |()| {
+            let id = id.clone();
+            async move { Ok(id) }
+        }))
+    });
+    Ok(BalanceLayer::new(discovery, "worker:http")?.layer(connector))
+}
+
+async fn call_all(balance: &mut Balance<Who>) -> Result<BTreeSet<String>, BoxError> {
+    let mut reached = BTreeSet::new();
+    for _ in 0..REQUESTS {
+        reached.insert(balance.call(()).await?);
+    }
+    Ok(reached)
+}
+
+/// Waits for the news that an instance is connected.
+async fn connected(
+    news: &mut (impl StreamExt<Item = Event> + Unpin),
+    wanted: &str,
+) -> Result<(), BoxError> {
+    let connected = async {
+        while let Some(event) = news.next().await {
+            println!("  {event}");
+            if matches!(&event, Event::Connected { id } if *id == *wanted) {
+                return;
+            }
+        }
+    };
+    Ok(tokio::time::timeout(Duration::from_secs(5), connected).await?)
+}
+
+fn addr(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
