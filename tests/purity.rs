@@ -1,5 +1,7 @@
 //! The fleet is pure: it knows no runtime, no clock and no global randomness.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
