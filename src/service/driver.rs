@@ -2,6 +2,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -49,6 +50,7 @@ impl Driver {
     {
         Self(Box::pin(async move {
             fleet.restart_wait(clock::now());
+            hub.driven.store(true, Release);
             let mut drive = Drive {
                 news: Some(News::watch(&*discovery, &hub.target)),
                 dialler: Dialler::new(connector),

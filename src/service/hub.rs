@@ -1,3 +1,4 @@
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, broadcast};
@@ -12,6 +13,8 @@ const EVENTS_KEPT: usize = 1024;
 pub(super) struct Hub<C> {
     pub(super) target: Target,
     pub(super) classifier: Arc<C>,
+    /// Whether the driver has begun; until then nobody can be usable.
+    pub(super) driven: AtomicBool,
     /// Tells the driver that the fleet's next deadline moved earlier.
     pub(super) driver: Arc<Notify>,
     /// Tells waiting calls that somebody is usable.
@@ -25,6 +28,7 @@ impl<C> Hub<C> {
         Self {
             target,
             classifier,
+            driven: AtomicBool::new(false),
             driver: Arc::default(),
             usable: Arc::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),

@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -27,6 +28,7 @@ use crate::{BoxError, Error, InstanceId};
 /// ```
 pub(super) struct Waiting<S, C> {
     inner: Arc<Inner<S, C>>,
+    began: Instant,
     avoid: Vec<InstanceId>,
     /// The pick and the runner-up, each with a slot, while neither is ready.
     candidates: [Option<Candidate<S, C>>; 2],
@@ -54,6 +56,7 @@ where
     pub(super) fn new(inner: Arc<Inner<S, C>>, avoid: &[InstanceId]) -> Self {
         Self {
             inner,
+            began: clock::now(),
             avoid: avoid.to_vec(),
             candidates: [None, None],
             ran_up: false,
@@ -163,7 +166,7 @@ where
     /// Ready when it is worth looking again.
     fn poll_usable(&mut self, why: &PickError, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let inner = &self.inner;
-        let patience = inner.patience(why);
+        let patience = inner.patience(why, self.began);
         let can_wait = inner.start_driver() && Handle::try_current().is_ok();
         let Some(until) = patience.filter(|_| can_wait) else {
             return Poll::Ready(Err(inner.refusal(why, self.lost.take())));
@@ -200,13 +203,14 @@ where
     S: Clone + Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Until when it is worth waiting; `None`: not at all.
-    pub(super) fn patience(&self, why: &PickError) -> Option<Instant> {
+    /// Until when it is worth waiting for a call that began then; `None`: not at all.
+    fn patience(&self, why: &PickError, began: Instant) -> Option<Instant> {
         if matches!(why, PickError::Saturated) {
             return None;
         }
-        let since = self.fleet.unusable_since().unwrap_or_else(clock::now);
-        let until = since + self.fleet.config().unavailable_after();
+        let driven = self.hub.driven.load(Acquire);
+        let since = self.fleet.unusable_since().filter(|_| driven);
+        let until = since.unwrap_or(began) + self.fleet.config().unavailable_after();
         (clock::now() < until).then_some(until)
     }
 }
