@@ -87,7 +87,7 @@ fn main() {
         Promise {
             what: what.into(),
             measured: vec![most],
-            bound: Bound::AtMost(0.0),
+            bound: Some(Bound::AtMost(0.0)),
         }
     };
     report::promises(&[

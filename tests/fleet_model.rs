@@ -1,5 +1,7 @@
 //! The fleet against a naive model: a hundred thousand random steps, every observable compared after each.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -17,7 +17,8 @@ pub(crate) struct Cost {
 pub(crate) struct Promise {
     pub(crate) what: String,
     pub(crate) measured: Vec<f64>,
-    pub(crate) bound: Bound,
+    /// What was promised; nothing of a figure that only helps to read another.
+    pub(crate) bound: Option<Bound>,
 }
 
 impl Promise {
@@ -29,7 +30,7 @@ impl Promise {
         costs: &[Cost],
         case: (&str, u16),
         over: (&str, u16),
-        bound: Bound,
+        bound: impl Into<Option<Bound>>,
     ) -> Self {
         let rounds = |(name, instances)| {
             let case = costs
@@ -45,7 +46,7 @@ impl Promise {
         Self {
             what: what.into(),
             measured,
-            bound,
+            bound: bound.into(),
         }
     }
 }
@@ -57,8 +58,6 @@ pub(crate) enum Bound {
     AtLeast { must: f64, want: f64 },
     /// The median is at most this.
     AtMost(f64),
-    /// Nothing: the figure helps to read another.
-    Reported,
 }
 
 /// Median and quartiles.
@@ -128,7 +127,8 @@ pub(crate) fn promises(promises: &[Promise]) {
     } in promises
     {
         let spread = Spread::of(measured);
-        let (must, want, verdict) = bound.judge(spread.median);
+        let judged = bound.map(|bound| bound.judge(spread.median));
+        let (must, want, verdict) = judged.unwrap_or_default();
         println!(
             "  {what:<60}{:>22}{must:>9}{want:>8}  {verdict}",
             spread.to_string()
@@ -148,7 +148,6 @@ impl Bound {
                 };
                 (format!(">= {must}"), format!(">= {want}"), verdict)
             }
-            Self::Reported => (String::new(), String::new(), ""),
             Self::AtMost(must) => (
                 format!("<= {must}"),
                 String::new(),
