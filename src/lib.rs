@@ -1,4 +1,144 @@
 //! Client-side load balancing for private, role-based services: one tower layer, no proxy.
+//!
+//! ```text
+//!          Discovery (registry · list · changes · yours)
+//!              │  stream of whole sets of Instance
+//!              ▼
+//!  request  ┌─────────┐              ┌────────────────────────────────────┐
+//!  ──────▶  │ Balance │ ◀── driver ─▶│ fleet:: (pure: no runtime, no clock)│
+//!           └─────────┘  dials       │ members · load · pick              │
+//!              │ pick (lock-free)    └────────────────────────────────────┘
+//!              ▼
+//!        inner service of the picked instance ── outcome ──▶ load
+//! ```
+//!
+//! A *role* is a named group of interchangeable *instances*. Each instance opens *endpoints*, named ports, that its own
+//! *boundary* may reach. A caller asks for a *target*, `"role:endpoint"`, and gets one [`Balance`]: a tower service that
+//! spreads requests over the instances. On the balancer's side an instance is a *member*: its connection, its load, its
+//! history.
+//!
+//! One task for each balancer, the *driver*, follows discovery and dials. Requests never pass through it: a clone of
+//! `Balance` reads one published snapshot, picks, and calls.
+//!
+//! # Begin
+//!
+//! A worker registers, a caller balances; any `Service<Instance>` is a connector:
+//!
+//! ```
+//! use rolecall::{BalanceLayer, Instance, Registrar, Registration, Registry};
+//! use std::convert::Infallible;
+//! use tower::{Layer, Service, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let registry = Registry::new();
+//! let here = Registration::new("worker").endpoint("http", "127.0.0.1:8080".parse()?);
+//! let _lease = registry.register(here).await?;
+//!
+//! let connector = service_fn(|instance: Instance| async move {
+//!     // Dial `instance.addr()` here, and answer with the connection as a service.
+//!     let greet = service_fn(move |name: &'static str| {
+//!         let greeting = format!("{name}, from {}", instance.addr());
+//!         async { Ok::<_, Infallible>(greeting) }
+//!     });
+//!     Ok::<_, Infallible>(greet)
+//! });
+//! let mut balance = BalanceLayer::new(registry, "worker:http")?.layer(connector);
+//! assert_eq!(balance.call("hello").await?, "hello, from 127.0.0.1:8080");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With the feature `http`, `http::client(registry, "worker:http")?` is all of it for HTTP.
+//!
+//! # What happens when
+//!
+//! | Situation | What happens |
+//! |---|---|
+//! | instance killed, connection refused or reset | at most the requests in its hands fail; no picks until it is connected again |
+//! | instance answers errors at once | charged at the first failure; attracts no traffic |
+//! | instance hangs | callers that give up raise its load at once |
+//! | instance turns slow | load moves away within a few of its answers |
+//! | new instance | starts at the fleet's mean latency; neither starved nor flooded |
+//! | discovery down, flapping, emptied, suddenly shrunk | traffic goes on with the last known good set |
+//! | instance removed or draining | no new picks; what is in flight finishes; then its connection closes |
+//! | announced again with other weight or metadata | keeps connection, load and history |
+//! | announced again with another address | the new one is dialled before the old connection is given up |
+//! | nobody sends | discovery and dials go on |
+//!
+//! Ejection of outliers is not there yet: an instance that keeps failing loses its traffic and stays in the set.
+//!
+//! # Readiness, waiting, errors
+//!
+//! `poll_ready` is always ready and reserves nothing; `call` picks with the request in hand. While nobody is usable calls
+//! wait, for at most [`unavailable_after`](ConfigBuilder::unavailable_after) since somebody was; after that all fail at
+//! once. [`Error::kind`] tells the reason, its text counts the members (`4 known: 3 refused (111), 1 draining`), and
+//! [`Error::was_sent`] whether a retry is safe.
+//!
+//! # Services that are not `Clone`
+//!
+//! The service of an instance is cloned for each request. What is not `Clone` goes behind tower's `Buffer`, one for each
+//! instance, where limits and timeouts for one instance have their place too:
+//!
+//! ```
+//! # use rolecall::{BalanceLayer, Instance, List};
+//! # use tower::{Layer, ServiceBuilder, service_fn};
+//! # fn connect(_: Instance) -> impl tower::Service<String, Response = String, Error = std::io::Error, Future: Send> + Send + 'static {
+//! #     service_fn(|request: String| async { Ok::<_, std::io::Error>(request) })
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let list = List::from_addrs(["127.0.0.1:8001".parse()?])?;
+//! let connector = service_fn(|instance: Instance| async move {
+//!     let service = ServiceBuilder::new()
+//!         .buffer(64)
+//!         .timeout(std::time::Duration::from_secs(1))
+//!         .service(connect(instance));
+//!     Ok::<_, std::io::Error>(service)
+//! });
+//! let balance = BalanceLayer::new(list, "worker:lines")?.layer(connector);
+//! # drop(balance);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What counts as failure
+//!
+//! `Ok` is success and `Err` is failure, unless a [`Classify`] or a closure
+//! ([`classify_fn`](BalanceLayer::classify_fn)) says otherwise. A service that hides a lost connection and reports it from
+//! `call` says [`Outcome::Unsent`], so that the connection is dialled again and the caller knows that nothing was sent.
+//!
+//! # At three in the morning
+//!
+//! [`Balance::status`] is a table of every member: state, since when, in flight, picks, failures, latency, and why its
+//! last dial failed. [`Balance::events`] tells what happens; the same goes to `tracing` under the target `rolecall`,
+//! never above `trace` for a request. [`Balance::reconfigure`] changes the rules while they run.
+//!
+//! # Simulate it
+//!
+//! All rules live in [`fleet`], a pure state machine that takes time and randomness as arguments: simulate your own fleet
+//! with the very code that balances it. Tests of your own program run on tokio's paused time.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | Feature | Adds |
+//! |---|---|
+//! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
+//! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`] and the model |
+//!
+//! # Limits
+//!
+//! - It needs tokio.
+//! - A caller balances by what it sees itself; very many callers with few requests each learn slowly.
+//! - Latency is measured to the answer, or to the head of an HTTP response; of long streams it says little.
+//! - Weights divide the queue, not the latency: at idle, shares are pulled towards equal (80:20 for 10:1 at two members).
+//! - [`Visibility`] keeps honest callers apart. It is no access control.
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub mod discovery;
 mod error;
