@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -60,19 +60,23 @@ where
     pub(super) fn new(
         fleet: Arc<Fleet<Connected<S, C>>>,
         hub: Arc<Hub<C>>,
-        unstarted: Option<Driver>,
         alive: oneshot::Sender<()>,
     ) -> Self {
         let inner = Inner {
             fleet,
             hub,
-            unstarted: Mutex::new(unstarted),
+            unstarted: Mutex::new(None),
             _alive: alive,
         };
-        inner.start_driver();
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// Spawns the driver, now or as soon as there is a runtime.
+    pub(super) fn start(&self, driver: Driver) {
+        *self.inner.unstarted() = Some(driver);
+        self.inner.start_driver();
     }
 
     /// What is balanced, its boundary resolved.
@@ -197,22 +201,23 @@ where
         random::with_rng(|rng| fleet.pick(now, rng, avoid)).map(Judged::new)
     }
 
-    /// Spawns the driver if that is still to be done and there is a runtime. Returns whether it runs.
+    /// Spawns the driver if that is still to be done and there is a runtime. Returns whether nothing is left to spawn.
     pub(super) fn start_driver(&self) -> bool {
-        let mut unstarted = self
-            .unstarted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if unstarted.is_none() {
-            return true;
-        }
         let Ok(runtime) = Handle::try_current() else {
-            return false;
+            return self.unstarted().is_none();
         };
-        if let Some(driver) = unstarted.take() {
+        // Spawned with no lock held: a runtime that is shutting down drops it at once, and with it foreign code.
+        let unstarted = self.unstarted().take();
+        if let Some(driver) = unstarted {
             runtime.spawn(driver);
         }
         true
+    }
+
+    fn unstarted(&self) -> MutexGuard<'_, Option<Driver>> {
+        self.unstarted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a caller is told where there is nobody to ask.

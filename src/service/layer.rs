@@ -118,24 +118,6 @@ impl<C> BalanceLayer<C> {
         S: Send + Sync + 'static,
         C: Send + Sync + 'static,
     {
-        let (balance, driver) = self.build(connector);
-        (balance(None), driver)
-    }
-
-    fn build<M, S>(
-        &self,
-        connector: M,
-    ) -> (
-        impl FnOnce(Option<Driver>) -> Balance<S, C> + use<M, S, C>,
-        Driver,
-    )
-    where
-        M: Service<Instance, Response = S> + Send + 'static,
-        M::Future: Send + 'static,
-        M::Error: Into<BoxError>,
-        S: Send + Sync + 'static,
-        C: Send + Sync + 'static,
-    {
         let now = clock::now();
         let fleet = Fleet::<Connected<S, C>>::new(self.config.clone(), random::seed(), now);
         let fleet = Arc::new(fleet);
@@ -149,10 +131,7 @@ impl<C> BalanceLayer<C> {
             connector,
             ended,
         );
-        (
-            |unstarted| Balance::new(fleet, hub, unstarted, alive),
-            driver,
-        )
+        (Balance::new(fleet, hub, alive), driver)
     }
 
     fn resolved_target(&self) -> Target {
@@ -175,8 +154,9 @@ where
 
     /// Starts the driver, if called inside a runtime; else the first call starts it.
     fn layer(&self, connector: M) -> Balance<S, C> {
-        let (balance, driver) = self.build(connector);
-        balance(Some(driver))
+        let (balance, driver) = self.pair(connector);
+        balance.start(driver);
+        balance
     }
 }
 
