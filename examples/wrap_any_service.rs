@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -26,7 +27,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rolecall::{BalanceLayer, BoxError, Instance, List, Outcome, connect};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tower::buffer::Buffer;
+use tokio::sync::oneshot;
+use tower::buffer::{Buffer, error::ServiceError};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 const REQUESTS: usize = 300;
@@ -137,7 +139,14 @@ async fn raw_tcp() -> Result<Count, BoxError> {
         stream.set_nodelay(true)?;
         Ok::<_, std::io::Error>(Buffer::new(Lines::new(stream), 64))
     });
-    let balance = BalanceLayer::new(list, "echo:lines")?.layer(connector);
+    let balance = BalanceLayer::new(list, "echo:lines")?
+        .classify_fn(|result: &Result<String, BoxError>| match result {
+            Ok(_) => Outcome::Success,
+            // The service behind the buffer was lost before it was given the request.
+            Err(error) if error.is::<ServiceError>() => Outcome::Unsent,
+            Err(_) => Outcome::Failure,
+        })
+        .layer(connector);
     let mut count = Count::new();
     for number in 0..REQUESTS {
         let answer = balance
@@ -150,20 +159,18 @@ async fn raw_tcp() -> Result<Count, BoxError> {
     Ok(count)
 }
 
-/// One request at a time: ready again once the stream came back with the answer.
+/// One request at a time: ready again once the stream came back with the answer. A call that fails, or is given up,
+/// keeps the stream, and the service is lost.
 struct Lines {
     stream: Option<BufReader<TcpStream>>,
-    returned: tokio::sync::mpsc::Receiver<BufReader<TcpStream>>,
-    give_back: tokio::sync::mpsc::Sender<BufReader<TcpStream>>,
+    returned: oneshot::Receiver<BufReader<TcpStream>>,
 }
 
 impl Lines {
     fn new(stream: TcpStream) -> Self {
-        let (give_back, returned) = tokio::sync::mpsc::channel(1);
         Self {
             stream: Some(BufReader::new(stream)),
-            returned,
-            give_back,
+            returned: oneshot::channel().1,
         }
     }
 }
@@ -175,21 +182,25 @@ impl Service<String> for Lines {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         if self.stream.is_none() {
-            self.stream = ready!(self.returned.poll_recv(cx));
+            let returned = ready!(Pin::new(&mut self.returned).poll(cx));
+            self.stream = Some(returned.map_err(|_| ErrorKind::NotConnected)?);
         }
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, line: String) -> Self::Future {
         let stream = self.stream.take();
-        let give_back = self.give_back.clone();
+        let (give_back, returned) = oneshot::channel();
+        self.returned = returned;
         Box::pin(async move {
-            let mut stream = stream.ok_or(std::io::ErrorKind::NotConnected)?;
+            let mut stream = stream.ok_or(ErrorKind::NotConnected)?;
             stream.write_all(line.as_bytes()).await?;
             let mut answer = String::new();
-            stream.read_line(&mut answer).await?;
+            if stream.read_line(&mut answer).await? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
             // Nobody to give it back to is nobody to use it.
-            let _ = give_back.try_send(stream);
+            let _ = give_back.send(stream);
             Ok(answer)
         })
     }

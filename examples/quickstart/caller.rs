@@ -9,7 +9,7 @@ use hyper::Request;
 use rolecall::http::{self, ClassifyStatus, Connection};
 use rolecall::{Balance, BoxError};
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tower::Service;
 
@@ -21,6 +21,7 @@ pub(crate) type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
 /// What became of one request.
 pub(crate) struct Call {
     pub(crate) phase: &'static str,
+    pub(crate) sent: Instant,
     /// Since the phase began.
     pub(crate) sent_after: Duration,
     pub(crate) took: Duration,
@@ -32,7 +33,7 @@ pub(crate) struct Call {
 pub(crate) struct Caller {
     phase: Arc<Mutex<(&'static str, Instant)>>,
     stop: oneshot::Sender<()>,
-    calls: JoinHandle<Vec<Call>>,
+    calls: JoinHandle<Result<Vec<Call>, JoinError>>,
 }
 
 impl Caller {
@@ -48,10 +49,10 @@ impl Caller {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = (name, Instant::now());
     }
 
-    /// Sends no more, and waits for the last answer.
-    pub(crate) async fn finish(self) -> Vec<Call> {
+    /// Sends no more, and waits for the last answer; fails if a request's task panicked.
+    pub(crate) async fn finish(self) -> Result<Vec<Call>, JoinError> {
         drop(self.stop);
-        self.calls.await.unwrap_or_default()
+        self.calls.await?
     }
 }
 
@@ -59,7 +60,7 @@ async fn send(
     client: Client,
     phase: Arc<Mutex<(&'static str, Instant)>>,
     mut stopped: oneshot::Receiver<()>,
-) -> Vec<Call> {
+) -> Result<Vec<Call>, JoinError> {
     let mut tick = interval(GAP);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut progress = interval(PROGRESS);
@@ -69,7 +70,7 @@ async fn send(
         tokio::select! {
             biased;
             _ = &mut stopped => break,
-            Some(Ok(call)) = under_way.join_next() => calls.push(call),
+            Some(call) = under_way.join_next() => calls.push(call?),
             _ = progress.tick() => print_progress(&calls, under_way.len()),
             _ = tick.tick() => {
                 let (name, began) = *phase.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,10 +78,10 @@ async fn send(
             }
         }
     }
-    while let Some(Ok(call)) = under_way.join_next().await {
-        calls.push(call);
+    while let Some(call) = under_way.join_next().await {
+        calls.push(call?);
     }
-    calls
+    Ok(calls)
 }
 
 async fn one(mut client: Client, phase: &'static str, began: Instant) -> Call {
@@ -106,6 +107,7 @@ async fn one(mut client: Client, phase: &'static str, began: Instant) -> Call {
     };
     Call {
         phase,
+        sent,
         sent_after: sent.saturating_duration_since(began),
         took: sent.elapsed(),
         instance,

@@ -1,9 +1,9 @@
 //! The table at the end, and whether it shows what it should.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::caller::Call;
 
@@ -75,11 +75,12 @@ impl Report {
     }
 
     /// A killed instance takes with it what it had in its hands, and no request that was sent later.
-    pub(crate) fn no_failures_but(&mut self, phase: &str, instance: &str, killed_after: Duration) {
+    pub(crate) fn no_failures_but(&mut self, instance: &str, killing: RangeInclusive<Instant>) {
         let failed = |call: &&Call| call.error.is_some();
         let in_hand = |call: &&Call| {
-            let before = call.phase != phase || call.sent_after <= killed_after;
-            before && call.instance.as_deref() == Some(instance)
+            let under_way =
+                call.sent <= *killing.end() && call.sent + call.took >= *killing.start();
+            under_way && call.instance.as_deref() == Some(instance)
         };
         let all = self.calls.iter().filter(failed).count();
         let taken = self.calls.iter().filter(failed).filter(in_hand).count();
@@ -113,7 +114,7 @@ impl Report {
             settled.as_secs_f64(),
             among.join(", "),
         );
-        self.expect(expected.contains(&share), what);
+        self.expect(all > 0 && expected.contains(&share), what);
     }
 
     pub(crate) fn verdict(&self) -> ExitCode {

@@ -14,13 +14,15 @@ use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
 use rolecall::{BoxError, Lease, Registrar, Registration, Registry};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 pub(crate) struct Worker {
     state: Arc<State>,
-    /// The server and all its connections: aborted together, as a crash would end them.
-    tasks: JoinSet<()>,
+    /// Dropped, it ends the server and all its connections together, as a crash would.
+    running: Option<oneshot::Sender<()>>,
+    server: JoinSet<()>,
     lease: Option<Lease>,
 }
 
@@ -42,13 +44,15 @@ impl Worker {
             service_time_micros: AtomicU64::new(service_time.as_micros() as u64),
             served: AtomicUsize::new(0),
         });
-        let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, Arc::clone(&state)));
+        let (running, killed) = oneshot::channel();
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, Arc::clone(&state), killed));
         let registration = Registration::new("worker").id(id).endpoint("http", addr);
         let lease = registry.register(registration).await?;
         Ok(Self {
             state,
-            tasks,
+            running: Some(running),
+            server,
             lease: Some(lease),
         })
     }
@@ -67,16 +71,22 @@ impl Worker {
         self.lease.as_ref().ok_or_else(|| "not registered".into())
     }
 
-    /// Ends the server and its connections at once; the lease stays, as after a crash.
+    /// Ends the server and its connections at once, and returns when the last is closed; the lease stays, as after a
+    /// crash.
     pub(crate) async fn kill(&mut self) {
-        self.tasks.shutdown().await;
+        self.running = None;
+        while self.server.join_next().await.is_some() {}
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<State>) {
-    // Dropped with this task, and with it every connection.
+async fn serve(listener: TcpListener, state: Arc<State>, mut killed: oneshot::Receiver<()>) {
     let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
+    loop {
+        let accepted = tokio::select! {
+            _ = &mut killed => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else { break };
         // Only a lost peer makes this fail, and then the connection fails too.
         let _ = stream.set_nodelay(true);
         let state = Arc::clone(&state);
@@ -88,6 +98,8 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
                 .await;
         });
     }
+    drop(listener);
+    connections.shutdown().await;
 }
 
 async fn answer(
