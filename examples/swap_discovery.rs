@@ -18,7 +18,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use rolecall::discovery::{Change, Discovery, from_changes, from_uri};
 use rolecall::{
-    Balance, BalanceLayer, BoxError, Event, Instance, Registrar, Registration, Registry, connect,
+    Balance, BalanceLayer, BoxError, Event, Instance, MemberState, Registrar, Registration,
+    Registry, connect,
 };
 use tokio::sync::mpsc;
 use tower::util::BoxCloneSyncService;
@@ -57,7 +58,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let mut news = balance.events();
     let _two = register("two", 2).await?;
     one.deregister().await?;
-    connected(&mut news, "two").await?;
+    only_usable(&balance, &mut news, &["two"]).await?;
     expect(
         "the registry, after a change",
         call_all(&mut balance).await?,
@@ -80,7 +81,7 @@ async fn main() -> Result<ExitCode, BoxError> {
 
     let mut news = balance.events();
     insert("blue", 2)?;
-    connected(&mut news, "blue").await?;
+    only_usable(&balance, &mut news, &["blue", "red"]).await?;
     expect(
         "a stream of changes, after one",
         call_all(&mut balance).await?,
@@ -110,20 +111,25 @@ async fn call_all(balance: &mut Balance<Who>) -> Result<BTreeSet<String>, BoxErr
     Ok(reached)
 }
 
-/// Waits for the news that an instance is connected.
-async fn connected(
+/// Tells the news until exactly these instances are usable, in order of id. Two changes in a row may arrive as one set or
+/// as two.
+async fn only_usable(
+    balance: &Balance<Who>,
     news: &mut (impl StreamExt<Item = Event> + Unpin),
-    wanted: &str,
+    wanted: &[&str],
 ) -> Result<(), BoxError> {
-    let connected = async {
+    let usable = async {
         while let Some(event) = news.next().await {
             println!("  {event}");
-            if matches!(&event, Event::Connected { id } if *id == *wanted) {
+            let members = balance.status().members;
+            let known = members.iter().map(|member| member.instance.id());
+            let all_usable = members.iter().all(|m| m.state == MemberState::Usable);
+            if all_usable && known.eq(wanted) {
                 return;
             }
         }
     };
-    Ok(tokio::time::timeout(Duration::from_secs(5), connected).await?)
+    Ok(tokio::time::timeout(Duration::from_secs(5), usable).await?)
 }
 
 fn addr(port: u16) -> SocketAddr {
