@@ -72,8 +72,9 @@
 //!
 //! `poll_ready` is always ready and reserves nothing; `call` picks with the request in hand. While nobody is usable calls
 //! wait, for at most [`unavailable_after`](ConfigBuilder::unavailable_after) since somebody was; after that all fail at
-//! once. [`Error::kind`] tells the reason, its text counts the members (`4 known: 3 refused (111), 1 draining`), and
-//! [`Error::was_sent`] whether a retry is safe.
+//! once. Where all are at [`max_in_flight`](ConfigBuilder::max_in_flight) calls fail without a wait. [`Error::kind`] tells
+//! the reason, its text counts the members (`4 known: 3 refused (111), 1 draining`), and [`Error::was_sent`] tells whether
+//! a retry is safe.
 //!
 //! # Services that are not `Clone`
 //!
@@ -111,13 +112,35 @@
 //! # At three in the morning
 //!
 //! [`Balance::status`] is a table of every member: state, since when, in flight, picks, failures, latency, and why its
-//! last dial failed. [`Balance::events`] tells what happens; the same goes to `tracing` under the target `rolecall`,
-//! never above `trace` for a request. [`Balance::reconfigure`] changes the rules while they run.
+//! last dial failed. [`Balance::events`] tells what happens; the same goes to `tracing` under the target `rolecall`.
+//! Requests are not logged. [`Balance::reconfigure`] changes the rules while they run.
 //!
 //! # Simulate it
 //!
 //! All rules live in [`fleet`], a pure state machine that takes time and randomness as arguments: simulate your own fleet
-//! with the very code that balances it. Tests of your own program run on tokio's paused time.
+//! with the very code that balances it.
+//!
+//! Tests of your own program run on tokio's paused time. This one waits three seconds in no time:
+//!
+//! ```
+//! use rolecall::{BalanceLayer, ErrorKind, Instance, List};
+//! use std::{convert::Infallible, future::pending};
+//! use tower::{Layer, Service, service_fn};
+//!
+//! # type Never = tower::util::BoxCloneSyncService<(), (), Infallible>;
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let list = List::from_addrs(["127.0.0.1:8001".parse()?])?;
+//! let never = service_fn(|_: Instance| pending::<Result<Never, Infallible>>());
+//! let mut balance = BalanceLayer::new(list, "worker:http")?.layer(never);
+//!
+//! let began = tokio::time::Instant::now();
+//! let error = balance.call(()).await.unwrap_err();
+//! assert!(matches!(error.kind(), ErrorKind::NoneUsable(_)) && !error.was_sent());
+//! assert_eq!(began.elapsed().as_secs(), 3);
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Features
 //!
@@ -126,7 +149,7 @@
 //! | Feature | Adds |
 //! |---|---|
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
-//! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`] and the model |
+//! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //!
 //! # Limits
 //!
@@ -134,6 +157,7 @@
 //! - A caller balances by what it sees itself; very many callers with few requests each learn slowly.
 //! - Latency is measured to the answer, or to the head of an HTTP response; of long streams it says little.
 //! - Weights divide the queue, not the latency: at idle, shares are pulled towards equal (80:20 for 10:1 at two members).
+//! - The feature `http` speaks plain HTTP; TLS is for a connector of your own.
 //! - [`Visibility`] keeps honest callers apart. It is no access control.
 
 #[cfg(doctest)]
