@@ -314,3 +314,25 @@ async fn a_function_of_the_instance_is_its_service_without_a_dial() {
     assert_eq!(answers, ["a/x", "b/x"]);
     drop(balance.events().boxed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn to_announce_an_instance_anew_neither_repeats_nor_hastens_its_dial() {
+    let stage = Stage::of(&["a"]).await;
+    let (b, c) = (stage.node("b"), stage.node("c"));
+    b.when_dialled(Gets::Nowhere);
+    c.when_dialled(Gets::Refused);
+    stage.announce(set(["a", "b", "c"]));
+    // Far in its backoff.
+    failures(&stage, "c", 12).await;
+    stage.until(|_| b.dialling() == 1).await;
+    let before = (b.dials(), c.dials());
+    let known = |round: u16| {
+        let anew = |id| instance(id).with_metadata("round", round.to_string());
+        ["a", "b", "c"].map(anew).into_iter().collect()
+    };
+    for round in 0..100 {
+        stage.announce(known(round));
+        tokio::task::yield_now().await;
+    }
+    assert!(b.dials() - before.0 <= 1 && c.dials() - before.1 <= 1);
+}

@@ -360,3 +360,22 @@ async fn a_panic_in_one_dial_holds_up_no_other() {
     }
     stage.until(|status| status.usable == 3).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_ends_unsent_elsewhere_says_nothing_of_the_next_call() {
+    let attempts = Keeping::default();
+    let list = List::new(["a", "b"].map(instance)).unwrap();
+    let world = World::default();
+    for id in ["a", "b"] {
+        world.node(id).when_called(Does::Fail);
+    }
+    let mut balance = BalanceLayer::new(list, "worker:http")
+        .unwrap()
+        .classify(attempts.clone())
+        .layer(world);
+    for _ in 0..10 {
+        let error = balance.call(()).await.unwrap_err();
+        assert!(error.was_sent());
+        attempts.0.lock().unwrap().pop().unwrap().unsent();
+    }
+}

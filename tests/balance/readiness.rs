@@ -186,3 +186,65 @@ async fn a_caller_that_gives_up_on_readiness_frees_every_slot() {
         "to give up is no failure"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_one_that_was_not_ready_first_is_not_judged_by_how_long_it_was_waited_for() {
+    let stage = Stage::of(&["a", "b"]).await;
+    stage.shares(100).await;
+    let (a, b) = (stage.node("a"), stage.node("b"));
+    a.when_polled(Gets::Nowhere);
+    b.when_polled(Gets::Nowhere);
+    let before = stage.member("a");
+    for _ in 0..10 {
+        let call = tokio::spawn(stage.balance.clone().call(()));
+        sleep(SECOND).await;
+        b.when_polled(Gets::Ready);
+        assert_eq!(call.await.unwrap().unwrap(), "b");
+        b.when_polled(Gets::Nowhere);
+    }
+    let after = stage.member("a");
+    assert_eq!(after.failures, before.failures);
+    let (before, after) = (before.latency.unwrap(), after.latency.unwrap());
+    // It drifts to the fleet's mean, which b's waits have raised.
+    let mean = stage.balance.status().mean_latency.unwrap();
+    assert!(
+        after <= before.max(mean) + MS,
+        "{before:?} rose to {after:?}, the mean is {mean:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_runner_up_is_another_instance_even_if_it_has_more_to_do() {
+    let stage = Stage::of(&["a", "b"]).await;
+    let (a, b) = (stage.node("a"), stage.node("b"));
+    a.when_polled(Gets::Nowhere);
+    b.when_called(Does::Answer(60 * SECOND));
+    // All of these find a not ready and go to b.
+    let under_way: Vec<_> = (0..20)
+        .map(|_| tokio::spawn(stage.balance.clone().call(())))
+        .collect();
+    sleep(MS).await;
+    assert_eq!(b.calls(), 20);
+    assert_eq!(stage.member("a").in_flight, 0);
+    drop(under_way);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_candidates_place_is_taken_while_the_other_still_waits() {
+    let ids = ["a", "b", "c"];
+    let stage = Stage::of(&ids).await;
+    for id in ids {
+        stage.node(id).when_polled(Gets::Nowhere);
+    }
+    let call = tokio::spawn(stage.balance.clone().call(()));
+    sleep(MS).await;
+    let holds_slot = |id: &&&str| stage.member(id).in_flight == 1;
+    let candidate = ids.iter().find(holds_slot).unwrap();
+    let third = ids.iter().find(|id| !holds_slot(id)).unwrap();
+    stage.node(candidate).when_dialled(Gets::Refused);
+    stage.node(third).when_polled(Gets::Ready);
+    sleep(MS).await;
+    assert!(!call.is_finished(), "nobody asked the third one");
+    stage.node(candidate).when_polled(Gets::Refused);
+    assert_eq!(call.await.unwrap().unwrap(), *third);
+}
