@@ -148,30 +148,32 @@ async fn whoever_waits_is_woken_when_somebody_comes_however_short() {
         .unwrap()
         .config(config)
         .layer(connector);
+    let served = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();
     for _ in 0..4 {
-        let mut balance = balance.clone();
+        let (mut balance, served) = (balance.clone(), Arc::clone(&served));
         callers.spawn(async move {
             for _ in 0..500 {
                 let answer = timeout(FORGOTTEN, balance.call(())).await;
                 assert_eq!(answer.expect("woken").unwrap(), "a");
+                served.fetch_add(1, SeqCst);
                 yield_now().await;
             }
         });
     }
-    // Comes and goes, and stays a little longer each time until all have been served.
-    for stay in 0.. {
-        feed.send(Ok(set([]).confirmed())).unwrap();
-        yield_now().await;
+    // It goes as soon as one of those that waited was served, and comes back when it is gone.
+    while !callers.is_empty() {
+        let before = served.load(SeqCst);
         feed.send(Ok(set(["a"]))).unwrap();
-        for _ in 0..=stay % 8 {
+        while served.load(SeqCst) == before && !callers.is_empty() {
             yield_now().await;
+            while let Some(done) = callers.try_join_next() {
+                done.unwrap();
+            }
         }
-        while let Some(done) = callers.try_join_next() {
-            done.unwrap();
-        }
-        if callers.is_empty() {
-            break;
+        feed.send(Ok(set([]).confirmed())).unwrap();
+        while !balance.status().members.is_empty() {
+            yield_now().await;
         }
     }
 }
