@@ -40,13 +40,16 @@ async fn the_last_drop_ends_all_tasks_and_connections_also_in_the_middle_of_a_di
     stage.announce(set(["a", "b", "c"]));
     stage.until(|status| status.members.len() == 3).await;
     let nodes = ["a", "b", "c"].map(|id| stage.node(id));
+    stage.until(|_| nodes[2].dialling() == 1).await;
     let clone = stage.balance.clone();
     let Stage { balance, feed, .. } = stage;
     drop(balance);
     sleep(Duration::from_millis(10)).await;
     assert_eq!(nodes[0].alive(), 1, "a clone is left");
+    assert_eq!(nodes[2].dialling(), 1);
     drop(clone);
     sleep(Duration::from_millis(10)).await;
+    assert_eq!(nodes[2].dialling(), 0, "the dial is given up");
     assert_eq!(nodes.map(|node| node.alive()), [0, 0, 0]);
     assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
     assert!(feed.is_closed(), "the watch is dropped");

@@ -1,4 +1,5 @@
-//! The tower side on paused time: scripted discovery, dials and services; one file for each kind of promise.
+//! The tower side with scripted discovery, dials and services, on paused time but for `races`; one file for each kind
+//! of promise.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 #![expect(
@@ -6,7 +7,12 @@
     reason = "a paused clock is the test's own"
 )]
 
+mod dialling;
+mod endings;
 mod errors;
 mod lifecycle;
+mod news;
 mod promises;
+mod races;
+mod readiness;
 mod support;

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use rolecall::discovery::{BoxStream, DiscoveryError};
 use rolecall::{
     Balance, BalanceConfig, BalanceLayer, Discovery, Event, Instance, InstanceSet, MemberState,
-    Target,
+    MemberStatus, Target,
 };
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -71,6 +71,8 @@ pub(crate) struct Node {
     /// Connections made.
     pub(crate) dials: AtomicUsize,
     pub(crate) calls: AtomicUsize,
+    /// Dials under way.
+    pub(crate) dialling: AtomicUsize,
     /// Services and clones of them in being.
     pub(crate) alive: AtomicUsize,
 }
@@ -85,6 +87,7 @@ impl Node {
             wakers: Mutex::default(),
             dials: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
+            dialling: AtomicUsize::new(0),
             alive: AtomicUsize::new(0),
         }
     }
@@ -110,6 +113,10 @@ impl Node {
 
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(SeqCst)
+    }
+
+    pub(crate) fn dialling(&self) -> usize {
+        self.dialling.load(SeqCst)
     }
 
     pub(crate) fn alive(&self) -> usize {
@@ -144,7 +151,9 @@ impl Service<Instance> for World {
     fn call(&mut self, instance: Instance) -> Self::Future {
         let node = self.node(instance.id().as_str());
         node.dials.fetch_add(1, SeqCst);
+        let under_way = Dialling::new(&node);
         Box::pin(async move {
+            let _under_way = under_way;
             let dial = *node.dial.lock().unwrap();
             match dial {
                 Gets::Ready => Ok(Line::new(node)),
@@ -153,6 +162,22 @@ impl Service<Instance> for World {
                 Gets::Panic => panic!("the connector panics"),
             }
         })
+    }
+}
+
+/// Counts a dial for as long as its future lives: a socket that is being opened.
+struct Dialling(Arc<Node>);
+
+impl Dialling {
+    fn new(node: &Arc<Node>) -> Self {
+        node.dialling.fetch_add(1, SeqCst);
+        Self(Arc::clone(node))
+    }
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        self.0.dialling.fetch_sub(1, SeqCst);
     }
 }
 
@@ -286,6 +311,12 @@ impl Stage {
         Some(member.state)
     }
 
+    pub(crate) fn member(&self, id: &str) -> MemberStatus {
+        let members = self.balance.status().members;
+        let member = members.into_iter().find(|m| *m.instance.id() == *id);
+        member.expect("a known instance")
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.balance
             .status()
@@ -326,7 +357,7 @@ impl Stage {
 /// The next event that is `wanted`.
 pub(crate) async fn next_event(
     events: &mut (impl StreamExt<Item = Event> + Unpin),
-    wanted: impl Fn(&Event) -> bool,
+    mut wanted: impl FnMut(&Event) -> bool,
 ) -> Event {
     let found = async {
         while let Some(event) = events.next().await {
