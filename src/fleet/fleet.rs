@@ -208,6 +208,11 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.lock().awaits(ticket)
     }
 
+    /// Whether a pick's member is still eligible: connected, weight above 0, not draining.
+    pub(crate) fn is_eligible(&self, pick: &Pick<S>) -> bool {
+        self.state.lock().is_eligible(pick.member())
+    }
+
     /// Counts the wait for a first usable member from now.
     pub(crate) fn restart_wait(&self, now: Instant) {
         self.state.write(now, |roster| roster.restart_wait(now));

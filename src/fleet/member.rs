@@ -180,6 +180,10 @@ impl<S> Pick<S> {
 }
 
 impl<S: ?Sized> Pick<S> {
+    pub(super) fn member(&self) -> &Arc<Member<S>> {
+        &self.held.member
+    }
+
     /// Of a member whose slot the caller has taken.
     pub(super) fn holding(member: Arc<Member<S>>, now: u64) -> Self {
         Self {
@@ -288,6 +292,11 @@ impl<S: ?Sized> Pick<S> {
             }
         }
         false
+    }
+
+    /// Whether both are of the same connection to the same instance.
+    pub(crate) fn shares_member(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.member(), other.member())
     }
 
     /// The beginning of the fleet's time: an instant for where no clock is read.

@@ -32,6 +32,10 @@ const ROUNDS_AT_ONCE: usize = 16;
 /// # Cancellation
 ///
 /// Dropped earlier, the balancer goes on with the connections it has and learns nothing new.
+///
+/// # Panics
+///
+/// Polled outside a tokio runtime with timers.
 #[must_use = "futures do nothing unless polled"]
 pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
 
@@ -216,7 +220,7 @@ where
             self.tell(event);
         }
         if self.fleet.unusable_since().is_none() {
-            self.hub.usable.notify_waiters();
+            self.hub.look_again.notify_waiters();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Faults found in the tower side, one test each.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
@@ -9,13 +10,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use rolecall::discovery::{BoxStream, DiscoveryError};
 use rolecall::{
-    BalanceConfig, BalanceLayer, Discovery, Event, Instance, InstanceSet, List, Target,
+    BalanceConfig, BalanceLayer, Discovery, Event, Instance, InstanceSet, List, Target, connect,
 };
 use tokio::runtime::Builder;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, service_fn};
 
-use crate::support::{Gets, Line, Script, Stage, World, instance, next_event, set};
+use crate::support::{Gets, Line, Script, Stage, World, addr, instance, next_event, set};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -74,6 +75,46 @@ fn a_discovery_that_always_has_news_starves_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_is_told_when_the_only_instances_connections_do_not_last() {
+    let stage = Stage::of(&["a"]).await;
+    // It accepts every connection and closes it at once.
+    stage.node("a").when_polled(Gets::Refused);
+    assert!(timeout(60 * SECOND, stage.call()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_readiness_goes_to_an_instance_that_came_later() {
+    let stage = Stage::of(&["a"]).await;
+    stage.node("a").when_polled(Gets::Nowhere);
+    let call = tokio::spawn(stage.balance.clone().call(()));
+    sleep(SECOND).await;
+    stage.announce(set(["a", "b"]));
+    let answer = timeout(60 * SECOND, call).await;
+    assert_eq!(answer.expect("b is there").unwrap().unwrap(), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_readiness_leaves_an_instance_that_was_removed() {
+    let stage = Stage::of(&["a"]).await;
+    stage.node("a").when_polled(Gets::Nowhere);
+    let call = tokio::spawn(stage.balance.clone().call(()));
+    sleep(SECOND).await;
+    stage.announce(set(["b"]).confirmed());
+    let answer = timeout(60 * SECOND, call).await;
+    assert_eq!(answer.expect("b is there").unwrap().unwrap(), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_wait_counts_for_calls_that_wait_already() {
+    let config = BalanceConfig::builder().unavailable_after(600 * SECOND);
+    let stage = Stage::unfed(config.build().unwrap());
+    let call = tokio::spawn(stage.balance.clone().call(()));
+    sleep(10 * SECOND).await;
+    stage.balance.reconfigure(BalanceConfig::default());
+    assert!(timeout(SECOND, call).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dial_that_nobody_awaits_takes_no_turn() {
     let config = BalanceConfig::builder()
         .connect_concurrency(1)
@@ -86,6 +127,18 @@ async fn a_dial_that_nobody_awaits_takes_no_turn() {
     let began = Instant::now();
     stage.until(|status| status.usable == 1).await;
     assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_runtime_without_timers_is_an_error_and_no_panic() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let list = List::new([instance("a")]).unwrap();
+    let answer = runtime.block_on(async {
+        let layer = BalanceLayer::new(list, "worker:http").unwrap();
+        let mut balance = layer.layer(World::default());
+        balance.call(()).await
+    });
+    assert!(answer.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,4 +172,81 @@ async fn a_dial_that_panics_while_it_is_given_up_is_a_failed_dial() {
     assert!(event.to_string().contains("the drop panics"), "{event}");
     next_event(&mut events, |e| matches!(e, Event::Connected { .. })).await;
     assert_eq!(dials.load(SeqCst), 2, "the driver lives on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_take_each_others_only_instance_are_all_told_in_time() {
+    let stage = Stage::of(&["a"]).await;
+    stage.node("a").when_polled(Gets::Refused);
+    let calls = futures::future::join_all((0..10).map(|_| stage.call()));
+    let answers = timeout(4 * SECOND, calls).await.expect("bounded waits");
+    assert!(answers.iter().all(Result::is_err));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_candidates_that_were_removed_make_room_for_who_came_later() {
+    let stage = Stage::of(&["a", "b"]).await;
+    for id in ["a", "b"] {
+        stage.node(id).when_polled(Gets::Nowhere);
+    }
+    let call = tokio::spawn(stage.balance.clone().call(()));
+    sleep(SECOND).await;
+    assert_eq!(stage.in_flight(), 2);
+    stage.announce(set(["c"]).confirmed());
+    let answer = timeout(SECOND, call).await.expect("c is there");
+    assert_eq!(answer.unwrap().unwrap(), "c");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_readiness_goes_along_with_an_instance_that_moves() {
+    /// Ready at any address but the first.
+    #[derive(Clone)]
+    struct At(SocketAddr);
+    impl Service<()> for At {
+        type Response = SocketAddr;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<SocketAddr, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            if self.0 == addr(80) {
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            std::future::ready(Ok(self.0))
+        }
+    }
+    let (script, feed) = Script::new();
+    let mut balance =
+        BalanceLayer::new(script, "worker:http")
+            .unwrap()
+            .layer(connect::per_instance(|instance: &Instance| {
+                At(instance.addr())
+            }));
+    feed.send(Ok(set(["a"]))).unwrap();
+    balance.wait_usable(SECOND).await.unwrap();
+    let call = tokio::spawn(balance.call(()));
+    sleep(SECOND).await;
+    let moved = instance("a").with_addr(addr(81));
+    feed.send(Ok([moved].into_iter().collect())).unwrap();
+    let answer = timeout(SECOND, call).await.expect("it is ready there");
+    assert_eq!(answer.unwrap().unwrap(), addr(81));
+}
+
+#[test]
+fn a_call_made_long_before_it_is_awaited_waits_from_then() {
+    let list = List::new([instance("a")]).unwrap();
+    let mut balance = BalanceLayer::new(list, "worker:http")
+        .unwrap()
+        .layer(World::default());
+    let mut runtime = Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    let answer = runtime.block_on(async {
+        let call = balance.call(());
+        sleep(60 * SECOND).await;
+        call.await
+    });
+    assert_eq!(answer.unwrap(), "a");
 }

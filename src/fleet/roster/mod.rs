@@ -107,6 +107,12 @@ impl<S> Roster<S> {
         self.awaited(ticket).is_some()
     }
 
+    pub(super) fn is_eligible(&self, member: &Arc<Member<S>>) -> bool {
+        self.find(member.instance.id())
+            .and_then(|index| self.seats[index].eligible())
+            .is_some_and(|eligible| Arc::ptr_eq(eligible, member))
+    }
+
     pub(super) fn connected(
         &mut self,
         ticket: &Ticket,
