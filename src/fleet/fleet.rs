@@ -174,7 +174,10 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     /// How things stand.
     pub fn status(&self, now: Instant) -> Status {
         let shared = &self.state.shared;
-        self.state.lock().status(shared, shared.nanos(now))
+        let now = shared.nanos(now);
+        // Declared before the lock is taken, dropped after it was released: services of the caller.
+        let mut borrowed = Vec::new();
+        self.state.lock().status(shared, now, &mut borrowed)
     }
 
     /// What happened since the last call. If more happened than is kept (1024 events), the first one says how much

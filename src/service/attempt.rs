@@ -95,10 +95,11 @@ impl<T: Signal + ?Sized> Judged<T> {
         &self.pick
     }
 
-    /// Gives the verdict; the driver is told if it has to hurry.
+    /// Gives the verdict; the driver is told if it has to hurry, or has a loss to report.
     pub(super) fn end(&mut self, verdict: Verdict) {
         self.judged = true;
-        if self.pick.judge(verdict, self.time_of(verdict)) {
+        let hurry = self.pick.judge(verdict, self.time_of(verdict));
+        if hurry || matches!(verdict, Verdict::Unsent) {
             self.pick.service().driver().notify_one();
         }
     }

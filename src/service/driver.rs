@@ -91,7 +91,7 @@ struct Drive<M, S, C> {
     /// `None` once discovery has no more of it.
     news: Option<News>,
     dialler: Dialler<M, S>,
-    /// Ready when the fleet's next deadline moved earlier.
+    /// Ready when the fleet's next deadline moved earlier, or there is something to report.
     hurry: Pin<Box<OwnedNotified>>,
     deadline: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Ready when the last clone of the balancer is gone.

@@ -15,7 +15,7 @@ pub(super) struct Hub<C> {
     pub(super) classifier: Arc<C>,
     /// Whether the driver has begun; until then nobody can be usable.
     pub(super) driven: AtomicBool,
-    /// Tells the driver that the fleet's next deadline moved earlier.
+    /// Tells the driver that the fleet's next deadline moved earlier, or that there is something to report.
     pub(super) driver: Arc<Notify>,
     /// Tells waiting calls to look again: somebody is usable, or the configuration is another.
     pub(super) look_again: Arc<Notify>,

@@ -1,16 +1,19 @@
 //! Faults found in the tower side, one test each.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::StreamExt;
 use rolecall::discovery::{BoxStream, DiscoveryError};
+use rolecall::fleet::{Dial, Fleet, Rng};
 use rolecall::{
-    BalanceConfig, BalanceLayer, Discovery, Event, Instance, InstanceSet, List, Target, connect,
+    Availability, Balance, BalanceConfig, BalanceLayer, Discovery, Event, Instance, InstanceSet,
+    List, Target, connect,
 };
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
@@ -18,6 +21,7 @@ use tower::{Layer, Service, service_fn};
 
 use crate::support::{Gets, Line, Script, Stage, World, addr, instance, next_event, set};
 
+const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
@@ -105,6 +109,50 @@ async fn a_call_that_waits_for_readiness_leaves_an_instance_that_was_removed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_connection_is_told_of_at_once_even_if_no_deadline_moves() {
+    let stage = Stage::of(&["a"]).await;
+    let a = stage.node("a");
+    let mut events = stage.balance.events();
+    // A dial to the new address is under way when the old connection is lost.
+    a.when_dialled(Gets::Nowhere);
+    stage.announce([instance("a").with_addr(addr(81))].into_iter().collect());
+    stage.until(|_| a.dials() == 2).await;
+    a.when_polled(Gets::Refused);
+    let began = Instant::now();
+    let _call = tokio::spawn(stage.balance.clone().call(()));
+    next_event(&mut events, |e| matches!(e, Event::NothingUsable)).await;
+    assert!(began.elapsed() < 10 * MS, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_dial_to_an_address_that_was_taken_back_is_no_error_of_the_member() {
+    let stage = Stage::of(&["a"]).await;
+    stage.node("a").when_dialled(Gets::Refused);
+    stage.announce([instance("a").with_addr(addr(81))].into_iter().collect());
+    stage
+        .until(|status| status.members[0].error.is_some())
+        .await;
+    stage.announce(set(["a"]));
+    stage
+        .until(|status| status.members[0].instance.addr() == addr(80))
+        .await;
+    assert_eq!(stage.member("a").error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_drained_and_is_available_again_keeps_its_history() {
+    let stage = Stage::of(&["a", "b"]).await;
+    stage.shares(100).await;
+    let before = stage.member("a").picks;
+    let draining = instance("a").with_availability(Availability::Draining);
+    stage.announce([draining, instance("b")].into_iter().collect());
+    stage.until(|status| status.usable == 1).await;
+    stage.announce(set(["a", "b"]));
+    stage.until(|status| status.usable == 2).await;
+    assert!(stage.member("a").picks >= before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shorter_wait_counts_for_calls_that_wait_already() {
     let config = BalanceConfig::builder().unavailable_after(600 * SECOND);
     let stage = Stage::unfed(config.build().unwrap());
@@ -112,6 +160,17 @@ async fn a_shorter_wait_counts_for_calls_that_wait_already() {
     sleep(10 * SECOND).await;
     stage.balance.reconfigure(BalanceConfig::default());
     assert!(timeout(SECOND, call).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grace_of_zero_ends_a_doubt_that_is_there() {
+    let stage = Stage::of(&["a", "b"]).await;
+    stage.announce(set([]));
+    stage.until(|status| status.doubted_for.is_some()).await;
+    let config = BalanceConfig::builder().shrink_grace(Duration::ZERO);
+    stage.balance.reconfigure(config.build().unwrap());
+    sleep(SECOND).await;
+    assert!(stage.balance.status().members.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,4 +308,93 @@ fn a_call_made_long_before_it_is_awaited_waits_from_then() {
         call.await
     });
     assert_eq!(answer.unwrap(), "a");
+}
+
+#[test]
+fn a_connection_that_asks_while_it_is_dropped_is_never_dropped_under_the_lock() {
+    struct First;
+    impl Rng for First {
+        fn next_u64(&mut self) -> u64 {
+            0
+        }
+    }
+    struct Nosy(Weak<Fleet<Nosy>>);
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            if let Some(fleet) = self.0.upgrade() {
+                fleet.status(Instant::now().into_std());
+            }
+        }
+    }
+    let (done, finished) = std::sync::mpsc::channel();
+    // On a thread of its own, so that it fails instead of hanging.
+    std::thread::spawn(move || {
+        let now = Instant::now().into_std();
+        let fleet = Arc::new(Fleet::new(BalanceConfig::default(), 1, now));
+        let available = instance("a");
+        let draining = available.clone().with_availability(Availability::Draining);
+        let (ended, asks) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while ended.load(SeqCst) == 0 {
+                    fleet.status(now);
+                    asks.fetch_add(1, SeqCst);
+                }
+            });
+            for _ in 0..10_000 {
+                let dials = fleet.apply([available.clone()].into_iter().collect(), now);
+                let nosy = |dial: Dial| (dial.ticket, Nosy(Arc::downgrade(&fleet)));
+                fleet.connected(dials.into_iter().map(nosy), now);
+                let pick = fleet.pick(now, &mut First, &[]).unwrap();
+                fleet.apply([draining.clone()].into_iter().collect(), now);
+                let before = asks.load(SeqCst);
+                while asks.load(SeqCst) == before {
+                    std::hint::spin_loop();
+                }
+                drop(pick);
+            }
+            ended.store(1, SeqCst);
+        });
+        done.send(()).unwrap();
+    });
+    assert_eq!(finished.recv_timeout(60 * SECOND), Ok(()));
+}
+
+#[test]
+fn an_error_of_a_dial_that_asks_while_it_is_shown_is_not_shown_under_the_lock() {
+    type Asked = Arc<OnceLock<Balance<World>>>;
+    struct Curious(Asked);
+    impl fmt::Debug for Curious {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Curious")
+        }
+    }
+    impl fmt::Display for Curious {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let usable = self.0.get().map(|balance| balance.status().usable);
+            write!(f, "with {usable:?} usable")
+        }
+    }
+    impl std::error::Error for Curious {}
+    let (done, finished) = std::sync::mpsc::channel();
+    // On a thread of its own, so that it fails instead of hanging.
+    std::thread::spawn(move || {
+        let mut runtime = Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let asked = Asked::default();
+            let curious = Arc::clone(&asked);
+            let list = List::new([instance("a")]).unwrap();
+            let layer = BalanceLayer::new(list, "worker:http").unwrap();
+            let balance = layer.layer(service_fn(move |_: Instance| {
+                std::future::ready(Err::<World, _>(Curious(Arc::clone(&curious))))
+            }));
+            let _ = asked.set(balance.clone());
+            sleep(SECOND).await;
+            let error = balance.status().members[0].error.clone();
+            done.send(error).unwrap();
+        });
+    });
+    let error = finished.recv_timeout(60 * SECOND).expect("no deadlock");
+    assert_eq!(error.as_deref(), Some("dial failed: with Some(0) usable"));
 }

@@ -92,6 +92,9 @@ impl<S> Roster<S> {
     }
 
     pub(super) fn reconfigure(&mut self, config: BalanceConfig) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.reconfigure(&config);
+        }
         self.config = config;
         self.dirty = true;
     }
@@ -125,7 +128,7 @@ impl<S> Roster<S> {
         };
         let seat = &mut self.seats[index];
         let stats = match &seat.connection {
-            Connection::Lost(stats) => stats.inherit(),
+            Connection::Lost(stats) | Connection::Leaving(_, stats) => stats.inherit(),
             Connection::Up(old) if old.instance.addr() == seat.instance.addr() => {
                 old.stats.inherit()
             }
@@ -239,7 +242,13 @@ impl<S> Roster<S> {
         }
     }
 
-    pub(super) fn status(&self, shared: &Shared, now: u64) -> Status {
+    /// How things stand; what is borrowed, see [`Seat::status`].
+    pub(super) fn status(
+        &self,
+        shared: &Shared,
+        now: u64,
+        borrowed: &mut Vec<Arc<Member<S>>>,
+    ) -> Status {
         let past = |moment: u64| Duration::from_nanos(now.saturating_sub(moment));
         let mean = shared.pool.mean();
         Status {
@@ -255,7 +264,7 @@ impl<S> Roster<S> {
             members: self
                 .seats
                 .iter()
-                .map(|seat| seat.status(shared, now))
+                .map(|seat| seat.status(shared, now, borrowed))
                 .collect(),
         }
     }
