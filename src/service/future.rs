@@ -103,7 +103,8 @@ where
     let attempt = judged.pass_on();
     let pick = judged.pick();
     let hub = &pick.service().hub;
-    let (answer, unsent) = noting_unsent(|| hub.classifier.classify(result, attempt));
+    let (answer, unsent) =
+        noting_unsent(attempt, |attempt| hub.classifier.classify(result, attempt));
     answer.map_err(|error| {
         let id = pick.instance().id().clone();
         Error::call(hub.target.clone(), id, !unsent, error.into())

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use futures::StreamExt;
 use rolecall::discovery::{BoxStream, DiscoveryError};
 use rolecall::fleet::{Dial, Fleet, Rng};
 use rolecall::{
-    Availability, Balance, BalanceConfig, BalanceLayer, Discovery, Event, Instance, InstanceSet,
-    List, Target, connect,
+    Attempt, Availability, Balance, BalanceConfig, BalanceLayer, Classify, Discovery, Event,
+    Instance, InstanceSet, List, Target, connect,
 };
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, service_fn};
 
-use crate::support::{Gets, Line, Script, Stage, World, addr, instance, next_event, set};
+use crate::support::{Does, Gets, Line, Script, Stage, World, addr, instance, next_event, set};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -397,4 +397,34 @@ fn an_error_of_a_dial_that_asks_while_it_is_shown_is_not_shown_under_the_lock() 
     });
     let error = finished.recv_timeout(60 * SECOND).expect("no deadlock");
     assert_eq!(error.as_deref(), Some("dial failed: with Some(0) usable"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_end_an_earlier_attempt_as_unsent_says_nothing_of_the_call_that_is_classified() {
+    /// Ends each attempt as unsent with the next one's answer.
+    #[derive(Default)]
+    struct Late(Mutex<Option<Attempt>>);
+    impl<Req, Res, Err> Classify<Req, Res, Err> for Late {
+        type Response = Res;
+
+        fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
+            let earlier = self.0.lock().unwrap().replace(attempt);
+            if let Some(earlier) = earlier {
+                earlier.unsent();
+            }
+            result
+        }
+    }
+    let list = List::new(["a", "b"].map(instance)).unwrap();
+    let world = World::default();
+    for id in ["a", "b"] {
+        world.node(id).when_called(Does::Fail);
+    }
+    let mut balance = BalanceLayer::new(list, "worker:http")
+        .unwrap()
+        .classify(Late::default())
+        .layer(world);
+    for _ in 0..3 {
+        assert!(balance.call(()).await.unwrap_err().was_sent());
+    }
 }
