@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::config::{BalanceConfig, Load};
-use super::member::{Pick, UNTIMED, nanos};
 use super::pick::choose;
 use super::pool::Pool;
 use super::rng::Rng;
 use super::roster::{Dial, Roster, Ticket};
+use super::slot::{Pick, Slot, UNTIMED, nanos};
 use super::snapshot::{List, Rules, Snapshot};
 use crate::event::DialError;
 use crate::{BoxError, Census, Event, InstanceId, InstanceSet, Status};
@@ -135,8 +135,11 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let snapshot = self.state.snapshot.load();
         match choose(&snapshot, shared, moment, rng, avoid) {
             Some(position) => {
-                let member = Arc::clone(&snapshot.list.entry(position).member);
-                Ok(Pick::holding(member, shared.pick_stamp(moment)))
+                let holder = snapshot
+                    .list
+                    .entry(position)
+                    .hold(shared.pool.shard_number());
+                Ok(Pick(Slot::holding(holder, shared.pick_stamp(moment))))
             }
             None if snapshot.list.is_empty() => Err(self.state.lock().why_unusable()),
             None => Err(PickError::Saturated),

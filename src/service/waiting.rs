@@ -10,10 +10,9 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Sleep;
 use tower_service::Service;
 
-use super::attempt::Judged;
+use super::attempt::Picked;
 use super::balance::Inner;
 use super::clock;
-use super::hub::Connected;
 use crate::fleet::{PickError, Verdict};
 use crate::{BoxError, Error, InstanceId};
 
@@ -41,12 +40,12 @@ pub(super) struct Waiting<S, C> {
 }
 
 struct Candidate<S, C> {
-    judged: Judged<Connected<S, C>>,
+    judged: Picked<S, C>,
     service: S,
 }
 
 /// A slot, and the service it is for, ready.
-pub(super) type Ready<S, C> = (Judged<Connected<S, C>>, S);
+pub(super) type Ready<S, C> = (Picked<S, C>, S);
 
 impl<S, C> Waiting<S, C>
 where
@@ -67,7 +66,7 @@ where
     }
 
     /// Begins with a candidate that was not ready yet.
-    pub(super) fn with_candidate(mut self, judged: Judged<Connected<S, C>>, service: S) -> Self {
+    pub(super) fn with_candidate(mut self, judged: Picked<S, C>, service: S) -> Self {
         self.candidates[0] = Some(Candidate { judged, service });
         self
     }
@@ -92,7 +91,7 @@ where
                 if self.ran_up {
                     return Poll::Pending;
                 }
-                let first = candidate.judged.pick().instance().id().clone();
+                let first = candidate.judged.instance().id().clone();
                 self.find_runner_up(first);
             } else if let Err(why) = self.find_first() {
                 match self.poll_usable(&why, cx) {
@@ -155,7 +154,7 @@ where
         let runner_up = runner_up.map(Candidate::new);
         let free = self.candidates.iter_mut().find(|slot| slot.is_none());
         if let (Some(mut runner_up), Some(free)) = (runner_up, free) {
-            if first.as_ref() == Some(runner_up.judged.pick().instance().id()) {
+            if first.as_ref() == Some(runner_up.judged.instance().id()) {
                 runner_up.judged.end(Verdict::Neutral);
             } else {
                 *free = Some(runner_up);
@@ -192,8 +191,8 @@ where
 }
 
 impl<S: Clone + Send + Sync + 'static, C: Send + Sync + 'static> Candidate<S, C> {
-    fn new(judged: Judged<Connected<S, C>>) -> Self {
-        let service = judged.pick().service().service.clone();
+    fn new(judged: Picked<S, C>) -> Self {
+        let service = judged.connected().service.clone();
         Self { judged, service }
     }
 }
