@@ -16,6 +16,7 @@ mod support {
 }
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use rolecall::BalanceConfig;
@@ -65,7 +66,7 @@ fn throughput(options: Options, one: &Runtime, two: &Runtime) -> Vec<Promise> {
     report::heading(
         &format!("shared: {TASKS} tasks on 2 threads, one balancer, ready inner service"),
         &format!(
-            "{rounds} rounds of {batch:?} a case, cases in turn; medians, quartiles in brackets"
+            "{rounds} rounds of {batch:?} a case, cases in turn, a processor a thread; medians, quartiles in brackets"
         ),
     );
     let mut cases = vec![
@@ -254,9 +255,17 @@ where
     Buffer::new(make(), BUFFER_BOUND)
 }
 
+/// Threads that keep to a processor each: a scheduler that packs them onto one would measure itself.
 fn runtime(threads: usize) -> Runtime {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let next = AtomicUsize::new(0);
     Builder::new_multi_thread()
         .worker_threads(threads)
+        .on_thread_start(move || {
+            if let Some(&core) = cores.get(next.fetch_add(1, Relaxed)) {
+                core_affinity::set_for_current(core);
+            }
+        })
         .enable_time()
         .build()
         .expect("a runtime")

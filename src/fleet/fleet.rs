@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::config::{BalanceConfig, Load};
-use super::member::{Pick, UNTIMED, nanos};
+use super::member::Hold;
 use super::pick::choose;
 use super::pool::Pool;
 use super::rng::Rng;
 use super::roster::{Dial, Roster, Ticket};
+use super::slot::{Pick, Slot, UNTIMED, nanos};
 use super::snapshot::{List, Rules, Snapshot};
 use crate::event::DialError;
 use crate::{BoxError, Census, Event, InstanceId, InstanceSet, Status};
@@ -135,8 +136,11 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let snapshot = self.state.snapshot.load();
         match choose(&snapshot, shared, moment, rng, avoid) {
             Some(position) => {
-                let member = Arc::clone(&snapshot.list.entry(position).member);
-                Ok(Pick::holding(member, shared.pick_stamp(moment)))
+                let holder = snapshot
+                    .list
+                    .entry(position)
+                    .hold(shared.pool.shard_number());
+                Ok(Pick(Slot::holding(holder, shared.pick_stamp(moment))))
             }
             None if snapshot.list.is_empty() => Err(self.state.lock().why_unusable()),
             None => Err(PickError::Saturated),
@@ -212,8 +216,8 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     }
 
     /// Whether a pick's member is still eligible: connected, weight above 0, not draining.
-    pub(crate) fn is_eligible(&self, pick: &Pick<S>) -> bool {
-        self.state.lock().is_eligible(pick.member())
+    pub(crate) fn is_eligible(&self, slot: &Slot<Hold<S>>) -> bool {
+        self.state.lock().is_eligible(slot.record())
     }
 
     /// Counts the wait for a first usable member from now.

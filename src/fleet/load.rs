@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(super) const TAU: f32 = 5e9;
 /// Most evidence kept, in samples, so that a change of latency shows within a few answers even of a busy member.
 const MAX_WEIGHT: f32 = 30.0;
+/// Nanoseconds in which evidence fades by less than a thousandth: none at all, for members that are asked often.
+const NO_TIME: u64 = 5_000_000;
 /// Weight of the fleet's mean, in samples.
 const PRIOR: f32 = 2.0;
 
-/// Decaying sums of weight and of weighted latency; never locked, so that concurrent samples may each decay them for the
-/// same moment, which fades evidence a little early and moves no mean.
+/// Decaying sums of weight and of weighted latency; never locked, and stored without a compare-and-swap: of two samples in
+/// the same few nanoseconds one may be lost.
 #[derive(Debug, Default)]
 pub(super) struct Latency {
     /// Weight in the upper half, weight times nanoseconds in the lower, both `f32`: one word, so that no reader ever
@@ -39,24 +41,14 @@ impl Latency {
     pub(super) fn record(&self, nanos: f32, now: u64) {
         let stamp = self.stamp.load(Relaxed);
         let decay = decay(now.saturating_sub(stamp));
-        let mut sums = self.sums.load(Relaxed);
-        loop {
-            let (weight, sum) = unpack(sums);
-            let (weight, sum) = (weight * decay + 1.0, sum * decay + nanos);
-            let scale = if weight > MAX_WEIGHT {
-                MAX_WEIGHT / weight
-            } else {
-                1.0
-            };
-            let next = pack(weight * scale, sum * scale);
-            match self
-                .sums
-                .compare_exchange_weak(sums, next, Relaxed, Relaxed)
-            {
-                Ok(_) => break,
-                Err(current) => sums = current,
-            }
-        }
+        let (weight, sum) = unpack(self.sums.load(Relaxed));
+        let (weight, sum) = (weight * decay + 1.0, sum * decay + nanos);
+        let scale = if weight > MAX_WEIGHT {
+            MAX_WEIGHT / weight
+        } else {
+            1.0
+        };
+        self.sums.store(pack(weight * scale, sum * scale), Relaxed);
         if now > stamp {
             self.stamp.store(now, Relaxed);
         }
@@ -97,6 +89,9 @@ pub(super) fn decay(elapsed: u64) -> f32 {
 /// It stands twice in every pick, where the library's `exp` would cost more than everything else about a candidate: the
 /// series of `exp(elapsed / 4 TAU)` to the third power, raised to the fourth.
 fn growth(elapsed: u64) -> f32 {
+    if elapsed < NO_TIME {
+        return 1.0;
+    }
     let x = (elapsed as f32 * (0.25 / TAU)).min(20.0);
     let root = 1.0 + x * (1.0 + x * (0.5 + x * (1.0 / 6.0)));
     let square = root * root;

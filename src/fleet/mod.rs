@@ -57,12 +57,14 @@ mod pool;
 mod rng;
 mod roster;
 mod seat;
+mod slot;
 mod snapshot;
 
 pub use config::{Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load};
 pub use fleet::{Fleet, PickError};
-pub use member::Pick;
 pub use rng::Rng;
 pub use roster::{Dial, Ticket};
+pub use slot::Pick;
 
-pub(crate) use member::Verdict;
+pub(crate) use member::{Hold, Member, Recorded, Share};
+pub(crate) use slot::{Slot, Verdict};

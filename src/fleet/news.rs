@@ -4,7 +4,7 @@
 //! most of a working fleet is therefore doubted for a while: what it adds and changes is used at once, what it lacks is
 //! kept until the grace is over. A `confirmed` set is never doubted.
 
-use super::member::nanos;
+use super::slot::nanos;
 use crate::{BalanceConfig, InstanceSet};
 
 /// Fewer instances gone than this are everyday news.

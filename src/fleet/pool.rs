@@ -98,7 +98,11 @@ impl Pool {
 
     /// The calling thread's shard.
     pub(super) fn shard(&self) -> &Shard {
-        &self.shards[thread_number() % SHARDS]
+        &self.shards[self.shard_number()]
+    }
+
+    pub(super) fn shard_number(&self) -> usize {
+        thread_number() % SHARDS
     }
 
     pub(super) fn success(&self, nanos: u64, now: u64) {

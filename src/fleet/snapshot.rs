@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::config::{BalanceConfig, Load};
-use super::member::Member;
+use super::member::{Hold, Member, Share};
 use crate::Weight;
 
 const CHUNK: usize = 64;
+/// Reference counts that a member of the first chunk has besides its own. Elsewhere two threads seldom meet.
+const SHARES: usize = 4;
 
 pub(super) struct Snapshot<S> {
     pub(super) list: List<S>,
@@ -50,6 +52,7 @@ pub(super) struct List<S> {
 
 pub(super) struct Entry<S> {
     pub(super) member: Arc<Member<S>>,
+    shares: Option<Arc<[Arc<Share<S>>; SHARES]>>,
     pub(super) weight: Weight,
     /// Weight of this entry and all before it in its chunk.
     upto: u32,
@@ -111,7 +114,7 @@ impl<S> List<S> {
     pub(super) fn push(&mut self, member: Arc<Member<S>>, weight: Weight) -> usize {
         let position = self.len;
         let chunk = position / CHUNK;
-        let entry = Entry::new(member, weight);
+        let entry = Entry::new(position, member, weight);
         if chunk == self.chunks.len() {
             self.chunks.push(Arc::new([entry]));
         } else {
@@ -125,7 +128,7 @@ impl<S> List<S> {
     /// Replaces the entry at a position by another.
     pub(super) fn replace(&mut self, position: usize, member: Arc<Member<S>>, weight: Weight) {
         let chunk = &mut self.chunks[position / CHUNK];
-        let mut new = Some(Entry::new(member, weight));
+        let mut new = Some(Entry::new(position, member, weight));
         let entries = chunk.iter().enumerate().map(|(index, entry)| {
             let replaced = (index == position % CHUNK).then(|| new.take()).flatten();
             replaced.unwrap_or_else(|| entry.clone())
@@ -155,7 +158,8 @@ impl<S> List<S> {
     pub(super) fn fill(&mut self, members: impl IntoIterator<Item = (Arc<Member<S>>, Weight)>) {
         let entries: Vec<_> = members
             .into_iter()
-            .map(|(member, weight)| Entry::new(member, weight))
+            .enumerate()
+            .map(|(position, (member, weight))| Entry::new(position, member, weight))
             .collect();
         self.len = entries.len();
         self.chunks = entries
@@ -191,11 +195,21 @@ impl<S> List<S> {
 }
 
 impl<S> Entry<S> {
-    fn new(member: Arc<Member<S>>, weight: Weight) -> Self {
+    fn new(position: usize, member: Arc<Member<S>>, weight: Weight) -> Self {
+        let shares = || Arc::new(std::array::from_fn(|_| Share::of(&member)));
         Self {
+            shares: (position < CHUNK).then(shares),
             member,
             weight,
             upto: u32::from(weight.get()),
+        }
+    }
+
+    /// Keeps the member in being for a pick by the thread of this shard.
+    pub(super) fn hold(&self, shard: usize) -> Hold<S> {
+        match &self.shares {
+            Some(shares) => Hold::Share(Arc::clone(&shares[shard % SHARES])),
+            None => Hold::Whole(Arc::clone(&self.member)),
         }
     }
 }
@@ -204,6 +218,7 @@ impl<S> Clone for Entry<S> {
     fn clone(&self) -> Self {
         Self {
             member: Arc::clone(&self.member),
+            shares: self.shares.clone(),
             weight: self.weight,
             upto: self.upto,
         }

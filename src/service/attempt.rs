@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::clock;
 use super::hub::{Connected, Signal};
 use crate::Instance;
-use crate::fleet::{Pick, Verdict};
+use crate::fleet::{Hold, Pick, Slot, Verdict};
 
 /// The guard of one pick: holds a slot of the instance, and ends with an outcome.
 ///
@@ -17,7 +17,7 @@ use crate::fleet::{Pick, Verdict};
 /// the instance's latency counts as at least that latency.
 #[must_use = "a dropped attempt counts as cancelled"]
 pub struct Attempt {
-    judged: Judged<dyn Signal + Send + Sync>,
+    judged: Judged<Arc<dyn Signal + Send + Sync>>,
     /// Which call it is of.
     call: u64,
 }
@@ -26,14 +26,14 @@ impl Attempt {
     /// The picked instance: id and address are what they are; weight, availability and metadata are those announced
     /// when its connection was dialled.
     pub fn instance(&self) -> &Instance {
-        self.judged.pick.instance()
+        self.judged.slot.instance()
     }
 
     /// The answer has begun: stamps the latency and keeps the slot, for a body that is still to come. The first stamp
     /// counts.
     pub fn answered(&mut self) {
         let now = self.judged.now();
-        self.judged.pick.answered(now);
+        self.judged.slot.answered(now);
     }
 
     /// Answered well.
@@ -102,68 +102,86 @@ pub(super) fn noting_unsent<R>(attempt: Attempt, classify: impl FnOnce(Attempt) 
     (result, CLASSIFIED.get() != Some(call))
 }
 
+/// A pick of a balancer's member.
+pub(super) type Picked<S, C> = Judged<Hold<Connected<S, C>>>;
+
 /// A pick that is judged as cancelled unless it was judged otherwise.
-pub(super) struct Judged<T: Signal + ?Sized> {
+pub(super) struct Judged<H: Signal> {
     judged: bool,
-    pick: Pick<T>,
+    slot: Slot<H>,
 }
 
-impl<T: Signal + ?Sized> Judged<T> {
-    pub(super) fn new(pick: Pick<T>) -> Self {
+impl<H: Signal> Judged<H> {
+    fn new(slot: Slot<H>) -> Self {
         let judged = false;
-        Self { judged, pick }
+        Self { judged, slot }
     }
 
-    pub(super) fn pick(&self) -> &Pick<T> {
-        &self.pick
+    pub(super) fn slot(&self) -> &Slot<H> {
+        &self.slot
+    }
+
+    pub(super) fn instance(&self) -> &Instance {
+        self.slot.instance()
     }
 
     /// Gives the verdict; the driver is told if it has to hurry, or has a loss to report.
     pub(super) fn end(&mut self, verdict: Verdict) {
         self.judged = true;
-        let hurry = self.pick.judge(verdict, self.time_of(verdict));
+        let hurry = self.slot.judge(verdict, self.time_of(verdict));
         if hurry || matches!(verdict, Verdict::Unsent) {
-            self.pick.service().driver().notify_one();
+            self.slot.holder().driver().notify_one();
         }
     }
 
     /// The time, if anybody wants to know it.
     fn now(&self) -> Instant {
-        if self.pick.reads_clock() {
+        if self.slot.reads_clock() {
             clock::now()
         } else {
-            self.pick.epoch()
+            self.slot.epoch()
         }
     }
 
     fn time_of(&self, verdict: Verdict) -> Instant {
         match verdict {
-            Verdict::Neutral => self.pick.epoch(),
+            Verdict::Neutral => self.slot.epoch(),
             Verdict::Unsent | Verdict::Overloaded(_) => clock::now(),
             Verdict::Success | Verdict::Failure | Verdict::Cancelled => self.now(),
         }
     }
 }
 
-impl<S, C> Judged<Connected<S, C>>
+impl<S, C> Picked<S, C>
 where
     S: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
+    pub(super) fn of(pick: Pick<Connected<S, C>>) -> Self {
+        Self::new(pick.0)
+    }
+
+    pub(super) fn connected(&self) -> &Connected<S, C> {
+        self.slot.holder().service()
+    }
+
     /// Passes the slot on to an attempt. What stays behind keeps the member in being and judges nobody.
     pub(super) fn pass_on(&mut self) -> Attempt {
         self.judged = true;
-        let pick = self.pick.hand_over(|member| member as Arc<_>);
+        let slot = self.slot.hand_over(|holder| match holder {
+            Hold::Whole(member) => Arc::clone(member) as Arc<dyn Signal + Send + Sync>,
+            Hold::Share(share) => Arc::clone(share) as Arc<_>,
+        });
         let call = NEXT.get();
         NEXT.set(call.wrapping_add(1));
         Attempt {
-            judged: Judged::new(pick),
+            judged: Judged::new(slot),
             call,
         }
     }
 }
 
-impl<T: Signal + ?Sized> Drop for Judged<T> {
+impl<H: Signal> Drop for Judged<H> {
     fn drop(&mut self) {
         if !self.judged {
             self.end(Verdict::Cancelled);

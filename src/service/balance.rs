@@ -10,7 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use super::attempt::Judged;
+use super::attempt::Picked;
 use super::classify::{Classify, ClassifyResult};
 use super::driver::Driver;
 use super::future::ResponseFuture;
@@ -171,7 +171,7 @@ where
             }
             Err(_) => return ResponseFuture::waiting(waiting(), request),
         };
-        let mut service = judged.pick().service().service.clone();
+        let mut service = judged.connected().service.clone();
         // Nearly every service is ready at once, and then the call needs no hold on the balancer. If not, the waiting
         // call polls again with a waker that wakes.
         match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
@@ -192,14 +192,14 @@ where
     S: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    pub(super) fn pick(&self, avoid: &[InstanceId]) -> Result<Judged<Connected<S, C>>, PickError> {
+    pub(super) fn pick(&self, avoid: &[InstanceId]) -> Result<Picked<S, C>, PickError> {
         let fleet = &self.fleet;
         let now = if fleet.reads_clock() {
             clock::now()
         } else {
             fleet.epoch()
         };
-        random::with_rng(|rng| fleet.pick(now, rng, avoid)).map(Judged::new)
+        random::with_rng(|rng| fleet.pick(now, rng, avoid)).map(Picked::of)
     }
 
     /// Spawns the driver if that is still to be done and there is a runtime with timers. Returns whether nothing is left

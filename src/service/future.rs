@@ -6,9 +6,8 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::attempt::{Judged, noting_unsent};
+use super::attempt::{Picked, noting_unsent};
 use super::classify::Classify;
-use super::hub::Connected;
 use super::waiting::Waiting;
 use crate::{BoxError, Error};
 
@@ -33,7 +32,7 @@ pin_project! {
     #[project = StateProj]
     enum State<F, S, Req, C> {
         /// With an instance.
-        Sent { #[pin] future: F, judged: Judged<Connected<S, C>> },
+        Sent { #[pin] future: F, judged: Picked<S, C> },
         /// Waiting for an instance that can take it.
         Waiting { waiting: Box<Waiting<S, C>>, request: Option<Req> },
         Failed { error: Option<Error> },
@@ -41,7 +40,7 @@ pin_project! {
 }
 
 impl<S: Service<Req>, Req, C> ResponseFuture<S, Req, C> {
-    pub(super) fn sent(judged: Judged<Connected<S, C>>, future: S::Future) -> Self {
+    pub(super) fn sent(judged: Picked<S, C>, future: S::Future) -> Self {
         let state = State::Sent { future, judged };
         Self { state }
     }
@@ -92,7 +91,7 @@ where
 const POLLED_AGAIN: &str = "a future is not polled again after it was ready";
 
 fn classified<S, Req, C>(
-    judged: &mut Judged<Connected<S, C>>,
+    judged: &mut Picked<S, C>,
     result: Result<S::Response, S::Error>,
 ) -> Result<C::Response, Error>
 where
@@ -101,12 +100,11 @@ where
     C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
 {
     let attempt = judged.pass_on();
-    let pick = judged.pick();
-    let hub = &pick.service().hub;
+    let hub = &judged.connected().hub;
     let (answer, unsent) =
         noting_unsent(attempt, |attempt| hub.classifier.classify(result, attempt));
     answer.map_err(|error| {
-        let id = pick.instance().id().clone();
+        let id = judged.instance().id().clone();
         Error::call(hub.target.clone(), id, !unsent, error.into())
     })
 }

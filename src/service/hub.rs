@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, broadcast};
 
 use crate::discovery::DiscoveryError;
+use crate::fleet::{Hold, Member, Recorded, Share};
 use crate::{Event, Target};
 
 /// Events kept for a subscriber that is late.
@@ -56,12 +57,30 @@ pub(super) struct Connected<S, C> {
 }
 
 /// How an attempt that knows no types reaches the driver.
-pub(super) trait Signal {
+pub(super) trait Signal: Recorded {
     fn driver(&self) -> &Notify;
 }
 
-impl<S, C> Signal for Connected<S, C> {
+impl<S, C> Signal for Member<Connected<S, C>> {
     fn driver(&self) -> &Notify {
-        &self.hub.driver
+        &self.service().hub.driver
+    }
+}
+
+impl<S, C> Signal for Share<Connected<S, C>> {
+    fn driver(&self) -> &Notify {
+        &self.service().hub.driver
+    }
+}
+
+impl<S, C> Signal for Hold<Connected<S, C>> {
+    fn driver(&self) -> &Notify {
+        &self.service().hub.driver
+    }
+}
+
+impl<T: Signal + ?Sized> Signal for Arc<T> {
+    fn driver(&self) -> &Notify {
+        (**self).driver()
     }
 }

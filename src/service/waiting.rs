@@ -9,9 +9,8 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Sleep;
 use tower_service::Service;
 
-use super::attempt::Judged;
+use super::attempt::Picked;
 use super::balance::Inner;
-use super::hub::Connected;
 use super::{clock, timer};
 use crate::fleet::{PickError, Verdict};
 use crate::{BoxError, Error, InstanceId};
@@ -45,12 +44,12 @@ pub(super) struct Waiting<S, C> {
 }
 
 struct Candidate<S, C> {
-    judged: Judged<Connected<S, C>>,
+    judged: Picked<S, C>,
     service: S,
 }
 
 /// A slot, and the service it is for, ready.
-pub(super) type Ready<S, C> = (Judged<Connected<S, C>>, S);
+pub(super) type Ready<S, C> = (Picked<S, C>, S);
 
 impl<S, C> Waiting<S, C>
 where
@@ -72,7 +71,7 @@ where
     }
 
     /// Begins with a candidate that was not ready yet.
-    pub(super) fn with_candidate(mut self, judged: Judged<Connected<S, C>>, service: S) -> Self {
+    pub(super) fn with_candidate(mut self, judged: Picked<S, C>, service: S) -> Self {
         self.candidates[0] = Some(Candidate { judged, service });
         self
     }
@@ -146,7 +145,7 @@ where
         self.listen();
         self.searched = true;
         let fleet = &self.inner.fleet;
-        let holds_place = |candidate: &Candidate<_, _>| fleet.is_eligible(candidate.judged.pick());
+        let holds_place = |candidate: &Candidate<_, _>| fleet.is_eligible(candidate.judged.slot());
         let mut places = self.candidates.iter();
         let Some(place) = places.position(|held| !held.as_ref().is_some_and(holds_place)) else {
             return;
@@ -154,14 +153,14 @@ where
         let standing = self.candidates.iter().flatten();
         let wished = self.avoid.len();
         self.avoid
-            .extend(standing.map(|candidate| candidate.judged.pick().instance().id().clone()));
+            .extend(standing.map(|candidate| candidate.judged.instance().id().clone()));
         let runner_up = self.inner.pick(&self.avoid);
         self.avoid.truncate(wished);
         let Ok(mut runner_up) = runner_up else {
             return;
         };
         let mut standing = self.candidates.iter().flatten();
-        if standing.any(|candidate| candidate.judged.pick().shares_member(runner_up.pick())) {
+        if standing.any(|candidate| candidate.judged.slot().shares_member(runner_up.slot())) {
             runner_up.end(Verdict::Neutral);
         } else if let Some(mut gone) = self.candidates[place].replace(Candidate::new(runner_up)) {
             gone.judged.end(Verdict::Neutral);
@@ -228,8 +227,8 @@ where
 }
 
 impl<S: Clone + Send + Sync + 'static, C: Send + Sync + 'static> Candidate<S, C> {
-    fn new(judged: Judged<Connected<S, C>>) -> Self {
-        let service = judged.pick().service().service.clone();
+    fn new(judged: Picked<S, C>) -> Self {
+        let service = judged.connected().service.clone();
         Self { judged, service }
     }
 }

@@ -14,9 +14,10 @@ use rand::rngs::SmallRng;
 use super::config::BalanceConfig;
 use super::fleet::Shared;
 use super::journal::Journal;
-use super::member::{Member, Stats, nanos};
+use super::member::{Member, Record, Stats};
 use super::news::Doubt;
 use super::seat::{Connection, Link, Seat};
+use super::slot::nanos;
 use super::snapshot::{List, Rules, Snapshot};
 use crate::event::DialError;
 use crate::fleet::PickError;
@@ -110,10 +111,10 @@ impl<S> Roster<S> {
         self.awaited(ticket).is_some()
     }
 
-    pub(super) fn is_eligible(&self, member: &Arc<Member<S>>) -> bool {
-        self.find(member.instance.id())
+    pub(super) fn is_eligible(&self, record: &Record) -> bool {
+        self.find(record.instance.id())
             .and_then(|index| self.seats[index].eligible())
-            .is_some_and(|eligible| Arc::ptr_eq(eligible, member))
+            .is_some_and(|eligible| eligible.generation == record.generation)
     }
 
     pub(super) fn connected(
@@ -134,13 +135,13 @@ impl<S> Roster<S> {
             }
             _ => Stats::default(),
         };
-        let member = Arc::new(Member {
+        let record = Record {
             stats,
             generation: ticket.generation,
             instance: seat.instance.clone(),
             shared: Arc::clone(shared),
-            service,
-        });
+        };
+        let member = Arc::new(Member { record, service });
         seat.link = Link::Idle;
         seat.since = now;
         let error = seat.error.take();

@@ -1,8 +1,8 @@
 //! When whom to dial.
 
-use super::super::member::nanos;
 use super::super::rng::unit;
 use super::super::seat::Link;
+use super::super::slot::nanos;
 use super::{Dial, Roster, Ticket};
 use crate::InstanceId;
 
