@@ -136,13 +136,19 @@ impl fmt::Display for Event {
 #[derive(Debug)]
 pub struct DialError {
     label: String,
+    text: String,
     source: crate::BoxError,
 }
 
 impl DialError {
     pub(crate) fn new(source: crate::BoxError) -> Self {
         let label = label(source.as_ref());
-        Self { label, source }
+        let text = source.to_string();
+        Self {
+            label,
+            text,
+            source,
+        }
     }
 
     /// What a census counts it as: `"refused (111)"`, `"timed out"`, `"dial failed"`.
@@ -158,7 +164,7 @@ impl DialError {
 
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.source, f)
+        f.write_str(&self.text)
     }
 }
 

@@ -47,7 +47,7 @@ pub struct MemberStatus {
     pub failures_in_row: u32,
     /// Its latency as picks see it: shrunk to the fleet's mean; `None` while there is no evidence.
     pub latency: Option<Duration>,
-    /// Why its last dial failed, if none succeeded since.
+    /// Why the last dial to its address failed, if none succeeded since.
     pub error: Option<String>,
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::config::{BalanceConfig, Load};
+use super::member::Hold;
 use super::pick::choose;
 use super::pool::Pool;
 use super::rng::Rng;
@@ -177,7 +178,10 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     /// How things stand.
     pub fn status(&self, now: Instant) -> Status {
         let shared = &self.state.shared;
-        self.state.lock().status(shared, shared.nanos(now))
+        let now = shared.nanos(now);
+        // Declared before the lock is taken, dropped after it was released: services of the caller.
+        let mut borrowed = Vec::new();
+        self.state.lock().status(shared, now, &mut borrowed)
     }
 
     /// What happened since the last call. If more happened than is kept (1024 events), the first one says how much
@@ -209,6 +213,11 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     /// Whether the outcome of a dial is still awaited.
     pub(crate) fn awaits(&self, ticket: &Ticket) -> bool {
         self.state.lock().awaits(ticket)
+    }
+
+    /// Whether a pick's member is still eligible: connected, weight above 0, not draining.
+    pub(crate) fn is_eligible(&self, slot: &Slot<Hold<S>>) -> bool {
+        self.state.lock().is_eligible(slot.record())
     }
 
     /// Counts the wait for a first usable member from now.

@@ -39,8 +39,8 @@ pub(super) enum Connection<S> {
     Up(Arc<Member<S>>),
     /// Lost; the record is for its successor.
     Lost(Box<Stats>),
-    /// Given up because the instance drains; what is in flight holds it.
-    Leaving(Weak<Member<S>>),
+    /// Given up because the instance drains; what is in flight holds it, and the record is for its successor.
+    Leaving(Weak<Member<S>>, Box<Stats>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,15 +112,23 @@ impl<S> Seat<S> {
         }
     }
 
-    pub(super) fn status(&self, shared: &Shared, now: u64) -> MemberStatus {
-        let leaving;
+    /// How things stand. Members that are only `borrowed` for that are to be dropped by the caller, outside the lock: it
+    /// may hold the last share of one by then.
+    pub(super) fn status(
+        &self,
+        shared: &Shared,
+        now: u64,
+        borrowed: &mut Vec<Arc<Member<S>>>,
+    ) -> MemberStatus {
         let stats = match &self.connection {
             Connection::None => None,
             Connection::Up(member) => Some(&member.stats),
             Connection::Lost(stats) => Some(&**stats),
-            Connection::Leaving(member) => {
-                leaving = member.upgrade();
-                leaving.as_deref().map(|member| &member.stats)
+            Connection::Leaving(member, record) => {
+                let from = borrowed.len();
+                borrowed.extend(member.upgrade());
+                let member = borrowed.get(from).map(|member| &member.stats);
+                Some(member.unwrap_or(record))
             }
         };
         let latency = stats

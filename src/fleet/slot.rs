@@ -149,8 +149,13 @@ impl<H: Recorded> Slot<H> {
             .get_or_insert(now.saturating_sub(self.picked_at));
     }
 
-    fn record(&self) -> &Record {
+    pub(super) fn record(&self) -> &Record {
         self.holder.record()
+    }
+
+    /// Whether both, of the same fleet, are of the same connection to the same instance.
+    pub(crate) fn shares_member(&self, other: &Self) -> bool {
+        self.record().generation == other.record().generation
     }
 
     /// Gives a verdict, once, by a pick that is about to be dropped.

@@ -18,11 +18,13 @@ use super::hub::{Connected, Hub};
 use super::log::log;
 use super::unwound::caught;
 use crate::discovery::{BoxStream, Discovery, DiscoveryError};
-use crate::fleet::Fleet;
+use crate::fleet::{Dial, Fleet};
 use crate::{BoxError, Event, Instance, InstanceSet, Target};
 
-/// Answers of discovery taken in one go; a source that is always ready must not starve the others.
+/// Answers of discovery taken in one go; a source that is always ready must not starve dials and deadlines.
 const ANSWERS_AT_ONCE: usize = 64;
+/// Rounds made before other tasks get their turn; the same source must not starve them either.
+const ROUNDS_AT_ONCE: usize = 16;
 
 /// Feeds a [`Balance`](crate::Balance): follows discovery and dials. A future to be spawned; it ends with the last clone
 /// of its balancer.
@@ -30,6 +32,10 @@ const ANSWERS_AT_ONCE: usize = 64;
 /// # Cancellation
 ///
 /// Dropped earlier, the balancer goes on with the connections it has and learns nothing new.
+///
+/// # Panics
+///
+/// Polled outside a tokio runtime with timers.
 #[must_use = "futures do nothing unless polled"]
 pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
 
@@ -85,7 +91,7 @@ struct Drive<M, S, C> {
     /// `None` once discovery has no more of it.
     news: Option<News>,
     dialler: Dialler<M, S>,
-    /// Ready when the fleet's next deadline moved earlier.
+    /// Ready when the fleet's next deadline moved earlier, or there is something to report.
     hurry: Pin<Box<OwnedNotified>>,
     deadline: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Ready when the last clone of the balancer is gone.
@@ -101,7 +107,7 @@ where
     C: Send + Sync + 'static,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
+        for _ in 0..ROUNDS_AT_ONCE {
             if Pin::new(&mut self.ended).poll(cx).is_ready() {
                 return Poll::Ready(());
             }
@@ -114,6 +120,8 @@ where
                 return Poll::Pending;
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Takes what discovery has to say; only the newest set counts.
@@ -142,7 +150,8 @@ where
             heard = true;
         }
         if let Some(set) = newest {
-            self.dialler.queue(self.fleet.apply(set, clock::now()));
+            let dials = self.fleet.apply(set, clock::now());
+            self.take_on(dials);
         }
         heard
     }
@@ -195,8 +204,14 @@ where
         self.deadline = None;
         // A timer may fire a little early by the fleet's clock, but never without getting anywhere.
         let now = clock::now().max(next);
-        self.dialler.queue(self.fleet.on_deadline(now));
+        let dials = self.fleet.on_deadline(now);
+        self.take_on(dials);
         true
+    }
+
+    fn take_on(&mut self, dials: Vec<Dial>) {
+        self.dialler
+            .queue(dials, |ticket| self.fleet.awaits(ticket));
     }
 
     /// Passes on what happened, and wakes calls that wait if somebody is usable.
@@ -205,7 +220,7 @@ where
             self.tell(event);
         }
         if self.fleet.unusable_since().is_none() {
-            self.hub.usable.notify_waiters();
+            self.hub.look_again.notify_waiters();
         }
     }
 

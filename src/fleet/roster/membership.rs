@@ -145,7 +145,8 @@ impl<S> Roster<S> {
         let dialled = seat.is_dialled();
         let draining = seat.is_draining();
         if draining && let Some(member) = seat.member() {
-            let leaving = Connection::Leaving(Arc::downgrade(member));
+            let record = Box::new(member.stats.inherit());
+            let leaving = Connection::Leaving(Arc::downgrade(member), record);
             let given_up = std::mem::replace(&mut seat.connection, leaving);
             seat.since = now;
             self.discard(given_up);
@@ -157,12 +158,14 @@ impl<S> Roster<S> {
             });
         }
         self.relist(index);
+        if moved {
+            let seat = &mut self.seats[index];
+            seat.attempts = 0;
+            self.garbage.errors.extend(seat.error.take());
+        }
         if draining || stands {
             self.cancel_dial(index);
             return None;
-        }
-        if moved {
-            self.seats[index].attempts = 0;
         }
         (moved || !dialled).then(|| self.dial(index))
     }

@@ -93,6 +93,9 @@ impl<S> Roster<S> {
     }
 
     pub(super) fn reconfigure(&mut self, config: BalanceConfig) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.reconfigure(&config);
+        }
         self.config = config;
         self.dirty = true;
     }
@@ -108,6 +111,12 @@ impl<S> Roster<S> {
         self.awaited(ticket).is_some()
     }
 
+    pub(super) fn is_eligible(&self, record: &Record) -> bool {
+        self.find(record.instance.id())
+            .and_then(|index| self.seats[index].eligible())
+            .is_some_and(|eligible| eligible.generation == record.generation)
+    }
+
     pub(super) fn connected(
         &mut self,
         ticket: &Ticket,
@@ -120,7 +129,7 @@ impl<S> Roster<S> {
         };
         let seat = &mut self.seats[index];
         let stats = match &seat.connection {
-            Connection::Lost(stats) => stats.inherit(),
+            Connection::Lost(stats) | Connection::Leaving(_, stats) => stats.inherit(),
             Connection::Up(old) if old.instance.addr() == seat.instance.addr() => {
                 old.stats.inherit()
             }
@@ -234,7 +243,13 @@ impl<S> Roster<S> {
         }
     }
 
-    pub(super) fn status(&self, shared: &Shared, now: u64) -> Status {
+    /// How things stand; what is borrowed, see [`Seat::status`].
+    pub(super) fn status(
+        &self,
+        shared: &Shared,
+        now: u64,
+        borrowed: &mut Vec<Arc<Member<S>>>,
+    ) -> Status {
         let past = |moment: u64| Duration::from_nanos(now.saturating_sub(moment));
         let mean = shared.pool.mean();
         Status {
@@ -250,7 +265,7 @@ impl<S> Roster<S> {
             members: self
                 .seats
                 .iter()
-                .map(|seat| seat.status(shared, now))
+                .map(|seat| seat.status(shared, now, borrowed))
                 .collect(),
         }
     }
