@@ -138,6 +138,23 @@ where
         }
     }
 
+    /// Ejects an instance for so long, whatever the rules and their cap say. If nobody else is in play, it is picked from
+    /// all the same. Afterwards a probe decides whether it is back.
+    ///
+    /// Returns whether the instance is known.
+    pub fn eject(&self, id: &InstanceId, time: Duration) -> bool {
+        let known = self.inner.fleet.eject(id, time, clock::now());
+        self.inner.hub.driver.notify_one();
+        known
+    }
+
+    /// Puts an ejected instance back into play, by slow start. Returns whether it was out.
+    pub fn restore(&self, id: &InstanceId) -> bool {
+        let was_out = self.inner.fleet.restore(id, clock::now());
+        self.inner.hub.driver.notify_one();
+        was_out
+    }
+
     /// Follows another configuration from now on, for all clones and for calls that wait already.
     pub fn reconfigure(&self, config: BalanceConfig) {
         self.inner.fleet.reconfigure(config, clock::now());
@@ -199,7 +216,11 @@ where
         } else {
             fleet.epoch()
         };
-        random::with_rng(|rng| fleet.pick(now, rng, avoid)).map(Picked::of)
+        let picked = random::with_rng(|rng| fleet.pick(now, rng, avoid)).map(Picked::of)?;
+        if picked.slot().moves_deadline() {
+            self.hub.driver.notify_one();
+        }
+        Ok(picked)
     }
 
     /// Spawns the driver if that is still to be done and there is a runtime with timers. Returns whether nothing is left

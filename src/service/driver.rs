@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::clock;
 use super::dialler::Dialler;
 use super::hub::{Connected, Hub};
-use super::log::log;
+use super::log::Log;
 use super::unwound::caught;
 use crate::discovery::{BoxStream, Discovery, DiscoveryError};
 use crate::fleet::{Dial, Fleet};
@@ -63,6 +63,7 @@ impl Driver {
                 hurry: Box::pin(Arc::clone(&hub.driver).notified_owned()),
                 deadline: None,
                 ended,
+                log: Log::default(),
                 fleet,
                 hub,
             };
@@ -96,6 +97,7 @@ struct Drive<M, S, C> {
     deadline: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Ready when the last clone of the balancer is gone.
     ended: oneshot::Receiver<()>,
+    log: Log,
 }
 
 impl<M, S, C> Drive<M, S, C>
@@ -215,17 +217,19 @@ where
     }
 
     /// Passes on what happened, and wakes calls that wait if somebody is usable.
-    fn report(&self) {
-        for event in self.fleet.take_events() {
+    fn report(&mut self) {
+        let events = self.fleet.take_events();
+        let is_news = !events.is_empty();
+        for event in events {
             self.tell(event);
         }
-        if self.fleet.unusable_since().is_none() {
+        if is_news && self.fleet.unusable_since().is_none() {
             self.hub.look_again.notify_waiters();
         }
     }
 
-    fn tell(&self, event: Event) {
-        log(&self.hub.target, &event);
+    fn tell(&mut self, event: Event) {
+        self.log.write(&self.hub.target, &event, clock::now());
         // Nobody may be listening.
         let _ = self.hub.events.send(event);
     }

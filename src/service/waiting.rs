@@ -145,7 +145,7 @@ where
         self.listen();
         self.searched = true;
         let fleet = &self.inner.fleet;
-        let holds_place = |candidate: &Candidate<_, _>| fleet.is_eligible(candidate.judged.slot());
+        let holds_place = |candidate: &Candidate<_, _>| fleet.is_pickable(candidate.judged.slot());
         let mut places = self.candidates.iter();
         let Some(place) = places.position(|held| !held.as_ref().is_some_and(holds_place)) else {
             return;

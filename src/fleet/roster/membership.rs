@@ -85,13 +85,14 @@ impl<S> Roster<S> {
             gone.clear();
         }
         for &index in &gone {
-            self.vacate(index);
+            self.vacate(index, now);
         }
         let added_at = self.reseat(&gone, &added, now);
         if !gone.is_empty() && self.list.is_empty() {
             self.rebuild_list();
         }
         for index in added_at {
+            self.recall(index);
             if !self.seats[index].is_draining() {
                 dials.push(self.dial(index));
             }
@@ -171,8 +172,9 @@ impl<S> Roster<S> {
     }
 
     /// Gives up everything of a seat that is about to go.
-    fn vacate(&mut self, index: usize) {
+    fn vacate(&mut self, index: usize, now: u64) {
         self.cancel_dial(index);
+        self.remember(index, now);
         self.unlist(index);
         let seat = &mut self.seats[index];
         let given_up = std::mem::replace(&mut seat.connection, Connection::None);
