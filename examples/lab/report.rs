@@ -15,6 +15,7 @@ pub(crate) fn scenarios(outcomes: &[Outcome]) {
     for Outcome {
         scenario,
         summaries,
+        ..
     } in outcomes
     {
         println!("\n{}: {}", scenario.name, scenario.title);
@@ -101,6 +102,7 @@ pub(crate) fn json(
             |Outcome {
                  scenario,
                  summaries,
+                 ..
              }| {
                 let servers: Vec<_> = scenario.servers().map(|(name, _)| name).collect();
                 json!({

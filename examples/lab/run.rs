@@ -13,6 +13,8 @@ use crate::world::WorldError;
 /// A scenario and what came of it, in the order of [`Contestant::ALL`].
 pub(crate) struct Outcome {
     pub(crate) scenario: Scenario,
+    /// The first one; single courses are of it.
+    pub(crate) seed: u64,
     pub(crate) summaries: Vec<Summary>,
 }
 
@@ -59,6 +61,7 @@ pub(crate) fn run(scenarios: Vec<Scenario>, seeds: &[u64]) -> Result<Vec<Outcome
                 .take(contestants.len())
                 .collect::<Result<_, _>>()?;
             Ok(Outcome {
+                seed: seeds.first().copied().unwrap_or(0),
                 scenario,
                 summaries,
             })

@@ -1,5 +1,7 @@
 //! A scenario's faults spelled out: what begins and ends at which server at which moment.
 
+use std::time::Duration;
+
 use crate::chance::{Stream, exponential, stream};
 use crate::moment::{Moment, from_seconds, nanos};
 use crate::scenario::{Answer, Effect, Scenario};
@@ -43,47 +45,63 @@ pub(crate) fn afflictions(scenario: &Scenario) -> Vec<Affliction> {
     all
 }
 
+/// The same with the bursts of antagonists one by one.
+pub(crate) fn episodes(scenario: &Scenario, seed: u64) -> Vec<Affliction> {
+    let mut episodes = Vec::new();
+    let end = nanos(scenario.duration);
+    let mut rng = stream(seed, Stream::Antagonists);
+    for affliction in afflictions(scenario) {
+        let Effect::Antagonist(antagonist) = affliction.effect else {
+            episodes.push(affliction);
+            continue;
+        };
+        let mut draw =
+            |mean: Duration| from_seconds(exponential(&mut rng).max(1e-3) * mean.as_secs_f64());
+        let last = affliction.until.min(end);
+        let mut from = affliction.from + draw(antagonist.off);
+        while from < last {
+            let until = (from + draw(antagonist.on)).min(last);
+            let effect = Effect::Slow(antagonist.slow);
+            episodes.push(Affliction {
+                from,
+                until,
+                effect,
+                ..affliction
+            });
+            from = until + draw(antagonist.off);
+        }
+    }
+    episodes
+}
+
 /// All changes in order of time; those of one moment in the order of the file.
 pub(crate) fn changes(scenario: &Scenario, seed: u64) -> Vec<(Moment, Change)> {
     let mut changes = Vec::new();
-    let end = nanos(scenario.duration);
-    let mut rng = stream(seed, Stream::Antagonists);
     for Affliction {
         server,
         from,
         until,
         effect,
-    } in afflictions(scenario)
+    } in episodes(scenario, seed)
     {
-        let mut lasts = |condition, from: Moment, until: Moment| {
-            changes.push((from, Change::Begin(server, condition)));
-            changes.push((until, Change::End(server, condition)));
+        let condition = match effect {
+            Effect::Slow(factor) => Condition::Slow(factor),
+            Effect::Fail(fail) => Condition::Fail(fail),
+            Effect::Hang => Condition::Hang,
+            Effect::Down => Condition::Down,
+            Effect::Unannounced => Condition::Unannounced,
+            Effect::Draining => Condition::Draining,
+            Effect::Antagonist(_) => continue,
         };
-        match effect {
-            Effect::Slow(factor) => lasts(Condition::Slow(factor), from, until),
-            Effect::Fail(fail) => lasts(Condition::Fail(fail), from, until),
-            Effect::Hang => lasts(Condition::Hang, from, until),
-            Effect::Down => lasts(Condition::Down, from, until),
-            Effect::Unannounced => lasts(Condition::Unannounced, from, until),
-            Effect::Draining => lasts(Condition::Draining, from, until),
-            Effect::Antagonist(antagonist) => {
-                let mut draw = |mean| from_seconds(f64::max(1e-3, exponential(&mut rng)) * mean);
-                let (on, off) = (antagonist.on.as_secs_f64(), antagonist.off.as_secs_f64());
-                let mut burst = from + draw(off);
-                while burst < until.min(end) {
-                    let over = (burst + draw(on)).min(until);
-                    lasts(Condition::Slow(antagonist.slow), burst, over);
-                    burst = over + draw(off);
-                }
-            }
-        }
+        changes.push((from, Change::Begin(server, condition)));
+        changes.push((until, Change::End(server, condition)));
     }
     for outage in &scenario.discovery.outages {
         changes.push((nanos(outage.from), Change::Silence(outage.answer)));
         changes.push((nanos(outage.until), Change::Speech));
     }
     // What never ends need not be waited for.
-    changes.retain(|(at, _)| *at <= end);
+    changes.retain(|(at, _)| *at <= nanos(scenario.duration));
     changes.sort_by_key(|(at, _)| *at);
     changes
 }

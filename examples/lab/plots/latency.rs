@@ -13,6 +13,7 @@ pub(super) fn draw(outcome: &Outcome, file: &Path) -> Result<(), WorldError> {
     let Outcome {
         scenario,
         summaries,
+        ..
     } = outcome;
     let timeout = scenario.timeout.as_secs_f64() * 1e3;
     let fastest = summaries

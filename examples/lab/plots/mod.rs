@@ -2,6 +2,8 @@
 
 mod latency;
 mod members;
+mod shares;
+mod states;
 
 use std::path::Path;
 
