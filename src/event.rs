@@ -70,6 +70,50 @@ pub enum Event {
         /// To whom.
         id: InstanceId,
     },
+    /// A member is an outlier and leaves play, or was ejected by hand.
+    Ejected {
+        /// Which one.
+        id: InstanceId,
+        /// The rule that fired, with its figures.
+        reason: EjectionReason,
+        /// For how long.
+        time: Duration,
+    },
+    /// A member is an outlier and stays in play all the same. Told of at most once a second for each.
+    EjectionWithheld {
+        /// Which one.
+        id: InstanceId,
+        /// The rule that fired, with its figures.
+        reason: EjectionReason,
+        /// What keeps it.
+        by: Withheld,
+    },
+    /// An ejection is over: the next request goes there, and its answer decides.
+    Probing {
+        /// Whose.
+        id: InstanceId,
+    },
+    /// A probe failed: the member is out for longer.
+    ProbeFailed {
+        /// Which one.
+        id: InstanceId,
+        /// For how long.
+        time: Duration,
+    },
+    /// A member is back in play.
+    Returned {
+        /// Which one.
+        id: InstanceId,
+        /// How long it was out.
+        after: Duration,
+    },
+    /// Every eligible member is ejected or probing: all of them are picked from.
+    PanicModeBegan {
+        /// How many.
+        members: usize,
+    },
+    /// Somebody is in play again, or nobody is eligible.
+    PanicModeEnded,
     /// No member can be picked any more.
     NothingUsable,
     /// A member can be picked again, or for the first time.
@@ -123,6 +167,21 @@ impl fmt::Display for Event {
                 "dial of instance {id} failed: {error}; again in {retry_in:?}"
             ),
             Self::ConnectionLost { id } => write!(f, "connection to instance {id} lost"),
+            Self::Ejected { id, reason, time } => {
+                write!(f, "instance {id} ejected for {time:.1?}: {reason}")
+            }
+            Self::EjectionWithheld { id, reason, by } => {
+                write!(f, "instance {id} is an outlier, and stays ({by}): {reason}")
+            }
+            Self::Probing { id } => write!(f, "instance {id} is to be probed"),
+            Self::ProbeFailed { id, time } => {
+                write!(f, "probe of instance {id} failed: out for {time:.1?} more")
+            }
+            Self::Returned { id, after } => write!(f, "instance {id} is back after {after:.1?}"),
+            Self::PanicModeBegan { members } => {
+                write!(f, "panic mode: all {members} eligible instances are out")
+            }
+            Self::PanicModeEnded => f.write_str("panic mode is over"),
             Self::NothingUsable => f.write_str("nothing usable"),
             Self::Usable => f.write_str("usable"),
             Self::DiscoveryFailed { error } => write!(f, "discovery failed: {error}"),
@@ -132,17 +191,102 @@ impl fmt::Display for Event {
     }
 }
 
+/// Why a member was ejected: the rule that fired, with its figures and its threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case", tag = "rule"))]
+#[non_exhaustive]
+pub enum EjectionReason {
+    /// It failed again and again.
+    FailuresInRow {
+        /// How often, without a success in between.
+        failures: u32,
+        /// How many it takes, by configuration and by how often the others failed.
+        threshold: u32,
+    },
+    /// It failed again and again, and the last time a caller waited for nothing and went away.
+    Unresponsive {
+        /// How often, without a success in between.
+        failures: u32,
+        /// How many it takes.
+        threshold: u32,
+    },
+    /// It failed too often within 10 s.
+    FailureRate {
+        /// Requests in that time that ended well or badly.
+        requests: u32,
+        /// How many of them failed.
+        failures: u32,
+        /// The share that it takes, in percent.
+        threshold_percentage: u32,
+    },
+    /// A person ejected it.
+    Manual,
+}
+
+impl fmt::Display for EjectionReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FailuresInRow {
+                failures,
+                threshold,
+            } => write!(f, "{failures} failures in a row (threshold {threshold})"),
+            Self::Unresponsive {
+                failures,
+                threshold,
+            } => write!(
+                f,
+                "unresponsive, {failures} times in a row (threshold {threshold})"
+            ),
+            Self::FailureRate {
+                requests,
+                failures,
+                threshold_percentage,
+            } => write!(
+                f,
+                "{failures} of {requests} requests failed (threshold {threshold_percentage} %)"
+            ),
+            Self::Manual => f.write_str("by hand"),
+        }
+    }
+}
+
+/// What keeps an outlier in play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Withheld {
+    /// As many as may be are out already.
+    ByCap,
+    /// Outliers are only told of.
+    InShadow,
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ByCap => "too many are out",
+            Self::InShadow => "shadow",
+        })
+    }
+}
+
 /// Why a dial failed: the connector's error, with a label short enough to be counted by.
 #[derive(Debug)]
 pub struct DialError {
     label: String,
+    text: String,
     source: crate::BoxError,
 }
 
 impl DialError {
     pub(crate) fn new(source: crate::BoxError) -> Self {
         let label = label(source.as_ref());
-        Self { label, source }
+        let text = source.to_string();
+        Self {
+            label,
+            text,
+            source,
+        }
     }
 
     /// What a census counts it as: `"refused (111)"`, `"timed out"`, `"dial failed"`.
@@ -158,7 +302,7 @@ impl DialError {
 
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.source, f)
+        f.write_str(&self.text)
     }
 }
 

@@ -179,8 +179,10 @@ mod text;
 
 pub use discovery::{Discovery, Lease, List, Registrar, Registration, Registry};
 pub use error::{Error, ErrorKind};
-pub use event::{DialError, Event};
-pub use fleet::{Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load};
+pub use event::{DialError, EjectionReason, Event, Withheld};
+pub use fleet::{
+    Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig,
+};
 pub use instance::{
     Availability, Instance, InstanceError, InstanceId, InstanceSet, Visibility, Weight,
     WeightError, Zone,
@@ -190,7 +192,7 @@ pub use service::{
     Attempt, Balance, BalanceLayer, Classify, ClassifyFn, ClassifyResult, Driver, Outcome,
     ResponseFuture, connect,
 };
-pub use status::{Census, MemberState, MemberStatus, Status};
+pub use status::{Census, EjectionCounters, EjectionStatus, MemberState, MemberStatus, Status};
 pub use target::{Target, TargetError};
 
 /// A boxed error, as tower has it.

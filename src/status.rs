@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::event::EjectionReason;
 use crate::instance::Instance;
 use crate::target::Target;
 
@@ -20,6 +21,10 @@ pub struct Status {
     pub doubted_for: Option<Duration>,
     /// How many members a pick chooses from.
     pub usable: usize,
+    /// Whether every eligible member is ejected or probing, so that all of them are picked from.
+    pub panic_mode: bool,
+    /// What the rules of ejection did so far.
+    pub ejections: EjectionCounters,
     /// Mean latency of the fleet's successes; `None` until there were a few or where no latency is measured.
     pub mean_latency: Option<Duration>,
     /// Every known instance, by id.
@@ -41,14 +46,54 @@ pub struct MemberStatus {
     pub in_flight: u32,
     /// Picks so far.
     pub picks: u64,
-    /// Failures so far.
+    /// Failures so far: bad answers, and callers that waited for nothing.
     pub failures: u64,
     /// Failures since its last success.
     pub failures_in_row: u32,
     /// Its latency as picks see it: shrunk to the fleet's mean; `None` while there is no evidence.
     pub latency: Option<Duration>,
-    /// Why its last dial failed, if none succeeded since.
+    /// Why the last dial to its address failed, if none succeeded since.
     pub error: Option<String>,
+    /// Its last ejection, if it ever was ejected.
+    pub ejection: Option<EjectionStatus>,
+}
+
+/// How things stand with a member's last ejection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct EjectionStatus {
+    /// The rule that fired, with its figures.
+    pub reason: EjectionReason,
+    /// How often it was ejected so far.
+    pub ejections: u64,
+    /// Ejections in a row, less what it lived down: each doubles the time of the next.
+    pub multiplier: u32,
+    /// How long ago it began, or, if it is over, ended.
+    pub since: Duration,
+    /// Whether the member is back in play.
+    pub is_over: bool,
+    /// How long it still lasts; `None` where it is over or only a probe is missing.
+    pub remaining: Option<Duration>,
+}
+
+/// How often something happened to members of a fleet so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct EjectionCounters {
+    /// A rule fired.
+    pub detected: u64,
+    /// A member was ejected, by a rule or by hand.
+    pub ejected: u64,
+    /// A rule fired, and as many as may be were out already.
+    pub refused_by_cap: u64,
+    /// A probe ended with a verdict.
+    pub probes: u64,
+    /// A member came back into play.
+    pub returned: u64,
+    /// Panic mode began.
+    pub panic_modes: u64,
 }
 
 /// Whether a member is picked, and why not.
@@ -63,6 +108,10 @@ pub enum MemberState {
     Busy,
     /// Connected; has weight 0.
     Weightless,
+    /// Takes no picks but in panic mode; see [`MemberStatus::ejection`].
+    Ejected,
+    /// Its ejection is over, and one request at a time goes there, to find out what it is worth.
+    Probing,
     /// Takes no new picks; what is in flight finishes.
     Draining,
     /// Being dialled.
@@ -77,6 +126,8 @@ impl fmt::Display for MemberState {
             Self::Usable => "usable",
             Self::Busy => "busy",
             Self::Weightless => "weight 0",
+            Self::Ejected => "ejected",
+            Self::Probing => "probing",
             Self::Draining => "draining",
             Self::Connecting => "connecting",
             Self::Disconnected => "disconnected",
@@ -90,6 +141,9 @@ impl fmt::Display for Status {
             write!(f, "{target}: ")?;
         }
         write!(f, "{} of {} usable", self.usable, self.members.len())?;
+        if self.panic_mode {
+            f.write_str(" (panic mode)")?;
+        }
         match self.set_age {
             Some(age) => write!(f, ", set {:.1} s old", age.as_secs_f64())?,
             None => f.write_str(", no set yet")?,
@@ -119,8 +173,25 @@ impl fmt::Display for Status {
             if let Some(error) = &member.error {
                 write!(f, "  {error}")?;
             }
+            if let Some(ejection) = &member.ejection {
+                write!(f, "  {ejection}")?;
+            }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for EjectionStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (since, reason) = (self.since.as_secs_f64(), &self.reason);
+        match (self.is_over, self.remaining) {
+            (true, _) => write!(f, "back for {since:.1} s, was ejected: {reason}"),
+            (false, Some(rest)) => {
+                let rest = rest.as_secs_f64();
+                write!(f, "ejected {since:.1} s ago, {rest:.1} s to go: {reason}")
+            }
+            (false, None) => write!(f, "ejected {since:.1} s ago, to be probed: {reason}"),
+        }
     }
 }
 

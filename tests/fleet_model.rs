@@ -73,6 +73,7 @@ impl World {
         let config = BalanceConfig::builder()
             .max_in_flight(cap)
             .shrink_grace(GRACE)
+            .outlier(None)
             .build()
             .unwrap();
         // Far from the beginning of the clock, so that time has room to go back.
@@ -323,8 +324,14 @@ impl World {
         let mut free = self.usable();
         let usable = free.len();
         free.retain(|_, number| self.cap.is_none_or(|cap| self.in_flight(*number) < cap));
+        let before = self.fleet.next_deadline();
         match self.fleet.pick(self.now, &mut self.picks, &avoid) {
             Ok(pick) => {
+                let earlier = self.moved_earlier(before);
+                assert!(
+                    !earlier || pick.moves_deadline(),
+                    "a pick tells of the deadline"
+                );
                 let id = pick.instance().id().clone();
                 let number = pick.service().number;
                 assert_eq!(free.get(&id), Some(&number), "picked who may not be picked");
@@ -381,23 +388,26 @@ impl World {
                 pick.unsent(now)
             }
         };
-        let after = self.fleet.next_deadline();
-        let earlier = after.is_some_and(|after| before.is_none_or(|before| after < before));
+        let earlier = self.moved_earlier(before);
         assert_eq!(
             hurried, earlier,
-            "a verdict tells whether the deadline moved: {before:?} {after:?}"
+            "a verdict tells whether the deadline moved"
         );
+    }
+
+    fn moved_earlier(&self, before: Option<Instant>) -> bool {
+        let after = self.fleet.next_deadline();
+        after.is_some_and(|after| before.is_none_or(|before| after < before))
     }
 
     fn reach_deadline(&mut self) {
         if let Some(deadline) = self.fleet.next_deadline() {
             self.now = self.now.max(deadline);
-            let done = self.let_deadlines_pass();
-            assert!(done, "a deadline was reached and nothing was due");
+            self.let_deadlines_pass();
         }
     }
 
-    fn let_deadlines_pass(&mut self) -> bool {
+    fn let_deadlines_pass(&mut self) {
         let dials = self.fleet.on_deadline(self.now);
         let mut must = BTreeSet::new();
         let counted = self.counted();
@@ -407,9 +417,12 @@ impl World {
         }
         let may = self.members.iter().filter(|(_, m)| m.waiting);
         let may = may.map(|(id, _)| id.clone()).collect();
-        let done = believed.is_some() || !dials.is_empty();
         self.expect_dials(dials, &must, &may);
-        done
+        let next = self.fleet.next_deadline();
+        assert!(
+            next.is_none_or(|next| next > counted),
+            "what was due is still due: {next:?} at {counted:?}"
+        );
     }
 
     fn compare(&mut self) {
@@ -447,12 +460,21 @@ impl World {
             "a service lives while it stands or is held, and no longer"
         );
         let waits = self.doubt.is_some() || self.members.values().any(|m| m.waiting);
-        assert_eq!(self.fleet.next_deadline().is_some(), waits);
+        assert!(!waits || self.fleet.next_deadline().is_some());
         assert!(self.fleet.take_events().len() <= 1025);
     }
 
     fn end(mut self) {
         self.held.clear();
+        for _ in 0..2 {
+            self.now += GRACE;
+            self.let_deadlines_pass();
+        }
+        let waits = self.members.values().any(|m| m.waiting);
+        assert!(
+            waits || self.fleet.next_deadline().is_none(),
+            "nothing is left to wait for"
+        );
         for member in self.fleet.status(self.now).members {
             assert_eq!(member.in_flight, 0, "a slot leaked");
         }

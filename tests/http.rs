@@ -343,6 +343,60 @@ async fn a_dial_whose_claim_was_dropped_serves_the_next_one() {
 }
 
 #[tokio::test]
+async fn claims_that_come_and_go_share_a_dial_under_way() {
+    for http2 in [false, true] {
+        let server = Server::start(hello).await;
+        let client = dial_with(server.addr, http2).await;
+        body(get(&client, "/").await).await;
+        server.close_connections().await;
+        io_turn().await;
+        for _ in 0..10 {
+            assert!(poll_ready_once(&mut client.clone()).await.is_none());
+        }
+        until(|| server.accepted() > 1).await;
+        body(get(&client, "/").await).await;
+        io_turn().await;
+        assert_eq!(server.accepted(), 2);
+    }
+}
+
+#[tokio::test]
+async fn claims_that_wait_together_have_a_dial_each_also_after_others_gave_up() {
+    let server = Server::start(hello).await;
+    let client = dial(server.addr).await;
+    let mut holder = client.clone();
+    holder.ready().await.unwrap();
+    for _ in 0..10 {
+        assert!(poll_ready_once(&mut client.clone()).await.is_none());
+    }
+    let mut waiting = [(); 3].map(|()| client.clone());
+    for client in &mut waiting {
+        assert!(poll_ready_once(client).await.is_none());
+    }
+    for client in &mut waiting {
+        within(client.ready()).await.unwrap();
+    }
+    assert_eq!(server.accepted(), 4);
+}
+
+#[tokio::test]
+async fn a_failed_dial_whose_claim_was_dropped_is_told_to_the_next_one() {
+    for http2 in [false, true] {
+        let server = Server::start(hello).await;
+        let client = dial_with(server.addr, http2).await;
+        server.kill().await;
+        io_turn().await;
+        assert!(poll_ready_once(&mut client.clone()).await.is_none());
+        io_turn().await;
+        let told = poll_ready_once(&mut client.clone()).await;
+        let error = told.expect("told at once").unwrap_err();
+        assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
+        let again = poll_ready_once(&mut client.clone()).await;
+        assert!(again.is_none(), "and only once");
+    }
+}
+
+#[tokio::test]
 async fn a_freed_connection_goes_to_who_waits_longest() {
     let server = Server::start(hello).await;
     let client = dial(server.addr).await;
@@ -596,6 +650,37 @@ async fn a_killed_instance_fails_no_later_request() {
             within(call).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_killed_instance_is_known_to_be_lost_though_others_take_its_requests() {
+    let servers = [Server::start(hello).await, Server::start(hello).await];
+    let client = balanced(servers.iter().map(|server| server.addr));
+    until(|| client.status().usable == 2).await;
+    let [killed, _other] = servers;
+    let id = killed.addr.to_string();
+    killed.kill().await;
+    let call = async || {
+        let response = client.clone().oneshot(request("/")).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    };
+    let picks = || {
+        let members = client.status().members;
+        let member = members.iter().find(|m| *m.instance.id() == *id).unwrap();
+        member.picks
+    };
+    within(async {
+        while client.status().usable == 2 {
+            call().await;
+        }
+    })
+    .await;
+    let before = picks();
+    assert!(before <= 10, "it took {before} picks to learn of it");
+    for _ in 0..100 {
+        call().await;
+    }
+    assert_eq!(picks(), before, "no picks until it is connected again");
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
@@ -30,7 +31,8 @@ pub enum Change {
 /// is made when the stream has given its first change, of all changes that are ready by then.
 ///
 /// An error is reported to every watch and ends nothing: the stream is polled on. When it ends, every watch ends
-/// after the last set; if it never gave a change, that set is empty.
+/// after the last set; if it never gave a change, that set is empty. A panic of the stream is that of the watch that
+/// polled it, and the end of it for the others.
 ///
 /// # Examples
 ///
@@ -56,7 +58,8 @@ where
             waker: bell.clone().into(),
             bell,
             state: Mutex::new(State {
-                source: Some(Box::pin(source)),
+                source: Source::Idle(Box::pin(source)),
+                missed: false,
                 listing: Listing::default(),
                 errors: 0,
                 error: None,
@@ -130,15 +133,9 @@ impl Watch {
     }
 
     fn look(&mut self) -> Poll<Option<Result<InstanceSet, DiscoveryError>>> {
-        let mut state = self
-            .shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if state.advance(&self.shared.waker) {
-            self.shared.bell.ring();
-        }
-        let ended = state.source.is_none();
+        self.shared.advance();
+        let mut state = self.shared.state();
+        let ended = matches!(state.source, Source::Ended);
         let version = state.listing.version();
         if self.told != Some(version) && (version > 0 || ended) {
             self.told = Some(version);
@@ -166,6 +163,63 @@ struct Shared {
     waker: Waker,
 }
 
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code of others runs under the lock, so a poisoned state is a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what the stream has ready. The stream is foreign code: it is polled with no lock held, by one watch at a time.
+    fn advance(&self) {
+        let Some(mut source) = self.state().lend() else {
+            return;
+        };
+        let mut turn = Turn {
+            shared: self,
+            source: Source::Ended,
+            taken: Vec::new(),
+        };
+        let mut cx = Context::from_waker(&self.waker);
+        while turn.taken.len() < MOST_AT_ONCE {
+            match source.as_mut().poll_next(&mut cx) {
+                Poll::Ready(Some(answer)) => turn.taken.push(answer),
+                Poll::Ready(None) => return,
+                Poll::Pending => break,
+            }
+        }
+        turn.source = Source::Idle(source);
+    }
+}
+
+/// One watch's turn with the stream. What it took counts all at once when the turn is over, also by a panic of the stream.
+struct Turn<'a> {
+    shared: &'a Shared,
+    /// What is left of it for the next turn.
+    source: Source,
+    taken: Vec<Answer>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let source = mem::replace(&mut self.source, Source::Ended);
+        let is_news = !self.taken.is_empty() || matches!(source, Source::Ended);
+        let mut state = self.shared.state();
+        // Errors of others, to be dropped after the lock.
+        let overcome: Vec<_> = self
+            .taken
+            .drain(..)
+            .filter_map(|answer| state.take(answer))
+            .collect();
+        state.source = source;
+        let missed = mem::take(&mut state.missed);
+        drop(state);
+        drop(overcome);
+        if is_news || missed {
+            self.shared.bell.ring();
+        }
+    }
+}
+
 #[derive(Default)]
 struct Bell(signal::Sender<()>);
 
@@ -182,47 +236,48 @@ impl Wake for Bell {
 }
 
 struct State {
-    /// `None` once it ended.
-    source: Option<BoxStream<'static, Result<Change, DiscoveryError>>>,
+    source: Source,
+    /// Whether a watch looked while another one had the stream: what woke it may have been for the next turn.
+    missed: bool,
     listing: Listing,
     /// How many errors there were, and the last one unless a change came after it.
     errors: u64,
     error: Option<DiscoveryError>,
 }
 
-/// Lets a stream that is always ready neither hold the lock nor hide its news for ever.
+enum Source {
+    Idle(BoxStream<'static, Answer>),
+    /// A watch has it.
+    Lent,
+    Ended,
+}
+
+type Answer = Result<Change, DiscoveryError>;
+
+/// Lets a stream that is always ready not hide its news for ever.
 const MOST_AT_ONCE: usize = 1024;
 
 impl State {
-    /// Takes what the stream has ready. True if there was anything, so that every watch has to look.
-    fn advance(&mut self, waker: &Waker) -> bool {
-        let mut cx = Context::from_waker(waker);
-        for taken in 0..MOST_AT_ONCE {
-            let Some(source) = &mut self.source else {
-                return taken > 0;
-            };
-            match source.as_mut().poll_next(&mut cx) {
-                Poll::Ready(Some(Ok(change))) => self.apply(change),
-                Poll::Ready(Some(Err(error))) => {
-                    self.errors += 1;
-                    self.error = Some(error);
-                }
-                Poll::Ready(None) => {
-                    self.source = None;
-                    return true;
-                }
-                Poll::Pending => return taken > 0,
-            }
+    fn lend(&mut self) -> Option<BoxStream<'static, Answer>> {
+        match mem::replace(&mut self.source, Source::Lent) {
+            Source::Idle(source) => return Some(source),
+            Source::Lent => self.missed = true,
+            Source::Ended => self.source = Source::Ended,
         }
-        true
+        None
     }
 
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::Insert(instance) => self.listing.insert(instance),
-            Change::Remove(id) => self.listing.remove(&id),
+    /// Applies an answer; the error that it overcame comes back.
+    fn take(&mut self, answer: Answer) -> Option<DiscoveryError> {
+        match answer {
+            Ok(Change::Insert(instance)) => self.listing.insert(instance),
+            Ok(Change::Remove(id)) => self.listing.remove(&id),
+            Err(error) => {
+                self.errors += 1;
+                return self.error.replace(error);
+            }
         }
-        self.error = None;
+        self.error.take()
     }
 }
 
@@ -371,5 +426,67 @@ mod tests {
         let mut answers = watch(&changes);
         assert_eq!(answers.next().await.unwrap().unwrap().len(), 1);
         assert_eq!(answers.next().await.unwrap().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_stream_may_itself_watch_what_is_made_of_it() {
+        let (done, finished) = std::sync::mpsc::channel();
+        // On a thread of its own, so that it fails instead of hanging.
+        std::thread::spawn(move || {
+            let itself = Arc::new(std::sync::OnceLock::<Changes>::new());
+            let asked = itself.clone();
+            let changes = from_changes(stream::iter([insert("a", 1)]).inspect(move |_| {
+                let mut answers = watch(asked.get().expect("set before the first poll"));
+                assert!(now(&mut answers).is_none(), "nothing was said yet");
+            }));
+            let mut answers = watch(&changes);
+            assert!(itself.set(changes).is_ok());
+            done.send(set_now(&mut answers).len()).unwrap();
+        });
+        let answered = finished.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(answered, Ok(1));
+    }
+
+    #[test]
+    fn a_panic_of_the_stream_is_its_end_for_all_other_watches() {
+        let panics = stream::poll_fn(|_| -> Poll<Option<Step>> { panic!("the stream panics") });
+        let changes = from_changes(stream::iter([insert("a", 1)]).chain(panics));
+        let mut answers = [watch(&changes), watch(&changes)];
+        let first = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            now(&mut answers[0]).is_some()
+        }));
+        assert!(first.is_err(), "the panic is not hidden");
+        assert_eq!(set_now(&mut answers[1]).len(), 1, "what it said before");
+        assert!(now(&mut answers[1]).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_watch_that_was_woken_while_another_one_had_the_stream_is_woken_again() {
+        let other = Arc::new(Mutex::new(None::<tokio_test::task::Spawn<Answers>>));
+        let woken = Arc::clone(&other);
+        let mut polls = 0;
+        let changes = from_changes(stream::poll_fn(move |cx| {
+            polls += 1;
+            match polls {
+                1 => Poll::Ready(Some(insert("a", 1))),
+                4 => {
+                    cx.waker().wake_by_ref();
+                    let mut woken = woken.lock().unwrap();
+                    assert!(woken.as_mut().unwrap().poll_next().is_pending());
+                    Poll::Pending
+                }
+                5 => Poll::Ready(Some(insert("b", 2))),
+                _ => Poll::Pending,
+            }
+        }));
+        let mut asleep = tokio_test::task::spawn(watch(&changes));
+        assert!(asleep.poll_next().is_ready() && asleep.poll_next().is_pending());
+        *other.lock().unwrap() = Some(asleep);
+        let mut brief = watch(&changes);
+        assert_eq!(set_now(&mut brief).len(), 1);
+        drop(brief);
+        let mut other = other.lock().unwrap().take().unwrap();
+        assert!(other.is_woken(), "nobody else is left to poll the stream");
+        assert!(matches!(other.poll_next(), Poll::Ready(Some(Ok(set))) if set.len() == 2));
     }
 }

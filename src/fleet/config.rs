@@ -3,6 +3,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::outlier::OutlierConfig;
+
 /// How a balancer picks, dials and doubts. Valid by construction.
 ///
 /// # Defaults
@@ -12,6 +14,8 @@ use std::time::Duration;
 /// | [`load`](ConfigBuilder::load) | [`Load::Latency`] |
 /// | [`max_choices`](ConfigBuilder::max_choices) | 8 |
 /// | [`max_in_flight`](ConfigBuilder::max_in_flight) | none |
+/// | [`outlier`](ConfigBuilder::outlier) | on, see [`OutlierConfig`] |
+/// | [`slow_start`](ConfigBuilder::slow_start) | 5 s |
 /// | [`connect_timeout`](ConfigBuilder::connect_timeout) | 2 s |
 /// | [`connect_concurrency`](ConfigBuilder::connect_concurrency) | 64 |
 /// | [`connect_backoff`](ConfigBuilder::connect_backoff) | 100 ms doubling to 5 s, full jitter |
@@ -95,6 +99,16 @@ impl BalanceConfig {
         self.0.max_in_flight.and_then(NonZeroU32::new)
     }
 
+    /// See [`ConfigBuilder::outlier`].
+    pub fn outlier(&self) -> Option<&OutlierConfig> {
+        self.0.outlier.as_ref()
+    }
+
+    /// See [`ConfigBuilder::slow_start`].
+    pub fn slow_start(&self) -> Duration {
+        self.0.slow_start
+    }
+
     /// See [`ConfigBuilder::connect_timeout`].
     pub fn connect_timeout(&self) -> Duration {
         self.0.connect_timeout
@@ -138,6 +152,10 @@ pub struct ConfigBuilder {
     load: Load,
     max_choices: u32,
     max_in_flight: Option<u32>,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "switch::deserialize"))]
+    outlier: Option<OutlierConfig>,
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    slow_start: Duration,
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     connect_timeout: Duration,
     connect_concurrency: usize,
@@ -169,6 +187,21 @@ impl ConfigBuilder {
     /// When all usable members are at it, calls fail at once with [`Saturated`](crate::ErrorKind::Saturated).
     pub fn max_in_flight(mut self, max_in_flight: impl Into<Option<u32>>) -> Self {
         self.max_in_flight = max_in_flight.into();
+        self
+    }
+
+    /// When members are ejected and how they return, or `None` for never. Default: on, see [`OutlierConfig`].
+    ///
+    /// In a file it is a table, or `false`. Switched off while the balancer runs, it brings everybody back at once whom
+    /// a rule ejected.
+    pub fn outlier(mut self, outlier: impl Into<Option<OutlierConfig>>) -> Self {
+        self.outlier = outlier.into();
+        self
+    }
+
+    /// How long a returned member takes from a tenth of its sampling weight to the whole, 0 (at once) to 1 h. Default: 5 s.
+    pub fn slow_start(mut self, time: Duration) -> Self {
+        self.slow_start = time;
         self
     }
 
@@ -219,6 +252,7 @@ impl ConfigBuilder {
         if let Some(cap) = self.max_in_flight {
             within("max_in_flight", cap, 1, 1_000_000)?;
         }
+        within("slow_start", self.slow_start, Duration::ZERO, HOUR)?;
         within("connect_timeout", self.connect_timeout, MS, HOUR)?;
         within("connect_concurrency", self.connect_concurrency, 1, 65_536)?;
         let Backoff { base, max } = self.connect_backoff;
@@ -241,6 +275,8 @@ impl Default for ConfigBuilder {
             load: Load::Latency,
             max_choices: 8,
             max_in_flight: None,
+            outlier: Some(OutlierConfig::default()),
+            slow_start: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             connect_concurrency: 64,
             connect_backoff: Backoff {
@@ -253,7 +289,43 @@ impl Default for ConfigBuilder {
     }
 }
 
-fn within<T: PartialOrd + fmt::Debug>(
+/// A table, or `false` for off.
+#[cfg(feature = "serde")]
+mod switch {
+    use std::fmt;
+    use std::marker::PhantomData;
+
+    use serde::de::value::MapAccessDeserializer;
+    use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+
+    pub(super) fn deserialize<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: Deserialize<'de> + Default,
+    {
+        deserializer.deserialize_any(Switch(PhantomData))
+    }
+
+    struct Switch<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Switch<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table, or false")
+        }
+
+        fn visit_bool<E: Error>(self, on: bool) -> Result<Option<T>, E> {
+            Ok(on.then(T::default))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(table)).map(Some)
+        }
+    }
+}
+
+pub(super) fn within<T: PartialOrd + fmt::Debug>(
     field: &'static str,
     value: T,
     min: T,
@@ -320,6 +392,10 @@ mod tests {
                 "connect_timeout",
             ),
             (
+                BalanceConfig::builder().slow_start(Duration::MAX),
+                "slow_start",
+            ),
+            (
                 BalanceConfig::builder().connect_concurrency(0),
                 "connect_concurrency",
             ),
@@ -355,6 +431,23 @@ mod tests {
                 .to_string()
                 .contains("max_choices is 1")
         );
+        assert_eq!(config.outlier(), Some(&OutlierConfig::default()));
+        assert_eq!(read("outlier = false").unwrap().outlier(), None);
+        let shadow = read("[outlier]\nshadow = true").unwrap();
+        assert!(shadow.outlier().is_some_and(OutlierConfig::is_shadow));
+        for (text, error) in [
+            (
+                "[outlier]\nfailures_in_row = 0",
+                "outlier.failures_in_row is 0",
+            ),
+            ("[outlier]\nfailure = 5", "failure"),
+            ("outlier = 5", "a table, or false"),
+        ] {
+            assert!(
+                read(text).unwrap_err().to_string().contains(error),
+                "{text}"
+            );
+        }
         assert!(
             read("max_choice = 2")
                 .unwrap_err()

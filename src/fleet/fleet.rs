@@ -6,17 +6,24 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::config::{BalanceConfig, Load};
+use super::member::{Hold, Record};
+use super::outlier::OutlierConfig;
 use super::pick::choose;
 use super::pool::Pool;
-use super::rng::Rng;
+use super::probe::{Probe, Probed};
+use super::pulse::Pulse;
+use super::rng::{Rng, below};
 use super::roster::{Dial, Roster, Ticket};
 use super::slot::{Pick, Slot, UNTIMED, nanos};
 use super::snapshot::{List, Rules, Snapshot};
 use crate::event::DialError;
-use crate::{BoxError, Census, Event, InstanceId, InstanceSet, Status};
+use crate::{BoxError, Census, EjectionReason, Event, InstanceId, InstanceSet, Status};
+
+/// Picks among which one is taken for a suspect's probe.
+const PICKS_PER_SUSPICION: u32 = 200;
 
 /// The members of one target and the rules by which they are picked. `S` is what a pick hands back.
 ///
@@ -35,7 +42,14 @@ struct State<S> {
 pub(super) struct Shared {
     pub(super) epoch: Instant,
     pub(super) pool: Pool,
+    pub(super) pulse: Pulse,
+    pub(super) probe: Probe,
+    /// What makes an outlier, while any rule does.
+    pub(super) outlier: ArcSwapOption<OutlierConfig>,
     measures_latency: AtomicBool,
+    is_timed: AtomicBool,
+    /// Whether anybody failed since suspects were looked for.
+    suspicion: AtomicBool,
     /// The latest moment to which a member is overloaded; zero: none is.
     overloaded_until: AtomicU64,
     transitions: Weak<dyn Transitions>,
@@ -43,8 +57,14 @@ pub(super) struct Shared {
 
 /// What a verdict can do to the roster.
 trait Transitions: Send + Sync {
-    /// A connection is lost. Returns whether the next deadline moved earlier.
-    fn lost(&self, id: &InstanceId, generation: u64, now: Instant) -> bool;
+    /// Does something to the seat of a connection. Returns whether the next deadline moved earlier.
+    fn befalls(&self, record: &Record, what: Transition, now: Instant) -> bool;
+}
+
+enum Transition {
+    Lost,
+    Detected(EjectionReason),
+    Probed(Probed),
 }
 
 /// Why there is nobody to pick.
@@ -68,13 +88,20 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             list: List::new(),
             rules: Rules::new(&config),
             unusable_since: Some(now),
+            candidate: None,
+            ramps: Vec::new(),
         };
         let state = Arc::new_cyclic(|state: &Weak<State<S>>| State {
             snapshot: ArcSwap::from_pointee(snapshot),
             shared: Arc::new(Shared {
                 epoch: now,
                 pool: Pool::new(),
+                pulse: Pulse::new(),
+                probe: Probe::default(),
+                outlier: ArcSwapOption::from_pointee(config.outlier().cloned()),
                 measures_latency: AtomicBool::new(config.load() == Load::Latency),
+                is_timed: AtomicBool::new(true),
+                suspicion: AtomicBool::new(false),
                 overloaded_until: AtomicU64::new(0),
                 transitions: state.clone() as Weak<dyn Transitions>,
             }),
@@ -133,36 +160,88 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let moment = shared.nanos(now);
         shared.end_overload(moment);
         let snapshot = self.state.snapshot.load();
-        match choose(&snapshot, shared, moment, rng, avoid) {
+        if snapshot.candidate.is_some()
+            && let Some(probe) = self.probe(&snapshot, moment, rng, avoid)
+        {
+            return Ok(probe);
+        }
+        let shard = shared.pool.shard_number();
+        match choose(&snapshot, shared, shard, moment, rng, avoid) {
             Some(position) => {
-                let holder = snapshot
-                    .list
-                    .entry(position)
-                    .hold(shared.pool.shard_number());
-                Ok(Pick(Slot::holding(holder, shared.pick_stamp(moment))))
+                let holder = snapshot.list.entry(position).hold(shard);
+                Ok(Pick(shared.slot(holder, moment)))
             }
             None if snapshot.list.is_empty() => Err(self.state.lock().why_unusable()),
             None => Err(PickError::Saturated),
         }
     }
 
+    /// A pick of the member that waits for a probe, if this request is to be it.
+    #[cold]
+    fn probe(
+        &self,
+        snapshot: &Snapshot<S>,
+        moment: u64,
+        rng: &mut (impl Rng + ?Sized),
+        avoid: &[InstanceId],
+    ) -> Option<Pick<S>> {
+        let shared = &self.state.shared;
+        let candidate = snapshot.candidate.as_ref()?;
+        if candidate.is_suspect && below(rng.next_u64() as u32, PICKS_PER_SUSPICION) != 0 {
+            return None;
+        }
+        let member = &candidate.member;
+        if avoid.contains(member.instance.id()) {
+            return None;
+        }
+        let token = shared.probe.begin(member.generation, moment)?;
+        if !member.stats.acquire(snapshot.rules.max_in_flight) {
+            shared.probe.end(token);
+            return None;
+        }
+        let slot = shared.slot(Hold::Whole(Arc::clone(member)), moment);
+        Some(Pick(slot.probing(token)))
+    }
+
+    /// Ejects an instance by hand for so long, whatever the cap; in panic mode it is picked from all the same. Its end is
+    /// that of any ejection: a probe, then slow start. One that is out already is out for so long from now on.
+    ///
+    /// Returns whether the instance is known.
+    pub fn eject(&self, id: &InstanceId, time: Duration, now: Instant) -> bool {
+        let moment = self.state.shared.nanos(now);
+        let time = nanos(time);
+        self.state
+            .write(now, |roster| roster.eject(id, time, moment))
+    }
+
+    /// Puts an ejected instance back into play, without a probe and by slow start. Returns whether it was out.
+    pub fn restore(&self, id: &InstanceId, now: Instant) -> bool {
+        let shared = &self.state.shared;
+        let moment = shared.nanos(now);
+        self.state
+            .write(now, |roster| roster.restore(id, shared, moment))
+    }
+
     /// When [`on_deadline`](Self::on_deadline) wants calling. It may move earlier by any call that takes `&self` and
     /// later by [`on_deadline`](Self::on_deadline) alone.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let next = self.state.lock().next_deadline()?;
         let shared = &self.state.shared;
+        let next = shared.next_deadline(&self.state.lock())?;
         Some(shared.instant(next))
     }
 
     /// Does what is due, and returns whom to dial. Calling it early or often is harmless.
     pub fn on_deadline(&self, now: Instant) -> Vec<Dial> {
         let moment = self.state.shared.nanos(now);
-        self.state.write(now, |roster| roster.on_deadline(moment))
+        let shared = &self.state.shared;
+        self.state
+            .write(now, |roster| roster.on_deadline(shared, moment))
     }
 
     /// Follows another configuration from now on.
     pub fn reconfigure(&self, config: BalanceConfig, now: Instant) {
         let shared = &self.state.shared;
+        let moment = shared.nanos(now);
         self.state.write(now, |roster| {
             if roster.config().load() != config.load() {
                 shared
@@ -170,14 +249,20 @@ impl<S: Send + Sync + 'static> Fleet<S> {
                     .store(config.load() == Load::Latency, Relaxed);
                 shared.pool.forget_winners();
             }
-            roster.reconfigure(config);
+            shared
+                .outlier
+                .store(config.outlier().cloned().map(Arc::new));
+            roster.reconfigure(config, shared, moment);
         });
     }
 
     /// How things stand.
     pub fn status(&self, now: Instant) -> Status {
         let shared = &self.state.shared;
-        self.state.lock().status(shared, shared.nanos(now))
+        let now = shared.nanos(now);
+        // Declared before the lock is taken, dropped after it was released: services of the caller.
+        let mut borrowed = Vec::new();
+        self.state.lock().status(shared, now, &mut borrowed)
     }
 
     /// What happened since the last call. If more happened than is kept (1024 events), the first one says how much
@@ -196,7 +281,8 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.snapshot.load().unusable_since
     }
 
-    /// Whether the `now` of picks is used at all: not with [`Load::LeastInFlight`], where any instant will do.
+    /// Whether the `now` of picks is used at all: not with [`Load::LeastInFlight`] and ejection off, where any instant
+    /// will do, unless somebody is ejected by hand or overloaded.
     pub fn reads_clock(&self) -> bool {
         self.state.shared.reads_clock()
     }
@@ -209,6 +295,12 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     /// Whether the outcome of a dial is still awaited.
     pub(crate) fn awaits(&self, ticket: &Ticket) -> bool {
         self.state.lock().awaits(ticket)
+    }
+
+    /// Whether a pick's member may still be picked, or probed if the pick is a probe.
+    pub(crate) fn is_pickable(&self, slot: &Slot<Hold<S>>) -> bool {
+        let is_probe = slot.probe.is_some();
+        self.state.lock().is_pickable(slot.record(), is_probe)
     }
 
     /// Counts the wait for a first usable member from now.
@@ -227,9 +319,10 @@ impl<S: Send + Sync + 'static> State<S> {
     fn write<R>(&self, now: Instant, change: impl FnOnce(&mut Roster<S>) -> R) -> R {
         let mut roster = self.lock();
         let answer = change(&mut roster);
-        let replaced = roster
-            .publish(now)
-            .map(|snapshot| self.snapshot.swap(Arc::new(snapshot)));
+        let replaced = roster.publish(now).map(|snapshot| {
+            self.shared.is_timed.store(roster.is_timed(), Relaxed);
+            self.snapshot.swap(Arc::new(snapshot))
+        });
         let garbage = roster.take_garbage();
         drop(roster);
         drop((replaced, garbage));
@@ -238,12 +331,20 @@ impl<S: Send + Sync + 'static> State<S> {
 }
 
 impl<S: Send + Sync + 'static> Transitions for State<S> {
-    fn lost(&self, id: &InstanceId, generation: u64, now: Instant) -> bool {
-        let moment = self.shared.nanos(now);
+    fn befalls(&self, record: &Record, what: Transition, now: Instant) -> bool {
+        let shared = &self.shared;
+        let moment = shared.nanos(now);
+        let (id, generation) = (record.instance.id(), record.generation);
         self.write(now, |roster| {
-            let before = roster.next_deadline();
-            roster.lost(id, generation, moment);
-            let after = roster.next_deadline();
+            let before = shared.next_deadline(roster);
+            match what {
+                Transition::Lost => roster.lost(id, generation, moment),
+                Transition::Detected(reason) => roster.detected(id, generation, reason, moment),
+                Transition::Probed(outcome) => {
+                    roster.probed(id, generation, outcome, shared, moment);
+                }
+            }
+            let after = shared.next_deadline(roster);
             after.is_some_and(|after| before.is_none_or(|before| after < before))
         })
     }
@@ -265,20 +366,44 @@ impl Shared {
         self.measures_latency.load(Relaxed)
     }
 
+    /// Whether picks and verdicts know the time.
+    pub(super) fn is_timed(&self) -> bool {
+        self.is_timed.load(Relaxed)
+    }
+
     pub(super) fn reads_clock(&self) -> bool {
-        self.measures_latency() || self.overloaded_until.load(Relaxed) != 0
+        self.is_timed() || self.overloaded_until.load(Relaxed) != 0
+    }
+
+    fn next_deadline<S>(&self, roster: &Roster<S>) -> Option<u64> {
+        roster
+            .next_deadline()
+            .into_iter()
+            .chain(self.pulse.next())
+            .min()
+    }
+
+    /// Somebody failed: suspects are to be looked for.
+    pub(super) fn suspect(&self) {
+        if !self.suspicion.load(Relaxed) {
+            self.suspicion.store(true, Relaxed);
+        }
+    }
+
+    pub(super) fn take_suspicion(&self) -> bool {
+        self.suspicion.swap(false, Relaxed)
     }
 
     pub(super) fn overloaded_until(&self, until: u64) {
         self.overloaded_until.fetch_max(until, AcqRel);
     }
 
-    /// What a pick made now remembers of the time.
-    fn pick_stamp(&self, moment: u64) -> u64 {
-        if self.measures_latency() {
-            moment
+    /// A slot that was taken now.
+    fn slot<S>(&self, holder: Hold<S>, moment: u64) -> Slot<Hold<S>> {
+        if self.is_timed() {
+            Slot::holding(holder, moment, self.pulse.wake(moment))
         } else {
-            UNTIMED
+            Slot::holding(holder, UNTIMED, false)
         }
     }
 
@@ -293,10 +418,22 @@ impl Shared {
         }
     }
 
-    pub(super) fn lost(&self, id: &InstanceId, generation: u64, now: Instant) -> bool {
+    pub(super) fn lost(&self, record: &Record, now: Instant) -> bool {
+        self.befalls(record, Transition::Lost, now)
+    }
+
+    pub(super) fn detected(&self, record: &Record, reason: EjectionReason, now: Instant) -> bool {
+        self.befalls(record, Transition::Detected(reason), now)
+    }
+
+    pub(super) fn probed(&self, record: &Record, outcome: Probed, now: Instant) -> bool {
+        self.befalls(record, Transition::Probed(outcome), now)
+    }
+
+    fn befalls(&self, record: &Record, what: Transition, now: Instant) -> bool {
         self.transitions
             .upgrade()
-            .is_some_and(|fleet| fleet.lost(id, generation, now))
+            .is_some_and(|fleet| fleet.befalls(record, what, now))
     }
 }
 

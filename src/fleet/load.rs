@@ -54,6 +54,13 @@ impl Latency {
         }
     }
 
+    /// Forgets all evidence but one sample, or all.
+    pub(super) fn restart(&self, nanos: Option<f32>, now: u64) {
+        let sums = nanos.map_or(0, |nanos| pack(1.0, nanos));
+        self.sums.store(sums, Relaxed);
+        self.stamp.store(now, Relaxed);
+    }
+
     /// The same evidence under another owner: a new connection to the same instance.
     pub(super) fn copy(&self) -> Self {
         Self {

@@ -3,7 +3,7 @@
 //! ```text
 //!             dialled                     lost, or replaced by the next connection
 //!  (roster) ───────────▶ listed, picked ──────────────────────────────────────────▶ held by its picks alone ──▶ dropped
-//!                             ▲  │ instance draining, weight 0, or busy while others are available
+//!                             ▲  │ instance draining, weight 0, or busy while others are available; ejected or probing
 //!                             └──┘ not listed
 //! ```
 //!
@@ -19,24 +19,38 @@ use std::sync::atomic::{
 
 use super::fleet::Shared;
 use super::load::Latency;
+use super::window::{Tally, Totals, Window};
 use crate::Instance;
 
 /// How much dearer an overloaded member looks.
 const OVERLOAD_FACTOR: f32 = 20.0;
 
-/// Slots and picks share a word, so that a pick writes once: in flight in the lower bits, picks so far in the upper.
-const PICK: u64 = 1 << 24;
-const IN_FLIGHT: u64 = PICK - 1;
+/// Slots and outcomes share a word, so that a success writes once: in flight in the lower bits, outcomes ever in the upper.
+const OUTCOME: u64 = 1 << 24;
+const IN_FLIGHT: u64 = OUTCOME - 1;
 
-/// A member's load and record: what requests write, on a line of its own.
+/// Nanoseconds for which a member that was found an outlier, and stays, is not looked at again.
+const QUIET: u64 = 1_000_000_000;
+/// From when the picks are that count, of a member that is out: those of no time.
+const NEVER: u64 = u64::MAX;
+
+/// A member's load and record. What most requests write comes first, on a line of its own.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(super) struct Stats {
     slots: AtomicU64,
     latency: Latency,
     overloaded_until: AtomicU64,
-    failures: AtomicU64,
+    /// When it answered anybody last.
+    answered_at: AtomicU64,
+    /// From when the picks are that may judge it.
+    judged_from: AtomicU64,
     failures_in_row: AtomicU32,
+    window: Window,
+    failures: AtomicU64,
+    /// Picks that ended without an outcome.
+    unjudged: AtomicU64,
+    quiet_until: AtomicU64,
 }
 
 impl Stats {
@@ -45,11 +59,18 @@ impl Stats {
     }
 
     pub(super) fn picks(&self) -> u64 {
-        self.slots.load(Relaxed) / PICK
+        let slots = self.slots.load(Relaxed);
+        let ended = (slots / OUTCOME).wrapping_add(self.unjudged.load(Relaxed));
+        ended.wrapping_add(slots & IN_FLIGHT)
     }
 
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
+    }
+
+    pub(super) fn successes(&self) -> u64 {
+        let outcomes = self.slots.load(Relaxed) / OUTCOME;
+        outcomes.saturating_sub(self.failures())
     }
 
     pub(super) fn failures_in_row(&self) -> u32 {
@@ -60,15 +81,75 @@ impl Stats {
         &self.latency
     }
 
-    pub(super) fn succeeded(&self) {
+    pub(super) fn answered_at(&self) -> u64 {
+        self.answered_at.load(Relaxed)
+    }
+
+    /// What it answered lately.
+    pub(super) fn recent(&self, now: u64) -> Tally {
+        self.window.tally(self.totals(), now)
+    }
+
+    fn totals(&self) -> Totals {
+        Totals::new(self.slots.load(Relaxed) / OUTCOME, self.failures())
+    }
+
+    /// Whether the outcome of a pick of that time says anything about it.
+    pub(super) fn is_judged_by(&self, picked_at: u64) -> bool {
+        picked_at >= self.judged_from.load(Relaxed)
+    }
+
+    /// It answered somebody.
+    pub(super) fn answers(&self, now: u64) {
+        self.answered_at.store(now, Relaxed);
+    }
+
+    /// A request whose slot was just given back was answered well.
+    pub(super) fn succeeded(&self, now: u64) {
+        self.answers(now);
+        self.turn_window(now);
         if self.failures_in_row() != 0 {
             self.failures_in_row.store(0, Relaxed);
         }
     }
 
-    pub(super) fn failed(&self) {
+    /// A request whose slot was just given back failed. Returns how many did in a row.
+    pub(super) fn failed(&self, now: u64) -> u32 {
+        self.turn_window(now);
         self.failures.fetch_add(1, Relaxed);
-        self.failures_in_row.fetch_add(1, Relaxed);
+        self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1)
+    }
+
+    fn turn_window(&self, now: u64) {
+        if self.window.is_due(now) {
+            self.window.turn(self.totals(), now);
+        }
+    }
+
+    pub(super) fn forgive(&self) {
+        self.failures_in_row.store(0, Relaxed);
+    }
+
+    /// Nothing but a probe judges it from now on.
+    pub(super) fn leave_play(&self) {
+        self.judged_from.store(NEVER, Relaxed);
+    }
+
+    /// It is judged again, by picks made from now on, and for nothing that was before. `latency`: all that is known of it.
+    pub(super) fn enter_play(&self, latency: Option<f32>, now: u64) {
+        self.forgive();
+        self.latency.restart(latency, now);
+        self.quiet_until.store(0, Relaxed);
+        self.judged_from.store(now, Relaxed);
+    }
+
+    /// It was found an outlier, and stays all the same.
+    pub(super) fn quiet(&self, now: u64) {
+        self.quiet_until.store(now.saturating_add(QUIET), Relaxed);
+    }
+
+    pub(super) fn is_quiet(&self, now: u64) -> bool {
+        now < self.quiet_until.load(Relaxed)
     }
 
     pub(super) fn overloaded_until(&self, until: u64) {
@@ -88,28 +169,44 @@ impl Stats {
     /// Takes a slot, unless `cap` of them are taken.
     pub(super) fn acquire(&self, cap: Option<u32>) -> bool {
         let Some(cap) = cap else {
-            self.slots.fetch_add(PICK + 1, AcqRel);
+            self.slots.fetch_add(1, AcqRel);
             return true;
         };
         self.slots
             .fetch_update(AcqRel, Relaxed, |slots| {
-                (slots & IN_FLIGHT < u64::from(cap)).then_some(slots.wrapping_add(PICK + 1))
+                (slots & IN_FLIGHT < u64::from(cap)).then_some(slots.wrapping_add(1))
             })
             .is_ok()
     }
 
+    /// Gives a slot back, with an outcome.
     pub(super) fn release(&self) {
+        self.slots.fetch_add(OUTCOME - 1, AcqRel);
+    }
+
+    /// Gives a slot back, without one.
+    pub(super) fn release_unjudged(&self) {
+        self.unjudged.fetch_add(1, Relaxed);
         self.slots.fetch_sub(1, AcqRel);
     }
 
     /// The record without the slots: for the next connection to the same instance.
     pub(super) fn inherit(&self) -> Self {
+        let copy = |value: &AtomicU64| AtomicU64::new(value.load(Relaxed));
+        let slots = self.slots.load(Relaxed);
+        // What is in flight ends elsewhere.
+        let unjudged = self.unjudged.load(Relaxed).wrapping_add(slots & IN_FLIGHT);
         Self {
-            slots: AtomicU64::new(self.picks().wrapping_mul(PICK)),
+            slots: AtomicU64::new(slots & !IN_FLIGHT),
             latency: self.latency.copy(),
-            overloaded_until: AtomicU64::new(self.overloaded_until.load(Relaxed)),
-            failures: AtomicU64::new(self.failures()),
+            overloaded_until: copy(&self.overloaded_until),
+            answered_at: copy(&self.answered_at),
+            judged_from: copy(&self.judged_from),
             failures_in_row: AtomicU32::new(self.failures_in_row()),
+            window: self.window.copy(),
+            failures: copy(&self.failures),
+            unjudged: AtomicU64::new(unjudged),
+            quiet_until: copy(&self.quiet_until),
         }
     }
 }

@@ -52,19 +52,27 @@ mod journal;
 mod load;
 mod member;
 mod news;
+mod outlier;
 mod pick;
 mod pool;
+mod probe;
+mod pulse;
 mod rng;
 mod roster;
 mod seat;
 mod slot;
+mod slow_start;
 mod snapshot;
+mod verdict;
+mod window;
 
 pub use config::{Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load};
 pub use fleet::{Fleet, PickError};
+pub use outlier::{OutlierBuilder, OutlierConfig};
 pub use rng::Rng;
 pub use roster::{Dial, Ticket};
 pub use slot::Pick;
 
 pub(crate) use member::{Hold, Member, Recorded, Share};
-pub(crate) use slot::{Slot, Verdict};
+pub(crate) use slot::Slot;
+pub(crate) use verdict::Verdict;

@@ -13,7 +13,15 @@ const MANY: usize = 3;
 /// An answer that is not believed yet.
 pub(super) struct Doubt {
     pub(super) set: InstanceSet,
+    since: u64,
     pub(super) until: u64,
+}
+
+impl Doubt {
+    /// Lets the grace of another configuration count from when the doubt began.
+    pub(super) fn reconfigure(&mut self, config: &BalanceConfig) {
+        self.until = self.since.saturating_add(nanos(config.shrink_grace()));
+    }
 }
 
 /// What to do with an answer.
@@ -38,10 +46,11 @@ pub(super) fn judge(
     if set.is_confirmed() || grace == 0 || !(shrunk || vanished) {
         return News::Believed;
     }
-    let until = earlier.map_or(now.saturating_add(grace), |doubt| doubt.until);
+    let since = earlier.map_or(now, |doubt| doubt.since);
     News::Doubted(Doubt {
         set: set.clone(),
-        until,
+        since,
+        until: since.saturating_add(grace),
     })
 }
 

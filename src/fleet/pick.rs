@@ -14,6 +14,7 @@
 
 use super::config::Load;
 use super::fleet::Shared;
+use super::pool::Shard;
 use super::rng::{Rng, below, unit};
 use super::snapshot::Snapshot;
 use crate::InstanceId;
@@ -33,6 +34,7 @@ const MAX_CHOICES: usize = 64;
 pub(super) fn choose<S>(
     snapshot: &Snapshot<S>,
     shared: &Shared,
+    shard: usize,
     now: u64,
     rng: &mut (impl Rng + ?Sized),
     avoid: &[InstanceId],
@@ -43,7 +45,7 @@ pub(super) fn choose<S>(
     let (best, cost) = match snapshot.list.len() {
         0 => return None,
         1 => (0, 0.0),
-        2.. => draw(snapshot, &costs, shared, rng),
+        2.. => draw(snapshot, &costs, shared.pool.numbered(shard), rng),
     };
     if cost < AVOIDED && take(best) {
         return Some(best);
@@ -61,22 +63,19 @@ pub(super) fn choose<S>(
 fn draw<S>(
     snapshot: &Snapshot<S>,
     costs: &Costs<'_, S>,
-    shared: &Shared,
+    shard: &Shard,
     rng: &mut (impl Rng + ?Sized),
 ) -> (usize, f32) {
     let list = &snapshot.list;
-    let even = list.is_even();
-    let (first, second) = if even {
-        two_of(list.len() as u32, rng)
+    let (first, second) = if snapshot.ramps.is_empty() {
+        two(snapshot, rng)
     } else {
-        let first = weighted(snapshot, rng);
-        (first, weighted_again(snapshot, &[first], rng))
+        two_ramped(snapshot, costs.now, rng)
     };
     let (a, b) = (costs.of(first), costs.of(second));
     let mut best = if b < a { (second, b) } else { (first, a) };
 
     let rules = &snapshot.rules;
-    let shard = shared.pool.shard();
     let poor = POOR * shard.winners();
     if best.1 > poor && poor > 0.0 && rules.max_choices > 2 && list.len() > 2 {
         best = draw_more(snapshot, costs, rng, [first, second], best, poor);
@@ -122,6 +121,43 @@ fn draw_more<S>(
         }
     }
     best
+}
+
+/// Two draws by weight, of different members unless weights are very uneven.
+fn two<S>(snapshot: &Snapshot<S>, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
+    if snapshot.list.is_even() {
+        two_of(snapshot.list.len() as u32, rng)
+    } else {
+        let first = weighted(snapshot, rng);
+        (first, weighted_again(snapshot, &[first], rng))
+    }
+}
+
+/// The same where some members are in slow start: draws of those are kept as far as they are back. Where one of two is
+/// not kept, the other one stands alone.
+#[cold]
+fn two_ramped<S>(
+    snapshot: &Snapshot<S>,
+    now: u64,
+    rng: &mut (impl Rng + ?Sized),
+) -> (usize, usize) {
+    let mut drawn = two(snapshot, rng);
+    for _ in 0..REDRAWS {
+        let mut keeps = |position: usize| {
+            let ramp = snapshot
+                .ramps
+                .iter()
+                .find(|ramp| ramp.position as usize == position);
+            ramp.is_none_or(|ramp| ramp.keeps(now, rng))
+        };
+        match (keeps(drawn.0), keeps(drawn.1)) {
+            (true, true) => return drawn,
+            (true, false) => return (drawn.0, drawn.0),
+            (false, true) => return (drawn.1, drawn.1),
+            (false, false) => drawn = two(snapshot, rng),
+        }
+    }
+    drawn
 }
 
 /// Two different positions below `n`, from one draw of 64 bits.

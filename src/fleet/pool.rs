@@ -11,6 +11,7 @@ use std::sync::atomic::{
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 use super::load::{TAU, decay};
+use super::window::{Tally, Totals, Window};
 
 /// Nanoseconds for which the published figures are good enough.
 const REFRESH: u64 = 100_000_000;
@@ -37,21 +38,23 @@ pub(super) struct Pool {
 pub(super) struct Shard {
     /// Average cost of recent winners, an `f32`; zero: none yet.
     winners: AtomicU32,
-    /// Answers, good and bad, ever.
-    answers: AtomicU64,
+    /// Successes and failures, ever.
+    outcomes: AtomicU64,
     successes: AtomicU64,
     /// Nanoseconds of all successes, ever.
     nanos: AtomicU64,
 }
 
-/// Written ten times a second, read by every pick.
+/// Written ten times a second and for some failures, read by every pick.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Published {
     /// Mean latency of successes in nanoseconds, an `f32`; zero: unknown.
     mean: AtomicU32,
-    /// Answers per second, an `f32`.
+    /// Outcomes per second, an `f32`.
     rate: AtomicU32,
+    /// What the window has: outcomes in the upper half, failures in the lower, both `f32`.
+    recent: AtomicU64,
     /// When the figures are next worth adding up.
     due: AtomicU64,
 }
@@ -61,18 +64,21 @@ struct Sums {
     seen: [Seen; SHARDS],
     /// Successes ever.
     warmth: u64,
-    /// When the first answer came.
+    /// When the first outcome came.
     began: Option<u64>,
     stamp: u64,
-    /// Decaying: answers, successes, nanoseconds of successes.
-    answers: f64,
+    /// Outcomes and successes ever, of all shards.
+    outcomes: u64,
+    window: Window,
+    /// Decaying: outcomes, successes, nanoseconds of successes.
+    recent: f64,
     successes: f64,
     nanos: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    answers: u64,
+    outcomes: u64,
     successes: u64,
     nanos: u64,
 }
@@ -91,33 +97,54 @@ impl Pool {
         f32::from_bits(self.published.mean.load(Relaxed))
     }
 
-    /// Answers per second that this balancer sees.
+    /// Outcomes per second that this balancer sees.
     pub(super) fn rate(&self) -> f32 {
         f32::from_bits(self.published.rate.load(Relaxed))
     }
 
     /// The calling thread's shard.
-    pub(super) fn shard(&self) -> &Shard {
-        &self.shards[self.shard_number()]
+    fn shard(&self) -> &Shard {
+        self.numbered(self.shard_number())
     }
 
     pub(super) fn shard_number(&self) -> usize {
         thread_number() % SHARDS
     }
 
+    /// The shard of a number that [`shard_number`](Self::shard_number) gave.
+    pub(super) fn numbered(&self, shard: usize) -> &Shard {
+        &self.shards[shard % SHARDS]
+    }
+
     pub(super) fn success(&self, nanos: u64, now: u64) {
         let shard = self.shard();
         add(&shard.successes, 1);
         add(&shard.nanos, nanos);
-        self.answer(shard, now);
+        self.outcome(shard, now);
     }
 
     pub(super) fn failure(&self, now: u64) {
-        self.answer(self.shard(), now);
+        self.outcome(self.shard(), now);
     }
 
-    fn answer(&self, shard: &Shard, now: u64) {
-        add(&shard.answers, 1);
+    /// Outcomes and failures within the window, this moment's included.
+    pub(super) fn recent(&self, now: u64) -> Tally {
+        self.refresh(now);
+        let recent = self.published.recent.load(Relaxed);
+        Tally {
+            outcomes: f32::from_bits((recent >> 32) as u32),
+            failures: f32::from_bits(recent as u32),
+        }
+    }
+
+    /// Outcomes ever, as far as the threads' counts are exact.
+    pub(super) fn outcomes(&self) -> u64 {
+        let counts = self.shards.iter().map(|shard| &shard.outcomes);
+        counts.fold(0, |sum, count| sum.wrapping_add(count.load(Relaxed)))
+    }
+
+    fn outcome(&self, shard: &Shard, now: u64) {
+        add(&shard.outcomes, 1);
         if now >= self.published.due.load(Relaxed) {
             self.refresh(now);
         }
@@ -140,18 +167,25 @@ impl Pool {
         let sums = &mut *sums;
         let elapsed = now.saturating_sub(sums.stamp);
         let fade = f64::from(decay(elapsed));
-        sums.answers *= fade;
+        sums.recent *= fade;
         sums.successes *= fade;
         sums.nanos *= fade;
         sums.stamp = sums.stamp.max(now);
-        let mut successes = 0.0;
+        let (mut outcomes, mut successes) = (0, 0);
         for (shard, seen) in self.shards.iter().zip(&mut sums.seen) {
-            sums.answers += gained(&shard.answers, &mut seen.answers);
+            outcomes += gained(&shard.outcomes, &mut seen.outcomes);
             successes += gained(&shard.successes, &mut seen.successes);
-            sums.nanos += gained(&shard.nanos, &mut seen.nanos);
+            sums.nanos += gained(&shard.nanos, &mut seen.nanos) as f64;
         }
-        sums.successes += successes;
-        sums.warmth = sums.warmth.saturating_add(successes as u64);
+        sums.recent += outcomes as f64;
+        sums.successes += successes as f64;
+        sums.outcomes += outcomes;
+        sums.warmth += successes;
+        let totals = Totals::new(sums.outcomes, sums.outcomes.saturating_sub(sums.warmth));
+        let tally = sums.window.tally(totals, now);
+        let recent =
+            u64::from(tally.outcomes.to_bits()) << 32 | u64::from(tally.failures.to_bits());
+        self.published.recent.store(recent, Relaxed);
         // Below a thousandth of an answer the sums are about to vanish, and the last mean is the better one.
         if sums.warmth >= WARM_UP && sums.successes > 1e-3 {
             let mean = (sums.nanos / sums.successes).max(1.0);
@@ -159,7 +193,7 @@ impl Pool {
         }
         let age = now.saturating_sub(*sums.began.get_or_insert(now));
         let window = (age as f64).clamp(1.0, f64::from(TAU));
-        let rate = sums.answers * 1e9 / window;
+        let rate = sums.recent * 1e9 / window;
         self.published.rate.store((rate as f32).to_bits(), Relaxed);
         if self.mean() > 0.0 {
             let due = now.saturating_add(REFRESH.min(age / REFRESH_PART));
@@ -191,11 +225,11 @@ fn add(counter: &AtomicU64, amount: u64) {
 }
 
 /// What a counter gained since it was last seen. Threads that share a shard can set it back: that is no gain.
-fn gained(counter: &AtomicU64, seen: &mut u64) -> f64 {
+fn gained(counter: &AtomicU64, seen: &mut u64) -> u64 {
     let now = counter.load(Relaxed);
     let gain = now.wrapping_sub(*seen) as i64;
     *seen = now;
-    gain.max(0) as f64
+    gain.max(0) as u64
 }
 
 /// A small number of its own for each thread.

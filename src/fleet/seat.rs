@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::fleet::Shared;
 use super::member::{Member, Stats};
+use super::outlier::{Health, State};
 use crate::event::DialError;
 use crate::status::{MemberState, MemberStatus};
 use crate::{Availability, Instance};
@@ -31,6 +32,19 @@ pub(super) struct Seat<S> {
     /// Since when the connection has been up, or down.
     pub(super) since: u64,
     pub(super) error: Option<Arc<DialError>>,
+    /// Of one that was an outlier.
+    health: Option<Box<Health>>,
+}
+
+/// Which picks a member is for, the best kind first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// For any.
+    Available,
+    /// For those that find nobody available.
+    Busy,
+    /// For those in panic mode.
+    Out,
 }
 
 pub(super) enum Connection<S> {
@@ -39,8 +53,8 @@ pub(super) enum Connection<S> {
     Up(Arc<Member<S>>),
     /// Lost; the record is for its successor.
     Lost(Box<Stats>),
-    /// Given up because the instance drains; what is in flight holds it.
-    Leaving(Weak<Member<S>>),
+    /// Given up because the instance drains; what is in flight holds it, and the record is for its successor.
+    Leaving(Weak<Member<S>>, Box<Stats>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +74,52 @@ impl<S> Seat<S> {
             attempts: 0,
             since: now,
             error: None,
+            health: None,
         }
+    }
+
+    pub(super) fn health(&self) -> Option<&Health> {
+        self.health.as_deref()
+    }
+
+    pub(super) fn health_mut_if_any(&mut self) -> Option<&mut Health> {
+        self.health.as_deref_mut()
+    }
+
+    pub(super) fn health_mut(&mut self) -> &mut Health {
+        self.health.get_or_insert_with(|| Box::new(Health::new()))
+    }
+
+    pub(super) fn set_health(&mut self, health: Box<Health>) {
+        self.health = Some(health);
+    }
+
+    pub(super) fn take_health(&mut self) -> Option<Box<Health>> {
+        self.health.take()
+    }
+
+    /// Whether it is ejected or probing.
+    pub(super) fn is_out(&self) -> bool {
+        self.health().is_some_and(Health::is_out)
+    }
+
+    /// What is known of it, whether it is connected or not.
+    pub(super) fn stats(&self) -> Option<&Stats> {
+        match &self.connection {
+            Connection::None => None,
+            Connection::Up(member) => Some(&member.stats),
+            Connection::Lost(stats) | Connection::Leaving(_, stats) => Some(stats),
+        }
+    }
+
+    /// Which picks it is for, if it is eligible.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        self.eligible()?;
+        Some(match (self.is_out(), self.is_busy()) {
+            (true, _) => Standing::Out,
+            (false, true) => Standing::Busy,
+            (false, false) => Standing::Available,
+        })
     }
 
     pub(super) fn member(&self) -> Option<&Arc<Member<S>>> {
@@ -80,7 +139,7 @@ impl<S> Seat<S> {
         self.member().filter(|_| wanted)
     }
 
-    pub(super) fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         self.instance.availability() == Availability::Busy
     }
 
@@ -92,6 +151,10 @@ impl<S> Seat<S> {
     fn state(&self) -> MemberState {
         match (&self.connection, self.link) {
             _ if self.is_draining() => MemberState::Draining,
+            (Connection::Up(_), _) if self.is_out() => match self.health().map(Health::state) {
+                Some(State::Probing) => MemberState::Probing,
+                _ => MemberState::Ejected,
+            },
             (Connection::Up(_), _) if self.position.is_some() => MemberState::Usable,
             (Connection::Up(_), _) if self.instance.weight().get() == 0 => MemberState::Weightless,
             (Connection::Up(_), _) => MemberState::Busy,
@@ -106,21 +169,31 @@ impl<S> Seat<S> {
             (MemberState::Draining, ..) => "draining",
             (MemberState::Weightless, ..) => "weight 0",
             (MemberState::Busy, ..) => "busy",
+            (MemberState::Ejected, ..) => "ejected",
+            (MemberState::Probing, ..) => "probing",
             (_, Some(error), _) => error.label(),
             (_, None, Connection::Lost(_)) => "lost",
             _ => "connecting",
         }
     }
 
-    pub(super) fn status(&self, shared: &Shared, now: u64) -> MemberStatus {
-        let leaving;
+    /// How things stand. Members that are only `borrowed` for that are to be dropped by the caller, outside the lock: it
+    /// may hold the last share of one by then.
+    pub(super) fn status(
+        &self,
+        shared: &Shared,
+        now: u64,
+        borrowed: &mut Vec<Arc<Member<S>>>,
+    ) -> MemberStatus {
         let stats = match &self.connection {
             Connection::None => None,
             Connection::Up(member) => Some(&member.stats),
             Connection::Lost(stats) => Some(&**stats),
-            Connection::Leaving(member) => {
-                leaving = member.upgrade();
-                leaving.as_deref().map(|member| &member.stats)
+            Connection::Leaving(member, record) => {
+                let from = borrowed.len();
+                borrowed.extend(member.upgrade());
+                let member = borrowed.get(from).map(|member| &member.stats);
+                Some(member.unwrap_or(record))
             }
         };
         let latency = stats
@@ -139,6 +212,7 @@ impl<S> Seat<S> {
                 .error
                 .as_ref()
                 .map(|error| format!("{}: {error}", error.label())),
+            ejection: self.health().and_then(|health| health.status(now)),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::config::{BalanceConfig, Load};
 use super::member::{Hold, Member, Share};
+use super::slow_start::Ramp;
 use crate::Weight;
 
 const CHUNK: usize = 64;
@@ -19,6 +20,17 @@ pub(super) struct Snapshot<S> {
     pub(super) rules: Rules,
     /// Since when the list has been empty.
     pub(super) unusable_since: Option<Instant>,
+    /// Whom the next probe goes to.
+    pub(super) candidate: Option<Candidate<S>>,
+    /// Members in slow start.
+    pub(super) ramps: Vec<Ramp>,
+}
+
+/// A member that waits for a probe.
+pub(super) struct Candidate<S> {
+    pub(super) member: Arc<Member<S>>,
+    /// Whether it is in play, and only suspected.
+    pub(super) is_suspect: bool,
 }
 
 /// What a pick needs of the configuration.

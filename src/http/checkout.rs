@@ -40,6 +40,11 @@ impl<L: Transport> Checkout<L> {
             match &mut self.claim {
                 Some(Claim::Held(grant)) if grant.line.is_ready() => return Poll::Ready(Ok(())),
                 Some(Claim::Held(_)) | None => self.claim = Some(self.pool.claim()),
+                Some(Claim::Failed(error)) => {
+                    let error = error.clone();
+                    self.claim = None;
+                    return Poll::Ready(Err(error));
+                }
                 Some(Claim::Waiting(claimed)) => {
                     let claimed = ready!(Pin::new(claimed).poll(cx));
                     self.claim = None;
@@ -70,11 +75,14 @@ impl<L: Line> Drop for Checkout<L> {
     fn drop(&mut self) {
         match self.claim.take() {
             None => {}
+            Some(Claim::Failed(error)) => self.pool.leave(error),
             Some(Claim::Held(grant)) => self.pool.put(grant.line),
             Some(Claim::Waiting(mut claimed)) => {
                 claimed.close();
-                if let Ok(Ok(grant)) = claimed.try_recv() {
-                    self.pool.put(grant.line);
+                match claimed.try_recv() {
+                    Ok(Ok(grant)) => self.pool.put(grant.line),
+                    Ok(Err(error)) => self.pool.leave(error),
+                    Err(_) => self.pool.waits_no_more(),
                 }
             }
         }

@@ -53,6 +53,7 @@ impl<L: Line> Dial<L> {
         let Some(pool) = self.pool.upgrade() else {
             return;
         };
+        pool.dialled();
         match result {
             Ok(line) => pool.deliver(line, true),
             Err(error) => pool.fail(&error),

@@ -1,18 +1,19 @@
 //! The connections to one instance.
 //!
 //! A claim is served by an open line, the most recently used first, so that what a burst opened goes idle and is closed.
-//! Without one it waits and starts a dial. Every line that opens or is freed goes to the claim that waited longest, and so
-//! does a failed dial: a claim that is given up, or served by a freed line first, leaves what it dialled to the others. So
-//! at all times no more claims wait than dials are under way.
+//! Without one it waits, and starts a dial if more claims wait than dials are under way. Every line that opens or is freed
+//! goes to the claim that waited longest, and so does a failed dial: a claim that is given up, or served by a freed line
+//! first, leaves what it dialled to the others, the next one included. So claims that come and go, as they do at a lost
+//! instance while another one is ready, neither dial each for itself nor keep from the balancer that the instance is lost.
 //!
 //! hyper-util's `client::pool` has a cache and a singleton of this kind; it dials outside `poll_ready`, takes lines back
 //! before they are ready, and bounds neither their number nor their age.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fmt, mem};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -44,9 +45,14 @@ pub(super) struct Pool<L> {
 
 struct Store<L> {
     lines: Vec<L>,
+    /// In order; also those that were given up meanwhile.
     waiting: VecDeque<oneshot::Sender<Claimed<L>>>,
-    /// Whether a dial for all is under way.
-    dialling: bool,
+    /// How many claims wait, without those that were given up.
+    live: usize,
+    /// How many dials are under way.
+    dials: usize,
+    /// The last dial's failure, if no claim was told of it and no line was there since.
+    untold: Option<ConnectError>,
 }
 
 /// What comes of a claim that had to wait.
@@ -63,6 +69,8 @@ pub(super) struct Grant<L> {
 pub(super) enum Claim<L> {
     Held(Grant<L>),
     Waiting(oneshot::Receiver<Claimed<L>>),
+    /// A dial failed that an earlier claim left behind.
+    Failed(ConnectError),
 }
 
 impl<L: Transport> Pool<L> {
@@ -77,7 +85,9 @@ impl<L: Transport> Pool<L> {
             store: Mutex::new(Store {
                 lines: Vec::new(),
                 waiting: VecDeque::new(),
-                dialling: false,
+                live: 0,
+                dials: 0,
+                untold: None,
             }),
             dials: Mutex::new(JoinSet::new()),
         });
@@ -96,11 +106,17 @@ impl<L: Transport> Pool<L> {
             }
             store = lock(&self.store);
         }
+        if let Some(error) = store.untold.take() {
+            return Claim::Failed(error);
+        }
         let (claimant, claimed) = oneshot::channel();
         store.waiting.push_back(claimant);
-        let under_way = L::SHARED && mem::replace(&mut store.dialling, true);
+        store.live += 1;
+        let wanted = if L::SHARED { 1 } else { store.live };
+        let dials = store.dials < wanted;
+        store.dials += usize::from(dials);
         drop(store);
-        if !under_way {
+        if dials {
             self.dial();
         }
         Claim::Waiting(claimed)
@@ -122,11 +138,30 @@ impl<L: Line> Pool<L> {
         }
     }
 
+    /// A dial is over; what came of it is delivered next.
+    pub(super) fn dialled(&self) {
+        // A shared one is under way until all who waited for it are served.
+        if !L::SHARED {
+            lock(&self.store).dials -= 1;
+        }
+    }
+
+    /// A claim no longer waits: it was served, or given up.
+    pub(super) fn waits_no_more(&self) {
+        lock(&self.store).live -= 1;
+    }
+
+    /// Leaves a failure to the next claim.
+    pub(super) fn leave(&self, error: ConnectError) {
+        lock(&self.store).untold = Some(error);
+    }
+
     /// Hands a line to the claim that waited longest, or a share of it to each, and keeps it if it is left over.
     pub(super) fn deliver(&self, mut line: L, mut fresh: bool) {
         loop {
             let claimant = {
                 let mut store = lock(&self.store);
+                store.untold = None;
                 match store.waiting.pop_front() {
                     Some(claimant) => claimant,
                     None => return store.keep(line, self.limits.max_idle),
@@ -134,31 +169,45 @@ impl<L: Line> Pool<L> {
             };
             let spare = line.share();
             match (claimant.send(Ok(Grant { line, fresh })), spare) {
-                (Ok(()), Some(spare)) => line = spare,
+                (Ok(()), spare) => {
+                    self.waits_no_more();
+                    let Some(spare) = spare else { return };
+                    line = spare;
+                }
                 (Err(Ok(unclaimed)), _) => {
                     line = unclaimed.line;
                     fresh = unclaimed.fresh;
                 }
-                (Ok(()), None) | (Err(Err(_)), _) => return,
+                (Err(Err(_)), _) => return,
             }
         }
     }
 
     /// Tells the claim that waited longest, or all of them if they wait for the same dial.
     pub(super) fn fail(&self, error: &ConnectError) {
+        let mut told = false;
         loop {
             let claimant = {
                 let mut store = lock(&self.store);
                 match store.waiting.pop_front() {
                     Some(claimant) => claimant,
                     None => {
-                        store.dialling = false;
+                        if L::SHARED {
+                            store.dials = 0;
+                        }
+                        if !told {
+                            store.untold = Some(error.clone());
+                        }
                         return;
                     }
                 }
             };
-            if claimant.send(Err(error.clone())).is_ok() && !L::SHARED {
-                return;
+            if claimant.send(Err(error.clone())).is_ok() {
+                told = true;
+                self.waits_no_more();
+                if !L::SHARED {
+                    return;
+                }
             }
         }
     }
@@ -196,7 +245,7 @@ impl<L: Line> Store<L> {
 
     fn keep(&mut self, line: L, max_idle: usize) {
         if L::SHARED {
-            self.dialling = false;
+            self.dials = 0;
             self.lines.clear();
         } else if self.lines.len() >= max_idle {
             self.lines.retain(Line::is_ready);

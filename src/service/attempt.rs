@@ -1,6 +1,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::clock;
@@ -15,35 +16,39 @@ use crate::fleet::{Hold, Pick, Slot, Verdict};
 /// Dropped before any outcome it counts as cancelled: the caller went away. That frees the slot, and a wait longer than
 /// the instance's latency counts as at least that latency.
 #[must_use = "a dropped attempt counts as cancelled"]
-pub struct Attempt(Judged<Arc<dyn Signal + Send + Sync>>);
+pub struct Attempt {
+    judged: Judged<Arc<dyn Signal + Send + Sync>>,
+    /// Which call it is of.
+    call: u64,
+}
 
 impl Attempt {
     /// The picked instance: id and address are what they are; weight, availability and metadata are those announced
     /// when its connection was dialled.
     pub fn instance(&self) -> &Instance {
-        self.0.slot.instance()
+        self.judged.slot.instance()
     }
 
     /// The answer has begun: stamps the latency and keeps the slot, for a body that is still to come. The first stamp
     /// counts.
     pub fn answered(&mut self) {
-        let now = self.0.now();
-        self.0.slot.answered(now);
+        let now = self.judged.now();
+        self.judged.slot.answered(now);
     }
 
     /// Answered well.
     pub fn success(mut self) {
-        self.0.end(Verdict::Success);
+        self.judged.end(Verdict::Success);
     }
 
     /// Answered badly.
     pub fn failure(mut self) {
-        self.0.end(Verdict::Failure);
+        self.judged.end(Verdict::Failure);
     }
 
     /// Says nothing about the instance.
     pub fn neutral(mut self) {
-        self.0.end(Verdict::Neutral);
+        self.judged.end(Verdict::Neutral);
     }
 
     /// The request never left: the connection it was picked for, but no later one, is lost and is dialled again.
@@ -51,13 +56,15 @@ impl Attempt {
     /// Said within [`Classify::classify`](crate::Classify::classify), an error returned from there
     /// [was not sent](crate::Error::was_sent).
     pub fn unsent(mut self) {
-        UNSENT.set(true);
-        self.0.end(Verdict::Unsent);
+        if CLASSIFIED.get() == Some(self.call) {
+            CLASSIFIED.set(None);
+        }
+        self.judged.end(Verdict::Unsent);
     }
 
     /// The instance has too much to do: its load reads twenty times as high for `duration` (default 1 s, at most 60 s).
     pub fn overloaded(mut self, duration: Option<Duration>) {
-        self.0.end(Verdict::Overloaded(duration));
+        self.judged.end(Verdict::Overloaded(duration));
     }
 }
 
@@ -69,14 +76,30 @@ impl fmt::Debug for Attempt {
     }
 }
 
-thread_local!(static UNSENT: Cell<bool> = const { Cell::new(false) });
+thread_local! {
+    /// Numbers for calls, no two the same.
+    static NEXT: Cell<u64> = Cell::new(THREADS.fetch_add(CALLS_OF_A_THREAD, Relaxed));
+    /// The call that is being classified, until it is said to be unsent.
+    static CLASSIFIED: Cell<Option<u64>> = const { Cell::new(None) };
+}
 
-/// Whether an attempt was ended as unsent while `classify` ran. The attempt itself is gone by then, and a place to
-/// leave a note in would cost an allocation per request.
-pub(super) fn noting_unsent<R>(classify: impl FnOnce() -> R) -> (R, bool) {
-    let outer = UNSENT.replace(false);
-    let result = classify();
-    (result, UNSENT.replace(outer))
+static THREADS: AtomicU64 = AtomicU64::new(0);
+const CALLS_OF_A_THREAD: u64 = 1 << 44;
+
+/// Has an attempt classified, and answers whether it was ended as unsent on the way. The attempt itself is gone by then,
+/// and a place to leave a note in would cost an allocation per request.
+pub(super) fn noting_unsent<R>(attempt: Attempt, classify: impl FnOnce(Attempt) -> R) -> (R, bool) {
+    /// Also after a panic, for the call that this one was made in.
+    struct Restored(Option<u64>);
+    impl Drop for Restored {
+        fn drop(&mut self) {
+            CLASSIFIED.set(self.0);
+        }
+    }
+    let call = attempt.call;
+    let _outer = Restored(CLASSIFIED.replace(Some(call)));
+    let result = classify(attempt);
+    (result, CLASSIFIED.get() != Some(call))
 }
 
 /// A pick of a balancer's member.
@@ -94,14 +117,19 @@ impl<H: Signal> Judged<H> {
         Self { judged, slot }
     }
 
+    pub(super) fn slot(&self) -> &Slot<H> {
+        &self.slot
+    }
+
     pub(super) fn instance(&self) -> &Instance {
         self.slot.instance()
     }
 
-    /// Gives the verdict; the driver is told if it has to hurry.
+    /// Gives the verdict; the driver is told if it has to hurry, or has a loss to report.
     pub(super) fn end(&mut self, verdict: Verdict) {
         self.judged = true;
-        if self.slot.judge(verdict, self.time_of(verdict)) {
+        let hurry = self.slot.judge(verdict, self.time_of(verdict));
+        if hurry || matches!(verdict, Verdict::Unsent) {
             self.slot.holder().driver().notify_one();
         }
     }
@@ -144,7 +172,12 @@ where
             Hold::Whole(member) => Arc::clone(member) as Arc<dyn Signal + Send + Sync>,
             Hold::Share(share) => Arc::clone(share) as Arc<_>,
         });
-        Attempt(Judged::new(slot))
+        let call = NEXT.get();
+        NEXT.set(call.wrapping_add(1));
+        Attempt {
+            judged: Judged::new(slot),
+            call,
+        }
     }
 }
 

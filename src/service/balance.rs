@@ -16,7 +16,7 @@ use super::driver::Driver;
 use super::future::ResponseFuture;
 use super::hub::{Connected, Hub};
 use super::waiting::Waiting;
-use super::{clock, random};
+use super::{clock, random, timer};
 use crate::discovery::DiscoveryErrorKind;
 use crate::fleet::{Fleet, PickError, Verdict};
 use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status, Target};
@@ -111,7 +111,7 @@ where
     ///
     /// # Errors
     ///
-    /// Why nobody is, when the time is over; outside a tokio runtime, at once.
+    /// Why nobody is, when the time is over; outside a tokio runtime with timers, at once.
     ///
     /// # Cancellation
     ///
@@ -121,7 +121,7 @@ where
         inner.start_driver();
         let usable = async {
             loop {
-                let mut news = std::pin::pin!(inner.hub.usable.notified());
+                let mut news = std::pin::pin!(inner.hub.look_again.notified());
                 news.as_mut().enable();
                 if inner.fleet.unusable_since().is_none() {
                     return;
@@ -129,7 +129,7 @@ where
                 news.await;
             }
         };
-        if Handle::try_current().is_ok() && tokio::time::timeout(timeout, usable).await.is_ok() {
+        if timer::is_there() && tokio::time::timeout(timeout, usable).await.is_ok() {
             return Ok(());
         }
         match inner.pick(&[]) {
@@ -138,10 +138,28 @@ where
         }
     }
 
-    /// Follows another configuration from now on, for all clones.
+    /// Ejects an instance for so long, whatever the rules and their cap say. If nobody else is in play, it is picked from
+    /// all the same. Afterwards a probe decides whether it is back.
+    ///
+    /// Returns whether the instance is known.
+    pub fn eject(&self, id: &InstanceId, time: Duration) -> bool {
+        let known = self.inner.fleet.eject(id, time, clock::now());
+        self.inner.hub.driver.notify_one();
+        known
+    }
+
+    /// Puts an ejected instance back into play, by slow start. Returns whether it was out.
+    pub fn restore(&self, id: &InstanceId) -> bool {
+        let was_out = self.inner.fleet.restore(id, clock::now());
+        self.inner.hub.driver.notify_one();
+        was_out
+    }
+
+    /// Follows another configuration from now on, for all clones and for calls that wait already.
     pub fn reconfigure(&self, config: BalanceConfig) {
         self.inner.fleet.reconfigure(config, clock::now());
         self.inner.hub.driver.notify_one();
+        self.inner.hub.look_again.notify_waiters();
     }
 }
 
@@ -198,13 +216,21 @@ where
         } else {
             fleet.epoch()
         };
-        random::with_rng(|rng| fleet.pick(now, rng, avoid)).map(Picked::of)
+        let picked = random::with_rng(|rng| fleet.pick(now, rng, avoid)).map(Picked::of)?;
+        if picked.slot().moves_deadline() {
+            self.hub.driver.notify_one();
+        }
+        Ok(picked)
     }
 
-    /// Spawns the driver if that is still to be done and there is a runtime. Returns whether nothing is left to spawn.
+    /// Spawns the driver if that is still to be done and there is a runtime with timers. Returns whether nothing is left
+    /// to spawn.
     pub(super) fn start_driver(&self) -> bool {
-        let Ok(runtime) = Handle::try_current() else {
-            return self.unstarted().is_none();
+        if self.unstarted().is_none() {
+            return true;
+        }
+        let Some(runtime) = Handle::try_current().ok().filter(|_| timer::is_there()) else {
+            return false;
         };
         // Spawned with no lock held: a runtime that is shutting down drops it at once, and with it foreign code.
         let unstarted = self.unstarted().take();

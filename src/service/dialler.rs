@@ -1,14 +1,16 @@
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep, timeout};
 use tower_service::Service;
 
@@ -19,12 +21,15 @@ use crate::{BalanceConfig, BoxError, Instance};
 /// How a dial ended.
 pub(super) type Dialled<S> = (Ticket, Result<S, BoxError>);
 
-/// Dials by a connector, several at once, the others in turn.
+/// Dials by a connector, several at once, the others in turn; and only for as long as somebody awaits the outcome.
 pub(super) struct Dialler<M, S> {
     connector: M,
     waiting: VecDeque<Dial>,
-    running: FuturesUnordered<BoxFuture<'static, Dialled<S>>>,
-    /// Until when the connector has to get ready for the next dial.
+    /// Yields `Ok(None)` for a dial that was given up.
+    running: FuturesUnordered<BoxFuture<'static, Dialled<Option<S>>>>,
+    /// The dials under way; each is given up when its sender is dropped.
+    wanted: HashMap<Ticket, oneshot::Sender<()>>,
+    /// Until when the connector has to get ready for the first dial that waits.
     ready_by: Option<Pin<Box<Sleep>>>,
 }
 
@@ -40,11 +45,14 @@ where
             connector,
             waiting: VecDeque::new(),
             running: FuturesUnordered::new(),
+            wanted: HashMap::new(),
             ready_by: None,
         }
     }
 
-    pub(super) fn queue(&mut self, dials: Vec<Dial>) {
+    /// Takes on more dials, and gives up those under way whose outcome nobody awaits any more.
+    pub(super) fn queue(&mut self, dials: Vec<Dial>, awaited: impl Fn(&Ticket) -> bool) {
+        self.wanted.retain(|ticket, _| awaited(ticket));
         self.waiting.extend(dials);
     }
 
@@ -57,8 +65,9 @@ where
     ) -> Vec<Dialled<S>> {
         let mut ended = Vec::new();
         loop {
-            while let Poll::Ready(Some(dialled)) = self.running.poll_next_unpin(cx) {
-                ended.push(dialled);
+            while let Poll::Ready(Some((ticket, outcome))) = self.running.poll_next_unpin(cx) {
+                self.wanted.remove(&ticket);
+                ended.extend(outcome.transpose().map(|result| (ticket, result)));
             }
             while self
                 .waiting
@@ -66,6 +75,7 @@ where
                 .is_some_and(|dial| !awaited(&dial.ticket))
             {
                 self.waiting.pop_front();
+                self.ready_by = None;
             }
             if self.waiting.is_empty() || self.running.len() >= config.connect_concurrency() {
                 return ended;
@@ -90,8 +100,8 @@ where
         cx: &mut Context<'_>,
         patience: Duration,
     ) -> Poll<Result<(), BoxError>> {
-        match caught(|| self.connector.poll_ready(cx)) {
-            Ok(Poll::Ready(result)) => return Poll::Ready(result.map_err(Into::into)),
+        match caught(|| self.connector.poll_ready(cx).map_err(Into::into)) {
+            Ok(Poll::Ready(result)) => return Poll::Ready(result),
             Err(panic) => return Poll::Ready(Err(panic.into())),
             Ok(Poll::Pending) => {}
         }
@@ -103,21 +113,22 @@ where
 
     fn begin(&mut self, dial: Dial, patience: Duration) {
         let Dial { ticket, instance } = dial;
-        match caught(|| self.connector.call(instance)) {
-            Err(panic) => {
-                let ended = std::future::ready((ticket, Err(panic.into())));
-                self.running.push(Box::pin(ended));
+        let (wanted, given_up) = oneshot::channel();
+        self.wanted.insert(ticket.clone(), wanted);
+        let dialling = caught(|| self.connector.call(instance));
+        // All that is the connector's ends in here, also by being dropped.
+        let outcome = AssertUnwindSafe(async move {
+            match select(pin!(timeout(patience, dialling?)), given_up).await {
+                Either::Left((Ok(result), _)) => result.map(Some).map_err(Into::into),
+                Either::Left((Err(_), _)) => Err(late(patience)),
+                Either::Right(_) => Ok(None),
             }
-            Ok(dialling) => self.running.push(Box::pin(async move {
-                let dialling = AssertUnwindSafe(dialling).catch_unwind();
-                let result = match timeout(patience, dialling).await {
-                    Ok(Ok(result)) => result.map_err(Into::into),
-                    Ok(Err(panic)) => Err(Panicked::new(panic).into()),
-                    Err(_) => Err(late(patience)),
-                };
-                (ticket, result)
-            })),
-        }
+        });
+        self.running.push(Box::pin(async move {
+            let outcome = outcome.catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|panic| Err(Panicked::new(panic).into()));
+            (ticket, outcome)
+        }));
     }
 }
 

@@ -15,14 +15,16 @@ use tower_service::Service;
 use super::clock;
 use super::dialler::Dialler;
 use super::hub::{Connected, Hub};
-use super::log::log;
+use super::log::Log;
 use super::unwound::caught;
 use crate::discovery::{BoxStream, Discovery, DiscoveryError};
-use crate::fleet::Fleet;
+use crate::fleet::{Dial, Fleet};
 use crate::{BoxError, Event, Instance, InstanceSet, Target};
 
-/// Answers of discovery taken in one go; a source that is always ready must not starve the others.
+/// Answers of discovery taken in one go; a source that is always ready must not starve dials and deadlines.
 const ANSWERS_AT_ONCE: usize = 64;
+/// Rounds made before other tasks get their turn; the same source must not starve them either.
+const ROUNDS_AT_ONCE: usize = 16;
 
 /// Feeds a [`Balance`](crate::Balance): follows discovery and dials. A future to be spawned; it ends with the last clone
 /// of its balancer.
@@ -30,6 +32,10 @@ const ANSWERS_AT_ONCE: usize = 64;
 /// # Cancellation
 ///
 /// Dropped earlier, the balancer goes on with the connections it has and learns nothing new.
+///
+/// # Panics
+///
+/// Polled outside a tokio runtime with timers.
 #[must_use = "futures do nothing unless polled"]
 pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
 
@@ -57,6 +63,7 @@ impl Driver {
                 hurry: Box::pin(Arc::clone(&hub.driver).notified_owned()),
                 deadline: None,
                 ended,
+                log: Log::default(),
                 fleet,
                 hub,
             };
@@ -85,11 +92,12 @@ struct Drive<M, S, C> {
     /// `None` once discovery has no more of it.
     news: Option<News>,
     dialler: Dialler<M, S>,
-    /// Ready when the fleet's next deadline moved earlier.
+    /// Ready when the fleet's next deadline moved earlier, or there is something to report.
     hurry: Pin<Box<OwnedNotified>>,
     deadline: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Ready when the last clone of the balancer is gone.
     ended: oneshot::Receiver<()>,
+    log: Log,
 }
 
 impl<M, S, C> Drive<M, S, C>
@@ -101,7 +109,7 @@ where
     C: Send + Sync + 'static,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
+        for _ in 0..ROUNDS_AT_ONCE {
             if Pin::new(&mut self.ended).poll(cx).is_ready() {
                 return Poll::Ready(());
             }
@@ -114,6 +122,8 @@ where
                 return Poll::Pending;
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Takes what discovery has to say; only the newest set counts.
@@ -142,7 +152,8 @@ where
             heard = true;
         }
         if let Some(set) = newest {
-            self.dialler.queue(self.fleet.apply(set, clock::now()));
+            let dials = self.fleet.apply(set, clock::now());
+            self.take_on(dials);
         }
         heard
     }
@@ -195,22 +206,30 @@ where
         self.deadline = None;
         // A timer may fire a little early by the fleet's clock, but never without getting anywhere.
         let now = clock::now().max(next);
-        self.dialler.queue(self.fleet.on_deadline(now));
+        let dials = self.fleet.on_deadline(now);
+        self.take_on(dials);
         true
     }
 
+    fn take_on(&mut self, dials: Vec<Dial>) {
+        self.dialler
+            .queue(dials, |ticket| self.fleet.awaits(ticket));
+    }
+
     /// Passes on what happened, and wakes calls that wait if somebody is usable.
-    fn report(&self) {
-        for event in self.fleet.take_events() {
+    fn report(&mut self) {
+        let events = self.fleet.take_events();
+        let is_news = !events.is_empty();
+        for event in events {
             self.tell(event);
         }
-        if self.fleet.unusable_since().is_none() {
-            self.hub.usable.notify_waiters();
+        if is_news && self.fleet.unusable_since().is_none() {
+            self.hub.look_again.notify_waiters();
         }
     }
 
-    fn tell(&self, event: Event) {
-        log(&self.hub.target, &event);
+    fn tell(&mut self, event: Event) {
+        self.log.write(&self.hub.target, &event, clock::now());
         // Nobody may be listening.
         let _ = self.hub.events.send(event);
     }

@@ -101,7 +101,8 @@ where
 {
     let attempt = judged.pass_on();
     let hub = &judged.connected().hub;
-    let (answer, unsent) = noting_unsent(|| hub.classifier.classify(result, attempt));
+    let (answer, unsent) =
+        noting_unsent(attempt, |attempt| hub.classifier.classify(result, attempt));
     answer.map_err(|error| {
         let id = judged.instance().id().clone();
         Error::call(hub.target.clone(), id, !unsent, error.into())

@@ -16,10 +16,10 @@ pub(super) struct Hub<C> {
     pub(super) classifier: Arc<C>,
     /// Whether the driver has begun; until then nobody can be usable.
     pub(super) driven: AtomicBool,
-    /// Tells the driver that the fleet's next deadline moved earlier.
+    /// Tells the driver that the fleet's next deadline moved earlier, or that there is something to report.
     pub(super) driver: Arc<Notify>,
-    /// Tells waiting calls that somebody is usable.
-    pub(super) usable: Arc<Notify>,
+    /// Tells waiting calls to look again: somebody is usable, or the configuration is another.
+    pub(super) look_again: Arc<Notify>,
     pub(super) events: broadcast::Sender<Event>,
     discovery_error: Mutex<Option<DiscoveryError>>,
 }
@@ -31,7 +31,7 @@ impl<C> Hub<C> {
             classifier,
             driven: AtomicBool::new(false),
             driver: Arc::default(),
-            usable: Arc::default(),
+            look_again: Arc::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
             discovery_error: Mutex::default(),
         }

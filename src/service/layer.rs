@@ -152,7 +152,7 @@ where
 {
     type Service = Balance<S, C>;
 
-    /// Starts the driver, if called inside a runtime; else the first call starts it.
+    /// Starts the driver, if called inside a tokio runtime with timers; else the first call inside one starts it.
     fn layer(&self, connector: M) -> Balance<S, C> {
         let (balance, driver) = self.pair(connector);
         balance.start(driver);

@@ -1,41 +1,125 @@
+use std::time::{Duration, Instant};
+
 use tracing::{debug, info, warn};
 
 use crate::{Event, Target};
 
-/// Every event as a structured log line. Requests themselves are never logged.
-pub(super) fn log(target: &Target, event: &Event) {
-    match event {
-        Event::SetChanged {
-            added,
-            removed,
-            changed,
-            known,
-        } => debug!(target: "rolecall", %target, added, removed, changed, known, "set changed"),
-        Event::SetDoubted {
-            known,
-            answered,
-            grace,
-        } => warn!(target: "rolecall", %target, known, answered, ?grace, "set doubted"),
-        Event::InstanceRefused { id, error } => {
-            warn!(target: "rolecall", %target, %id, %error, "instance refused");
+/// Lines about ejection and return that are written at `info` within [`PERIOD`]; the rest of a fleet that flaps as a whole
+/// goes to `debug`, and is counted.
+const MOST: u32 = 20;
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Writes every event as a structured log line. Requests themselves are never logged.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    began: Option<Instant>,
+    written: u32,
+    omitted: u64,
+}
+
+impl Log {
+    pub(super) fn write(&mut self, target: &Target, event: &Event, now: Instant) {
+        match event {
+            Event::Ejected { .. }
+            | Event::EjectionWithheld { .. }
+            | Event::ProbeFailed { .. }
+            | Event::Returned { .. } => self.ejection(target, event, now),
+            Event::Probing { id } => debug!(target: "rolecall", %target, %id, "probing"),
+            Event::PanicModeBegan { members } => {
+                warn!(target: "rolecall", %target, members, "panic mode began");
+            }
+            Event::PanicModeEnded => info!(target: "rolecall", %target, "panic mode ended"),
+            Event::SetChanged {
+                added,
+                removed,
+                changed,
+                known,
+            } => debug!(target: "rolecall", %target, added, removed, changed, known, "set changed"),
+            Event::SetDoubted {
+                known,
+                answered,
+                grace,
+            } => warn!(target: "rolecall", %target, known, answered, ?grace, "set doubted"),
+            Event::InstanceRefused { id, error } => {
+                warn!(target: "rolecall", %target, %id, %error, "instance refused");
+            }
+            Event::DuplicateId { id } => warn!(target: "rolecall", %target, %id, "duplicate id"),
+            Event::AvailabilityChanged { id, availability } => {
+                debug!(target: "rolecall", %target, %id, %availability, "availability changed");
+            }
+            Event::Connected { id } => debug!(target: "rolecall", %target, %id, "connected"),
+            Event::DialFailed {
+                id,
+                error,
+                retry_in,
+            } => debug!(target: "rolecall", %target, %id, %error, ?retry_in, "dial failed"),
+            Event::ConnectionLost { id } => {
+                debug!(target: "rolecall", %target, %id, "connection lost");
+            }
+            Event::NothingUsable => warn!(target: "rolecall", %target, "nothing usable"),
+            Event::Usable => info!(target: "rolecall", %target, "usable"),
+            Event::DiscoveryFailed { error } => {
+                warn!(target: "rolecall", %target, %error, "discovery failed");
+            }
+            Event::DiscoveryEnded => debug!(target: "rolecall", %target, "discovery ended"),
+            Event::Missed { count } => warn!(target: "rolecall", %target, count, "events missed"),
         }
-        Event::DuplicateId { id } => warn!(target: "rolecall", %target, %id, "duplicate id"),
-        Event::AvailabilityChanged { id, availability } => {
-            debug!(target: "rolecall", %target, %id, %availability, "availability changed");
+    }
+
+    fn ejection(&mut self, target: &Target, event: &Event, now: Instant) {
+        let admitted = self.admits(now);
+        match event {
+            Event::Ejected { id, reason, time } if admitted => {
+                info!(target: "rolecall", %target, %id, %reason, ?time, "ejected");
+            }
+            Event::ProbeFailed { id, time } if admitted => {
+                info!(target: "rolecall", %target, %id, ?time, "probe failed");
+            }
+            Event::Returned { id, after } if admitted => {
+                info!(target: "rolecall", %target, %id, ?after, "returned");
+            }
+            Event::EjectionWithheld { id, reason, by } if admitted => {
+                info!(target: "rolecall", %target, %id, %reason, %by, "ejection withheld");
+            }
+            _ => debug!(target: "rolecall", %target, "{event}"),
         }
-        Event::Connected { id } => debug!(target: "rolecall", %target, %id, "connected"),
-        Event::DialFailed {
-            id,
-            error,
-            retry_in,
-        } => debug!(target: "rolecall", %target, %id, %error, ?retry_in, "dial failed"),
-        Event::ConnectionLost { id } => debug!(target: "rolecall", %target, %id, "connection lost"),
-        Event::NothingUsable => warn!(target: "rolecall", %target, "nothing usable"),
-        Event::Usable => info!(target: "rolecall", %target, "usable"),
-        Event::DiscoveryFailed { error } => {
-            warn!(target: "rolecall", %target, %error, "discovery failed");
+    }
+
+    /// Whether one more line is within bounds; what was not is told of when it is again.
+    fn admits(&mut self, now: Instant) -> bool {
+        let is_over = |began| now.saturating_duration_since(began) >= PERIOD;
+        if self.began.is_none_or(is_over) {
+            if self.omitted > 0 {
+                let omitted = self.omitted;
+                info!(target: "rolecall", omitted, "lines about ejections were left to debug");
+            }
+            *self = Self {
+                began: Some(now),
+                ..Self::default()
+            };
         }
-        Event::DiscoveryEnded => debug!(target: "rolecall", %target, "discovery ended"),
-        Event::Missed { count } => warn!(target: "rolecall", %target, count, "events missed"),
+        let admitted = self.written < MOST;
+        self.written += u32::from(admitted);
+        self.omitted += u64::from(!admitted);
+        admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_that_flaps_writes_a_bounded_number_of_lines() {
+        let start = super::super::clock::now();
+        let mut log = Log::default();
+        let admitted = |log: &mut Log, second| {
+            let now = start + Duration::from_secs(second);
+            (0..1000).filter(|_| log.admits(now)).count()
+        };
+        assert_eq!(admitted(&mut log, 0), 20);
+        assert_eq!(admitted(&mut log, 9), 0);
+        assert_eq!(admitted(&mut log, 10), 20);
+        assert_eq!(log.omitted, 980);
     }
 }

@@ -15,6 +15,7 @@ mod hub;
 mod layer;
 mod log;
 mod random;
+mod timer;
 mod unwound;
 mod waiting;
 

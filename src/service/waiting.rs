@@ -2,17 +2,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::runtime::Handle;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::attempt::Picked;
 use super::balance::Inner;
-use super::clock;
+use super::{clock, timer};
 use crate::fleet::{PickError, Verdict};
 use crate::{BoxError, Error, InstanceId};
 
@@ -25,15 +24,20 @@ use crate::{BoxError, Error, InstanceId};
 ///   │ one, or too long  │─────────────────▶│ poll it and a runner-up  │──────────▶ call
 ///   └───────────────────┘                  └──────────────────────────┘
 /// ```
+///
+/// With news of the fleet a place that is free, or held by a member that may not be picked any more, goes to another.
 pub(super) struct Waiting<S, C> {
     inner: Arc<Inner<S, C>>,
-    began: Instant,
     avoid: Vec<InstanceId>,
     /// The pick and the runner-up, each with a slot, while neither is ready.
     candidates: [Option<Candidate<S, C>>; 2],
-    /// Whether there has been a runner-up for the present candidate.
-    ran_up: bool,
+    /// Whether the fleet was searched for a runner-up since the last news.
+    searched: bool,
     news: Option<Pin<Box<OwnedNotified>>>,
+    /// Since when there has been nobody for this call, however often somebody was for a moment.
+    in_vain_since: Option<Instant>,
+    /// Whether that counts from when there was a driver.
+    driven: bool,
     deadline: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Why the last candidate was lost.
     lost: Option<BoxError>,
@@ -55,11 +59,12 @@ where
     pub(super) fn new(inner: Arc<Inner<S, C>>, avoid: &[InstanceId]) -> Self {
         Self {
             inner,
-            began: clock::now(),
             avoid: avoid.to_vec(),
             candidates: [None, None],
-            ran_up: false,
+            searched: false,
             news: None,
+            in_vain_since: None,
+            driven: false,
             deadline: None,
             lost: None,
         }
@@ -86,19 +91,14 @@ where
             if let Some(ready) = self.poll_candidates(cx) {
                 return Poll::Ready(Ok(ready));
             }
-            let standing = self.candidates.iter().flatten().next();
-            if let Some(candidate) = standing {
-                if self.ran_up {
-                    return Poll::Pending;
+            if self.candidates.iter().all(Option::is_none) {
+                if let Err(why) = self.find_first() {
+                    ready!(self.poll_usable(&why, cx))?;
                 }
-                let first = candidate.judged.instance().id().clone();
-                self.find_runner_up(first);
-            } else if let Err(why) = self.find_first() {
-                match self.poll_usable(&why, cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return Poll::Pending,
-                }
+            } else if self.searched {
+                ready!(self.poll_news(cx));
+            } else {
+                self.find_runner_up();
             }
         }
     }
@@ -126,7 +126,7 @@ where
                     candidate.judged.end(Verdict::Unsent);
                     self.lost = Some(error.into());
                     *slot = None;
-                    self.ran_up = false;
+                    self.searched = false;
                 }
             }
         }
@@ -134,59 +134,95 @@ where
     }
 
     fn find_first(&mut self) -> Result<(), PickError> {
-        // Listening begins before the look, so that whoever becomes usable in between is not missed.
-        let usable = &self.inner.hub.usable;
-        let news = self
-            .news
-            .get_or_insert_with(|| Box::pin(Arc::clone(usable).notified_owned()));
-        news.as_mut().enable();
+        self.listen();
         let pick = self.inner.pick(&self.avoid)?;
         self.candidates[0] = Some(Candidate::new(pick));
-        self.ran_up = false;
+        self.searched = false;
         Ok(())
     }
 
-    fn find_runner_up(&mut self, first: InstanceId) {
-        self.ran_up = true;
-        self.avoid.push(first);
-        let runner_up = self.inner.pick(&self.avoid).ok();
-        let first = self.avoid.pop();
-        let runner_up = runner_up.map(Candidate::new);
-        let free = self.candidates.iter_mut().find(|slot| slot.is_none());
-        if let (Some(mut runner_up), Some(free)) = (runner_up, free) {
-            if first.as_ref() == Some(runner_up.judged.instance().id()) {
-                runner_up.judged.end(Verdict::Neutral);
-            } else {
-                *free = Some(runner_up);
-            }
+    fn find_runner_up(&mut self) {
+        self.listen();
+        self.searched = true;
+        let fleet = &self.inner.fleet;
+        let holds_place = |candidate: &Candidate<_, _>| fleet.is_pickable(candidate.judged.slot());
+        let mut places = self.candidates.iter();
+        let Some(place) = places.position(|held| !held.as_ref().is_some_and(holds_place)) else {
+            return;
+        };
+        let standing = self.candidates.iter().flatten();
+        let wished = self.avoid.len();
+        self.avoid
+            .extend(standing.map(|candidate| candidate.judged.instance().id().clone()));
+        let runner_up = self.inner.pick(&self.avoid);
+        self.avoid.truncate(wished);
+        let Ok(mut runner_up) = runner_up else {
+            return;
+        };
+        let mut standing = self.candidates.iter().flatten();
+        if standing.any(|candidate| candidate.judged.slot().shares_member(runner_up.slot())) {
+            runner_up.end(Verdict::Neutral);
+        } else if let Some(mut gone) = self.candidates[place].replace(Candidate::new(runner_up)) {
+            gone.judged.end(Verdict::Neutral);
         }
     }
 
+    /// Begins to listen for news, before a look at the fleet, so that what comes in between is not missed.
+    fn listen(&mut self) {
+        let look_again = &self.inner.hub.look_again;
+        self.news
+            .get_or_insert_with(|| Box::pin(Arc::clone(look_again).notified_owned()))
+            .as_mut()
+            .enable();
+    }
+
     /// Ready when it is worth looking again.
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(news) = &mut self.news {
+            ready!(news.as_mut().poll(cx));
+        }
+        self.news = None;
+        self.searched = false;
+        Poll::Ready(())
+    }
+
+    /// Like [`poll_news`](Self::poll_news), while that is worth waiting for.
     fn poll_usable(&mut self, why: &PickError, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let inner = &self.inner;
-        let patience = inner.patience(why, self.began);
-        let can_wait = inner.start_driver() && Handle::try_current().is_ok();
-        let Some(until) = patience.filter(|_| can_wait) else {
-            return Poll::Ready(Err(inner.refusal(why, self.lost.take())));
-        };
-        if let Some(news) = &mut self.news
-            && news.as_mut().poll(cx).is_ready()
-        {
-            self.news = None;
-            return Poll::Ready(Ok(()));
-        }
-        let sleep = match &mut self.deadline {
-            Some((at, sleep)) if *at == until => sleep,
-            deadline => {
-                let sleep = Box::pin(tokio::time::sleep_until(until.into()));
-                &mut deadline.insert((until, sleep)).1
+        let until = self.patience(why);
+        let is_driven = self.inner.start_driver();
+        if let Some(until) = until.filter(|_| is_driven) {
+            if self.poll_news(cx).is_ready() {
+                return Poll::Ready(Ok(()));
             }
-        };
-        match sleep.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(inner.refusal(why, self.lost.take()))),
-            Poll::Pending => Poll::Pending,
+            if self.deadline.as_ref().is_none_or(|(at, _)| *at != until) {
+                self.deadline = timer::sleep_until(until).map(|sleep| (until, sleep));
+            }
+            if let Some((_, sleep)) = &mut self.deadline
+                && sleep.as_mut().poll(cx).is_pending()
+            {
+                return Poll::Pending;
+            }
         }
+        Poll::Ready(Err(self.inner.refusal(why, self.lost.take())))
+    }
+
+    /// Until when it is worth waiting; `None`: not at all.
+    fn patience(&mut self, why: &PickError) -> Option<Instant> {
+        if matches!(why, PickError::Saturated) {
+            return None;
+        }
+        let Inner { hub, fleet, .. } = &*self.inner;
+        let now = clock::now();
+        let driven = hub.driven.load(Acquire);
+        if driven != self.driven {
+            self.driven = driven;
+            self.in_vain_since = None;
+        }
+        let in_vain_since = *self.in_vain_since.get_or_insert(now);
+        let unusable_since = fleet.unusable_since().filter(|_| driven);
+        let since = unusable_since.map_or(in_vain_since, |since| since.min(in_vain_since));
+        let until = since + fleet.config().unavailable_after();
+        (now < until).then_some(until)
     }
 }
 
@@ -194,22 +230,5 @@ impl<S: Clone + Send + Sync + 'static, C: Send + Sync + 'static> Candidate<S, C>
     fn new(judged: Picked<S, C>) -> Self {
         let service = judged.connected().service.clone();
         Self { judged, service }
-    }
-}
-
-impl<S, C> Inner<S, C>
-where
-    S: Clone + Send + Sync + 'static,
-    C: Send + Sync + 'static,
-{
-    /// Until when it is worth waiting for a call that began then; `None`: not at all.
-    fn patience(&self, why: &PickError, began: Instant) -> Option<Instant> {
-        if matches!(why, PickError::Saturated) {
-            return None;
-        }
-        let driven = self.hub.driven.load(Acquire);
-        let since = self.fleet.unusable_since().filter(|_| driven);
-        let until = since.unwrap_or(began) + self.fleet.config().unavailable_after();
-        (clock::now() < until).then_some(until)
     }
 }

@@ -276,6 +276,7 @@ async fn instances_to_avoid_are_picked_only_for_want_of_others() {
 async fn least_in_flight_spreads_and_drains_without_a_clock() {
     let config = BalanceConfig::builder()
         .load(Load::LeastInFlight)
+        .outlier(None)
         .build()
         .unwrap();
     let stage = Stage::with(config, &["a", "b", "c"]).await;

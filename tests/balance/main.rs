@@ -10,6 +10,7 @@
 mod dialling;
 mod endings;
 mod errors;
+mod faults;
 mod lifecycle;
 mod news;
 mod promises;

@@ -1,32 +1,43 @@
-//! Who is listed for picks: the available members, or, for want of any, the busy ones.
+//! Who is listed for picks: the available members, or, for want of any, the busy ones, or all of them in panic mode.
 
 use std::sync::Arc;
 
-use super::super::seat::Seat;
+use super::super::seat::{Seat, Standing};
 use super::Roster;
+use crate::Event;
 
 impl<S> Roster<S> {
     /// Brings a seat's place in the list up to date.
     pub(super) fn relist(&mut self, index: usize) {
+        self.ejections.share = None;
+        let was_empty = self.list.is_empty();
         let seat = &mut self.seats[index];
         let weight = seat.instance.weight();
-        let eligible = seat.eligible().map(Arc::clone);
-        let busy = seat.is_busy();
-        match (eligible, seat.position) {
-            (Some(member), position) if busy == self.busy => match position {
-                Some(position) => self.list.replace(position as usize, member, weight),
-                None => seat.position = Some(self.list.push(member, weight) as u32),
-            },
-            (Some(_), _) if self.busy => self.rebuild_list(),
+        let standing = seat.standing();
+        match (seat.eligible().map(Arc::clone), standing) {
+            (Some(_), Some(standing)) if standing < self.listed => self.rebuild_list(),
+            (Some(member), Some(standing)) if self.lists(standing) => {
+                let seat = &mut self.seats[index];
+                match seat.position {
+                    Some(position) => self.list.replace(position as usize, member, weight),
+                    None => seat.position = Some(self.list.push(member, weight) as u32),
+                }
+            }
             _ => self.unlist(index),
         }
-        if self.list.is_empty() {
+        if self.list.is_empty() && (standing.is_some() || !was_empty) {
             self.rebuild_list();
         }
         self.dirty = true;
     }
 
+    /// Whether members of that standing are in the list: in panic mode all are.
+    fn lists(&self, standing: Standing) -> bool {
+        standing == self.listed || self.listed == Standing::Out
+    }
+
     pub(super) fn unlist(&mut self, index: usize) {
+        self.ejections.share = None;
         let Some(position) = self.seats[index].position.take() else {
             return;
         };
@@ -38,22 +49,30 @@ impl<S> Roster<S> {
         }
     }
 
-    /// Makes the list of all available members, or, for want of any, of the busy ones.
+    /// Makes the list of those of the best standing that there is.
     pub(super) fn rebuild_list(&mut self) {
-        let available = |seat: &Seat<S>| seat.eligible().is_some() && !seat.is_busy();
-        self.busy = !self.seats.iter().any(available);
-        let busy = self.busy;
+        let standings = self.seats.iter().filter_map(Seat::standing);
+        let best = standings.min().unwrap_or(Standing::Available);
+        let before = std::mem::replace(&mut self.listed, best);
         let mut listed = Vec::new();
-        for seat in &mut self.seats {
-            seat.position = None;
-            if seat.is_busy() == busy
-                && let Some(member) = seat.eligible().map(Arc::clone)
-            {
-                seat.position = Some(listed.len() as u32);
-                listed.push((member, seat.instance.weight()));
-            }
+        for index in 0..self.seats.len() {
+            let lists = |standing| self.lists(standing);
+            let is_listed = self.seats[index].standing().is_some_and(lists);
+            let seat = &mut self.seats[index];
+            let member = seat.eligible().filter(|_| is_listed).map(Arc::clone);
+            seat.position = member.as_ref().map(|_| listed.len() as u32);
+            listed.extend(member.map(|member| (member, seat.instance.weight())));
         }
+        let members = listed.len();
         self.list.fill(listed);
         self.dirty = true;
+        match (before == Standing::Out, best == Standing::Out) {
+            (false, true) => {
+                self.ejections.counters.panic_modes += 1;
+                self.note(Event::PanicModeBegan { members });
+            }
+            (true, false) => self.note(Event::PanicModeEnded),
+            _ => {}
+        }
     }
 }

@@ -85,13 +85,14 @@ impl<S> Roster<S> {
             gone.clear();
         }
         for &index in &gone {
-            self.vacate(index);
+            self.vacate(index, now);
         }
         let added_at = self.reseat(&gone, &added, now);
         if !gone.is_empty() && self.list.is_empty() {
             self.rebuild_list();
         }
         for index in added_at {
+            self.recall(index);
             if !self.seats[index].is_draining() {
                 dials.push(self.dial(index));
             }
@@ -145,7 +146,8 @@ impl<S> Roster<S> {
         let dialled = seat.is_dialled();
         let draining = seat.is_draining();
         if draining && let Some(member) = seat.member() {
-            let leaving = Connection::Leaving(Arc::downgrade(member));
+            let record = Box::new(member.stats.inherit());
+            let leaving = Connection::Leaving(Arc::downgrade(member), record);
             let given_up = std::mem::replace(&mut seat.connection, leaving);
             seat.since = now;
             self.discard(given_up);
@@ -157,19 +159,22 @@ impl<S> Roster<S> {
             });
         }
         self.relist(index);
+        if moved {
+            let seat = &mut self.seats[index];
+            seat.attempts = 0;
+            self.garbage.errors.extend(seat.error.take());
+        }
         if draining || stands {
             self.cancel_dial(index);
             return None;
-        }
-        if moved {
-            self.seats[index].attempts = 0;
         }
         (moved || !dialled).then(|| self.dial(index))
     }
 
     /// Gives up everything of a seat that is about to go.
-    fn vacate(&mut self, index: usize) {
+    fn vacate(&mut self, index: usize, now: u64) {
         self.cancel_dial(index);
+        self.remember(index, now);
         self.unlist(index);
         let seat = &mut self.seats[index];
         let given_up = std::mem::replace(&mut seat.connection, Connection::None);

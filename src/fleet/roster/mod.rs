@@ -1,5 +1,6 @@
 //! The members as the writers know them: which instances there are, who is connected, dialled, waiting to be dialled.
 
+mod ejecting;
 mod listing;
 mod membership;
 mod redial;
@@ -11,12 +12,13 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::config::BalanceConfig;
+use self::ejecting::Ejections;
+use super::config::{BalanceConfig, Load};
 use super::fleet::Shared;
 use super::journal::Journal;
 use super::member::{Member, Record, Stats};
 use super::news::Doubt;
-use super::seat::{Connection, Link, Seat};
+use super::seat::{Connection, Link, Seat, Standing};
 use super::slot::nanos;
 use super::snapshot::{List, Rules, Snapshot};
 use crate::event::DialError;
@@ -46,8 +48,9 @@ pub(super) struct Roster<S> {
     /// By id.
     seats: Vec<Seat<S>>,
     list: List<S>,
-    /// Whether the list is made of busy members, for want of available ones.
-    busy: bool,
+    /// Who is in the list: the members of this standing, or, if it is `Out`, all that are eligible.
+    listed: Standing,
+    ejections: Ejections,
     /// Seats that wait to be dialled, by when.
     retries: BTreeSet<(u64, InstanceId)>,
     doubt: Option<Doubt>,
@@ -57,6 +60,8 @@ pub(super) struct Roster<S> {
     rng: SmallRng,
     journal: Journal,
     census: Option<Arc<Census>>,
+    /// Outcomes that the pool had at the last beat.
+    outcomes: u64,
     dirty: bool,
     garbage: Garbage<S>,
 }
@@ -74,7 +79,8 @@ impl<S> Roster<S> {
             config,
             seats: Vec::new(),
             list: List::new(),
-            busy: false,
+            listed: Standing::Available,
+            ejections: Ejections::default(),
             retries: BTreeSet::new(),
             doubt: None,
             answered_at: None,
@@ -83,6 +89,7 @@ impl<S> Roster<S> {
             rng: SmallRng::seed_from_u64(seed),
             journal: Journal::default(),
             census: None,
+            outcomes: 0,
             dirty: false,
             garbage: Garbage::default(),
         }
@@ -92,8 +99,12 @@ impl<S> Roster<S> {
         &self.config
     }
 
-    pub(super) fn reconfigure(&mut self, config: BalanceConfig) {
+    pub(super) fn reconfigure(&mut self, config: BalanceConfig, shared: &Shared, now: u64) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.reconfigure(&config);
+        }
         self.config = config;
+        self.amnesty(shared, now);
         self.dirty = true;
     }
 
@@ -108,6 +119,21 @@ impl<S> Roster<S> {
         self.awaited(ticket).is_some()
     }
 
+    /// Whether this connection is in the list or, for a probe, could be.
+    pub(super) fn is_pickable(&self, record: &Record, is_probe: bool) -> bool {
+        self.find(record.instance.id()).is_some_and(|index| {
+            let seat = &self.seats[index];
+            let is_it = |member: &Arc<Member<S>>| member.generation == record.generation;
+            seat.eligible().is_some_and(is_it) && (is_probe || seat.position.is_some())
+        })
+    }
+
+    /// Whether time is of any use.
+    pub(super) fn is_timed(&self) -> bool {
+        let judges = self.config.load() == Load::Latency || self.config.outlier().is_some();
+        judges || self.ejections.is_any()
+    }
+
     pub(super) fn connected(
         &mut self,
         ticket: &Ticket,
@@ -120,7 +146,7 @@ impl<S> Roster<S> {
         };
         let seat = &mut self.seats[index];
         let stats = match &seat.connection {
-            Connection::Lost(stats) => stats.inherit(),
+            Connection::Lost(stats) | Connection::Leaving(_, stats) => stats.inherit(),
             Connection::Up(old) if old.instance.addr() == seat.instance.addr() => {
                 old.stats.inherit()
             }
@@ -139,6 +165,7 @@ impl<S> Roster<S> {
         let replaced = std::mem::replace(&mut seat.connection, Connection::Up(member));
         self.discard(replaced);
         self.garbage.errors.extend(error);
+        self.probe_if_moved(index);
         self.relist(index);
         self.note(Event::Connected {
             id: ticket.id.clone(),
@@ -197,11 +224,18 @@ impl<S> Roster<S> {
     pub(super) fn next_deadline(&self) -> Option<u64> {
         let retry = self.retries.first().map(|&(at, _)| at);
         let doubt = self.doubt.as_ref().map(|doubt| doubt.until);
-        retry.into_iter().chain(doubt).min()
+        let ejection = self.ejections.next_deadline();
+        retry.into_iter().chain(doubt).chain(ejection).min()
     }
 
-    pub(super) fn on_deadline(&mut self, now: u64) -> Vec<Dial> {
+    pub(super) fn on_deadline(&mut self, shared: &Shared, now: u64) -> Vec<Dial> {
         let mut dials = Vec::new();
+        let beats = shared.pulse.next().is_some_and(|next| next <= now);
+        shared.pulse.beat(now, || self.has_traffic(shared));
+        if beats {
+            self.sweep(shared, now);
+        }
+        self.end_ejections(now);
         if let Some(doubt) = self.doubt.take_if(|doubt| doubt.until <= now) {
             dials = self.follow(&doubt.set, membership::Absent::Leave, false, now);
         }
@@ -214,6 +248,14 @@ impl<S> Roster<S> {
             }
         }
         dials
+    }
+
+    /// Whether anybody was answered since the last time, or waits.
+    fn has_traffic(&mut self, shared: &Shared) -> bool {
+        let outcomes = shared.pool.outcomes();
+        let answered = std::mem::replace(&mut self.outcomes, outcomes) != outcomes;
+        let waits = |seat: &Seat<S>| seat.member().is_some_and(|m| m.stats.in_flight() > 0);
+        answered || self.seats.iter().any(waits)
     }
 
     pub(super) fn why_unusable(&mut self) -> PickError {
@@ -234,7 +276,13 @@ impl<S> Roster<S> {
         }
     }
 
-    pub(super) fn status(&self, shared: &Shared, now: u64) -> Status {
+    /// How things stand; what is borrowed, see [`Seat::status`].
+    pub(super) fn status(
+        &self,
+        shared: &Shared,
+        now: u64,
+        borrowed: &mut Vec<Arc<Member<S>>>,
+    ) -> Status {
         let past = |moment: u64| Duration::from_nanos(now.saturating_sub(moment));
         let mean = shared.pool.mean();
         Status {
@@ -246,11 +294,13 @@ impl<S> Roster<S> {
                 .as_ref()
                 .map(|doubt| Duration::from_nanos(doubt.until.saturating_sub(now))),
             usable: self.list.len(),
+            panic_mode: self.listed == Standing::Out,
+            ejections: self.ejections.counters,
             mean_latency: (mean > 0.0).then(|| Duration::from_nanos(mean as u64)),
             members: self
                 .seats
                 .iter()
-                .map(|seat| seat.status(shared, now))
+                .map(|seat| seat.status(shared, now, borrowed))
                 .collect(),
         }
     }
@@ -283,6 +333,8 @@ impl<S> Roster<S> {
             list: self.list.published(),
             rules: Rules::new(&self.config),
             unusable_since: self.unusable_since,
+            candidate: self.candidate(),
+            ramps: self.ramps(),
         })
     }
 

@@ -1,0 +1,253 @@
+//! What a member has to live down: whether it is out of play, why, for how long, and how often it was.
+//!
+//! ```text
+//!            a rule fired, or a person ejected it            its time is over
+//!   in play ──────────────────────────────────────▶ ejected ──────────────────▶ probing
+//!      ▲                                               ▲                           │
+//!      │                                               └───────── failure ─────────┤
+//!      └──────────────────────────── success, or a person restored it ─────────────┘
+//! ```
+//!
+//! Ejected and probing members are *out*: not drawn but in panic mode, and judged by nothing but a probe.
+
+use std::time::Duration;
+
+use super::super::rng::{Rng, unit};
+use super::super::slot::nanos;
+use super::OutlierConfig;
+use crate::{EjectionReason, EjectionStatus, Instance};
+
+#[derive(Debug)]
+pub(in super::super) struct Health {
+    state: State,
+    reason: EjectionReason,
+    /// Ejections in a row, less what it lived down: doubles the time of the next one.
+    multiplier: u32,
+    ejections: u64,
+    /// The instance as it was when it was ejected.
+    instance: Option<Instance>,
+    since: u64,
+    /// Successes ever, when it returned.
+    successes: u64,
+    /// Probes as a suspect since its last success.
+    suspected: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum State {
+    InPlay,
+    Ejected { until: u64 },
+    Probing,
+}
+
+impl Health {
+    pub(in super::super) fn new() -> Self {
+        Self {
+            state: State::InPlay,
+            reason: EjectionReason::Manual,
+            multiplier: 0,
+            ejections: 0,
+            instance: None,
+            since: 0,
+            successes: 0,
+            suspected: 0,
+        }
+    }
+
+    pub(in super::super) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(in super::super) fn is_out(&self) -> bool {
+        self.state != State::InPlay
+    }
+
+    /// Whether it is ejected for what it did at another address.
+    pub(in super::super) fn is_ejected_from_elsewhere(&self, instance: &Instance) -> bool {
+        let moved = |then: &Instance| then.addr() != instance.addr();
+        matches!(self.state, State::Ejected { .. }) && self.instance.as_ref().is_some_and(moved)
+    }
+
+    pub(in super::super) fn is_ejected_by_hand(&self) -> bool {
+        self.is_out() && self.reason == EjectionReason::Manual
+    }
+
+    /// A rule fired. `successes`: how many it had ever. Returns for how long it is out.
+    pub(in super::super) fn eject(
+        &mut self,
+        reason: EjectionReason,
+        instance: &Instance,
+        successes: u64,
+        config: &OutlierConfig,
+        rng: &mut (impl Rng + ?Sized),
+        now: u64,
+    ) -> u64 {
+        self.multiplier -= self.lived_down(successes, config, now).min(self.multiplier);
+        self.reason = reason;
+        self.ejections += 1;
+        self.since = now;
+        self.extend(instance, config, rng, now)
+    }
+
+    /// A person ejected it.
+    pub(in super::super) fn eject_by_hand(&mut self, instance: &Instance, time: u64, now: u64) {
+        self.instance = Some(instance.clone());
+        self.ejections += u64::from(!self.is_out());
+        self.reason = EjectionReason::Manual;
+        self.since = now;
+        self.state = State::Ejected {
+            until: now.saturating_add(time),
+        };
+    }
+
+    /// Its probe failed. Returns for how much longer it is out.
+    pub(in super::super) fn extend(
+        &mut self,
+        instance: &Instance,
+        config: &OutlierConfig,
+        rng: &mut (impl Rng + ?Sized),
+        now: u64,
+    ) -> u64 {
+        self.instance = Some(instance.clone());
+        let doubled = 1_u64 << self.multiplier.min(63);
+        let longest = nanos(config.base_ejection_time())
+            .saturating_mul(doubled)
+            .min(nanos(config.max_ejection_time()));
+        self.multiplier = self.multiplier.saturating_add(1);
+        let time = (longest as f64 * (0.5 + unit(rng) / 2.0)) as u64;
+        let until = now.saturating_add(time);
+        self.state = State::Ejected { until };
+        time
+    }
+
+    /// Its time is over, or it has another address: what it is worth is asked of a probe.
+    pub(in super::super) fn probe(&mut self) {
+        self.state = State::Probing;
+    }
+
+    /// It is back in play, after how long.
+    pub(in super::super) fn restore(&mut self, successes: u64, now: u64) -> u64 {
+        let out = now.saturating_sub(self.since);
+        self.state = State::InPlay;
+        self.multiplier = self.multiplier.saturating_sub(1).max(1);
+        self.since = now;
+        self.successes = successes;
+        self.suspected = 0;
+        out
+    }
+
+    /// Evidence of health since its return, in steps of the multiplier: both time and answers.
+    fn lived_down(&self, successes: u64, config: &OutlierConfig, now: u64) -> u32 {
+        let base = nanos(config.base_ejection_time()).max(1);
+        let by_time = now.saturating_sub(self.since) / base;
+        let answers = successes.saturating_sub(self.successes);
+        let by_answers = answers / u64::from(config.request_volume());
+        u32::try_from(by_time.min(by_answers)).unwrap_or(u32::MAX)
+    }
+
+    pub(in super::super) fn suspected(&self) -> u32 {
+        self.suspected
+    }
+
+    /// It was probed as a suspect, and not cleared.
+    pub(in super::super) fn stays_suspect(&mut self) {
+        self.suspected = self.suspected.saturating_add(1);
+    }
+
+    pub(in super::super) fn clear_suspicion(&mut self) {
+        self.suspected = 0;
+    }
+
+    /// Its last ejection, for people.
+    pub(in super::super) fn status(&self, now: u64) -> Option<EjectionStatus> {
+        let past = Duration::from_nanos(now.saturating_sub(self.since));
+        let (is_over, remaining) = match self.state {
+            State::InPlay => (true, None),
+            State::Ejected { until } => {
+                (false, Some(Duration::from_nanos(until.saturating_sub(now))))
+            }
+            State::Probing => (false, None),
+        };
+        (self.ejections > 0).then_some(EjectionStatus {
+            reason: self.reason,
+            ejections: self.ejections,
+            multiplier: self.multiplier,
+            since: past,
+            is_over,
+            remaining,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{SeedableRng, rngs::SmallRng};
+
+    const S: u64 = 1_000_000_000;
+    const REASON: EjectionReason = EjectionReason::FailuresInRow {
+        failures: 5,
+        threshold: 5,
+    };
+
+    fn instance() -> Instance {
+        Instance::new("a", ([127, 0, 0, 1], 80).into())
+    }
+
+    fn rng() -> SmallRng {
+        SmallRng::seed_from_u64(3)
+    }
+
+    #[test]
+    fn the_time_doubles_to_its_ceiling_and_is_shortened_by_up_to_half() {
+        let config = OutlierConfig::default();
+        let mut rng = rng();
+        let mut health = Health::new();
+        let mut longest = [10, 20, 40, 60, 60, 60].into_iter();
+        let mut time = health.eject(REASON, &instance(), 0, &config, &mut rng, 0);
+        for longest in longest.by_ref() {
+            assert!(time >= longest * S / 2 && time <= longest * S, "{time}");
+            time = health.extend(&instance(), &config, &mut rng, 0);
+        }
+    }
+
+    #[test]
+    fn the_jitter_fills_its_range() {
+        let config = OutlierConfig::default();
+        let mut rng = rng();
+        let times: Vec<u64> = (0..1000)
+            .map(|_| Health::new().eject(REASON, &instance(), 0, &config, &mut rng, 0))
+            .collect();
+        let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+        assert!(*least >= 5 * S && *least < 5 * S + S / 20);
+        assert!(*most <= 10 * S && *most > 10 * S - S / 20);
+    }
+
+    #[test]
+    fn the_multiplier_falls_with_time_and_answers_and_not_with_one_of_them() {
+        let config = OutlierConfig::default();
+        let again = |successes, seconds| {
+            let mut health = Health::new();
+            let mut rng = rng();
+            health.eject(REASON, &instance(), 0, &config, &mut rng, 0);
+            for _ in 0..3 {
+                health.extend(&instance(), &config, &mut rng, 0);
+            }
+            health.restore(0, 0);
+            health.eject(
+                REASON,
+                &instance(),
+                successes,
+                &config,
+                &mut rng,
+                seconds * S,
+            );
+            health.multiplier
+        };
+        assert_eq!(again(0, 0), 4, "three, after its return, and this one");
+        assert_eq!(again(0, 3600), 4, "an idle hour is no evidence");
+        assert_eq!(again(1_000_000, 5), 4, "nor are many answers at once");
+        assert_eq!(again(20, 3600), 2);
+        assert_eq!(again(1_000_000, 3600), 1, "as if it were the first");
+    }
+}

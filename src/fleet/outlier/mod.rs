@@ -1,0 +1,96 @@
+//! Who is ejected, why, and how it comes back.
+//!
+//! Judged is what requests show (passive detection); nothing is sent to find out. Three rules look at each failure, in the
+//! thread that reports it:
+//!
+//! | rule | fires at | for |
+//! |---|---|---|
+//! | failures in a row | 5, more while others fail too | an instance that answers errors, or none |
+//! | unresponsive | the same, where the last one was a caller that waited for nothing | a stopped process, a black hole |
+//! | failure rate | half of at least 10 requests in 10 s, and twice the others' rate | one that fails now and then |
+//!
+//! A rule that fires ejects its member, unless a [`cap`] of the eligible ones is out already, or `shadow` is on. An
+//! ejection lasts 10 s at first and doubles with each in a row, to 60 s, shortened at random by up to a half. Then the
+//! member is *probing*: the next request, one at a time for the whole fleet, goes to it, and its answer decides. After that
+//! it comes back by a [slow start](super::slow_start).
+//!
+//! Latency ejects nobody: load moves traffic away from slow members, and ejecting them under overload makes it worse.
+//!
+//! A member that failed lately and gets no traffic since would never be judged: it is *suspect* after a second of silence,
+//! and is probed by one of about 200 requests.
+//!
+//! Sources: Envoy's outlier detection and gRFC A50 for the vocabulary; the thresholds, the cap of small fleets and the
+//! return come from simulation.
+
+mod cap;
+mod config;
+mod failure_rate;
+mod failures_in_row;
+mod health;
+mod unresponsive;
+
+pub(super) use cap::cap;
+pub use config::{OutlierBuilder, OutlierConfig};
+pub(super) use health::{Health, State};
+pub(super) use unresponsive::unanswered;
+
+use super::member::Record;
+use crate::EjectionReason;
+
+/// The least failures in a row of a suspect. Without traffic five would take a minute.
+const SUSPECT_FAILURES: u32 = 2;
+
+/// What a failure shows, if it shows an outlier. `run`: failures in a row, this one included.
+pub(super) fn detect(
+    record: &Record,
+    config: &OutlierConfig,
+    run: u32,
+    unanswered: bool,
+    now: u64,
+) -> Option<EjectionReason> {
+    let own = record.stats.recent(now);
+    let (volume, percentage) = (config.request_volume(), config.failure_percentage());
+    let floor = config.failures_in_row();
+    let often = failure_rate::reaches(own, volume, failure_rate::threshold(percentage, 0.0));
+    if run < floor && !often || record.stats.is_quiet(now) {
+        return None;
+    }
+    let others = record.shared.pool.recent(now).without(own).rate();
+    let threshold = failures_in_row::threshold(floor, others);
+    if run >= threshold {
+        return Some(in_row(run, threshold, unanswered));
+    }
+    let threshold = failure_rate::threshold(percentage, others);
+    failure_rate::reaches(own, volume, threshold).then_some(EjectionReason::FailureRate {
+        requests: own.outcomes.round() as u32,
+        failures: own.failures.round() as u32,
+        threshold_percentage: (threshold * 100.0).round() as u32,
+    })
+}
+
+/// The same of a suspect whose probe failed.
+pub(super) fn detect_suspect(
+    record: &Record,
+    run: u32,
+    unanswered: bool,
+    now: u64,
+) -> Option<EjectionReason> {
+    let own = record.stats.recent(now);
+    let others = record.shared.pool.recent(now).without(own).rate();
+    let threshold = failures_in_row::threshold(SUSPECT_FAILURES, others);
+    (run >= threshold).then(|| in_row(run, threshold, unanswered))
+}
+
+fn in_row(failures: u32, threshold: u32, unanswered: bool) -> EjectionReason {
+    if unanswered {
+        EjectionReason::Unresponsive {
+            failures,
+            threshold,
+        }
+    } else {
+        EjectionReason::FailuresInRow {
+            failures,
+            threshold,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Callers that wait for nothing and go away.
+//!
+//! A stopped process or a black-holed network never reports an error: all that is seen is callers that give up. A wait
+//! counts as a failure, an *unanswered* one, if it was long by the fleet's own standard and the member answered nobody
+//! meanwhile; so hedged requests, closed browsers and one slow request beside a hundred answered ones judge nobody.
+
+use super::super::slot::FAILURE_COST;
+
+/// Whether a caller that went away after `waited` nanoseconds, at a time when the fleet's mean latency was `mean`
+/// (zero: unknown), counts as a failure. `answered_since`: the member answered anybody since the pick.
+pub(in super::super) fn unanswered(
+    waited: u64,
+    least: u64,
+    mean: f32,
+    answered_since: bool,
+) -> bool {
+    !answered_since && waited >= least && waited as f32 >= FAILURE_COST * mean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn only_long_waits_for_nothing_count() {
+        let counts = |waited, answered| unanswered(waited * MS, 50 * MS, 5e6, answered);
+        assert!(counts(100, false));
+        assert!(!counts(100, true), "it answered somebody");
+        assert!(!counts(99, false), "not twenty times the mean");
+        assert!(!unanswered(49 * MS, 50 * MS, 1e6, false), "too short");
+        assert!(unanswered(50 * MS, 50 * MS, 0.0, false), "mean unknown");
+    }
+}

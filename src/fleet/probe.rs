@@ -1,0 +1,123 @@
+//! The one probe that may be in flight.
+//!
+//! An ordinary request that is sent to a member that is out of play, or suspected, and whose end decides about it. A token
+//! ties a verdict to its probe: one that comes after the probe was given up, or from a pick made before, is nobody's.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Nanoseconds after which a probe may have failed for its silence, at the least.
+const LEAST_PATIENCE: u64 = 1_000_000_000;
+/// The same in mean latencies of the fleet.
+const PATIENCE: f32 = 8.0;
+/// The low bits of a token tell probes begun in the same microsecond apart.
+const SERIAL_BITS: u32 = 10;
+
+/// Names one probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token(u64);
+
+/// How a probe ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Probed {
+    /// Answered well after so many nanoseconds.
+    Success(u64),
+    /// Answered badly.
+    Failure,
+    /// Not answered.
+    Unanswered,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Probe {
+    /// The token of the probe in flight; zero: none is.
+    token: AtomicU64,
+    serial: AtomicU64,
+    /// The connection generation that it probes.
+    generation: AtomicU64,
+    /// Nanoseconds after which its answer began; zero: it has not.
+    answered: AtomicU64,
+}
+
+impl Probe {
+    /// Begins a probe, unless one is in flight.
+    pub(super) fn begin(&self, generation: u64, now: u64) -> Option<Token> {
+        if self.token.load(Relaxed) != 0 {
+            return None;
+        }
+        let serial = self.serial.fetch_add(1, Relaxed) & ((1 << SERIAL_BITS) - 1);
+        // A probe of the first microsecond has a token, too.
+        let token = (now >> SERIAL_BITS).max(1) << SERIAL_BITS | serial;
+        let begun = self.token.compare_exchange(0, token, Relaxed, Relaxed);
+        begun.ok()?;
+        self.generation.store(generation, Relaxed);
+        self.answered.store(0, Relaxed);
+        Some(Token(token))
+    }
+
+    /// Ends a probe. Returns whether it was still the one in flight.
+    pub(super) fn end(&self, token: Token) -> bool {
+        let ended = self.token.compare_exchange(token.0, 0, Relaxed, Relaxed);
+        ended.is_ok()
+    }
+
+    /// The answer of a probe has begun.
+    pub(super) fn answered(&self, token: Token, after: u64) {
+        if self.token.load(Relaxed) == token.0 {
+            self.answered.store(after.max(1), Relaxed);
+        }
+    }
+
+    /// Gives up a probe that took too long, and tells whom it probed and what is known by now: the beginning of a long
+    /// answer is a success.
+    pub(super) fn give_up(&self, mean: f32, now: u64) -> Option<(u64, Probed)> {
+        let token = self.token.load(Relaxed);
+        let begun = token >> SERIAL_BITS << SERIAL_BITS;
+        let patience = LEAST_PATIENCE.max((PATIENCE * mean) as u64);
+        if token == 0 || now.saturating_sub(begun) <= patience || !self.end(Token(token)) {
+            return None;
+        }
+        let outcome = match self.answered.load(Relaxed) {
+            0 => Probed::Unanswered,
+            after => Probed::Success(after),
+        };
+        Some((self.generation.load(Relaxed), outcome))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn there_is_one_at_a_time_and_each_has_its_own_end() {
+        let probe = Probe::default();
+        let first = probe.begin(1, 0).unwrap();
+        assert_eq!(probe.begin(2, 0), None);
+        assert!(probe.end(first));
+        let second = probe.begin(2, 0).unwrap();
+        assert!(!probe.end(first), "a late verdict of an earlier probe");
+        assert!(probe.end(second));
+    }
+
+    #[test]
+    fn a_silent_probe_is_given_up_after_a_second_or_eight_mean_latencies() {
+        let probe = Probe::default();
+        let token = probe.begin(7, 100 * MS).unwrap();
+        assert!(probe.give_up(1e6, 1099 * MS).is_none());
+        assert!(probe.give_up(200e6, 1500 * MS).is_none());
+        let given_up = probe.give_up(1e6, 1101 * MS);
+        assert!(matches!(given_up, Some((7, Probed::Unanswered))));
+        assert!(!probe.end(token));
+    }
+
+    #[test]
+    fn a_probe_whose_answer_goes_on_and_on_has_succeeded() {
+        let probe = Probe::default();
+        let token = probe.begin(7, 0).unwrap();
+        probe.answered(token, 5 * MS);
+        let given_up = probe.give_up(1e6, 2000 * MS);
+        assert!(matches!(given_up, Some((7, Probed::Success(after))) if after == 5 * MS));
+    }
+}

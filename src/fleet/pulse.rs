@@ -1,0 +1,124 @@
+//! Whether the process itself stood still.
+//!
+//! While there is traffic a timer beats ten times a second. If it comes late by more than [`LATE`], the process was
+//! suspended or its runtime blocked, and what was in flight meanwhile waited for us as much as for the instance: it judges
+//! nobody. A verdict that comes before the late beat sees for itself that the beat is overdue. Without traffic the pulse
+//! rests, and the next pick wakes it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Nanoseconds from beat to beat.
+const BEAT: u64 = 100_000_000;
+/// Nanoseconds by which a beat may be late on a busy machine.
+const LATE: u64 = 250_000_000;
+/// The next beat of a pulse that rests.
+const RESTING: u64 = u64::MAX;
+
+#[derive(Debug)]
+pub(super) struct Pulse {
+    next: AtomicU64,
+    /// When the last standstill ended.
+    stood_until: AtomicU64,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self {
+            next: AtomicU64::new(RESTING),
+            stood_until: AtomicU64::new(0),
+        }
+    }
+
+    /// When the next beat is due.
+    pub(super) fn next(&self) -> Option<u64> {
+        Some(self.next.load(Relaxed)).filter(|&next| next != RESTING)
+    }
+
+    /// Lets it beat from now on. Returns whether it rested.
+    pub(super) fn wake(&self, now: u64) -> bool {
+        self.next.load(Relaxed) == RESTING && self.beat_by(RESTING, now)
+    }
+
+    #[cold]
+    fn beat_by(&self, last: u64, now: u64) -> bool {
+        let next = now.saturating_add(BEAT).min(RESTING - 1);
+        self.next
+            .compare_exchange(last, next, Relaxed, Relaxed)
+            .is_ok()
+    }
+
+    /// Beats, if it is time to. It rests from then on unless there is traffic.
+    pub(super) fn beat(&self, now: u64, traffic: impl FnOnce() -> bool) {
+        let due = self.next.load(Relaxed);
+        if now < due || due == RESTING {
+            return;
+        }
+        if now - due > LATE {
+            self.stood_until.fetch_max(now, Relaxed);
+        }
+        if traffic() {
+            self.beat_by(due, now);
+        } else {
+            self.next.store(RESTING, Relaxed);
+        }
+    }
+
+    /// Whether the process stood still at any moment from `since` to `now`.
+    pub(super) fn stood(&self, since: u64, now: u64) -> bool {
+        since < self.stood_until.load(Relaxed) || now > self.next.load(Relaxed).saturating_add(LATE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_beat_on_time_excuses_nobody() {
+        let pulse = Pulse::new();
+        assert!(pulse.wake(0) && !pulse.wake(0));
+        for beat in 1..10 {
+            let due = pulse.next().unwrap();
+            assert_eq!(due, beat * 100 * MS);
+            pulse.beat(due, || true);
+        }
+        assert!(!pulse.stood(0, 1000 * MS));
+    }
+
+    #[test]
+    fn what_spans_a_late_beat_is_excused_before_and_after_it() {
+        let pulse = Pulse::new();
+        pulse.wake(0);
+        assert!(!pulse.stood(0, 350 * MS));
+        assert!(pulse.stood(0, 351 * MS), "overdue");
+        pulse.beat(2000 * MS, || true);
+        assert!(pulse.stood(1999 * MS, 2050 * MS), "begun before it ended");
+        assert!(!pulse.stood(2000 * MS, 2050 * MS));
+    }
+
+    #[test]
+    fn without_traffic_it_rests_and_a_pick_wakes_it() {
+        let pulse = Pulse::new();
+        pulse.wake(0);
+        pulse.beat(100 * MS, || false);
+        assert_eq!(pulse.next(), None);
+        assert!(
+            !pulse.stood(0, u64::MAX - 1),
+            "nobody looked, nobody was late"
+        );
+        assert!(pulse.wake(60_000 * MS));
+        assert_eq!(pulse.next(), Some(60_100 * MS));
+    }
+
+    #[test]
+    fn time_that_goes_back_or_ends_is_harmless() {
+        let pulse = Pulse::new();
+        pulse.wake(500 * MS);
+        pulse.beat(0, || true);
+        assert!(!pulse.stood(500 * MS, 0));
+        pulse.beat(u64::MAX, || true);
+        assert!(pulse.next().is_some());
+    }
+}

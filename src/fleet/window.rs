@@ -1,0 +1,182 @@
+//! Outcomes of the last ten seconds, from counters that only grow.
+//!
+//! Two buckets, as long as the window each and cut at the same moments for every member and for the whole fleet, so that
+//! one can be taken from the other. Of the earlier bucket counts the part that is still within the window, as if its
+//! outcomes had come evenly. A success costs a look at the clock's next cut and no write at all.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// In nanoseconds. A mean age of five seconds, as everything here that fades.
+const WINDOW: u64 = 10_000_000_000;
+/// Outcomes below which a rate says nothing.
+const TELLING: f32 = 20.0;
+/// No fleet is thought to be quite perfect, nor quite hopeless.
+const RATES: (f32, f32) = (0.001, 0.75);
+
+/// What was counted within the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Tally {
+    pub(super) outcomes: f32,
+    pub(super) failures: f32,
+}
+
+impl Tally {
+    /// The share that failed, as far as it can be told.
+    pub(super) fn rate(self) -> f32 {
+        let rate = if self.outcomes < TELLING {
+            0.0
+        } else {
+            self.failures / self.outcomes
+        };
+        rate.clamp(RATES.0, RATES.1)
+    }
+
+    /// What is left without the outcomes of one. Figures taken a moment apart never leave less than nothing.
+    pub(super) fn without(self, one: Self) -> Self {
+        Self {
+            outcomes: (self.outcomes - one.outcomes).max(0.0),
+            failures: (self.failures - one.failures).max(0.0),
+        }
+    }
+}
+
+/// Outcomes and failures ever, 32 bits of each: all that a difference needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Totals(u64);
+
+impl Totals {
+    pub(super) fn new(outcomes: u64, failures: u64) -> Self {
+        Self(outcomes << 32 | failures & u64::from(u32::MAX))
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        let part = |totals: u64, shift| (totals >> shift) as u32;
+        let gained = |shift| part(self.0, shift).wrapping_sub(part(earlier.0, shift));
+        Self::new(gained(32).into(), gained(0).into())
+    }
+
+    fn scaled(self, by: f32) -> Tally {
+        Tally {
+            outcomes: (self.0 >> 32) as f32 * by,
+            failures: self.0 as u32 as f32 * by,
+        }
+    }
+}
+
+/// The two buckets. Threads may cut at once: one of them does it.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// When the present bucket ends.
+    cut: AtomicU64,
+    /// Totals when it began.
+    base: AtomicU64,
+    /// What the one before counted.
+    previous: AtomicU64,
+}
+
+impl Window {
+    /// Whether a cut is due: then the totals of this moment belong to [`turn`](Self::turn).
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        now >= self.cut.load(Relaxed)
+    }
+
+    /// Begins the bucket that `now` is in, if it has not begun.
+    pub(super) fn turn(&self, totals: Totals, now: u64) {
+        let cut = self.cut.load(Relaxed);
+        let begins = now - now % WINDOW;
+        let next = begins.saturating_add(WINDOW);
+        if now < cut
+            || self
+                .cut
+                .compare_exchange(cut, next, Relaxed, Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        if cut == 0 {
+            // The first bucket of all: it began with nothing.
+            return;
+        }
+        let counted = totals.since(Totals(self.base.swap(totals.0, Relaxed)));
+        let adjacent = cut == begins;
+        let previous = if adjacent { counted } else { Totals::default() };
+        self.previous.store(previous.0, Relaxed);
+    }
+
+    /// What the window ending at `now` has, where these are the totals.
+    pub(super) fn tally(&self, totals: Totals, now: u64) -> Tally {
+        self.turn(totals, now);
+        let left = self.cut.load(Relaxed).saturating_sub(now).min(WINDOW);
+        let present = totals.since(Totals(self.base.load(Relaxed))).scaled(1.0);
+        let part = left as f32 / WINDOW as f32;
+        let earlier = Totals(self.previous.load(Relaxed)).scaled(part);
+        Tally {
+            outcomes: present.outcomes + earlier.outcomes,
+            failures: present.failures + earlier.failures,
+        }
+    }
+
+    /// The same under another owner.
+    pub(super) fn copy(&self) -> Self {
+        let copy = |value: &AtomicU64| AtomicU64::new(value.load(Relaxed));
+        Self {
+            cut: copy(&self.cut),
+            base: copy(&self.base),
+            previous: copy(&self.previous),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    #[test]
+    fn the_window_slides_over_the_earlier_bucket() {
+        let window = Window::default();
+        let tally = |outcomes, failures, now| window.tally(Totals::new(outcomes, failures), now);
+        assert_eq!(tally(100, 50, 9 * S).outcomes, 100.0);
+        assert_eq!(tally(100, 50, 10 * S).failures, 50.0, "all of it");
+        assert_eq!(tally(110, 50, 15 * S).outcomes, 60.0, "half of it, and ten");
+        assert_eq!(tally(110, 50, 20 * S).outcomes, 10.0);
+        assert_eq!(tally(110, 50, 45 * S), Tally::default());
+    }
+
+    #[test]
+    fn a_bucket_that_nobody_saw_is_not_the_earlier_one() {
+        let window = Window::default();
+        window.turn(Totals::new(0, 0), 5 * S);
+        window.turn(Totals::new(100, 100), 25 * S);
+        let tally = window.tally(Totals::new(100, 100), 25 * S);
+        assert_eq!(tally, Tally::default());
+    }
+
+    #[test]
+    fn counters_may_wrap_and_time_may_go_back() {
+        let window = Window::default();
+        let before = Totals::new(u64::from(u32::MAX), u64::from(u32::MAX));
+        window.turn(before, 5 * S);
+        window.turn(before, 35 * S);
+        let after = Totals::new(u64::from(u32::MAX) + 3, u64::from(u32::MAX) + 2);
+        let tally = window.tally(after, 36 * S);
+        assert_eq!((tally.outcomes, tally.failures), (3.0, 2.0));
+        assert_eq!(window.tally(after, 0).outcomes, 3.0);
+        assert!(window.tally(after, u64::MAX).outcomes.is_finite());
+    }
+
+    #[test]
+    fn members_add_up_to_the_fleet() {
+        let (a, b, all) = (Window::default(), Window::default(), Window::default());
+        for second in 0..60 {
+            a.turn(Totals::new(second * 10, second), second * S);
+            b.turn(Totals::new(second * 3, second * 3), second * S);
+            let own = a.tally(Totals::new(second * 10, second), second * S);
+            let other = b.tally(Totals::new(second * 3, second * 3), second * S);
+            let both = all.tally(Totals::new(second * 13, second * 4), second * S);
+            assert!((both.without(own).failures - other.failures).abs() < 1e-3);
+            assert!((both.without(own).outcomes - other.outcomes).abs() < 1e-3);
+        }
+    }
+}
