@@ -105,6 +105,7 @@ pub(crate) enum Contestant {
     TowerPendingRequests,
     TowerPeakEwma,
     OursTwoChoices,
+    OursWithoutEjection,
     Ours,
     Oracle,
 }
@@ -117,6 +118,7 @@ impl Contestant {
         Self::TowerPendingRequests,
         Self::TowerPeakEwma,
         Self::OursTwoChoices,
+        Self::OursWithoutEjection,
         Self::Ours,
         Self::Oracle,
     ];
@@ -129,6 +131,7 @@ impl Contestant {
             Self::TowerPendingRequests => "tower PendingRequests",
             Self::TowerPeakEwma => "tower PeakEwma",
             Self::OursTwoChoices => "rolecall, 2 choices",
+            Self::OursWithoutEjection => "rolecall, no ejection",
             Self::Ours => "rolecall",
             Self::Oracle => "oracle (sees all queues)",
         }
@@ -148,6 +151,7 @@ impl Contestant {
             Self::TowerPendingRequests => tower::run_pending_requests(scenario, seed),
             Self::TowerPeakEwma => tower::run_peak_ewma(scenario, seed),
             Self::OursTwoChoices => ours::run(scenario, seed, |config| config.max_choices(2)),
+            Self::OursWithoutEjection => ours::run(scenario, seed, |config| config.outlier(None)),
             Self::Ours => ours::run(scenario, seed, |config| config),
             Self::Oracle => {
                 let balancer = |client| oracle::Oracle::new(scenario, seed, client);

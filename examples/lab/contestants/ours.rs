@@ -142,6 +142,7 @@ impl Balancer for Ours {
             let lost = servers[server].incarnation != incarnation;
             if !lost || now < servers[server].lost_at + self.notice {
                 self.picks += 1;
+                self.deadline_moved |= pick.moves_deadline();
                 return Picked::Sent(server, pick);
             }
             self.deadline_moved |= pick.unsent(instant);

@@ -31,6 +31,7 @@ fn color(contestant: Contestant) -> RGBColor {
         Contestant::TowerPendingRequests => RGBColor(60, 110, 200),
         Contestant::TowerPeakEwma => RGBColor(130, 60, 180),
         Contestant::OursTwoChoices => RGBColor(240, 160, 60),
+        Contestant::OursWithoutEjection => RGBColor(240, 130, 190),
         Contestant::Ours => RGBColor(214, 39, 40),
         Contestant::Oracle => RGBColor(30, 140, 70),
     }
