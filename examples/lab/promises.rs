@@ -4,26 +4,45 @@ use crate::contestants::Contestant;
 use crate::run::Outcome;
 use crate::summary::Summary;
 
-/// Something measured, and the most it may be.
+/// Something measured, and what was promised of it.
 pub(crate) struct Promise {
     pub(crate) what: String,
     pub(crate) measured: f64,
     /// The smallest and the largest value of a single seed, where it is one of several.
     pub(crate) spread: Option<(f64, f64)>,
+    /// Nothing of a figure that only helps to read another.
+    pub(crate) bound: Option<Bound>,
+}
+
+/// The most that a figure may be, and the most that we want.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound {
     pub(crate) must: f64,
     pub(crate) want: Option<f64>,
 }
 
 impl Promise {
     pub(crate) fn is_kept(&self) -> bool {
-        self.measured <= self.must
+        self.bound.is_none_or(|bound| self.measured <= bound.must)
     }
 
     pub(crate) fn verdict(&self) -> &'static str {
-        match (self.is_kept(), self.want) {
-            (false, _) => "MISS",
-            (true, Some(want)) if self.measured > want => "ok, short of want",
-            _ => "ok",
+        match self.bound {
+            None => "",
+            Some(bound) if self.measured > bound.must => "MISS",
+            Some(Bound {
+                want: Some(want), ..
+            }) if self.measured > want => "ok, short of want",
+            Some(_) => "ok",
+        }
+    }
+}
+
+impl Bound {
+    fn new(must: f64, want: impl Into<Option<f64>>) -> Self {
+        Self {
+            must,
+            want: want.into(),
         }
     }
 }
@@ -56,10 +75,14 @@ pub(crate) fn promises(outcomes: &[Outcome]) -> Vec<Promise> {
         (Contestant::Oracle, 1.25, 1.10),
     ] {
         let what = format!("p99 over that of {}, geometric mean", other.name());
-        promises.push(geometric_mean(what, outcomes, |_| true, other, must, want));
-        let what = format!("  without failing servers, over {}", other.name());
-        let well = |outcome: &Outcome| !outcome.scenario.has_failing_servers();
-        promises.push(geometric_mean(what, outcomes, well, other, must, want));
+        let bound = Bound::new(must, want);
+        promises.push(geometric_mean(what, outcomes.iter(), other, Some(bound)));
+        // Where nothing fails, no percentile is a timeout for its failures.
+        let well = outcomes
+            .iter()
+            .filter(|outcome| !outcome.scenario.has_failing_servers());
+        let what = "  of that, scenarios without failing servers".to_owned();
+        promises.push(geometric_mean(what, well, other, None));
     }
     promises.extend(worst_against_tower(outcomes));
     promises.extend(outcomes.iter().filter_map(failer));
@@ -67,26 +90,21 @@ pub(crate) fn promises(outcomes: &[Outcome]) -> Vec<Promise> {
     promises
 }
 
-fn geometric_mean(
+fn geometric_mean<'a>(
     what: String,
-    outcomes: &[Outcome],
-    counts: impl Fn(&Outcome) -> bool,
+    outcomes: impl Iterator<Item = &'a Outcome>,
     other: Contestant,
-    must: f64,
-    want: f64,
+    bound: Option<Bound>,
 ) -> Promise {
-    let counted: Vec<_> = outcomes.iter().filter(|outcome| counts(outcome)).collect();
-    let measured = mean_of(
-        counted
-            .iter()
-            .filter_map(|outcome| outcome.ratio(Contestant::Ours, other)),
-    );
-    let seeds = counted.first().map_or(0, |outcome| {
-        outcome
-            .summaries
-            .first()
-            .map_or(0, |summary| summary.p99_ms_by_seed.len())
-    });
+    let counted: Vec<_> = outcomes.collect();
+    let ratios = counted
+        .iter()
+        .filter_map(|outcome| outcome.ratio(Contestant::Ours, other));
+    let measured = mean_of(ratios);
+    let ours = counted
+        .first()
+        .and_then(|outcome| outcome.of(Contestant::Ours));
+    let seeds = ours.map_or(0, |summary| summary.p99_ms_by_seed.len());
     let by_seed = (0..seeds).map(|seed| {
         mean_of(
             counted
@@ -101,8 +119,7 @@ fn geometric_mean(
         what,
         measured,
         spread: (seeds > 1).then_some(spread),
-        must,
-        want: Some(want),
+        bound,
     }
 }
 
@@ -128,8 +145,7 @@ fn worst_against_tower(outcomes: &[Outcome]) -> Option<Promise> {
         what,
         measured,
         spread: None,
-        must: 1.05,
-        want: None,
+        bound: Some(Bound::new(1.05, None)),
     })
 }
 
@@ -143,8 +159,7 @@ fn failer(outcome: &Outcome) -> Option<Promise> {
         what: format!("failed share over random's, {name}"),
         measured: failed(Contestant::Ours)? / failed(Contestant::Random)?,
         spread: None,
-        must: 1.0 / 100.0,
-        want: Some(1.0 / 250.0),
+        bound: Some(Bound::new(1.0 / 100.0, 1.0 / 250.0)),
     })
 }
 
@@ -154,7 +169,6 @@ fn idle_draws(outcome: &Outcome) -> Option<Promise> {
         what: "mean draws of an idle homogeneous fleet".to_owned(),
         measured: outcome.of(Contestant::Ours).filter(|_| idle)?.mean_draws?,
         spread: None,
-        must: 2.3,
-        want: None,
+        bound: Some(Bound::new(2.3, None)),
     })
 }

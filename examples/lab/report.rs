@@ -79,10 +79,8 @@ pub(crate) fn promises(promises: &[Promise]) {
             "  {:<80}{:>9.4}{spread:>18}{:>8}{:>8}  {}",
             promise.what,
             promise.measured,
-            promise.must,
-            promise
-                .want
-                .map_or_else(String::new, |want| want.to_string()),
+            figure(promise.bound.map(|bound| bound.must)),
+            figure(promise.bound.and_then(|bound| bound.want)),
             promise.verdict(),
         );
     }
@@ -121,14 +119,18 @@ pub(crate) fn json(
             json!({
                 "what": promise.what.trim(),
                 "measured": promise.measured,
-                "must": promise.must,
-                "want": promise.want,
+                "must": promise.bound.map(|bound| bound.must),
+                "want": promise.bound.and_then(|bound| bound.want),
                 "verdict": promise.verdict(),
             })
         })
         .collect();
     let all = json!({ "seeds": seeds, "scenarios": scenarios, "promises": promises });
     fs::write(file, serde_json::to_string(&all)?)
+}
+
+fn figure(figure: Option<f64>) -> String {
+    figure.map_or_else(String::new, |figure| figure.to_string())
 }
 
 fn percent(share: f64) -> String {

@@ -209,3 +209,68 @@ impl<B: Balancer> World<B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::contestants::Contestant;
+    use crate::measures::Measures;
+    use crate::moment::nanos;
+    use crate::scenario::Scenario;
+    use crate::workload::Workload;
+
+    fn run(name: &str, contestant: Contestant) -> Measures {
+        let mut scenario = Scenario::find(name).unwrap();
+        scenario.clients.load = scenario.clients.load.map(|load| load / 10.0);
+        contestant.run(&scenario, 7).unwrap()
+    }
+
+    #[test]
+    fn every_contestant_meets_the_same_requests_and_each_ends_once() {
+        for name in [
+            "failer_3",
+            "hanging",
+            "rolling_restart",
+            "discovery_outage",
+            "overload",
+        ] {
+            let mut scenario = Scenario::find(name).unwrap();
+            scenario.clients.load = scenario.clients.load.map(|load| load / 10.0);
+            let measured = |at| at >= nanos(scenario.measure_from);
+            let arrivals = Workload::new(&scenario, 7)
+                .filter(|arrival| measured(arrival.at))
+                .count();
+            for &contestant in Contestant::ALL {
+                let measures = run(name, contestant);
+                let ended = measures.latencies.len() + measures.failed as usize;
+                assert_eq!(ended, arrivals, "{name}, {}", contestant.name());
+            }
+        }
+    }
+
+    #[test]
+    fn equal_seeds_give_equal_runs() {
+        for &contestant in Contestant::ALL {
+            let (one, other) = (run("failer_3", contestant), run("failer_3", contestant));
+            assert_eq!(one.latencies, other.latencies, "{}", contestant.name());
+            assert_eq!(one.sent, other.sent, "{}", contestant.name());
+        }
+    }
+
+    /// Nobody waits at a tenth of the load, whoever balances: latency is network and service.
+    #[test]
+    fn idle_latencies_are_the_same_for_all() {
+        let mean = |contestant| {
+            let latencies = run("homogeneous_70", contestant).latencies;
+            let sum: f64 = latencies.iter().map(|&micros| f64::from(micros)).sum();
+            sum / latencies.len() as f64
+        };
+        for &contestant in Contestant::ALL {
+            let mean = mean(contestant);
+            assert!(
+                (mean / 10_500.0 - 1.0).abs() < 0.03,
+                "{}: {mean} us",
+                contestant.name()
+            );
+        }
+    }
+}
