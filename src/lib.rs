@@ -6,10 +6,10 @@
 //!              ▼
 //!  request  ┌─────────┐              ┌────────────────────────────────────┐
 //!  ──────▶  │ Balance │ ◀── driver ─▶│ fleet:: (pure: no runtime, no clock)│
-//!           └─────────┘  dials       │ members · load · pick              │
+//!           └─────────┘  dials       │ members · load · pick · outlier    │
 //!              │ pick (lock-free)    └────────────────────────────────────┘
 //!              ▼
-//!        inner service of the picked instance ── outcome ──▶ load
+//!        inner service of the picked instance ── outcome ──▶ load, outlier
 //! ```
 //!
 //! A *role* is a named group of interchangeable *instances*. Each instance opens *endpoints*, named ports, that its own
@@ -56,17 +56,35 @@
 //! | Situation | What happens |
 //! |---|---|
 //! | instance killed, connection refused or reset | at most the requests in its hands fail; no picks until it is connected again |
-//! | instance answers errors at once | charged at the first failure; attracts no traffic |
-//! | instance hangs | callers that give up raise its load at once |
-//! | instance turns slow | load moves away within a few of its answers |
+//! | instance answers errors at once | charged at the first failure, soon ejected; attracts no traffic |
+//! | instance hangs | callers that give up raise its load at once; ejected as *unresponsive* although no error ever came |
+//! | instance turns slow | load moves away within a few of its answers; it is not ejected for that |
+//! | every instance bad | never more than the cap are out, and never the last one |
+//! | ejected instance recovers | probes first, then slow start |
+//! | the process itself stands still | nobody is charged for it |
 //! | new instance | starts at the fleet's mean latency; neither starved nor flooded |
 //! | discovery down, flapping, emptied, suddenly shrunk | traffic goes on with the last known good set |
 //! | instance removed or draining | no new picks; what is in flight finishes; then its connection closes |
 //! | announced again with other weight or metadata | keeps connection, load and history |
 //! | announced again with another address | the new one is dialled before the old connection is given up |
-//! | nobody sends | discovery and dials go on |
+//! | nobody sends | discovery, dials and the ends of ejections go on |
 //!
-//! Ejection of outliers is not there yet: an instance that keeps failing loses its traffic and stays in the set.
+//! # Ejection
+//!
+//! On by default, from two instances on, and made to need no tuning. Each failure is looked at by three rules, in the
+//! thread that reports it: failures in a row (five, and more while the others fail too), callers that waited for nothing,
+//! and half of at least ten requests within ten seconds. The member that a rule finds is out for 5 to 10 s at first, twice
+//! as long each time in a row, to a minute; then one request at a time goes there, and an answer brings it back with a
+//! tenth of its share, growing to the whole in 5 s. How many may be out at once, of so many eligible members:
+//!
+//! | members | 1 | 2 | 3 | 4 | 5 | 10 |
+//! |---|---|---|---|---|---|---|
+//! | may be ejected | 0 | 1 | 1 | 2 | 2 | 5 |
+//!
+//! A member that failed and gets no traffic since is *suspect* after a second: one request in about 200 finds out. If all
+//! eligible members are out, by hand or because the others lost their connection, all of them are picked from: *panic
+//! mode*. [`OutlierConfig`] has the figures, a shadow mode that only tells, and `outlier(None)` switches it off, also
+//! [while it runs](Balance::reconfigure).
 //!
 //! # Readiness, waiting, errors
 //!
@@ -111,9 +129,11 @@
 //!
 //! # At three in the morning
 //!
-//! [`Balance::status`] is a table of every member: state, since when, in flight, picks, failures, latency, and why its
-//! last dial failed. [`Balance::events`] tells what happens; the same goes to `tracing` under the target `rolecall`.
-//! Requests are not logged. [`Balance::reconfigure`] changes the rules while they run.
+//! [`Balance::status`] is a table of every member: state, since when, in flight, picks, failures, latency, why its last
+//! dial failed, and for its last ejection the rule with the figures that fired it and the threshold, how often, and until
+//! when. [`Balance::events`] tells what happens; the same goes to `tracing` under the target `rolecall`, ejections and
+//! returns at `info`. Requests are not logged. [`Balance::eject`] and [`Balance::restore`] overrule the rules, and
+//! [`Balance::reconfigure`] changes them while they run.
 //!
 //! # Simulate it
 //!

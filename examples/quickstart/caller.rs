@@ -10,10 +10,12 @@ use rolecall::http::{self, ClassifyStatus, Connection};
 use rolecall::{Balance, BoxError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tower::Service;
 
 const GAP: Duration = Duration::from_micros(2500);
+/// How long a caller waits for an answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 const PROGRESS: Duration = Duration::from_millis(500);
 
 pub(crate) type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
@@ -95,9 +97,10 @@ async fn one(mut client: Client, phase: &'static str, began: Instant) -> Call {
         response.into_body().collect().await?;
         Ok::<_, BoxError>(instance)
     };
-    let (instance, error) = match answer.await {
-        Ok(instance) => (instance, None),
-        Err(error) => {
+    let (instance, error) = match timeout(PATIENCE, answer).await {
+        Err(_) => (None, Some(format!("no answer within {PATIENCE:?}"))),
+        Ok(Ok(instance)) => (instance, None),
+        Ok(Err(error)) => {
             let ours = rolecall::Error::find(&*error);
             let instance = ours
                 .and_then(|ours| ours.instance())

@@ -1,9 +1,10 @@
 //! A role's private endpoint, load-balanced while its instances slow down, die, join and drain.
 //!
 //! Four worker instances, real HTTP servers on free loopback ports, register in the embedded registry. A caller sends
-//! 400 requests a second to `worker:http` for about ten seconds, on a fixed schedule whether or not earlier ones were
-//! answered, while one instance turns slow, one is killed, a new one joins and one says that it drains. At the end a
-//! table shows who answered what; the exit code is 0 only if every instance got what it should have got.
+//! 400 requests a second to `worker:http` for some twenty seconds, on a fixed schedule whether or not earlier ones were
+//! answered, and gives up on each after a second. Meanwhile one instance turns slow, one is killed, a new one joins, one
+//! says that it drains, one answers 503 at once and one hangs. At the end a table shows who answered what, and a list who
+//! was ejected why and when it came back; the exit code is 0 only if every instance got what it should have got.
 //!
 //! ```sh
 //! cargo run --example quickstart
@@ -12,25 +13,39 @@
 #![expect(clippy::disallowed_methods, reason = "a program may look at the clock")]
 
 mod caller;
+mod ejections;
 mod report;
 mod worker;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rolecall::{Availability, Registry, http};
+use rolecall::{
+    Availability, BalanceConfig, ConfigError, EjectionReason, OutlierConfig, Registry, http,
+};
 use tokio::time::sleep;
 
 use crate::caller::Caller;
+use crate::ejections::Ejections;
 use crate::report::Report;
-use crate::worker::Worker;
+use crate::worker::{Does, Worker};
 
 const USUAL: Duration = Duration::from_millis(2);
 const SLOW: Duration = Duration::from_millis(60);
 const PHASE: Duration = Duration::from_secs(2);
 
+/// The defaults, but for the time that an ejection and the return from it take: the show is short.
+fn hurried() -> Result<BalanceConfig, ConfigError> {
+    let outlier = OutlierConfig::builder().base_ejection_time(Duration::from_secs(2));
+    BalanceConfig::builder()
+        .outlier(outlier.build()?)
+        .slow_start(Duration::from_secs(1))
+        .build()
+}
+
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<ExitCode, rolecall::BoxError> {
+    let second = Duration::from_secs(1);
     let registry = Registry::new();
     let mut a = Worker::start("a", USUAL, &registry).await?;
     let mut b = Worker::start("b", USUAL, &registry).await?;
@@ -38,7 +53,9 @@ async fn main() -> Result<ExitCode, rolecall::BoxError> {
     let mut d = Worker::start("d", USUAL, &registry).await?;
 
     let client = http::client(registry.clone(), "worker:http")?;
+    client.reconfigure(hurried()?);
     client.wait_usable(Duration::from_secs(5)).await?;
+    let ejections = Ejections::follow(&client);
     println!("a, b, c and d serve worker:http; 400 requests/s follow\n");
     let caller = Caller::start(client.clone());
 
@@ -58,7 +75,8 @@ async fn main() -> Result<ExitCode, rolecall::BoxError> {
 
     caller.enter("e joins");
     let mut e = Worker::start("e", USUAL, &registry).await?;
-    sleep(PHASE + Duration::from_secs(1)).await;
+    a.set_service_time(USUAL);
+    sleep(PHASE + second).await;
 
     caller.enter("c drains");
     c.lease()?.set_availability(Availability::Draining).await?;
@@ -66,6 +84,20 @@ async fn main() -> Result<ExitCode, rolecall::BoxError> {
     let served_before = c.served();
     sleep(PHASE).await;
     let served_after = c.served();
+
+    caller.enter("d fails");
+    d.does(Does::Fail);
+    sleep(PHASE).await;
+    caller.enter("d is well");
+    d.does(Does::Answer);
+    sleep(2 * PHASE).await;
+
+    caller.enter("e hangs");
+    e.does(Does::Hang);
+    sleep(PHASE + second).await;
+    caller.enter("e is well");
+    e.does(Does::Answer);
+    sleep(2 * PHASE).await;
 
     let calls = caller.finish().await?;
     println!("\nin the end: {}\n", client.status());
@@ -75,10 +107,26 @@ async fn main() -> Result<ExitCode, rolecall::BoxError> {
 
     let mut report = Report::new(calls);
     report.print();
-    report.no_failures_but("b", killing..=killed);
-    let second = Duration::from_secs(1);
+    ejections.print();
+    report.no_failures_but("b", killing..=killed, &["d fails", "e hangs"]);
+    report.failed("d fails", 0.02);
+    report.failed("e hangs", 0.03);
+    report.expect(
+        ejections.ejected_and_back("d", |reason| {
+            matches!(reason, EjectionReason::FailuresInRow { .. })
+        }),
+        "d was ejected for failures in a row, and came back".to_owned(),
+    );
+    report.expect(
+        ejections.ejected_and_back("e", |reason| {
+            matches!(reason, EjectionReason::Unresponsive { .. })
+        }),
+        "e was ejected as unresponsive, and came back".to_owned(),
+    );
     report.share("a slow", "a", &["a", "b", "c", "d"], second, 0.0..0.25);
     report.share("e joins", "e", &["c", "d", "e"], 2 * second, 0.7..1.3);
+    report.share("d is well", "d", &["a", "d", "e"], 3 * second, 0.6..1.5);
+    report.share("e is well", "e", &["a", "d", "e"], 3 * second, 0.6..1.5);
     report.expect(
         served_after == served_before,
         format!(

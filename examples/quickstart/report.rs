@@ -61,7 +61,12 @@ impl Report {
             );
         }
         println!();
-        for call in self.calls.iter().filter(|call| call.error.is_some()) {
+        for call in self
+            .calls
+            .iter()
+            .filter(|call| call.error.is_some())
+            .take(40)
+        {
             let after = call.sent_after.as_millis();
             let error = call.error.as_deref().unwrap_or_default();
             println!("failed, sent {after} ms into '{}': {error}", call.phase);
@@ -74,9 +79,15 @@ impl Report {
         self.broken |= !came_true;
     }
 
-    /// A killed instance takes with it what it had in its hands, and no request that was sent later.
-    pub(crate) fn no_failures_but(&mut self, instance: &str, killing: RangeInclusive<Instant>) {
-        let failed = |call: &&Call| call.error.is_some();
+    /// A killed instance takes with it what it had in its hands, and no request that was sent later; in other phases too
+    /// nothing fails, but in those in which something is broken.
+    pub(crate) fn no_failures_but(
+        &mut self,
+        instance: &str,
+        killing: RangeInclusive<Instant>,
+        broken: &[&str],
+    ) {
+        let failed = |call: &&Call| call.error.is_some() && !broken.contains(&call.phase);
         let in_hand = |call: &&Call| {
             let under_way =
                 call.sent <= *killing.end() && call.sent + call.took >= *killing.start();
@@ -89,6 +100,18 @@ impl Report {
             all - taken
         );
         self.expect(all == taken, what);
+    }
+
+    /// So large a part of a phase's requests may fail.
+    pub(crate) fn failed(&mut self, phase: &str, most: f64) {
+        let calls = || self.calls.iter().filter(|call| call.phase == phase);
+        let failed = calls().filter(|call| call.error.is_some()).count();
+        let all = calls().count();
+        let what = format!(
+            "'{phase}': {failed} of {all} requests failed, {:.1} % may",
+            100.0 * most
+        );
+        self.expect(all > 0 && failed as f64 <= most * all as f64, what);
     }
 
     /// An instance's share of a phase from `settled` on, in units of an equal share among some.

@@ -1,16 +1,16 @@
-//! An instance of the role: an HTTP server that takes its time, and can be killed.
+//! An instance of the role: an HTTP server that takes its time, fails, hangs, and can be killed.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, StatusCode, body::Incoming};
 use hyper_util::rt::TokioIo;
 use rolecall::{BoxError, Lease, Registrar, Registration, Registry};
 use tokio::net::TcpListener;
@@ -26,7 +26,18 @@ pub(crate) struct Worker {
     lease: Option<Lease>,
 }
 
+/// What it does with requests.
+#[derive(Clone, Copy)]
+pub(crate) enum Does {
+    Answer,
+    /// Answers 503 at once.
+    Fail,
+    /// Accepts connections and requests, and never answers.
+    Hang,
+}
+
 struct State {
+    does: Mutex<Does>,
     service_time_micros: AtomicU64,
     served: AtomicUsize,
 }
@@ -41,6 +52,7 @@ impl Worker {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
         let state = Arc::new(State {
+            does: Mutex::new(Does::Answer),
             service_time_micros: AtomicU64::new(service_time.as_micros() as u64),
             served: AtomicUsize::new(0),
         });
@@ -60,6 +72,15 @@ impl Worker {
     pub(crate) fn set_service_time(&self, service_time: Duration) {
         let micros = service_time.as_micros() as u64;
         self.state.service_time_micros.store(micros, Relaxed);
+    }
+
+    /// From now on.
+    pub(crate) fn does(&self, does: Does) {
+        *self
+            .state
+            .does
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = does;
     }
 
     /// How many requests it was given so far.
@@ -107,6 +128,16 @@ async fn answer(
     state: Arc<State>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     state.served.fetch_add(1, Relaxed);
+    let does = *state.does.lock().unwrap_or_else(PoisonError::into_inner);
+    match does {
+        Does::Answer => {}
+        Does::Fail => {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            return Ok(response);
+        }
+        Does::Hang => std::future::pending().await,
+    }
     sleep(Duration::from_micros(
         state.service_time_micros.load(Relaxed),
     ))

@@ -58,7 +58,7 @@ pub(super) struct Shared {
 /// What a verdict can do to the roster.
 trait Transitions: Send + Sync {
     /// Does something to the seat of a connection. Returns whether the next deadline moved earlier.
-    fn befalls(&self, record: &Record, what: Transition, now: Instant) -> bool;
+    fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool;
 }
 
 enum Transition {
@@ -331,17 +331,16 @@ impl<S: Send + Sync + 'static> State<S> {
 }
 
 impl<S: Send + Sync + 'static> Transitions for State<S> {
-    fn befalls(&self, record: &Record, what: Transition, now: Instant) -> bool {
+    fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool {
         let shared = &self.shared;
-        let moment = shared.nanos(now);
         let (id, generation) = (record.instance.id(), record.generation);
-        self.write(now, |roster| {
+        self.write(shared.instant(now), |roster| {
             let before = shared.next_deadline(roster);
             match what {
-                Transition::Lost => roster.lost(id, generation, moment),
-                Transition::Detected(reason) => roster.detected(id, generation, reason, moment),
+                Transition::Lost => roster.lost(id, generation, now),
+                Transition::Detected(reason) => roster.detected(id, generation, reason, now),
                 Transition::Probed(outcome) => {
-                    roster.probed(id, generation, outcome, shared, moment);
+                    roster.probed(id, generation, outcome, shared, now);
                 }
             }
             let after = shared.next_deadline(roster);
@@ -418,19 +417,19 @@ impl Shared {
         }
     }
 
-    pub(super) fn lost(&self, record: &Record, now: Instant) -> bool {
+    pub(super) fn lost(&self, record: &Record, now: u64) -> bool {
         self.befalls(record, Transition::Lost, now)
     }
 
-    pub(super) fn detected(&self, record: &Record, reason: EjectionReason, now: Instant) -> bool {
+    pub(super) fn detected(&self, record: &Record, reason: EjectionReason, now: u64) -> bool {
         self.befalls(record, Transition::Detected(reason), now)
     }
 
-    pub(super) fn probed(&self, record: &Record, outcome: Probed, now: Instant) -> bool {
+    pub(super) fn probed(&self, record: &Record, outcome: Probed, now: u64) -> bool {
         self.befalls(record, Transition::Probed(outcome), now)
     }
 
-    fn befalls(&self, record: &Record, what: Transition, now: Instant) -> bool {
+    fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool {
         self.transitions
             .upgrade()
             .is_some_and(|fleet| fleet.befalls(record, what, now))

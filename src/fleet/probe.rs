@@ -3,6 +3,7 @@
 //! An ordinary request that is sent to a member that is out of play, or suspected, and whose end decides about it. A token
 //! ties a verdict to its probe: one that comes after the probe was given up, or from a pick made before, is nobody's.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Nanoseconds after which a probe may have failed for its silence, at the least.
@@ -14,7 +15,7 @@ const SERIAL_BITS: u32 = 10;
 
 /// Names one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token(u64);
+pub(super) struct Token(NonZeroU64);
 
 /// How a probe ended.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +47,10 @@ impl Probe {
         }
         let serial = self.serial.fetch_add(1, Relaxed) & ((1 << SERIAL_BITS) - 1);
         // A probe of the first microsecond has a token, too.
-        let token = (now >> SERIAL_BITS).max(1) << SERIAL_BITS | serial;
-        let begun = self.token.compare_exchange(0, token, Relaxed, Relaxed);
+        let token = NonZeroU64::new((now >> SERIAL_BITS).max(1) << SERIAL_BITS | serial)?;
+        let begun = self
+            .token
+            .compare_exchange(0, token.get(), Relaxed, Relaxed);
         begun.ok()?;
         self.generation.store(generation, Relaxed);
         self.answered.store(0, Relaxed);
@@ -56,13 +59,15 @@ impl Probe {
 
     /// Ends a probe. Returns whether it was still the one in flight.
     pub(super) fn end(&self, token: Token) -> bool {
-        let ended = self.token.compare_exchange(token.0, 0, Relaxed, Relaxed);
+        let ended = self
+            .token
+            .compare_exchange(token.0.get(), 0, Relaxed, Relaxed);
         ended.is_ok()
     }
 
     /// The answer of a probe has begun.
     pub(super) fn answered(&self, token: Token, after: u64) {
-        if self.token.load(Relaxed) == token.0 {
+        if self.token.load(Relaxed) == token.0.get() {
             self.answered.store(after.max(1), Relaxed);
         }
     }
@@ -70,10 +75,10 @@ impl Probe {
     /// Gives up a probe that took too long, and tells whom it probed and what is known by now: the beginning of a long
     /// answer is a success.
     pub(super) fn give_up(&self, mean: f32, now: u64) -> Option<(u64, Probed)> {
-        let token = self.token.load(Relaxed);
-        let begun = token >> SERIAL_BITS << SERIAL_BITS;
+        let token = NonZeroU64::new(self.token.load(Relaxed))?;
+        let begun = token.get() >> SERIAL_BITS << SERIAL_BITS;
         let patience = LEAST_PATIENCE.max((PATIENCE * mean) as u64);
-        if token == 0 || now.saturating_sub(begun) <= patience || !self.end(Token(token)) {
+        if now.saturating_sub(begun) <= patience || !self.end(Token(token)) {
             return None;
         }
         let outcome = match self.answered.load(Relaxed) {

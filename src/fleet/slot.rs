@@ -1,6 +1,7 @@
 //! One request's hold on a member: from the pick to its end.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use super::member::{Hold, Record, Recorded};
@@ -26,7 +27,7 @@ pub struct Pick<S>(pub(crate) Slot<Hold<S>>);
 
 /// A pick by whatever keeps its member in being.
 pub(crate) struct Slot<H: Recorded> {
-    pub(super) latency: Option<u64>,
+    pub(super) latency: Option<NonZeroU64>,
     pub(super) picked_at: u64,
     /// Whether the slot is still to be given back.
     pub(super) armed: bool,
@@ -153,7 +154,7 @@ impl<H: Recorded> Slot<H> {
         let now = record.shared.nanos(now);
         if self.latency.is_none() {
             let latency = now.saturating_sub(self.picked_at);
-            self.latency = Some(latency);
+            self.latency = NonZeroU64::new(latency.max(1));
             record.stats.answers(now);
             if let Some(probe) = self.probe {
                 record.shared.probe.answered(probe, latency);

@@ -1,5 +1,6 @@
 //! What the end of a request says of its member.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use super::member::{Record, Recorded};
@@ -32,11 +33,9 @@ impl<H: Recorded> Slot<H> {
     /// Gives a verdict, once, by a pick that is about to be dropped. Returns whether the fleet's next deadline moved
     /// earlier.
     pub(crate) fn judge(&mut self, verdict: Verdict, now: Instant) -> bool {
-        let moment = self.record().shared.nanos(now);
+        let now = self.record().shared.nanos(now);
         match verdict {
-            Verdict::Success | Verdict::Failure | Verdict::Cancelled if !self.counts(moment) => {
-                false
-            }
+            Verdict::Success | Verdict::Failure | Verdict::Cancelled if !self.counts(now) => false,
             Verdict::Success => self.succeed(now),
             Verdict::Failure => self.fail(false, now),
             Verdict::Cancelled => self.give_up(now),
@@ -48,7 +47,7 @@ impl<H: Recorded> Slot<H> {
             Verdict::Overloaded(duration) => {
                 let Record { stats, shared, .. } = self.record();
                 let duration = duration.unwrap_or(OVERLOAD_DEFAULT).min(OVERLOAD_MAX);
-                let until = moment.saturating_add(nanos(duration));
+                let until = now.saturating_add(nanos(duration));
                 stats.overloaded_until(until);
                 shared.overloaded_until(until);
                 false
@@ -64,30 +63,30 @@ impl<H: Recorded> Slot<H> {
         known && !shared.pulse.stood(self.picked_at, now)
     }
 
-    fn succeed(&mut self, now: Instant) -> bool {
+    fn succeed(&mut self, now: u64) -> bool {
         self.release();
         if let Some(probe) = self.probe {
             let latency = self.latency(now);
             return self.end_probe(probe, Probed::Success(latency), now);
         }
         let Record { stats, shared, .. } = self.record();
-        let moment = shared.nanos(now);
-        stats.succeeded(moment);
+        stats.succeeded(now);
         if shared.is_timed() {
-            self.record_latency(moment);
+            self.record_latency(now);
         }
         false
     }
 
     /// `unanswered`: not by an answer, but by a caller that waited for nothing.
-    fn fail(&mut self, unanswered: bool, now: Instant) -> bool {
+    fn fail(&mut self, unanswered: bool, now: u64) -> bool {
         self.release();
         let Record { stats, shared, .. } = self.record();
-        let moment = shared.nanos(now);
         if !unanswered {
-            stats.answers(moment);
+            stats.answers(now);
         }
-        shared.pool.failure(moment);
+        if shared.is_timed() {
+            shared.pool.failure(now);
+        }
         if let Some(probe) = self.probe {
             let outcome = if unanswered {
                 Probed::Unanswered
@@ -96,48 +95,47 @@ impl<H: Recorded> Slot<H> {
             };
             return self.end_probe(probe, outcome, now);
         }
-        let run = stats.failed(moment);
+        let run = stats.failed(now);
         if !unanswered {
-            self.record_failure(moment);
+            self.record_failure(now);
         }
         let record = self.record();
         let Some(config) = shared.outlier.load_full() else {
             return false;
         };
         shared.suspect();
-        match outlier::detect(record, &config, run, unanswered, moment) {
+        match outlier::detect(record, &config, run, unanswered, now) {
             Some(reason) => shared.detected(record, reason, now),
             None => false,
         }
     }
 
     /// The caller went away.
-    fn give_up(&mut self, now: Instant) -> bool {
+    fn give_up(&mut self, now: u64) -> bool {
         let Record { stats, shared, .. } = self.record();
-        let moment = shared.nanos(now);
         if self.latency.is_some() {
             return match self.probe {
                 // It did answer: what a caller does not want to read to the end is no fault of it.
                 Some(_) => self.succeed(now),
                 None => {
-                    self.record_wait(moment);
+                    self.record_wait(now);
                     false
                 }
             };
         }
-        let waited = moment.saturating_sub(self.picked_at);
+        let waited = now.saturating_sub(self.picked_at);
         let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
             let least = nanos(config.unanswered_after());
             let answered_since = stats.answered_at() > self.picked_at;
             outlier::unanswered(waited, least, shared.pool.mean(), answered_since)
         });
         if self.probe.is_none() {
-            self.record_wait(moment);
+            self.record_wait(now);
         }
         unanswered && self.fail(true, now)
     }
 
-    fn end_probe(&self, probe: Token, outcome: Probed, now: Instant) -> bool {
+    fn end_probe(&self, probe: Token, outcome: Probed, now: u64) -> bool {
         let record = self.record();
         record.shared.probe.end(probe) && record.shared.probed(record, outcome, now)
     }
@@ -149,10 +147,9 @@ impl<H: Recorded> Slot<H> {
         }
     }
 
-    fn latency(&self, now: Instant) -> u64 {
-        let now = self.record().shared.nanos(now);
+    fn latency(&self, now: u64) -> u64 {
         self.latency
-            .unwrap_or_else(|| now.saturating_sub(self.picked_at))
+            .map_or_else(|| now.saturating_sub(self.picked_at), NonZeroU64::get)
     }
 
     fn record_failure(&self, now: u64) {
@@ -185,9 +182,7 @@ impl<H: Recorded> Slot<H> {
             return;
         }
         let Record { stats, shared, .. } = self.record();
-        let latency = self
-            .latency
-            .unwrap_or_else(|| now.saturating_sub(self.picked_at));
+        let latency = self.latency(now);
         let mean = shared.pool.mean();
         if mean > 0.0 {
             let latency = (latency as f32).clamp(FINEST, (SLOWEST * mean).max(FINEST));

@@ -56,9 +56,11 @@ impl Attempt {
     /// Said within [`Classify::classify`](crate::Classify::classify), an error returned from there
     /// [was not sent](crate::Error::was_sent).
     pub fn unsent(mut self) {
-        if CLASSIFIED.get() == Some(self.call) {
-            CLASSIFIED.set(None);
-        }
+        CALLS.with(|calls| {
+            if calls.classified.get() == self.call {
+                calls.classified.set(NONE);
+            }
+        });
         self.judged.end(Verdict::Unsent);
     }
 
@@ -76,30 +78,50 @@ impl fmt::Debug for Attempt {
     }
 }
 
-thread_local! {
-    /// Numbers for calls, no two the same.
-    static NEXT: Cell<u64> = Cell::new(THREADS.fetch_add(CALLS_OF_A_THREAD, Relaxed));
-    /// The call that is being classified, until it is said to be unsent.
-    static CLASSIFIED: Cell<Option<u64>> = const { Cell::new(None) };
+thread_local!(static CALLS: Calls = const { Calls { last: Cell::new(NONE), classified: Cell::new(NONE) } });
+
+/// Which calls a thread classifies.
+struct Calls {
+    /// The number of its last one.
+    last: Cell<u64>,
+    /// The one that is being classified, until it is said to be unsent.
+    classified: Cell<u64>,
 }
 
-static THREADS: AtomicU64 = AtomicU64::new(0);
+/// The number of no call.
+const NONE: u64 = 0;
+/// Each thread has numbers of its own.
 const CALLS_OF_A_THREAD: u64 = 1 << 44;
+static THREADS: AtomicU64 = AtomicU64::new(0);
+
+impl Calls {
+    fn number(&self) -> u64 {
+        let last = match self.last.get() {
+            NONE => THREADS.fetch_add(CALLS_OF_A_THREAD, Relaxed),
+            last => last,
+        };
+        let number = last.wrapping_add(1);
+        self.last.set(number);
+        number
+    }
+}
 
 /// Has an attempt classified, and answers whether it was ended as unsent on the way. The attempt itself is gone by then,
 /// and a place to leave a note in would cost an allocation per request.
 pub(super) fn noting_unsent<R>(attempt: Attempt, classify: impl FnOnce(Attempt) -> R) -> (R, bool) {
     /// Also after a panic, for the call that this one was made in.
-    struct Restored(Option<u64>);
-    impl Drop for Restored {
+    struct Restored<'a>(&'a Calls, u64);
+    impl Drop for Restored<'_> {
         fn drop(&mut self) {
-            CLASSIFIED.set(self.0);
+            self.0.classified.set(self.1);
         }
     }
-    let call = attempt.call;
-    let _outer = Restored(CLASSIFIED.replace(Some(call)));
-    let result = classify(attempt);
-    (result, CLASSIFIED.get() != Some(call))
+    CALLS.with(|calls| {
+        let call = attempt.call;
+        let _outer = Restored(calls, calls.classified.replace(call));
+        let result = classify(attempt);
+        (result, calls.classified.get() != call)
+    })
 }
 
 /// A pick of a balancer's member.
@@ -172,11 +194,9 @@ where
             Hold::Whole(member) => Arc::clone(member) as Arc<dyn Signal + Send + Sync>,
             Hold::Share(share) => Arc::clone(share) as Arc<_>,
         });
-        let call = NEXT.get();
-        NEXT.set(call.wrapping_add(1));
         Attempt {
             judged: Judged::new(slot),
-            call,
+            call: CALLS.with(Calls::number),
         }
     }
 }

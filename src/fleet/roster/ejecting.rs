@@ -289,6 +289,10 @@ impl<S> Roster<S> {
             return;
         };
         self.ejections.counters.probes += 1;
+        let failed = !matches!(outcome, Probed::Success(_));
+        if let Some(stats) = self.seats[index].stats().filter(|_| failed) {
+            stats.failed(now);
+        }
         let state = self.seats[index]
             .health()
             .map_or(State::InPlay, Health::state);
@@ -386,10 +390,6 @@ impl<S> Roster<S> {
         let Some(id) = waiting.into_iter().find(probed).cloned() else {
             return;
         };
-        let stats = self.find(&id).and_then(|index| self.seats[index].stats());
-        if let (Some(stats), Probed::Unanswered) = (stats, outcome) {
-            stats.failed(now);
-        }
         self.probed(&id, generation, outcome, shared, now);
     }
 

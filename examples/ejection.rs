@@ -1,0 +1,111 @@
+//! One ejection and the return from it, line by line.
+//!
+//! Three instances of a role; one of them fails for a while. The balancer's own events are printed with their time, then
+//! the status of each member every second: who is ejected, by which rule, with what figures, until when. Ends by itself;
+//! the exit code is 0 only if the instance was ejected, came back, and has its share again.
+//!
+//! ```sh
+//! cargo run --example ejection
+//! ```
+
+#![expect(clippy::disallowed_methods, reason = "a program may look at the clock")]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use rolecall::{
+    BalanceConfig, BalanceLayer, BoxError, Event, Instance, List, OutlierConfig, connect,
+};
+use tokio::time::{interval, sleep};
+use tower::{Layer, Service, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The instance that fails for a while.
+const SICK: &str = "127.0.0.1:8002";
+
+#[tokio::main]
+async fn main() -> Result<ExitCode, BoxError> {
+    let is_sick = Arc::new(AtomicBool::new(false));
+    let answers_of_the_sick = Arc::new(AtomicU64::new(0));
+
+    // Nothing is dialled: an instance is a function that takes a millisecond.
+    let (sick, count) = (Arc::clone(&is_sick), Arc::clone(&answers_of_the_sick));
+    let connector = connect::per_instance(move |instance: &Instance| {
+        let (is_it, sick, count) = (
+            instance.addr().to_string() == SICK,
+            Arc::clone(&sick),
+            Arc::clone(&count),
+        );
+        service_fn(move |()| {
+            let fails = is_it && sick.load(Relaxed);
+            count.fetch_add(u64::from(is_it && !fails), Relaxed);
+            async move {
+                sleep(Duration::from_millis(1)).await;
+                if fails { Err("no") } else { Ok("yes") }
+            }
+        })
+    });
+    let addrs = [
+        "127.0.0.1:8001".parse()?,
+        SICK.parse()?,
+        "127.0.0.1:8003".parse()?,
+    ];
+    // Shorter than the default of 10 s, for a short show.
+    let outlier = OutlierConfig::builder().base_ejection_time(3 * SECOND);
+    let config = BalanceConfig::builder().outlier(outlier.build()?);
+    let balance = BalanceLayer::new(List::from_addrs(addrs)?, "worker:greet")?
+        .config(config.build()?)
+        .layer(connector);
+
+    let began = Instant::now();
+    let at = move || format!("{:>5.2} s", began.elapsed().as_secs_f64());
+    let mut events = balance.events();
+    let story = tokio::spawn(async move {
+        let (mut ejected, mut returned) = (0, 0);
+        while let Some(event) = events.next().await {
+            println!("{}  {event}", at());
+            ejected += u32::from(matches!(event, Event::Ejected { .. }));
+            returned += u32::from(matches!(event, Event::Returned { .. }));
+        }
+        (ejected, returned)
+    });
+
+    // Three hundred requests a second, answered or not.
+    let mut caller = balance.clone();
+    let calls = tokio::spawn(async move {
+        let mut gap = interval(Duration::from_micros(3333));
+        let mut failed = 0;
+        while began.elapsed() < 16 * SECOND {
+            gap.tick().await;
+            failed += u32::from(caller.call(()).await.is_err());
+        }
+        failed
+    });
+
+    let mut clock = interval(SECOND);
+    let mut before_the_last_second = 0;
+    for second in 0..16 {
+        clock.tick().await;
+        println!("{}  {}\n", at(), balance.status());
+        match second {
+            1 => is_sick.store(true, Relaxed),
+            7 => is_sick.store(false, Relaxed),
+            15 => before_the_last_second = answers_of_the_sick.load(Relaxed),
+            _ => {}
+        }
+    }
+    let failed = calls.await?;
+    let last_second = answers_of_the_sick.load(Relaxed) - before_the_last_second;
+    drop(balance);
+    let (ejected, returned) = story.await?;
+    println!(
+        "{failed} of 4800 requests failed; ejected {ejected} time(s), returned {returned}; \
+         {last_second} of 300 requests in the last second"
+    );
+    let came_true = ejected >= 1 && returned == ejected && failed < 20 && last_second > 50;
+    Ok(ExitCode::from(u8::from(!came_true)))
+}
