@@ -154,7 +154,12 @@ impl Scenario {
             file: file.to_owned(),
             what,
         };
-        let text = fs::read_to_string(file).map_err(|cause| error(cause.to_string()))?;
+        let text = fs::read_to_string(file).map_err(|cause| {
+            error(format!(
+                "{cause}; a scenario is a .toml file, or one of {}",
+                DEFAULT_SET.join(", ")
+            ))
+        })?;
         let stem = file.file_stem().unwrap_or_default();
         Self::parse(&stem.to_string_lossy(), &text).map_err(error)
     }
