@@ -180,6 +180,26 @@ async fn a_request_whose_instance_is_gone_is_unsent() {
     }
 }
 
+/// The kernel knows before the connection's task does, which waits for this very thread.
+#[tokio::test]
+async fn a_loss_that_only_the_kernel_knows_of_is_no_endless_search() {
+    for http2 in [false, true] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (close, told) = std::sync::mpsc::channel::<()>();
+        let server = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            told.recv().unwrap();
+            drop(stream);
+        });
+        let client = dial_with(addr, http2).await;
+        close.send(()).unwrap();
+        server.join().unwrap();
+        let ready = poll_ready_once(&mut client.clone()).await;
+        assert!(ready.is_none(), "it is dialled again");
+    }
+}
+
 #[tokio::test]
 async fn an_instance_that_accepts_and_closes_is_an_error_not_a_loop() {
     let server = Raw::start(|stream| async move {

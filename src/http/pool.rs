@@ -105,6 +105,10 @@ impl<L: Transport> Pool<L> {
                 return Claim::Held(Grant { line, fresh: false });
             }
             store = lock(&self.store);
+            if L::SHARED {
+                // It was only shared, and its task may be the next one on this very thread.
+                store.lines.retain(Line::is_alive);
+            }
         }
         if let Some(error) = store.untold.take() {
             return Claim::Failed(error);
