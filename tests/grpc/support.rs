@@ -1,0 +1,89 @@
+//! Channels to servers, and what tests wait for.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use rolecall::grpc::{self, Channel};
+use rolecall::{BalanceConfig, Instance, List, MemberStatus};
+use tonic::Status;
+
+use crate::client::OrderedClient;
+use crate::server::Server;
+
+pub(crate) type Client = OrderedClient<Channel>;
+
+/// A builder for a channel to the servers, which are called a, b and so on.
+pub(crate) fn builder<'a>(servers: impl IntoIterator<Item = &'a Server>) -> grpc::Builder {
+    builder_to(servers.into_iter().map(|server| server.addr))
+}
+
+pub(crate) fn builder_to(addrs: impl IntoIterator<Item = SocketAddr>) -> grpc::Builder {
+    let instances = addrs.into_iter().zip('a'..);
+    let instances = instances.map(|(addr, id)| Instance::new(id.to_string(), addr));
+    let list = List::new(instances).unwrap();
+    let config = BalanceConfig::builder().unavailable_after(Duration::from_millis(200));
+    Channel::builder(list, "worker:grpc")
+        .unwrap()
+        .config(config.build().unwrap())
+}
+
+pub(crate) fn channel<'a>(servers: impl IntoIterator<Item = &'a Server>) -> Channel {
+    builder(servers).build()
+}
+
+pub(crate) fn client(channel: &Channel) -> Client {
+    OrderedClient::new(channel.clone())
+}
+
+/// The only member.
+pub(crate) fn member(channel: &Channel) -> MemberStatus {
+    channel.balance().status().members.remove(0)
+}
+
+/// Its requests in flight and its failures.
+pub(crate) fn tally(channel: &Channel) -> (u32, u64) {
+    let member = member(channel);
+    (member.in_flight, member.failures)
+}
+
+pub(crate) async fn all_usable(channel: &Channel) {
+    let all = channel.balance();
+    until(|| {
+        let status = all.status();
+        !status.members.is_empty() && status.usable == status.members.len()
+    })
+    .await;
+}
+
+/// Checks that a message names target and instance.
+pub(crate) fn names(status: &Status, instance: &str) {
+    let message = status.message();
+    assert!(message.contains("default/worker:grpc"), "{message}");
+    let named = message.contains(&format!("instance {instance}"));
+    assert!(named, "{message}");
+    assert_eq!(
+        grpc::failed_at(status).as_ref().map(|id| id.as_str()),
+        Some(instance)
+    );
+}
+
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    let limit = Duration::from_secs(20);
+    let done = tokio::time::timeout(limit, future).await;
+    done.expect("done in time")
+}
+
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+pub(crate) fn free_addr() -> SocketAddr {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
