@@ -86,6 +86,45 @@ fn a_rest_without_traffic_is_no_standstill() {
 }
 
 #[test]
+fn a_probe_that_spans_a_standstill_judges_nobody() {
+    for late_beat_first in [true, false] {
+        for verdict in [Pick::success, Pick::failure, Pick::cancelled] {
+            let mut scenario = fleet(3);
+            scenario
+                .fail("a", 5)
+                .outlast("a")
+                .begin("a")
+                .stall(2 * SECOND);
+            if late_beat_first {
+                scenario.meet_deadline().is("a", Probing).pass(MS);
+            }
+            scenario
+                .end("a", verdict)
+                .is("a", Probing)
+                .in_flight_is("a", 0)
+                .pass(SECOND)
+                .counted([1, 1, 0, 0, 0, 0])
+                .succeed("a", 1)
+                .is("a", Usable);
+        }
+    }
+}
+
+#[test]
+fn a_probe_that_spans_a_standstill_and_never_ends_makes_room_for_the_next() {
+    fleet(3)
+        .fail("a", 5)
+        .outlast("a")
+        .begin("a")
+        .stall(2 * SECOND)
+        .meet_deadline()
+        .pass(2 * SECOND)
+        .is("a", Probing)
+        .succeed("a", 1)
+        .is("a", Usable);
+}
+
+#[test]
 fn an_ejection_whose_end_was_slept_through_ends_late_and_well() {
     fleet(3)
         .fail("a", 5)

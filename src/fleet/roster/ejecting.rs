@@ -361,7 +361,9 @@ impl<S> Roster<S> {
 
     /// What is done while there is traffic: probes that hang, members that are back, suspects.
     pub(super) fn sweep(&mut self, shared: &Shared, now: u64) {
-        if let Some((generation, outcome)) = shared.probe.give_up(shared.pool.mean(), now) {
+        let stood = |since| shared.pulse.stood(since, now);
+        let given_up = shared.probe.give_up(shared.pool.mean(), now, stood);
+        if let Some((generation, outcome)) = given_up {
             self.probe_given_up(generation, outcome, shared, now);
         }
         let slow_start = nanos(self.config.slow_start());
