@@ -141,6 +141,19 @@ fn a_bad_answer_ejects_it() {
 }
 
 #[test]
+fn no_answer_for_a_second_ejects_it() {
+    let mut scenario = starved();
+    let _hangs = probe(&mut scenario);
+    scenario.pass(1200 * MS).is("a", Ejected).reason_is(
+        "a",
+        Unresponsive {
+            failures: 2,
+            threshold: 2,
+        },
+    );
+}
+
+#[test]
 fn a_caller_that_goes_away_soon_changes_nothing() {
     let mut scenario = starved();
     for _ in 0..3 {

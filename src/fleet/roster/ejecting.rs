@@ -8,6 +8,7 @@ use super::super::fleet::Shared;
 use super::super::member::Member;
 use super::super::outlier::{Health, OutlierConfig, State, cap, detect_suspect};
 use super::super::probe::Probed;
+use super::super::seat::Seat;
 use super::super::slot::nanos;
 use super::super::slow_start::Ramp;
 use super::super::snapshot::Candidate;
@@ -383,15 +384,12 @@ impl<S> Roster<S> {
     }
 
     fn probe_given_up(&mut self, generation: u64, outcome: Probed, shared: &Shared, now: u64) {
-        let waiting = self
-            .ejections
-            .probing
-            .iter()
-            .chain(&self.ejections.suspects);
-        let probed = |id: &&InstanceId| self.connected_as(id, generation).is_some();
-        let Some(id) = waiting.into_iter().find(probed).cloned() else {
+        // Not only among those that wait for a probe: a suspect that is asked something is none any more.
+        let probed = |seat: &&Seat<S>| seat.member().is_some_and(|m| m.generation == generation);
+        let Some(seat) = self.seats.iter().find(probed) else {
             return;
         };
+        let id = seat.instance.id().clone();
         self.probed(&id, generation, outcome, shared, now);
     }
 
