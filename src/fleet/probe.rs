@@ -57,6 +57,11 @@ impl Probe {
         Some(Token(token))
     }
 
+    /// Whose turn it is: each probe, however it ends, gives it to the next one.
+    pub(super) fn turn(&self) -> u64 {
+        self.serial.load(Relaxed)
+    }
+
     /// Ends a probe. Returns whether it was still the one in flight.
     pub(super) fn end(&self, token: Token) -> bool {
         let ended = self

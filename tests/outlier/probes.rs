@@ -217,6 +217,49 @@ fn a_member_without_a_free_slot_is_not_probed() {
 }
 
 #[test]
+fn a_member_without_a_free_slot_does_not_keep_others_from_their_probe() {
+    fleet_with(5, BalanceConfig::builder().max_in_flight(1))
+        .begin("a")
+        .eject("a", SECOND)
+        .eject("b", 2 * SECOND)
+        .pass(2 * SECOND)
+        .succeed("b", 1)
+        .is("b", Usable)
+        .is("a", Probing);
+}
+
+#[test]
+fn a_member_to_be_avoided_does_not_keep_others_from_their_probe() {
+    fleet(5)
+        .eject("a", SECOND)
+        .eject("b", 2 * SECOND)
+        .pass(2 * SECOND)
+        .succeed("b", 1)
+        .is("b", Usable)
+        .is("a", Probing);
+}
+
+#[test]
+fn callers_that_go_away_from_one_probe_do_not_keep_others_from_theirs() {
+    let mut scenario = fleet(6);
+    for id in ["a", "b", "c"] {
+        scenario.eject(id, SECOND);
+    }
+    scenario.pass(SECOND);
+    let mut probed = Vec::new();
+    for _ in 0..9 {
+        let probe = next(&mut scenario);
+        probed.push(probe.instance().id().to_string());
+        scenario.pass(MS);
+        probe.cancelled(scenario.now());
+    }
+    for id in ["a", "b", "c"] {
+        let probes = probed.iter().filter(|probed| *probed == id).count();
+        assert_eq!(probes, 3, "in turn: {probed:?}");
+    }
+}
+
+#[test]
 fn members_are_probed_one_after_another() {
     let mut scenario = fleet(5);
     scenario.fail("a", 5).fail("b", 5).pass(10 * SECOND);

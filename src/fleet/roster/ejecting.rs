@@ -11,7 +11,7 @@ use super::super::probe::Probed;
 use super::super::seat::Seat;
 use super::super::slot::nanos;
 use super::super::slow_start::Ramp;
-use super::super::snapshot::Candidate;
+use super::super::snapshot::Candidates;
 use super::Roster;
 use crate::{EjectionCounters, EjectionReason, Event, InstanceId, Withheld};
 
@@ -21,6 +21,9 @@ const SWEEP: u64 = 1_000_000_000;
 const LONGEST_SILENCE: u64 = 60_000_000_000;
 /// A probe within this many mean latencies shows that nothing is left of what was.
 const QUITE_WELL: f32 = 3.0;
+/// Members of which one gets the next probe. Were it the first alone, one that has no slot free, or whose callers always
+/// go away, would keep all others waiting; and all would be copied with each change.
+const CANDIDATES: usize = 8;
 /// Members that left while they were ejected, and are remembered. A poisoned discovery can name any number.
 const REMEMBERED: usize = 1024;
 
@@ -421,14 +424,20 @@ impl<S> Roster<S> {
         self.dirty |= self.ejections.suspects != before;
     }
 
-    /// Whom the next probe goes to.
-    pub(super) fn candidate(&self) -> Option<Candidate<S>> {
-        let first = |ids: &[InstanceId], is_suspect| {
-            let member = |id: &InstanceId| self.seats[self.find(id)?].eligible();
-            let member = ids.iter().find_map(member).map(Arc::clone)?;
-            Some(Candidate { member, is_suspect })
-        };
-        first(&self.ejections.probing, false).or_else(|| first(&self.ejections.suspects, true))
+    /// Whom the next probes go to: of those whose ejection is over, or else of the suspects, the first few.
+    pub(super) fn candidates(&self) -> Candidates<S> {
+        let member = |id: &InstanceId| self.seats[self.find(id)?].eligible().map(Arc::clone);
+        let few = |ids: &[InstanceId]| ids.iter().filter_map(member).take(CANDIDATES).collect();
+        let members: Vec<_> = few(&self.ejections.probing);
+        let are_suspects = members.is_empty();
+        Candidates {
+            members: if are_suspects {
+                few(&self.ejections.suspects)
+            } else {
+                members
+            },
+            are_suspects,
+        }
     }
 
     /// Where those stand in the list that are in slow start.

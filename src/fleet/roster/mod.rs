@@ -334,7 +334,7 @@ impl<S> Roster<S> {
             list: self.list.published(),
             rules: Rules::new(&self.config),
             unusable_since: self.unusable_since,
-            candidate: self.candidate(),
+            candidates: self.candidates(),
             ramps: self.ramps(),
         })
     }
