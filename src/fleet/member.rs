@@ -120,9 +120,12 @@ impl Stats {
         self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1)
     }
 
+    /// Before an outcome of this moment is in the window: its slot was just given back, and belongs to the next bucket.
     fn turn_window(&self, now: u64) {
         if self.window.is_due(now) {
-            self.window.turn(self.totals(), now);
+            let outcomes = self.slots.load(Relaxed) / OUTCOME;
+            let before = Totals::new(outcomes.saturating_sub(1), self.failures());
+            self.window.turn(before, now);
         }
     }
 

@@ -84,6 +84,15 @@ fn it_must_fail_twice_as_often_as_the_others() {
 }
 
 #[test]
+fn outcomes_of_long_ago_count_no_more() {
+    cold(3)
+        .outcomes("a", &"s".repeat(100))
+        .pass(20 * SECOND)
+        .outcomes("a", &"sf".repeat(5))
+        .is("a", Ejected);
+}
+
+#[test]
 fn volume_and_share_are_as_configured() {
     let rules = rules(|rules| rules.request_volume(4).failure_percentage(75));
     cold_fleet_with(3, rules)
