@@ -47,6 +47,8 @@ pub(super) struct Stats {
     judged_from: AtomicU64,
     failures_in_row: AtomicU32,
     window: Window,
+    /// Totals when it came back into play.
+    returned: AtomicU64,
     failures: AtomicU64,
     /// Picks that ended without an outcome.
     unjudged: AtomicU64,
@@ -88,6 +90,11 @@ impl Stats {
     /// What it answered lately.
     pub(super) fn recent(&self, now: u64) -> Tally {
         self.window.tally(self.totals(), now)
+    }
+
+    /// Of what it answered lately, what it is judged by: what came after its last return.
+    pub(super) fn since_return(&self, recent: Tally) -> Tally {
+        recent.at_most(self.totals().since(Totals(self.returned.load(Relaxed))))
     }
 
     fn totals(&self) -> Totals {
@@ -142,6 +149,7 @@ impl Stats {
     pub(super) fn enter_play(&self, latency: Option<f32>, now: u64) {
         self.forgive();
         self.latency.restart(latency, now);
+        self.returned.store(self.totals().0, Relaxed);
         self.quiet_until.store(0, Relaxed);
         self.judged_from.store(now, Relaxed);
     }
@@ -207,6 +215,7 @@ impl Stats {
             judged_from: copy(&self.judged_from),
             failures_in_row: AtomicU32::new(self.failures_in_row()),
             window: self.window.copy(),
+            returned: copy(&self.returned),
             failures: copy(&self.failures),
             unjudged: AtomicU64::new(unjudged),
             quiet_until: copy(&self.quiet_until),

@@ -148,3 +148,23 @@ fn callers_that_wait_for_nothing_count_in_the_rate() {
     }
     scenario.is("a", Ejected);
 }
+
+#[test]
+fn what_was_before_an_ejection_is_not_held_against_it_afterwards() {
+    let rules = rules(|rules| rules.base_ejection_time(SECOND));
+    let mut scenario = cold_fleet_with(3, rules);
+    scenario
+        .succeed("b", 30)
+        .outcomes("a", &"sf".repeat(5))
+        .is("a", Ejected)
+        .outlast("a")
+        .succeed("a", 1)
+        .fail("a", 1)
+        .is("a", Usable)
+        .outcomes("a", "ssfsfsf")
+        .is("a", Usable)
+        .story_is("a", ["ejected", "probing", "returned"])
+        .outcomes("a", "f")
+        .outcomes("a", "f")
+        .is("a", Ejected);
+}

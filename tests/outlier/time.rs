@@ -52,6 +52,26 @@ fn early_calls_change_nothing() {
 }
 
 #[test]
+fn everything_may_happen_in_one_instant() {
+    let mut scenario = fleet(3);
+    let still = Duration::ZERO;
+    for _ in 0..3 {
+        scenario
+            .each("a", 5, still, |pick, now| pick.failure(now))
+            .is("a", Ejected)
+            .eject("a", still)
+            .meet_deadline()
+            .is("a", Probing)
+            .each("a", 1, still, |pick, now| pick.failure(now))
+            .is("a", Ejected)
+            .restore("a")
+            .is("a", Usable)
+            .run_is("a", 0);
+    }
+    scenario.in_flight_is("a", 0);
+}
+
+#[test]
 fn two_thousand_probes_in_one_instant_do_not_mix_up_their_verdicts() {
     let mut scenario = fleet(3);
     scenario.fail("a", 5).outlast("a");
