@@ -130,6 +130,30 @@ fn until_its_new_address_is_connected_it_is_ejected_as_before() {
 }
 
 #[test]
+fn what_the_old_address_did_while_the_new_one_is_dialled_is_not_held_against_the_new_one() {
+    fleet(3)
+        .hold_dials()
+        .readdress("a", 81)
+        .fail("a", 5)
+        .is("a", Ejected)
+        .let_dials_through()
+        .is("a", Probing);
+}
+
+#[test]
+fn a_failed_probe_of_the_old_address_is_not_held_against_the_new_one() {
+    fleet(3)
+        .fail("a", 5)
+        .outlast("a")
+        .hold_dials()
+        .readdress("a", 81)
+        .fail("a", 1)
+        .is("a", Ejected)
+        .let_dials_through()
+        .is("a", Probing);
+}
+
+#[test]
 fn one_that_was_ejected_by_hand_is_probed_at_its_new_address() {
     fleet(3)
         .eject("a", 100 * SECOND)

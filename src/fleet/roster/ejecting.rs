@@ -99,12 +99,11 @@ impl<S> Roster<S> {
             let id = id.clone();
             self.note(Event::EjectionWithheld { id, reason, by });
         } else {
-            let seat = &mut self.seats[index];
-            let instance = seat.instance.clone();
             let successes = member.stats.successes();
-            let time =
-                seat.health_mut()
-                    .eject(reason, &instance, successes, &config, &mut self.rng, now);
+            let health = self.seats[index].health_mut();
+            // As it was dialled: by now it may be announced, and not connected, at another address.
+            let at = &member.instance;
+            let time = health.eject(reason, at, successes, &config, &mut self.rng, now);
             self.leave_play(index, reason, time, now);
         }
         self.garbage.members.push(member);
@@ -316,10 +315,11 @@ impl<S> Roster<S> {
         let config = self.config.outlier().cloned().unwrap_or_default();
         let seat = &mut self.seats[index];
         let id = seat.instance.id().clone();
-        let instance = seat.instance.clone();
-        let time = seat
-            .health_mut()
-            .extend(&instance, &config, &mut self.rng, now);
+        // As it was dialled, like the one that was ejected.
+        let instance = seat.member().map(|member| member.instance.clone());
+        let instance = instance.unwrap_or_else(|| seat.instance.clone());
+        let health = seat.health_mut();
+        let time = health.extend(&instance, &config, &mut self.rng, now);
         self.ejections.forget(&id, State::Probing);
         self.ejections
             .ends
