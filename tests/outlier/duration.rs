@@ -176,3 +176,17 @@ fn one_by_hand_lasts_as_long_as_was_said() {
         .pass(MS)
         .is("a", Probing);
 }
+
+#[test]
+fn one_by_hand_does_not_lengthen_the_next_one_by_a_rule() {
+    let mut scenario = cold_fleet_with(3, BalanceConfig::builder());
+    scenario.eject("a", SECOND).restore("a").fail("a", 5);
+    lasts(&scenario, "a", 10 * SECOND);
+    let mut scenario = cold_fleet_with(3, BalanceConfig::builder());
+    scenario
+        .eject("a", SECOND)
+        .pass(SECOND)
+        .succeed("a", 1)
+        .fail("a", 5);
+    lasts(&scenario, "a", 10 * SECOND);
+}

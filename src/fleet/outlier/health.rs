@@ -129,7 +129,11 @@ impl Health {
     pub(in super::super) fn restore(&mut self, successes: u64, now: u64) -> u64 {
         let out = now.saturating_sub(self.since);
         self.state = State::InPlay;
-        self.multiplier = self.multiplier.saturating_sub(1).max(1);
+        // An ejection by hand alone leaves it at nothing.
+        self.multiplier = self
+            .multiplier
+            .saturating_sub(1)
+            .max(self.multiplier.min(1));
         self.since = now;
         self.successes = successes;
         self.suspected = 0;
