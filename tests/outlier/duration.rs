@@ -190,3 +190,15 @@ fn one_by_hand_does_not_lengthen_the_next_one_by_a_rule() {
         .fail("a", 5);
     lasts(&scenario, "a", 10 * SECOND);
 }
+
+#[test]
+fn one_by_hand_does_not_wipe_out_evidence_of_health() {
+    let mut scenario = notorious();
+    scenario
+        .pass(3600 * SECOND)
+        .succeed("a", 1000)
+        .eject("a", SECOND)
+        .restore("a")
+        .fail("a", 5);
+    lasts(&scenario, "a", 10 * SECOND);
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::fleet::Shared;
-use super::super::member::Member;
+use super::super::member::{Member, Stats};
 use super::super::outlier::{Health, OutlierConfig, State, cap, detect_suspect};
 use super::super::probe::Probed;
 use super::super::seat::Seat;
@@ -136,7 +136,10 @@ impl<S> Roster<S> {
         let seat = &mut self.seats[index];
         let state = seat.health().map_or(State::InPlay, Health::state);
         let instance = seat.instance.clone();
-        seat.health_mut().eject_by_hand(&instance, time, now);
+        let successes = seat.stats().map_or(0, Stats::successes);
+        let config = self.config.outlier().cloned().unwrap_or_default();
+        let health = seat.health_mut();
+        health.eject_by_hand(&instance, successes, time, &config, now);
         self.ejections.forget(id, state);
         self.leave_play(index, EjectionReason::Manual, time, now);
         true
