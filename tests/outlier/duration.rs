@@ -166,6 +166,27 @@ fn failures_are_no_evidence_of_health() {
 }
 
 #[test]
+fn evidence_counts_also_at_a_new_address() {
+    let mut scenario = fleet(3);
+    scenario.succeed("a", 500).fail("a", 5);
+    for _ in 0..3 {
+        scenario.outlast("a").fail("a", 1);
+    }
+    scenario
+        .outlast("a")
+        .succeed("a", 1)
+        .readdress("a", 81)
+        .pass(3600 * SECOND)
+        .succeed("a", 100)
+        .fail("a", 5);
+    assert_eq!(
+        scenario.ejection("a").multiplier,
+        1,
+        "as if it were the first"
+    );
+}
+
+#[test]
 fn one_by_hand_lasts_as_long_as_was_said() {
     let mut scenario = fleet(3);
     scenario.eject("a", 17 * SECOND);

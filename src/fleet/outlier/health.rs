@@ -130,6 +130,11 @@ impl Health {
         time
     }
 
+    /// Its successes are counted from nothing now.
+    pub(in super::super) fn begin_record(&mut self) {
+        self.successes = 0;
+    }
+
     /// Its time is over, or it has another address: what it is worth is asked of a probe.
     pub(in super::super) fn probe(&mut self) {
         self.state = State::Probing;

@@ -151,7 +151,12 @@ impl<S> Roster<S> {
             Connection::Up(old) if old.instance.addr() == seat.instance.addr() => {
                 old.stats.inherit()
             }
-            _ => Stats::default(),
+            _ => {
+                if let Some(health) = seat.health_mut_if_any() {
+                    health.begin_record();
+                }
+                Stats::default()
+            }
         };
         let record = Record {
             stats,
