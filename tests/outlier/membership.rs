@@ -172,6 +172,23 @@ fn a_new_address_begins_with_no_run() {
 }
 
 #[test]
+fn a_new_address_begins_with_no_run_also_where_the_connection_to_the_old_one_is_gone() {
+    fleet(3)
+        .fail("a", 4)
+        .hold_dials()
+        .each("a", 1, MS, |pick, now| pick.unsent(now))
+        .readdress("a", 81)
+        .let_dials_through()
+        .run_is("a", 0);
+    fleet(3)
+        .fail("a", 4)
+        .say("a", Draining)
+        .readdress("a", 81)
+        .say("a", Available)
+        .run_is("a", 0);
+}
+
+#[test]
 fn a_new_connection_to_the_same_address_keeps_the_run() {
     fleet(3)
         .fail("a", 4)
