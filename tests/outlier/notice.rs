@@ -50,6 +50,24 @@ fn two_runs_that_race_for_the_last_place_never_take_two() {
 }
 
 #[test]
+fn many_threads_that_see_a_refused_outlier_tell_of_it_once() {
+    for _ in 0..200 {
+        let mut scenario = fleet(1);
+        let all: Vec<_> = (0..8).map(|_| picks(&mut scenario, "a", 5)).collect();
+        let now = scenario.now();
+        thread::scope(|scope| {
+            for picks in all {
+                scope.spawn(move || picks.into_iter().for_each(|pick| _ = pick.failure(now)));
+            }
+        });
+        scenario
+            .is("a", Usable)
+            .counted([1, 0, 1, 0, 0, 0])
+            .story_is("a", ["withheld"]);
+    }
+}
+
+#[test]
 fn an_ejection_is_seen_by_the_very_next_pick_on_any_thread() {
     for round in 0..200 {
         let mut scenario = fleet(3);

@@ -88,7 +88,8 @@ impl<S> Roster<S> {
         let (Some(member), Some(config)) = (seat.eligible(), config) else {
             return;
         };
-        if seat.is_out() {
+        // Several threads may have seen the same.
+        if seat.is_out() || member.stats.is_quiet(now) {
             return;
         }
         let member = Arc::clone(member);
