@@ -81,6 +81,17 @@ fn one_that_is_out_already_is_out_for_so_long_from_now_on() {
 }
 
 #[test]
+fn to_eject_one_that_is_out_is_to_eject_it_once() {
+    let mut scenario = fleet(3);
+    scenario
+        .eject("a", SECOND)
+        .eject("a", 2 * SECOND)
+        .counted([0, 1, 0, 0, 0, 0]);
+    assert_eq!(scenario.ejection("a").ejections, 1);
+    scenario.restore("a").counted([0, 1, 0, 0, 1, 0]);
+}
+
+#[test]
 fn one_that_is_probing_can_be_ejected_for_longer() {
     fleet(3)
         .eject("a", SECOND)

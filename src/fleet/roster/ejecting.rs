@@ -105,6 +105,7 @@ impl<S> Roster<S> {
             // As it was dialled: by now it may be announced, and not connected, at another address.
             let at = &member.instance;
             let time = health.eject(reason, at, successes, &config, &mut self.rng, now);
+            self.ejections.counters.ejected += 1;
             self.leave_play(index, reason, time, now);
         }
         self.garbage.members.push(member);
@@ -139,6 +140,7 @@ impl<S> Roster<S> {
         let instance = seat.instance.clone();
         let successes = seat.stats().map_or(0, Stats::successes);
         let config = self.config.outlier().cloned().unwrap_or_default();
+        self.ejections.counters.ejected += u64::from(!seat.is_out());
         let health = seat.health_mut();
         health.eject_by_hand(&instance, successes, time, &config, now);
         self.ejections.forget(id, state);
@@ -156,7 +158,6 @@ impl<S> Roster<S> {
         self.ejections
             .ends
             .insert((now.saturating_add(time), id.clone()));
-        self.ejections.counters.ejected += 1;
         self.relist(index);
         let time = Duration::from_nanos(time);
         self.note(Event::Ejected { id, reason, time });
