@@ -46,6 +46,7 @@ impl<H: Recorded> Slot<H> {
             }
             Verdict::Overloaded(duration) => {
                 let Record { stats, shared, .. } = self.record();
+                stats.answers(now);
                 let duration = duration.unwrap_or(OVERLOAD_DEFAULT).min(OVERLOAD_MAX);
                 let until = now.saturating_add(nanos(duration));
                 stats.overloaded_until(until);

@@ -193,6 +193,17 @@ fn a_wait_during_which_it_answered_anybody_is_no_failure() {
 }
 
 #[test]
+fn to_say_that_it_has_too_much_to_do_is_an_answer() {
+    fleet(3)
+        .begin("a")
+        .pass(LONG)
+        .each("a", 1, USUAL, |pick, now| pick.overloaded(None, now))
+        .pass(LONG)
+        .end("a", |pick, now| pick.cancelled(now))
+        .run_is("a", 0);
+}
+
+#[test]
 fn a_caller_that_leaves_in_the_middle_of_an_answer_judges_nobody() {
     let mut scenario = fleet(3);
     for _ in 0..10 {
