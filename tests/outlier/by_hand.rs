@@ -205,6 +205,16 @@ fn it_works_where_no_rule_ejects_and_no_clock_is_read() {
 }
 
 #[test]
+fn the_clock_is_not_read_for_one_that_left_for_good() {
+    let config = BalanceConfig::builder()
+        .outlier(None)
+        .load(Load::LeastInFlight);
+    let mut scenario = fleet_with(3, config);
+    scenario.eject("a", SECOND).remove("a").pass(2 * SECOND);
+    assert!(!scenario.fleet.reads_clock(), "{}", scenario.table());
+}
+
+#[test]
 fn a_verdict_from_before_is_nobodys() {
     fleet(3)
         .begin("a")

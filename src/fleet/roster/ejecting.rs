@@ -225,6 +225,8 @@ impl<S> Roster<S> {
                         .is_none_or(|(till, _)| *till == at)
                 );
                 self.ejections.absent.remove(&id);
+                // With the last one of all, picks may do without the clock.
+                self.dirty = true;
             }
         }
     }
