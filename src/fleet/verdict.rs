@@ -88,6 +88,9 @@ impl<H: Recorded> Slot<H> {
         if shared.is_timed() {
             shared.pool.failure(now);
         }
+        if !unanswered {
+            self.record_failure(now);
+        }
         if let Some(probe) = self.probe {
             let outcome = if unanswered {
                 Probed::Unanswered
@@ -96,11 +99,9 @@ impl<H: Recorded> Slot<H> {
             };
             return self.end_probe(probe, outcome, now);
         }
-        let run = stats.failed(now);
-        if !unanswered {
-            self.record_failure(now);
-        }
         let record = self.record();
+        let Record { stats, shared, .. } = record;
+        let run = stats.failed(now);
         let Some(config) = shared.outlier.load_full() else {
             return false;
         };
@@ -130,9 +131,7 @@ impl<H: Recorded> Slot<H> {
             let answered_since = stats.answered_at() > self.picked_at;
             outlier::unanswered(waited, least, shared.pool.mean(), answered_since)
         });
-        if self.probe.is_none() {
-            self.record_wait(now);
-        }
+        self.record_wait(now);
         unanswered && self.fail(true, now)
     }
 

@@ -201,6 +201,17 @@ fn the_more_others_fail_the_more_it_takes() {
 }
 
 #[test]
+fn a_failed_probe_is_charged_like_any_failure() {
+    let mut scenario = starved_among_failing();
+    let pick = probe(&mut scenario);
+    let before = scenario.member("a").latency.unwrap();
+    pick.failure(scenario.now());
+    let after = scenario.member("a").latency.unwrap();
+    scenario.counted([0, 0, 0, 1, 0, 0]);
+    assert!(after > before, "{after:?} after {before:?}");
+}
+
+#[test]
 fn the_silence_before_each_further_probe_doubles() {
     // The cap keeps it in play, however often its probe fails.
     let config = rules(|rules| rules.max_ejection_percentage(1));
