@@ -70,6 +70,14 @@ impl Probe {
         ended.is_ok()
     }
 
+    /// Ends the probe of a connection that has come or gone out of play meanwhile: what it says is nobody's.
+    pub(super) fn forget(&self, generation: u64) {
+        let token = NonZeroU64::new(self.token.load(Relaxed));
+        if let Some(token) = token.filter(|_| self.generation.load(Relaxed) == generation) {
+            self.end(Token(token));
+        }
+    }
+
     /// The answer of a probe has begun.
     pub(super) fn answered(&self, token: Token, after: u64) {
         if self.token.load(Relaxed) == token.0.get() {

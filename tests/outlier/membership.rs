@@ -76,6 +76,29 @@ fn one_that_leaves_with_its_probe_makes_room_for_the_next_probe() {
 }
 
 #[test]
+fn one_that_leaves_or_drains_in_the_middle_of_its_probe_makes_room_at_once() {
+    let two_probing = || {
+        let mut scenario = fleet(5);
+        scenario
+            .fail("a", 5)
+            .fail("b", 5)
+            .pass(10 * SECOND)
+            .begin("a");
+        scenario
+    };
+    two_probing().remove("a").succeed("b", 1).is("b", Usable);
+    two_probing()
+        .say("a", Draining)
+        .succeed("b", 1)
+        .is("b", Usable);
+    two_probing().restore("a").succeed("b", 1).is("b", Usable);
+    two_probing()
+        .eject("a", SECOND)
+        .succeed("b", 1)
+        .is("b", Usable);
+}
+
+#[test]
 fn a_verdict_on_one_that_left_is_not_for_its_successor() {
     fleet(3)
         .fail("a", 5)

@@ -132,6 +132,23 @@ fn a_late_answer_of_a_probe_that_was_given_up_is_nobodys() {
 }
 
 #[test]
+fn a_late_answer_of_a_probe_that_was_given_up_charges_nobody_after_the_return() {
+    let mut scenario = probing();
+    scenario
+        .begin("a")
+        .pass(2 * SECOND)
+        .outlast("a")
+        .succeed("a", 1);
+    let before = scenario.member("a");
+    scenario
+        .end("a", |pick, now| pick.failure(now))
+        .is("a", Usable);
+    let after = scenario.member("a");
+    assert_eq!(after.latency, before.latency, "{}", scenario.table());
+    assert_eq!(after.failures, before.failures, "{}", scenario.table());
+}
+
+#[test]
 fn a_late_answer_of_a_probe_that_was_given_up_does_not_end_the_next_probe() {
     let mut scenario = probing();
     scenario
@@ -349,4 +366,30 @@ fn a_probe_of_one_ejected_by_hand_is_given_up_also_where_no_rule_ejects() {
         .outlast("a")
         .succeed("a", 1)
         .is("a", Usable);
+}
+
+#[test]
+fn a_probe_that_lost_its_member_to_another_ejection_is_no_verdict_on_that() {
+    fleet(3)
+        .eject("a", SECOND)
+        .pass(SECOND)
+        .begin("a")
+        .eject("a", 10 * MS)
+        .pass(10 * MS)
+        .is("a", Probing)
+        .end("a", |pick, now| pick.success(now))
+        .is("a", Probing);
+}
+
+#[test]
+fn a_probe_from_before_a_restoration_judges_nobody() {
+    let mut scenario = probing();
+    scenario
+        .begin("a")
+        .restore("a")
+        .pass(MS)
+        .end("a", |pick, now| pick.failure(now))
+        .run_is("a", 0)
+        .is("a", Usable)
+        .counted([1, 1, 0, 0, 1, 0]);
 }

@@ -97,6 +97,19 @@ fn another_cap_is_for_the_next_ejection() {
 }
 
 #[test]
+fn a_probe_under_way_when_the_rules_go_judges_nobody() {
+    fleet(3)
+        .fail("a", 5)
+        .outlast("a")
+        .begin("a")
+        .reconfigure(off())
+        .is("a", Usable)
+        .end("a", |pick, now| pick.failure(now))
+        .is("a", Usable)
+        .run_is("a", 0);
+}
+
+#[test]
 fn ejections_go_on_under_another_kind_of_load() {
     let mut scenario = fleet(3);
     scenario

@@ -248,3 +248,13 @@ fn one_that_left_is_none_when_it_comes_back() {
     pick.success(scenario.now());
     scenario.counted([0; 6]);
 }
+
+#[test]
+fn one_that_was_ejected_meanwhile_is_not_judged_by_its_old_probe() {
+    let rules = rules(|rules| rules.base_ejection_time(10 * MS));
+    let mut scenario = starved_by(rules, 7);
+    let old = probe(&mut scenario);
+    scenario.fail("a", 4).is("a", Ejected).outlast("a");
+    old.success(scenario.now());
+    scenario.story_is("a", ["ejected", "probing"]);
+}

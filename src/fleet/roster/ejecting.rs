@@ -154,6 +154,7 @@ impl<S> Roster<S> {
         if let Some(stats) = seat.stats() {
             stats.leave_play();
         }
+        self.forget_probe(index);
         self.ejections.forget(&id, State::InPlay);
         self.ejections
             .ends
@@ -185,6 +186,7 @@ impl<S> Roster<S> {
         let health = seat.health_mut();
         let state = health.state();
         let out = health.restore(successes, now);
+        self.forget_probe(index);
         self.ejections.forget(&id, state);
         if !self.config.slow_start().is_zero() {
             self.ejections.returning.push((now, id.clone()));
@@ -459,6 +461,13 @@ impl<S> Roster<S> {
             })
         };
         self.ejections.returning.iter().filter_map(ramp).collect()
+    }
+
+    /// A seat leaves play or comes back: its probe, if one is under way, is none any more.
+    fn forget_probe(&self, index: usize) {
+        if let Some(member) = self.seats[index].member() {
+            member.shared.probe.forget(member.generation);
+        }
     }
 
     /// The seat that has this very connection.

@@ -364,6 +364,7 @@ impl<S> Roster<S> {
 
     fn discard(&mut self, connection: Connection<S>) {
         if let Connection::Up(member) = connection {
+            member.shared.probe.forget(member.generation);
             self.garbage.members.push(member);
         }
     }
