@@ -241,12 +241,10 @@ fn one_that_left_is_none_when_it_comes_back() {
     scenario.run_is("a", 1).remove("a").add("a");
     for _ in 0..5000 {
         let now = scenario.now();
-        drop(scenario.fleet.pick(now, &mut scenario.rng, &[]).unwrap());
+        let pick = scenario.fleet.pick(now, &mut scenario.rng, &[]).unwrap();
+        pick.success(now);
     }
-    scenario.run_is("a", 0);
-    let pick = scenario.pick("a");
-    pick.success(scenario.now());
-    scenario.counted([0; 6]);
+    scenario.run_is("a", 0).counted([0; 6]);
 }
 
 #[test]

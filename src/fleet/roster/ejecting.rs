@@ -261,11 +261,13 @@ impl<S> Roster<S> {
     /// An instance leaves the set: whether it was out is remembered for a while.
     pub(super) fn remember(&mut self, index: usize, now: u64) {
         let seat = &mut self.seats[index];
-        let Some(health) = seat.take_health() else {
+        let id = seat.instance.id().clone();
+        let health = seat.take_health();
+        let state = health.as_ref().map_or(State::InPlay, |h| h.state());
+        self.ejections.forget(&id, state);
+        let Some(health) = health else {
             return;
         };
-        let id = seat.instance.id().clone();
-        self.ejections.forget(&id, health.state());
         let config = self.config.outlier().cloned().unwrap_or_default();
         let till = match health.state() {
             State::InPlay => return,
