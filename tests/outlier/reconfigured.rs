@@ -97,6 +97,25 @@ fn another_cap_is_for_the_next_ejection() {
 }
 
 #[test]
+fn suspects_are_probed_no_more() {
+    for quiet in [off, shadow] {
+        for seed in 0..5 {
+            let mut scenario = crate::scenario::seeded_fleet(10, BalanceConfig::builder(), seed);
+            for member in 0..10 {
+                scenario.succeed(&crate::scenario::name(member), 10);
+            }
+            scenario.fail("a", 1);
+            // A suspect by now, as likely as not not probed yet: requests are few.
+            scenario.traffic(1500 * MS, 250 * MS, |_| Does::Succeed(10 * MS));
+            let probes = scenario.status().ejections.probes;
+            scenario.reconfigure(quiet());
+            scenario.traffic(5 * SECOND, MS, |_| Does::Succeed(MS));
+            assert_eq!(scenario.status().ejections.probes, probes, "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn a_probe_under_way_when_the_rules_go_judges_nobody() {
     fleet(3)
         .fail("a", 5)

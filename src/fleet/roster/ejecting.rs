@@ -203,6 +203,7 @@ impl<S> Roster<S> {
         if self.config.outlier().is_some_and(acts) {
             return;
         }
+        self.ejections.suspects.clear();
         for index in 0..self.seats.len() {
             let health = self.seats[index].health();
             if health.is_some_and(|health| health.is_out() && !health.is_ejected_by_hand()) {
