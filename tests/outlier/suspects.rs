@@ -234,6 +234,16 @@ fn the_silence_before_each_further_probe_doubles() {
 }
 
 #[test]
+fn a_busy_one_is_none() {
+    let mut scenario = starved();
+    scenario.say("a", Busy);
+    assert!(
+        until_probed(&mut scenario, 4000).is_none(),
+        "others are available"
+    );
+}
+
+#[test]
 fn one_that_left_is_none_when_it_comes_back() {
     let mut scenario = starved();
     // Suspected by now, and not probed: requests are few.

@@ -416,7 +416,9 @@ impl<S> Roster<S> {
         }
         let before = std::mem::take(&mut self.ejections.suspects);
         for seat in &mut self.seats {
-            let Some(member) = seat.eligible().filter(|_| !seat.is_out()) else {
+            // A busy one that is not listed has its reason to be silent.
+            let listed = seat.position.is_some() && !seat.is_out();
+            let Some(member) = seat.eligible().filter(|_| listed) else {
                 continue;
             };
             if member.stats.failures_in_row() == 0 {
