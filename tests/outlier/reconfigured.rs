@@ -116,6 +116,22 @@ fn suspects_are_probed_no_more() {
 }
 
 #[test]
+fn without_rules_those_are_forgiven_too_that_left() {
+    fleet(3)
+        .fail("a", 5)
+        .remove("a")
+        .reconfigure(off())
+        .add("a")
+        .is("a", Usable);
+    fleet(3)
+        .eject("a", 100 * SECOND)
+        .remove("a")
+        .reconfigure(off())
+        .add("a")
+        .is("a", Probing);
+}
+
+#[test]
 fn a_probe_under_way_when_the_rules_go_judges_nobody() {
     fleet(3)
         .fail("a", 5)

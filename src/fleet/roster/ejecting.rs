@@ -204,6 +204,14 @@ impl<S> Roster<S> {
             return;
         }
         self.ejections.suspects.clear();
+        let ends = &mut self.ejections.ends;
+        self.ejections.absent.retain(|id, (till, health)| {
+            let stays = health.is_ejected_by_hand();
+            if !stays {
+                ends.remove(&(*till, id.clone()));
+            }
+            stays
+        });
         for index in 0..self.seats.len() {
             let health = self.seats[index].health();
             if health.is_some_and(|health| health.is_out() && !health.is_ejected_by_hand()) {
