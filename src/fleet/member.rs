@@ -34,9 +34,9 @@ const QUIET: u64 = 1_000_000_000;
 /// From when the picks are that count, of a member that is out: those of no time.
 const NEVER: u64 = u64::MAX;
 
-/// A member's load and record. What most requests write comes first, on a line of its own.
+/// A member's load and record. What most requests write comes first, together.
 #[derive(Debug, Default)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(super) struct Stats {
     slots: AtomicU64,
     latency: Latency,

@@ -54,7 +54,7 @@ pub(super) enum Connection<S> {
     /// Lost; the record is for its successor.
     Lost(Box<Stats>),
     /// Given up because the instance drains; what is in flight holds it, and the record is for its successor.
-    Leaving(Weak<Member<S>>, Box<Stats>),
+    Leaving(Box<(Weak<Member<S>>, Stats)>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,8 @@ impl<S> Seat<S> {
         match &self.connection {
             Connection::None => None,
             Connection::Up(member) => Some(&member.stats),
-            Connection::Lost(stats) | Connection::Leaving(_, stats) => Some(stats),
+            Connection::Lost(stats) => Some(stats),
+            Connection::Leaving(leaving) => Some(&leaving.1),
         }
     }
 
@@ -189,7 +190,8 @@ impl<S> Seat<S> {
             Connection::None => None,
             Connection::Up(member) => Some(&member.stats),
             Connection::Lost(stats) => Some(&**stats),
-            Connection::Leaving(member, record) => {
+            Connection::Leaving(leaving) => {
+                let (member, record) = &**leaving;
                 let from = borrowed.len();
                 borrowed.extend(member.upgrade());
                 let member = borrowed.get(from).map(|member| &member.stats);

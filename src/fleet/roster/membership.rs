@@ -146,8 +146,8 @@ impl<S> Roster<S> {
         let dialled = seat.is_dialled();
         let draining = seat.is_draining();
         if draining && let Some(member) = seat.member() {
-            let record = Box::new(member.stats.inherit());
-            let leaving = Connection::Leaving(Arc::downgrade(member), record);
+            let leaving = Box::new((Arc::downgrade(member), member.stats.inherit()));
+            let leaving = Connection::Leaving(leaving);
             let given_up = std::mem::replace(&mut seat.connection, leaving);
             seat.since = now;
             self.discard(given_up);

@@ -146,7 +146,8 @@ impl<S> Roster<S> {
         };
         let seat = &mut self.seats[index];
         let stats = match &seat.connection {
-            Connection::Lost(stats) | Connection::Leaving(_, stats) => stats.inherit(),
+            Connection::Lost(stats) => stats.inherit(),
+            Connection::Leaving(leaving) => leaving.1.inherit(),
             Connection::Up(old) if old.instance.addr() == seat.instance.addr() => {
                 old.stats.inherit()
             }
