@@ -46,6 +46,8 @@ pub(super) struct Stats {
     /// From when the picks are that may judge it.
     judged_from: AtomicU64,
     failures_in_row: AtomicU32,
+    /// When the first of them was picked.
+    failing_since: AtomicU64,
     window: Window,
     failures: AtomicU64,
     /// Picks that ended without an outcome.
@@ -113,11 +115,20 @@ impl Stats {
         }
     }
 
-    /// A request whose slot was just given back failed. Returns how many did in a row.
-    pub(super) fn failed(&self, now: u64) -> u32 {
+    /// A request picked then, whose slot was just given back, failed. Returns how many did in a row.
+    pub(super) fn failed(&self, picked_at: u64, now: u64) -> u32 {
         self.turn_window(now);
         self.failures.fetch_add(1, Relaxed);
-        self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1)
+        let run = self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1);
+        if run == 1 {
+            self.failing_since.store(picked_at, Relaxed);
+        }
+        run
+    }
+
+    /// When the first request of the present run of failures was picked.
+    pub(super) fn failing_since(&self) -> u64 {
+        self.failing_since.load(Relaxed)
     }
 
     fn turn_window(&self, now: u64) {
@@ -203,6 +214,7 @@ impl Stats {
             answered_at: copy(&self.answered_at),
             judged_from: copy(&self.judged_from),
             failures_in_row: AtomicU32::new(self.failures_in_row()),
+            failing_since: copy(&self.failing_since),
             window: self.window.copy(),
             failures: copy(&self.failures),
             unjudged: AtomicU64::new(unjudged),

@@ -95,7 +95,7 @@ impl<H: Recorded> Slot<H> {
             };
             return self.end_probe(probe, outcome, now);
         }
-        let run = stats.failed(now);
+        let run = stats.failed(self.picked_at, now);
         if !unanswered {
             self.record_failure(now);
         }
