@@ -66,5 +66,9 @@ async fn one_answers_errors(servers: usize, clients: usize, length: Length) {
         calls.errors(),
         stage.timeline()
     );
-    assert!(stage.ejections() > 0, "it is ejected:\n{}", stage.timeline());
+    assert!(
+        stage.ejections() > 0,
+        "it is ejected:\n{}",
+        stage.timeline()
+    );
 }

@@ -59,10 +59,16 @@ impl Calls {
 
     /// The failures, by what they say.
     pub(crate) fn errors(&self) -> String {
-        let mut errors: Vec<_> = self.0.iter().filter_map(|call| call.error.as_deref()).collect();
+        let mut errors: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|call| call.error.as_deref())
+            .collect();
         errors.sort_unstable();
         let kinds = errors.chunk_by(|a, b| a == b);
-        kinds.map(|kind| format!("\n  {} times: {}", kind.len(), kind[0])).collect()
+        kinds
+            .map(|kind| format!("\n  {} times: {}", kind.len(), kind[0]))
+            .collect()
     }
 }
 
@@ -88,7 +94,8 @@ impl Load {
         let now = tokio::time::Instant::now();
         for (number, client) in clients.iter().enumerate() {
             let first = now + period * number as u32 / clients.len() as u32;
-            let (client, calls, mut stopped) = (client.clone(), Arc::clone(&calls), stopped.clone());
+            let (client, calls, mut stopped) =
+                (client.clone(), Arc::clone(&calls), stopped.clone());
             callers.spawn(async move {
                 let mut ticks = interval_at(first, period);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);

@@ -34,24 +34,53 @@ async fn all_fail(length: Length) {
     let load = stage.load(0.5 * 3.0 * WORK.capacity(), None);
     pass(3 * SECOND).await;
     let began = Instant::now();
-    stage.servers.iter_mut().for_each(|server| server.fail(true));
+    stage
+        .servers
+        .iter_mut()
+        .for_each(|server| server.fail(true));
     pass(outage).await;
-    stage.servers.iter_mut().for_each(|server| server.fail(false));
+    stage
+        .servers
+        .iter_mut()
+        .for_each(|server| server.fail(false));
     let healed = Instant::now();
     pass(afterwards * SECOND).await;
     let calls = load.finish().await;
 
     let before = calls.sent(began - 2 * SECOND, began).mean_latency();
     let failed = calls.sent(began, healed).failed_percent();
+    let windows = |length: u32| {
+        (0..=afterwards - length).map(move |second| {
+            let from = healed + second * SECOND;
+            (second, from, from + length * SECOND)
+        })
+    };
+    let shares = windows(3).map(|(_, from, to)| {
+        let window = calls.sent(from, to);
+        let shares = ["a", "b", "c"].map(|id| 3.0 * window.share(id));
+        shares.into_iter().fold(0.0, f64::max)
+    });
+    let most = shares.fold(0.0, f64::max);
+    let means = windows(1).map(|(_, from, to)| calls.sent(from, to).mean_latency());
+    let means: Vec<_> = means.collect();
+    let later = calls.sent(healed, Instant::now());
+    println!(
+        "all fail for {outage:?}: {failed:.1} % failed, {} later; at most {most:.2} of a fair share in 3 s; mean {before:.1?} before, then by second {means:.1?}; {}",
+        later.failed(),
+        stage.census()
+    );
     assert!(failed > 95.0, "the outage was one: {failed} % failed");
-    let mut most: f64 = 0.0;
-    let mut seconds = Vec::new();
-    for second in 0..afterwards {
-        let from = healed + second * SECOND;
-        let window = calls.sent(from, from + SECOND);
-        seconds.push((window.mean_latency(), window.failed()));
-        let window = calls.sent(from, from + 2 * SECOND);
-        most = ["a", "b", "c"].map(|id| 3.0 * window.share(id)).into_iter().fold(most, f64::max);
-    }
-    println!("{failed:.1} % of the outage failed; most in 2 s {most:.2} of a fair share; mean {before:?} before, then {seconds:?}; {}\n{}", stage.census(), stage.timeline());
+    assert!(
+        most <= 1.6,
+        "flooded: {most:.2} of a fair share\n{}",
+        stage.timeline()
+    );
+    let slowest = means[2..].iter().max().copied().unwrap_or_default();
+    assert!(
+        slowest <= 2 * before,
+        "{slowest:?} in a second, {before:?} before\n{}",
+        stage.timeline()
+    );
+    // Those that were under way when it ended.
+    assert!(later.failed() <= 10, "failed later:{}", later.errors());
 }

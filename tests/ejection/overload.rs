@@ -56,5 +56,8 @@ async fn overload(length: Length) {
     let failed = futures::future::join_all(failed).await;
     let (on, off) = (failed[0], failed[1]);
     assert!(off > 5.0, "it was an overload: {off:.2} % failed");
-    assert!(on <= off + allowed, "{on:.2} % failed with ejection, {off:.2} % without");
+    assert!(
+        on <= off + allowed,
+        "{on:.2} % failed with ejection, {off:.2} % without"
+    );
 }

@@ -42,8 +42,17 @@ async fn one_is_killed(servers: usize, clients: usize, length: Length) {
         later.0.len(),
         stage.census(),
     );
-    assert!(later.0.len() as f64 > 0.9 * 500.0 * time.as_secs_f64(), "the load went on");
-    assert_eq!(later.failed(), 0, "failed later:{}\n{}", later.errors(), stage.timeline());
+    assert!(
+        later.0.len() as f64 > 0.9 * 500.0 * time.as_secs_f64(),
+        "the load went on"
+    );
+    assert_eq!(
+        later.failed(),
+        0,
+        "failed later:{}\n{}",
+        later.errors(),
+        stage.timeline()
+    );
     assert!(
         in_hand.failed() <= 10 * clients,
         "failed with it:{}",

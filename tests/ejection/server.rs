@@ -148,7 +148,9 @@ fn serves_until_its_starter_ends() {
     let Ok(work) = std::env::var(WORK) else {
         return;
     };
-    let mut numbers = work.split(' ').map(|number| number.parse::<usize>().unwrap());
+    let mut numbers = work
+        .split(' ')
+        .map(|number| number.parse::<usize>().unwrap());
     let mut number = || numbers.next().expect("three numbers");
     let (slots, queue) = (number(), number());
     let state = Arc::new(State {

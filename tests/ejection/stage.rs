@@ -59,9 +59,10 @@ impl Stage {
         client: impl Fn(List) -> Client,
     ) -> Self {
         let servers: Vec<_> = (0..servers).map(|_| Server::start(work)).collect();
-        let instances = servers.iter().zip('a'..).map(|(server, id)| {
-            Instance::new(id.to_string(), server.addr)
-        });
+        let instances = servers
+            .iter()
+            .zip('a'..)
+            .map(|(server, id)| Instance::new(id.to_string(), server.addr));
         let list = List::new(instances).unwrap();
         let clients: Vec<_> = (0..clients).map(|_| client(list.clone())).collect();
         let events = Arc::<Mutex<Vec<_>>>::default();
@@ -111,17 +112,28 @@ impl Stage {
             }
         };
         let is_reached = timeout(Duration::from_secs(60), looks).await.is_ok();
-        assert!(is_reached, "never reached: {}\n{}", status(), self.timeline());
+        assert!(
+            is_reached,
+            "never reached: {}\n{}",
+            status(),
+            self.timeline()
+        );
     }
 
     pub(crate) fn events(&self) -> Vec<(Instant, Event)> {
         let events = self.events.lock().unwrap();
-        events.iter().map(|(at, _, event)| (*at, event.clone())).collect()
+        events
+            .iter()
+            .map(|(at, _, event)| (*at, event.clone()))
+            .collect()
     }
 
     pub(crate) fn ejections(&self) -> usize {
         let is_ejection = |event: &Event| matches!(event, Event::Ejected { .. });
-        self.events().iter().filter(|(_, event)| is_ejection(event)).count()
+        self.events()
+            .iter()
+            .filter(|(_, event)| is_ejection(event))
+            .count()
     }
 
     /// What happened, by time and client; for a test that fails, and for people.

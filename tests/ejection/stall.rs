@@ -39,11 +39,27 @@ async fn stall(length: Length) {
             stage.census()
         );
         let is_verdict = |event: &Event| {
-            matches!(event, Event::Ejected { .. } | Event::EjectionWithheld { .. })
+            matches!(
+                event,
+                Event::Ejected { .. } | Event::EjectionWithheld { .. }
+            )
         };
-        let verdicts = stage.events().iter().filter(|(_, event)| is_verdict(event)).count();
-        assert_eq!(verdicts, 0, "somebody was charged:{}\n{}", calls.errors(), stage.timeline());
-        assert!(calls.failed() > 0 || patience > Duration::from_secs(2), "the stall was felt");
+        let verdicts = stage
+            .events()
+            .iter()
+            .filter(|(_, event)| is_verdict(event))
+            .count();
+        assert_eq!(
+            verdicts,
+            0,
+            "somebody was charged:{}\n{}",
+            calls.errors(),
+            stage.timeline()
+        );
+        assert!(
+            calls.failed() > 0 || patience > Duration::from_secs(2),
+            "the stall was felt"
+        );
     }
 }
 
