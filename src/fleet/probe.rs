@@ -73,12 +73,13 @@ impl Probe {
     }
 
     /// Gives up a probe that took too long, and tells whom it probed and what is known by now: the beginning of a long
-    /// answer is a success.
-    pub(super) fn give_up(&self, mean: f32, now: u64) -> Option<(u64, Probed)> {
+    /// answer is a success. What it waited before `stood_until`, it waited for us.
+    pub(super) fn give_up(&self, mean: f32, stood_until: u64, now: u64) -> Option<(u64, Probed)> {
         let token = NonZeroU64::new(self.token.load(Relaxed))?;
         let begun = token.get() >> SERIAL_BITS << SERIAL_BITS;
         let patience = LEAST_PATIENCE.max((PATIENCE * mean) as u64);
-        if now.saturating_sub(begun) <= patience || !self.end(Token(token)) {
+        let waited = now.saturating_sub(begun.max(stood_until));
+        if waited <= patience || !self.end(Token(token)) {
             return None;
         }
         let outcome = match self.answered.load(Relaxed) {
@@ -110,11 +111,19 @@ mod tests {
     fn a_silent_probe_is_given_up_after_a_second_or_eight_mean_latencies() {
         let probe = Probe::default();
         let token = probe.begin(7, 100 * MS).unwrap();
-        assert!(probe.give_up(1e6, 1099 * MS).is_none());
-        assert!(probe.give_up(200e6, 1500 * MS).is_none());
-        let given_up = probe.give_up(1e6, 1101 * MS);
+        assert!(probe.give_up(1e6, 0, 1099 * MS).is_none());
+        assert!(probe.give_up(200e6, 0, 1500 * MS).is_none());
+        let given_up = probe.give_up(1e6, 0, 1101 * MS);
         assert!(matches!(given_up, Some((7, Probed::Unanswered))));
         assert!(!probe.end(token));
+    }
+
+    #[test]
+    fn a_standstill_of_our_own_is_no_silence_of_a_probe() {
+        let probe = Probe::default();
+        probe.begin(7, 100 * MS).unwrap();
+        assert!(probe.give_up(1e6, 5000 * MS, 5100 * MS).is_none());
+        assert!(probe.give_up(1e6, 5000 * MS, 6001 * MS).is_some());
     }
 
     #[test]
@@ -122,7 +131,7 @@ mod tests {
         let probe = Probe::default();
         let token = probe.begin(7, 0).unwrap();
         probe.answered(token, 5 * MS);
-        let given_up = probe.give_up(1e6, 2000 * MS);
+        let given_up = probe.give_up(1e6, 0, 2000 * MS);
         assert!(matches!(given_up, Some((7, Probed::Success(after))) if after == 5 * MS));
     }
 }

@@ -361,7 +361,8 @@ impl<S> Roster<S> {
 
     /// What is done while there is traffic: probes that hang, members that are back, suspects.
     pub(super) fn sweep(&mut self, shared: &Shared, now: u64) {
-        if let Some((generation, outcome)) = shared.probe.give_up(shared.pool.mean(), now) {
+        let (mean, stood_until) = (shared.pool.mean(), shared.pulse.stood_until());
+        if let Some((generation, outcome)) = shared.probe.give_up(mean, stood_until, now) {
             self.probe_given_up(generation, outcome, shared, now);
         }
         let slow_start = nanos(self.config.slow_start());
