@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use rolecall::http::{self, ClassifyStatus, Connector};
-use rolecall::{BalanceConfig, BalanceLayer, Event, Instance, List, MemberStatus, Status};
+use rolecall::{
+    BalanceConfig, BalanceLayer, Event, Instance, List, MemberStatus, OutlierConfig, Status,
+};
 use tokio::time::{sleep, timeout};
 use tower::Layer;
 
@@ -50,6 +52,16 @@ impl Stage {
             layer.layer(Connector::new())
         })
         .await
+    }
+
+    /// Ejections begin with 2 s, and the way back takes 1 s: for tests that are to see both in a short time.
+    pub(crate) async fn hasty(servers: usize, work: Work) -> Self {
+        let outlier = OutlierConfig::builder().base_ejection_time(Duration::from_secs(2));
+        let config = BalanceConfig::builder()
+            .slow_start(Duration::from_secs(1))
+            .outlier(outlier.build().unwrap())
+            .build();
+        Self::with_config(servers, work, &config.unwrap()).await
     }
 
     async fn build(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rolecall::{BalanceConfig, EjectionReason, OutlierConfig};
+use rolecall::EjectionReason;
 
 use crate::server::Work;
 use crate::stage::{Length, Stage, pass};
@@ -44,7 +44,7 @@ async fn one_is_stopped(patience: Duration, length: Length) -> Duration {
     let work = Work::unlimited(Duration::from_millis(2));
     let stage = match length {
         Length::Full => Stage::of(4, work).await,
-        Length::Short => Stage::with_config(4, work, &hasty()).await,
+        Length::Short => Stage::hasty(4, work).await,
     };
     let load = stage.load(RATE, Some(patience));
     pass(2 * SECOND).await;
@@ -57,7 +57,10 @@ async fn one_is_stopped(patience: Duration, length: Length) -> Duration {
     let ejection = stage.member("a").ejection;
     drop(stopped);
     let continued_at = Instant::now();
-    let since = |at: Instant| continued_at.saturating_duration_since(at).as_secs_f64();
+    let after = |at: Instant| match at.checked_duration_since(continued_at) {
+        Some(after) => after.as_secs_f64(),
+        None => -(continued_at - at).as_secs_f64(),
+    };
 
     let back_after = loop {
         let now = Instant::now();
@@ -80,14 +83,14 @@ async fn one_is_stopped(patience: Duration, length: Length) -> Duration {
     let percent = 100.0 * failed.failed() as f64 / in_that_time as f64;
     println!(
         "stopped for {:.1} s, patience {patience:?}: {} of {in_that_time} failed, {percent:.2} %; share back after {:.1} s; mean before {:?}; {}\n{}",
-        since(stopped_at),
+        -after(stopped_at),
         failed.failed(),
         back_after.as_secs_f64(),
         calls
             .sent(stopped_at - 2 * SECOND, stopped_at)
             .mean_latency(),
         stage.census(),
-        ejections(&stage, since),
+        ejections(&stage, after),
     );
     let allowed = 10.0 * RATE * 0.005;
     assert!(
@@ -121,13 +124,7 @@ async fn one_is_stopped(patience: Duration, length: Length) -> Duration {
     back_after
 }
 
-fn hasty() -> BalanceConfig {
-    let outlier = OutlierConfig::builder().base_ejection_time(2 * SECOND);
-    let config = BalanceConfig::builder().slow_start(SECOND);
-    config.outlier(outlier.build().unwrap()).build().unwrap()
-}
-
-fn ejections(stage: &Stage, since_continued: impl Fn(Instant) -> f64) -> String {
+fn ejections(stage: &Stage, after: impl Fn(Instant) -> f64) -> String {
     use rolecall::Event::{Ejected, ProbeFailed, Probing, Returned};
     let told = stage.events().into_iter().filter(|(_, event)| {
         matches!(
@@ -135,6 +132,6 @@ fn ejections(stage: &Stage, since_continued: impl Fn(Instant) -> f64) -> String 
             Ejected { .. } | ProbeFailed { .. } | Probing { .. } | Returned { .. }
         )
     });
-    told.map(|(at, event)| format!("  {:+.1} s: {event}\n", -since_continued(at)))
+    told.map(|(at, event)| format!("  {:+.1} s: {event}\n", after(at)))
         .collect()
 }
