@@ -1,4 +1,4 @@
-//! What a call takes from the heap once a balancer is warm.
+//! What a call takes from the heap once a balancer is warm, and what a member keeps of it.
 //!
 //! `cargo bench --bench memory`. Apart from the timed benches because a counting allocator makes
 //! every allocation dearer, which would flatter whoever allocates less. It counts per thread: on
@@ -21,7 +21,8 @@ mod support {
 use std::fmt::Debug;
 use std::future::poll_fn;
 
-use rolecall::{BalanceConfig, Load};
+use rolecall::fleet::Fleet;
+use rolecall::{BalanceConfig, Instance, InstanceSet, Load};
 use support::options::Options;
 use support::report::{self, Bound, Cost, Promise};
 use support::service::{Ready, Request};
@@ -53,6 +54,7 @@ fn main() {
 
     let in_flight = BalanceConfig::builder()
         .load(Load::LeastInFlight)
+        .outlier(None)
         .build()
         .expect("a valid configuration");
     let costs: Vec<Cost> = SIZES
@@ -94,6 +96,50 @@ fn main() {
         none(LATENCY, "allocations per request, defaults"),
         none(IN_FLIGHT, "allocations per request, LeastInFlight"),
     ]);
+    members();
+}
+
+/// What is live once all members are connected: without services, which are of no size here, and without the instances,
+/// which the set has.
+fn members() {
+    report::heading(
+        "memory: live heap of a member, besides its service and its instance",
+        "counted once all are connected",
+    );
+    let costs: Vec<Cost> = [10, 1000, 10_000].into_iter().map(live_heap).collect();
+    report::costs("bytes per member", &costs);
+    let promises: Vec<_> = costs
+        .into_iter()
+        .filter(|cost| cost.instances >= 1000)
+        .map(|cost| Promise {
+            what: format!("live heap of a member, N = {}", cost.instances),
+            measured: cost.rounds,
+            bound: Some(Bound::AtMost(256.0)),
+        })
+        .collect();
+    report::promises(&promises);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+fn live_heap(instances: u16) -> Cost {
+    let set: InstanceSet = (0..instances)
+        .map(|instance| Instance::new(format!("instance-{instance}"), ([127, 0, 0, 1], 1).into()))
+        .collect();
+    let now = std::time::Instant::now();
+    let mut kept = None;
+    let counted = allocation_counter::measure(|| {
+        let fleet = Fleet::<()>::new(BalanceConfig::default(), 1, now);
+        let dials = fleet.apply(set.clone(), now);
+        fleet.connected(dials.into_iter().map(|dial| (dial.ticket, ())), now);
+        drop(fleet.take_events());
+        kept = Some(fleet);
+    });
+    drop(kept);
+    Cost {
+        name: "rolecall",
+        instances,
+        rounds: vec![counted.bytes_current as f64 / f64::from(instances)],
+    }
 }
 
 fn in_place<S>(name: &'static str, instances: u16, mut service: S) -> Cost

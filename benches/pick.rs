@@ -31,7 +31,8 @@ use tokio::runtime::{Builder, Runtime};
 use tower::Service;
 
 const LATENCY: &str = "rolecall, defaults";
-const IN_FLIGHT: &str = "rolecall, LeastInFlight";
+const NO_EJECTION: &str = "rolecall, ejection off";
+const IN_FLIGHT: &str = "rolecall, LeastInFlight, ejection off";
 const PEAK_EWMA: &str = "tower Balance, PeakEwma";
 const PENDING_REQUESTS: &str = "tower Balance, PendingRequests";
 
@@ -73,25 +74,31 @@ fn promises(costs: &[Cost]) -> Vec<Promise> {
             "times faster than tower's PeakEwma, N = 10",
             (PEAK_EWMA, 10),
             (LATENCY, 10),
-            Bound::AtLeast {
+            Some(Bound::AtLeast {
                 must: 3.0,
                 want: 4.0,
-            },
+            }),
         ),
         (
             "LeastInFlight: times faster than PendingRequests, N = 10",
             (PENDING_REQUESTS, 10),
             (IN_FLIGHT, 10),
-            Bound::AtLeast {
+            Some(Bound::AtLeast {
                 must: 2.0,
                 want: 2.7,
-            },
+            }),
         ),
         (
             "cost at N = 1000 over N = 10",
             (LATENCY, 1000),
             (LATENCY, 10),
-            Bound::AtMost(1.05),
+            Some(Bound::AtMost(1.05)),
+        ),
+        (
+            "cost with ejection over without, N = 10",
+            (LATENCY, 10),
+            (NO_EJECTION, 10),
+            None,
         ),
     ];
     rows.into_iter()
@@ -103,6 +110,11 @@ fn contestants(runtime: &Runtime, instances: u16) -> Vec<Case<'static>> {
     let defaults = BalanceConfig::default();
     let in_flight = BalanceConfig::builder()
         .load(Load::LeastInFlight)
+        .outlier(None)
+        .build()
+        .expect("a valid configuration");
+    let no_ejection = BalanceConfig::builder()
+        .outlier(None)
         .build()
         .expect("a valid configuration");
     vec![
@@ -110,6 +122,11 @@ fn contestants(runtime: &Runtime, instances: u16) -> Vec<Case<'static>> {
             LATENCY,
             instances,
             ours::balance::<Ready>(runtime, instances, defaults),
+        ),
+        case(
+            NO_EJECTION,
+            instances,
+            ours::balance::<Ready>(runtime, instances, no_ejection),
         ),
         case(
             IN_FLIGHT,

@@ -292,6 +292,11 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.shared.epoch
     }
 
+    #[cfg(test)]
+    pub(super) fn with_snapshot<R>(&self, look: impl FnOnce(&Snapshot<S>) -> R) -> R {
+        look(&self.state.snapshot.load())
+    }
+
     /// Whether the outcome of a dial is still awaited.
     pub(crate) fn awaits(&self, ticket: &Ticket) -> bool {
         self.state.lock().awaits(ticket)

@@ -27,7 +27,9 @@ impl Journal {
     pub(super) fn take(&mut self) -> Vec<Event> {
         let count = std::mem::take(&mut self.missed);
         let missed = (count > 0).then_some(Event::Missed { count });
-        missed.into_iter().chain(self.events.drain(..)).collect()
+        // With its room, which a burst has made large.
+        let events = std::mem::take(&mut self.events);
+        missed.into_iter().chain(events).collect()
     }
 }
 

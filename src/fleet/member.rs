@@ -240,8 +240,8 @@ pub(crate) struct Record {
 }
 
 /// A reference count of its own for a member that many threads pick: each has its thread's, and they do not take turns
-/// to write one line of memory.
-#[repr(align(64))]
+/// to write one line of memory. With its count before it, and so aligned, it is as large as a line.
+#[repr(align(32))]
 pub(crate) struct Share<S>(Arc<Member<S>>);
 
 /// What keeps a picked member in being.

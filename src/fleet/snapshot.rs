@@ -12,7 +12,7 @@ use super::slow_start::Ramp;
 use crate::Weight;
 
 const CHUNK: usize = 64;
-/// Reference counts that a member of the first chunk has besides its own. Elsewhere two threads seldom meet.
+/// Reference counts that a member has besides its own where the list is a single chunk. Elsewhere two threads seldom meet.
 const SHARES: usize = 4;
 
 pub(super) struct Snapshot<S> {
@@ -126,7 +126,10 @@ impl<S> List<S> {
     pub(super) fn push(&mut self, member: Arc<Member<S>>, weight: Weight) -> usize {
         let position = self.len;
         let chunk = position / CHUNK;
-        let entry = Entry::new(position, member, weight);
+        if position == CHUNK {
+            self.share_first_chunk(false);
+        }
+        let entry = Entry::new(position < CHUNK, member, weight);
         if chunk == self.chunks.len() {
             self.chunks.push(Arc::new([entry]));
         } else {
@@ -140,7 +143,7 @@ impl<S> List<S> {
     /// Replaces the entry at a position by another.
     pub(super) fn replace(&mut self, position: usize, member: Arc<Member<S>>, weight: Weight) {
         let chunk = &mut self.chunks[position / CHUNK];
-        let mut new = Some(Entry::new(position, member, weight));
+        let mut new = Some(Entry::new(self.len <= CHUNK, member, weight));
         let entries = chunk.iter().enumerate().map(|(index, entry)| {
             let replaced = (index == position % CHUNK).then(|| new.take()).flatten();
             replaced.unwrap_or_else(|| entry.clone())
@@ -159,6 +162,9 @@ impl<S> List<S> {
             *tail = tail[..tail.len() - 1].iter().cloned().collect();
         }
         self.len = last;
+        if last == CHUNK {
+            self.share_first_chunk(true);
+        }
         if position == last {
             return None;
         }
@@ -166,12 +172,24 @@ impl<S> List<S> {
         Some(&*self.entry(position).member)
     }
 
+    /// Gives the members of the first chunk reference counts of their own, or takes them away.
+    fn share_first_chunk(&mut self, shared: bool) {
+        if let Some(chunk) = self.chunks.first_mut() {
+            let again = |entry: &Entry<S>| Entry {
+                upto: entry.upto,
+                ..Entry::new(shared, Arc::clone(&entry.member), entry.weight)
+            };
+            *chunk = chunk.iter().map(again).collect();
+        }
+    }
+
     /// Many at once, where pushing one after another would copy a chunk each time.
     pub(super) fn fill(&mut self, members: impl IntoIterator<Item = (Arc<Member<S>>, Weight)>) {
+        let members: Vec<_> = members.into_iter().collect();
+        let shared = members.len() <= CHUNK;
         let entries: Vec<_> = members
             .into_iter()
-            .enumerate()
-            .map(|(position, (member, weight))| Entry::new(position, member, weight))
+            .map(|(member, weight)| Entry::new(shared, member, weight))
             .collect();
         self.len = entries.len();
         self.chunks = entries
@@ -207,10 +225,10 @@ impl<S> List<S> {
 }
 
 impl<S> Entry<S> {
-    fn new(position: usize, member: Arc<Member<S>>, weight: Weight) -> Self {
+    fn new(shared: bool, member: Arc<Member<S>>, weight: Weight) -> Self {
         let shares = || Arc::new(std::array::from_fn(|_| Share::of(&member)));
         Self {
-            shares: (position < CHUNK).then(shares),
+            shares: shared.then(shares),
             member,
             weight,
             upto: u32::from(weight.get()),
@@ -249,4 +267,41 @@ fn summed<S>(entries: impl Iterator<Item = Entry<S>>) -> Arc<[Entry<S>]> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Fleet;
+    use crate::{Instance, InstanceSet};
+
+    /// How many entries have reference counts of their own, in fleets that grow to and shrink from this size.
+    fn shared(members: usize, then: usize) -> usize {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "an Instant has to come from somewhere"
+        )]
+        let start = Instant::now();
+        let fleet = Fleet::<()>::new(BalanceConfig::default(), 1, start);
+        for members in [members, then] {
+            let set: InstanceSet = (0..members)
+                .map(|member| Instance::new(format!("{member:03}"), ([127, 0, 0, 1], 80).into()))
+                .collect();
+            let dials = fleet.apply(set.confirmed(), start);
+            fleet.connected(dials.into_iter().map(|dial| (dial.ticket, ())), start);
+        }
+        fleet.with_snapshot(|snapshot| {
+            let entries = (0..snapshot.list.len()).map(|position| snapshot.list.entry(position));
+            entries.filter(|entry| entry.shares.is_some()).count()
+        })
+    }
+
+    #[test]
+    fn members_have_counts_of_their_own_while_a_chunk_holds_them_all() {
+        assert_eq!(shared(CHUNK, CHUNK), CHUNK);
+        assert_eq!(shared(1, CHUNK + 1), 0);
+        assert_eq!(shared(CHUNK + 1, CHUNK), CHUNK);
+        assert_eq!(shared(3 * CHUNK, 2), 2);
+        assert_eq!(shared(2, 3 * CHUNK), 0);
+    }
 }

@@ -1,0 +1,225 @@
+//! rolecall: the shipped [`Fleet`], driven as its driver drives it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rolecall::fleet::{Dial, Fleet, Pick, PickError, Rng, Ticket};
+use rolecall::{Availability, BalanceConfig, ConfigBuilder, Instance, InstanceSet, Weight};
+
+use super::{Balancer, Connection, Errands, Listed, Outcome, Picked, States, Tally};
+use crate::chance::{Stream, stream};
+use crate::measures::Measures;
+use crate::moment::{Moment, nanos};
+use crate::scenario::Scenario;
+use crate::server::Server;
+use crate::world::{World, WorldError};
+
+/// Nothing listens there: a server is told by its port.
+const FIRST_PORT: u16 = 1024;
+
+/// Runs fleets of this configuration through a scenario.
+pub(crate) fn run(
+    scenario: &Scenario,
+    seed: u64,
+    configure: impl Fn(ConfigBuilder) -> ConfigBuilder,
+) -> Result<Measures, WorldError> {
+    let config = configure(BalanceConfig::builder()).build()?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant has to come from somewhere; only differences to it count"
+    )]
+    let start = Instant::now();
+    // Time on the network after which a client knows that a connection is lost.
+    let notice = nanos(scenario.network.delay);
+    World::new(scenario, seed, |client| {
+        Ours::new(config.clone(), start, notice, seed, client)
+    })
+    .run()
+}
+
+struct Ours {
+    fleet: Fleet<Connection>,
+    start: Instant,
+    notice: Moment,
+    unavailable_after: Moment,
+    rng: Counting,
+    picks: u64,
+    /// With equal weights one draw of 64 bits gives two members.
+    even: bool,
+    dials: VecDeque<Dial>,
+    deadline_moved: bool,
+    /// When requests that wait now have waited long enough.
+    patience: Option<Moment>,
+}
+
+/// A generator that counts.
+struct Counting {
+    rng: SmallRng,
+    words: u64,
+}
+
+impl Rng for Counting {
+    fn next_u64(&mut self) -> u64 {
+        self.words += 1;
+        rand::Rng::next_u64(&mut self.rng)
+    }
+}
+
+impl Ours {
+    fn new(
+        config: BalanceConfig,
+        start: Instant,
+        notice: Moment,
+        seed: u64,
+        client: usize,
+    ) -> Self {
+        let mut rng = stream(seed, Stream::Client(client));
+        let unavailable_after = nanos(config.unavailable_after());
+        Self {
+            fleet: Fleet::new(config, rand::Rng::next_u64(&mut rng), start),
+            start,
+            notice,
+            unavailable_after,
+            rng: Counting { rng, words: 0 },
+            picks: 0,
+            even: true,
+            dials: VecDeque::new(),
+            deadline_moved: false,
+            patience: None,
+        }
+    }
+
+    fn instant(&self, now: Moment) -> Instant {
+        self.start + Duration::from_nanos(now)
+    }
+
+    /// With nobody usable requests wait, for a while after somebody was.
+    fn wait_or_fail(&mut self, now: Moment) -> Picked<Pick<Connection>> {
+        let since = self
+            .fleet
+            .unusable_since()
+            .map_or(now, |since| self.moment(since));
+        let until = since + self.unavailable_after;
+        if now >= until {
+            return Picked::Refused;
+        }
+        self.patience = Some(until);
+        Picked::Wait
+    }
+
+    fn moment(&self, instant: Instant) -> Moment {
+        nanos(instant.saturating_duration_since(self.start))
+    }
+}
+
+impl Balancer for Ours {
+    type Attempt = Pick<Connection>;
+
+    fn announce(&mut self, set: &[Listed], now: Moment) {
+        self.even = set.windows(2).all(|two| two[0].weight == two[1].weight);
+        let set: InstanceSet = set.iter().map(instance).collect();
+        self.dials.extend(self.fleet.apply(set, self.instant(now)));
+        self.deadline_moved = true;
+    }
+
+    fn pick(&mut self, servers: &[Server], now: Moment) -> Picked<Pick<Connection>> {
+        let instant = self.instant(now);
+        loop {
+            let pick = match self.fleet.pick(instant, &mut self.rng, &[]) {
+                Ok(pick) => pick,
+                Err(PickError::Saturated) => return Picked::Refused,
+                Err(_) => return self.wait_or_fail(now),
+            };
+            // A lost connection says so before anything is sent over it, once the news has come that far.
+            let &Connection {
+                server,
+                incarnation,
+            } = pick.service();
+            let lost = servers[server].incarnation != incarnation;
+            if !lost || now < servers[server].lost_at + self.notice {
+                self.picks += 1;
+                self.deadline_moved |= pick.moves_deadline();
+                return Picked::Sent(server, pick);
+            }
+            self.deadline_moved |= pick.unsent(instant);
+        }
+    }
+
+    fn finish(&mut self, pick: Pick<Connection>, outcome: Outcome, now: Moment) {
+        let now = self.instant(now);
+        self.deadline_moved |= match outcome {
+            Outcome::Success => pick.success(now),
+            Outcome::Failure => pick.failure(now),
+            Outcome::Overloaded => pick.overloaded(None, now),
+            Outcome::Cancelled => pick.cancelled(now),
+        };
+    }
+
+    fn errands(&mut self) -> Errands {
+        let deadline = mem::take(&mut self.deadline_moved)
+            .then(|| self.fleet.next_deadline())
+            .flatten()
+            .map(|at| self.moment(at));
+        let wake = [deadline, self.patience.take()].into_iter().flatten().min();
+        Errands {
+            dials: self.dials.drain(..).collect(),
+            wake,
+        }
+    }
+
+    fn wake(&mut self, now: Moment) {
+        self.dials.extend(self.fleet.on_deadline(self.instant(now)));
+        self.deadline_moved = true;
+    }
+
+    fn dialled(&mut self, ticket: Ticket, connection: Option<Connection>, now: Moment) {
+        let now = self.instant(now);
+        match connection {
+            Some(connection) => self.fleet.connected([(ticket, connection)], now),
+            None => self.fleet.dial_failed(
+                ticket,
+                io::Error::from(io::ErrorKind::ConnectionRefused),
+                now,
+            ),
+        }
+        self.deadline_moved = true;
+    }
+
+    fn states(&self, now: Moment) -> States {
+        let members = self.fleet.status(self.instant(now)).members;
+        let state = |member: &rolecall::MemberStatus| {
+            (server_of(&member.instance), member.state.to_string())
+        };
+        members.iter().map(state).collect()
+    }
+
+    fn tally(&self) -> Option<Tally> {
+        let draws = self.rng.words + if self.even { self.picks } else { 0 };
+        Some(Tally {
+            picks: self.picks,
+            draws,
+        })
+    }
+}
+
+fn instance(listed: &Listed) -> Instance {
+    let port = FIRST_PORT + listed.server as u16;
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let availability = if listed.draining {
+        Availability::Draining
+    } else {
+        Availability::Available
+    };
+    Instance::new(format!("server-{}", listed.server), addr)
+        .with_weight(Weight::new(listed.weight))
+        .with_availability(availability)
+}
+
+/// The server behind an instance, or behind the dial of one.
+pub(crate) fn server_of(instance: &Instance) -> usize {
+    usize::from(instance.addr().port() - FIRST_PORT)
+}

@@ -1,0 +1,144 @@
+//! What one run shows: latencies, failures, shares over time, states.
+
+use crate::contestants::{Outcome, States, Tally};
+use crate::moment::{Moment, SECOND, nanos};
+use crate::scenario::{Effect, Scenario};
+use crate::timeline::afflictions;
+
+pub(crate) struct Measures {
+    measure_from: Moment,
+    /// Microseconds, of the requests that were answered well.
+    pub(crate) latencies: Vec<u32>,
+    pub(crate) failed: u64,
+    pub(crate) tally: Option<Tally>,
+    /// For each second and server: requests sent to it.
+    pub(crate) sent: Vec<Vec<u32>>,
+    /// For each second and server: its weight, zero where discovery did not offer it.
+    weights: Vec<Vec<u16>>,
+    /// What the first client thought of its members, with the time.
+    pub(crate) states: Option<Vec<(Moment, States)>>,
+    servers: usize,
+}
+
+impl Measures {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        Self {
+            measure_from: nanos(scenario.measure_from),
+            latencies: Vec::new(),
+            failed: 0,
+            tally: None,
+            sent: Vec::new(),
+            weights: Vec::new(),
+            states: (!scenario.faults.is_empty()).then(Vec::new),
+            servers: scenario.servers().count(),
+        }
+    }
+
+    pub(crate) fn sent(&mut self, server: usize, now: Moment) {
+        let second = (now / SECOND) as usize;
+        while self.sent.len() <= second {
+            self.sent.push(vec![0; self.servers]);
+        }
+        self.sent[second][server] += 1;
+    }
+
+    /// A request that arrived at `at` is over for its caller.
+    pub(crate) fn ended(&mut self, at: Moment, took: Moment, outcome: Outcome) {
+        if at < self.measure_from {
+            return;
+        }
+        match outcome {
+            Outcome::Success => self.latencies.push((took / 1000) as u32),
+            Outcome::Failure | Outcome::Overloaded | Outcome::Cancelled => self.failed += 1,
+        }
+    }
+
+    pub(crate) fn weights(&mut self, weights: Vec<u16>) {
+        self.weights.push(weights);
+    }
+
+    pub(crate) fn wants_states(&self) -> bool {
+        self.states.is_some()
+    }
+
+    pub(crate) fn states(&mut self, at: Moment, states: States) {
+        if let Some(samples) = &mut self.states {
+            samples.push((at, states));
+        }
+    }
+
+    pub(crate) fn tally(&mut self, client: Option<Tally>) {
+        if let Some(client) = client {
+            let tally = self.tally.get_or_insert_default();
+            tally.picks += client.picks;
+            tally.draws += client.draws;
+        }
+    }
+
+    /// A server's share of a second's requests over what is fair by weight; `None` while discovery does not offer it.
+    pub(crate) fn share(&self, second: usize, server: usize) -> Option<f64> {
+        let fair = self.fair(second, server)?;
+        Some(f64::from(self.sent.get(second)?[server]) / fair)
+    }
+
+    fn fair(&self, second: usize, server: usize) -> Option<f64> {
+        let (weights, sent) = (self.weights.get(second)?, self.sent.get(second)?);
+        let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        let all: f64 = sent.iter().map(|&sent| f64::from(sent)).sum();
+        let fair = all * f64::from(weights[server]) / total.max(1.0);
+        (fair > 0.0).then_some(fair)
+    }
+
+    /// Each server's share over all measured seconds.
+    pub(crate) fn shares(&self) -> Vec<f64> {
+        let from = self.measure_from.div_ceil(SECOND) as usize;
+        let share = |server| {
+            let counted = (from..self.sent.len()).filter_map(|second| {
+                let fair = self.fair(second, server)?;
+                Some((f64::from(self.sent[second][server]), fair))
+            });
+            let (sent, fair) = counted.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            (fair > 0.0).then(|| sent / fair)
+        };
+        (0..self.servers).filter_map(share).collect()
+    }
+
+    /// Seconds from the end of a fault, or from when discovery could tell of it, until its server had 0.7 of its share for
+    /// three seconds: the longest of all servers. `None` where no fault ends. One that never came to that took until the
+    /// end.
+    pub(crate) fn healed_after(&self, scenario: &Scenario) -> Option<f64> {
+        const WINDOW: usize = 3;
+        let lasting = |effect| !matches!(effect, Effect::Antagonist(_) | Effect::Draining);
+        let last = (scenario.duration.as_secs() as usize).min(self.sent.len());
+        let told = |well: Moment| {
+            let outages = &scenario.discovery.outages;
+            let silent = outages
+                .iter()
+                .find(|o| (nanos(o.from)..nanos(o.until)).contains(&well));
+            silent.map_or(well, |outage| nanos(outage.until))
+        };
+        let healed = afflictions(scenario)
+            .into_iter()
+            .filter(|affliction| lasting(affliction.effect))
+            .map(|affliction| {
+                let unknown = affliction.effect == Effect::Unannounced;
+                let well = if unknown {
+                    told(affliction.until)
+                } else {
+                    affliction.until
+                };
+                (affliction.server, well.div_ceil(SECOND) as usize)
+            })
+            .filter(|&(_, second)| second + WINDOW < last);
+        let waited = healed.map(|(server, second)| {
+            let well = |&begin: &usize| {
+                let shares =
+                    (begin..begin + WINDOW).filter_map(|second| self.share(second, server));
+                shares.sum::<f64>() >= 0.7 * WINDOW as f64
+            };
+            let recovered = (second..=last - WINDOW).find(well).unwrap_or(last);
+            (recovered - second) as f64
+        });
+        waited.reduce(f64::max)
+    }
+}
