@@ -7,25 +7,27 @@ use rolecall::BalanceConfig;
 use crate::server::Work;
 use crate::stage::{Length, Stage, pass};
 
-const WORK: Work = Work {
-    slots: 2,
-    queue: 6,
-    mean: Duration::from_millis(40),
-};
 const SERVERS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_shed_are_not_ejected_for_it() {
-    overload(Length::Short).await;
+    overload(6, 1, Length::Short).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "1 minute"]
+#[ignore = "3 minutes: with a queue, without one, and with ten balancers"]
 async fn at_120_percent_of_capacity_ejection_costs_less_than_a_hundredth() {
-    overload(Length::Full).await;
+    for (queue, clients) in [(6, 1), (0, 1), (6, 10)] {
+        overload(queue, clients, Length::Full).await;
+    }
 }
 
-async fn overload(length: Length) {
+async fn overload(queue: usize, clients: usize, length: Length) {
+    let work = Work {
+        slots: 2,
+        queue,
+        mean: Duration::from_millis(40),
+    };
     let (time, allowed) = match length {
         Length::Full => (60, 1.0),
         // The two differ by chance, too; one ejection costs ten points at least.
@@ -36,19 +38,18 @@ async fn overload(length: Length) {
     let mut failed = Vec::new();
     for config in [on, off] {
         failed.push(async move {
-            let stage = Stage::with_config(SERVERS, WORK, &config).await;
-            let load = stage.load(1.2 * SERVERS as f64 * WORK.capacity(), None);
+            let stage = Stage::with_config(SERVERS, work, clients, &config).await;
+            let load = stage.load(1.2 * SERVERS as f64 * work.capacity(), None);
             pass(Duration::from_secs(time)).await;
             let calls = load.finish().await;
             println!(
-                "ejection {}: {} of {} failed, {:.2} %; mean {:?}; {}\n{}",
+                "queue {queue}, {clients} clients, ejection {}: {} of {} failed, {:.2} %; mean {:?}; {}",
                 config.outlier().map_or("off", |_| "on"),
                 calls.failed(),
                 calls.0.len(),
                 calls.failed_percent(),
                 calls.mean_latency(),
                 stage.census(),
-                stage.timeline(),
             );
             calls.failed_percent()
         });

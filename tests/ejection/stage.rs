@@ -45,8 +45,13 @@ impl Stage {
         .await
     }
 
-    pub(crate) async fn with_config(servers: usize, work: Work, config: &BalanceConfig) -> Self {
-        Self::build(servers, work, 1, |list| {
+    pub(crate) async fn with_config(
+        servers: usize,
+        work: Work,
+        clients: usize,
+        config: &BalanceConfig,
+    ) -> Self {
+        Self::build(servers, work, clients, |list| {
             let layer = BalanceLayer::new(list, "worker:http").unwrap();
             let layer = layer.config(config.clone()).classify(ClassifyStatus::new());
             layer.layer(Connector::new())
@@ -61,7 +66,7 @@ impl Stage {
             .slow_start(Duration::from_secs(1))
             .outlier(outlier.build().unwrap())
             .build();
-        Self::with_config(servers, work, &config.unwrap()).await
+        Self::with_config(servers, work, 1, &config.unwrap()).await
     }
 
     async fn build(
