@@ -138,7 +138,7 @@
 //! # Simulate it
 //!
 //! All rules live in [`fleet`], a pure state machine that takes time and randomness as arguments: simulate your own fleet
-//! with the very code that balances it.
+//! with the very code that balances it. `examples/lab` does, from a file; [`guide::tuning`] says what came out.
 //!
 //! Tests of your own program run on tokio's paused time. This one waits three seconds in no time:
 //!
@@ -188,6 +188,7 @@ pub mod discovery;
 mod error;
 mod event;
 pub mod fleet;
+pub mod guide;
 #[cfg(feature = "http")]
 pub mod http;
 mod instance;

@@ -23,7 +23,7 @@ use crate::InstanceId;
 const POOR: f32 = 1.15;
 const BAND: f32 = 1.5;
 /// Answers per second and member below which latencies are compared as they are.
-const GATE: f32 = 5.0;
+const GATE: f32 = 3.0;
 /// Added to the cost of a member that is to be avoided: more than any real cost.
 const AVOIDED: f32 = 1e30;
 /// Most redraws of members already seen: only extreme weights come near.

@@ -1,0 +1,4 @@
+//! Chapters beyond the items: how to choose, and what was measured.
+
+#[doc = include_str!("tuning.md")]
+pub mod tuning {}
