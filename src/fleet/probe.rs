@@ -37,6 +37,9 @@ pub(super) struct Probe {
     generation: AtomicU64,
     /// Nanoseconds after which its answer began; zero: it has not.
     answered: AtomicU64,
+    /// Nanoseconds that probes of this generation waited for nothing until their callers went away, since the last
+    /// verdict.
+    silence: AtomicU64,
 }
 
 impl Probe {
@@ -52,9 +55,28 @@ impl Probe {
             .token
             .compare_exchange(0, token.get(), Relaxed, Relaxed);
         begun.ok()?;
-        self.generation.store(generation, Relaxed);
+        if self.generation.swap(generation, Relaxed) != generation {
+            self.silence.store(0, Relaxed);
+        }
         self.answered.store(0, Relaxed);
         Some(Token(token))
+    }
+
+    /// The caller of a probe went away after `waited` without an answer. Returns whether the silence of this
+    /// probe and those before it adds up to that of one that is given up: callers who are less patient than a probe
+    /// would else be sent to a hung member one after another, for as long as it hangs.
+    pub(super) fn is_silent_for(&self, token: Token, waited: u64, mean: f32) -> bool {
+        // One that was given up was judged; and a shorter wait is none, nobody could have answered.
+        if self.token.load(Relaxed) != token.0.get() || (waited as f32) < mean {
+            return false;
+        }
+        let before = self.silence.fetch_add(waited, Relaxed);
+        before.saturating_add(waited) > patience(mean)
+    }
+
+    /// There is a verdict.
+    pub(super) fn judged(&self) {
+        self.silence.store(0, Relaxed);
     }
 
     /// Ends a probe. Returns whether it was still the one in flight.
@@ -77,9 +99,8 @@ impl Probe {
     pub(super) fn give_up(&self, mean: f32, stood_until: u64, now: u64) -> Option<(u64, Probed)> {
         let token = NonZeroU64::new(self.token.load(Relaxed))?;
         let begun = token.get() >> SERIAL_BITS << SERIAL_BITS;
-        let patience = LEAST_PATIENCE.max((PATIENCE * mean) as u64);
         let waited = now.saturating_sub(begun.max(stood_until));
-        if waited <= patience || !self.end(Token(token)) {
+        if waited <= patience(mean) || !self.end(Token(token)) {
             return None;
         }
         let outcome = match self.answered.load(Relaxed) {
@@ -88,6 +109,11 @@ impl Probe {
         };
         Some((self.generation.load(Relaxed), outcome))
     }
+}
+
+/// For how long a probe may be silent, in nanoseconds.
+fn patience(mean: f32) -> u64 {
+    LEAST_PATIENCE.max((PATIENCE * mean) as u64)
 }
 
 #[cfg(test)]
@@ -124,6 +150,25 @@ mod tests {
         probe.begin(7, 100 * MS).unwrap();
         assert!(probe.give_up(1e6, 5000 * MS, 5100 * MS).is_none());
         assert!(probe.give_up(1e6, 5000 * MS, 6001 * MS).is_some());
+    }
+
+    #[test]
+    fn silence_of_many_probes_adds_up_until_there_is_a_verdict_or_another_member() {
+        let probe = Probe::default();
+        let gives_up = |generation, waited| {
+            let token = probe.begin(generation, 0).unwrap();
+            let is_silent = probe.is_silent_for(token, waited * MS, 10e6);
+            assert!(probe.end(token));
+            is_silent
+        };
+        assert!(!gives_up(7, 600), "for 600 ms");
+        assert!(!gives_up(7, 9), "shorter than an answer takes");
+        assert!(!gives_up(7, 400), "for a second");
+        assert!(gives_up(7, 10), "for more");
+        assert!(!gives_up(8, 600), "another member");
+        probe.judged();
+        assert!(!gives_up(8, 600));
+        assert!(gives_up(8, 600));
     }
 
     #[test]

@@ -124,13 +124,16 @@ impl<H: Recorded> Slot<H> {
             };
         }
         let waited = now.saturating_sub(self.picked_at);
-        let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
+        let answered_since = stats.answered_at() > self.picked_at;
+        let mean = shared.pool.mean();
+        let mut unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
             let least = nanos(config.unanswered_after());
-            let answered_since = stats.answered_at() > self.picked_at;
-            outlier::unanswered(waited, least, shared.pool.mean(), answered_since)
+            outlier::unanswered(waited, least, mean, answered_since)
         });
-        if self.probe.is_none() {
-            self.record_wait(now);
+        match self.probe {
+            None => self.record_wait(now),
+            Some(_) if answered_since => {}
+            Some(probe) => unanswered |= shared.probe.is_silent_for(probe, waited, mean),
         }
         unanswered && self.fail(true, now)
     }
