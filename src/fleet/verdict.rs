@@ -50,7 +50,11 @@ impl<H: Recorded> Slot<H> {
                 let until = now.saturating_add(nanos(duration));
                 stats.overloaded_until(until);
                 shared.overloaded_until(until);
-                false
+                // A member that says so is alive. As long as it probes, it would be asked before any other one.
+                match self.probe {
+                    Some(probe) => self.end_probe(probe, Probed::Success(self.latency(now)), now),
+                    None => false,
+                }
             }
         }
     }
