@@ -45,13 +45,16 @@ impl<H: Recorded> Slot<H> {
                 record.shared.lost(record, now)
             }
             Verdict::Overloaded(duration) => {
-                let Record { stats, shared, .. } = self.record();
+                let record = self.record();
+                let Record { stats, shared, .. } = record;
                 stats.answers(now);
                 let duration = duration.unwrap_or(OVERLOAD_DEFAULT).min(OVERLOAD_MAX);
                 let until = now.saturating_add(nanos(duration));
                 stats.overloaded_until(until);
                 shared.overloaded_until(until);
-                false
+                // A member that says so is alive. As long as it probes, it would be asked before any other one.
+                let is_probe = self.probe.is_some_and(|probe| shared.probe.end(probe));
+                is_probe && shared.probed(record, Probed::Success(self.latency(now)), now)
             }
         }
     }
@@ -126,12 +129,16 @@ impl<H: Recorded> Slot<H> {
             };
         }
         let waited = now.saturating_sub(self.picked_at);
-        let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
+        let answered_since = stats.answered_at() > self.picked_at;
+        let mean = shared.pool.mean();
+        let mut unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
             let least = nanos(config.unanswered_after());
-            let answered_since = stats.answered_at() > self.picked_at;
-            outlier::unanswered(waited, least, shared.pool.mean(), answered_since)
+            outlier::unanswered(waited, least, mean, answered_since)
         });
         self.record_wait(now);
+        if self.probe.is_some() && !answered_since {
+            unanswered |= shared.probe.is_silent_for(waited, mean);
+        }
         unanswered && self.fail(true, now)
     }
 

@@ -121,6 +121,26 @@ async fn a_server_that_closes_every_connection_is_probed_all_the_same() {
     assert_eq!(bad_state(&client), MemberState::Usable);
 }
 
+#[tokio::test]
+async fn a_probe_that_is_answered_429_brings_back_an_instance_that_is_given_less() {
+    let bad = Raw::start(Says::Keeps(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n",
+    ))
+    .await;
+    let good = Raw::start(HELLO).await;
+    let (client, mut events) = client_of(&bad, &good).await;
+    probe(&client, &mut events).await;
+    for _ in 0..50 {
+        call(&client).await.into_body().collect().await.unwrap();
+    }
+    assert_eq!(bad_state(&client), MemberState::Usable);
+    let requests = bad.requests();
+    assert!(
+        requests <= 5,
+        "{requests} of 50 were sent to who had too much to do"
+    );
+}
+
 /// A client of `bad` and of `good`, both connected.
 async fn client_of(bad: &Raw, good: &Raw) -> (Client, impl Stream<Item = Event> + Unpin + use<>) {
     let instances = [("bad", bad.addr), ("good", good.addr)];

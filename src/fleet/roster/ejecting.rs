@@ -312,6 +312,7 @@ impl<S> Roster<S> {
             return;
         };
         self.ejections.counters.probes += 1;
+        shared.probe.judged();
         let failed = !matches!(outcome, Probed::Success(_));
         if let Some(stats) = self.seats[index].stats().filter(|_| failed) {
             stats.failed(now, now);

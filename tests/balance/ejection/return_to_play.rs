@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::ejection::{ANSWERS, MS, SECOND, call_until, is, warm};
 use crate::support::{Does, Gets, addr, instance, next_event, set};
 use rolecall::{Event, Instance, MemberState, Weight};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 #[tokio::test(start_paused = true)]
 async fn a_recovered_instance_is_probed_by_one_request_and_comes_back_step_by_step() {
@@ -147,4 +147,23 @@ async fn an_instance_that_is_dialled_again_while_ejected_stays_ejected() {
     stage.until(is("a", MemberState::Probing)).await;
     stage.shares(1).await;
     stage.until(is("a", MemberState::Usable)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_less_patient_than_a_probe_are_not_sent_to_a_hung_instance_for_ever() {
+    let stage = warm(&["a", "b"]).await;
+    let a = stage.node("a");
+    a.when_called(Does::Hang);
+    assert!(stage.balance.eject(&"a".into(), MS));
+    stage.until(is("a", MemberState::Probing)).await;
+    let before = a.calls();
+    for _ in 0..200 {
+        let _ = timeout(40 * MS, stage.call()).await;
+    }
+    let lost = a.calls() - before;
+    assert!(
+        lost <= 26,
+        "{lost} of 200 requests, one after another, were its probes"
+    );
+    assert_eq!(stage.state("a"), Some(MemberState::Ejected));
 }
