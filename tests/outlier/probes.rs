@@ -60,7 +60,6 @@ fn a_caller_that_goes_away_soon_frees_the_probe_and_judges_nobody() {
         .cancel("a", 3, 100 * MS)
         .is("a", Probing)
         .each("a", 3, USUAL, |pick, _| pick.neutral())
-        .each("a", 3, USUAL, |pick, now| pick.overloaded(None, now))
         .each("a", 3, USUAL, |pick, _| {
             drop(pick);
             false
