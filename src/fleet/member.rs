@@ -46,7 +46,11 @@ pub(super) struct Stats {
     /// From when the picks are that may judge it.
     judged_from: AtomicU64,
     failures_in_row: AtomicU32,
+    /// When the first of them was picked, in milliseconds; beyond 49 days it wraps, and only differences are asked for.
+    failing_since: AtomicU32,
     window: Window,
+    /// Totals when it came back into play.
+    returned: AtomicU64,
     failures: AtomicU64,
     /// Picks that ended without an outcome.
     unjudged: AtomicU64,
@@ -90,6 +94,11 @@ impl Stats {
         self.window.tally(self.totals(), now)
     }
 
+    /// Of what it answered lately, what it is judged by: what came after its last return.
+    pub(super) fn since_return(&self, recent: Tally) -> Tally {
+        recent.at_most(self.totals().since(Totals(self.returned.load(Relaxed))))
+    }
+
     fn totals(&self) -> Totals {
         Totals::new(self.slots.load(Relaxed) / OUTCOME, self.failures())
     }
@@ -113,16 +122,30 @@ impl Stats {
         }
     }
 
-    /// A request whose slot was just given back failed. Returns how many did in a row.
-    pub(super) fn failed(&self, now: u64) -> u32 {
+    /// A request picked then, whose slot was just given back, failed. Returns how many did in a row.
+    pub(super) fn failed(&self, picked_at: u64, now: u64) -> u32 {
         self.turn_window(now);
         self.failures.fetch_add(1, Relaxed);
-        self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1)
+        let run = self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1);
+        if run == 1 {
+            self.failing_since.store(millis(picked_at), Relaxed);
+        }
+        run
     }
 
+    /// For how many milliseconds it has been failing: since the first request of the present run of failures was picked.
+    pub(super) fn failing_for(&self, now: u64) -> u32 {
+        let since = self.failing_since.load(Relaxed);
+        // Time that goes back is no time.
+        (millis(now).wrapping_sub(since) as i32).max(0) as u32
+    }
+
+    /// Before an outcome of this moment is in the window: its slot was just given back, and belongs to the next bucket.
     fn turn_window(&self, now: u64) {
         if self.window.is_due(now) {
-            self.window.turn(self.totals(), now);
+            let outcomes = self.slots.load(Relaxed) / OUTCOME;
+            let before = Totals::new(outcomes.saturating_sub(1), self.failures());
+            self.window.turn(before, now);
         }
     }
 
@@ -139,6 +162,7 @@ impl Stats {
     pub(super) fn enter_play(&self, latency: Option<f32>, now: u64) {
         self.forgive();
         self.latency.restart(latency, now);
+        self.returned.store(self.totals().0, Relaxed);
         self.quiet_until.store(0, Relaxed);
         self.judged_from.store(now, Relaxed);
     }
@@ -203,12 +227,18 @@ impl Stats {
             answered_at: copy(&self.answered_at),
             judged_from: copy(&self.judged_from),
             failures_in_row: AtomicU32::new(self.failures_in_row()),
+            failing_since: AtomicU32::new(self.failing_since.load(Relaxed)),
             window: self.window.copy(),
+            returned: copy(&self.returned),
             failures: copy(&self.failures),
             unjudged: AtomicU64::new(unjudged),
             quiet_until: copy(&self.quiet_until),
         }
     }
+}
+
+fn millis(nanos: u64) -> u32 {
+    (nanos / 1_000_000) as u32
 }
 
 /// A connection to an instance.

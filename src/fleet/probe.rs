@@ -37,6 +37,9 @@ pub(super) struct Probe {
     generation: AtomicU64,
     /// Nanoseconds after which its answer began; zero: it has not.
     answered: AtomicU64,
+    /// Nanoseconds that probes of this generation waited for nothing until their callers went away, since the last
+    /// verdict.
+    silence: AtomicU64,
 }
 
 impl Probe {
@@ -52,9 +55,33 @@ impl Probe {
             .token
             .compare_exchange(0, token.get(), Relaxed, Relaxed);
         begun.ok()?;
-        self.generation.store(generation, Relaxed);
+        if self.generation.swap(generation, Relaxed) != generation {
+            self.silence.store(0, Relaxed);
+        }
         self.answered.store(0, Relaxed);
         Some(Token(token))
+    }
+
+    /// Whose turn it is: each probe, however it ends, gives it to the next one.
+    pub(super) fn turn(&self) -> u64 {
+        self.serial.load(Relaxed)
+    }
+
+    /// The caller of a probe went away after `waited` without an answer. Returns whether the silence of this
+    /// probe and those before it adds up to that of one that is given up: callers who are less patient than a probe
+    /// would else be sent to a hung member one after another, for as long as it hangs.
+    pub(super) fn is_silent_for(&self, waited: u64, mean: f32) -> bool {
+        // Within less nobody could have answered.
+        if (waited as f32) < mean {
+            return false;
+        }
+        let before = self.silence.fetch_add(waited, Relaxed);
+        before.saturating_add(waited) > patience(mean)
+    }
+
+    /// There is a verdict.
+    pub(super) fn judged(&self) {
+        self.silence.store(0, Relaxed);
     }
 
     /// Ends a probe. Returns whether it was still the one in flight.
@@ -65,6 +92,14 @@ impl Probe {
         ended.is_ok()
     }
 
+    /// Ends the probe of a connection that has come or gone out of play meanwhile: what it says is nobody's.
+    pub(super) fn forget(&self, generation: u64) {
+        let token = NonZeroU64::new(self.token.load(Relaxed));
+        if let Some(token) = token.filter(|_| self.generation.load(Relaxed) == generation) {
+            self.end(Token(token));
+        }
+    }
+
     /// The answer of a probe has begun.
     pub(super) fn answered(&self, token: Token, after: u64) {
         if self.token.load(Relaxed) == token.0.get() {
@@ -73,12 +108,17 @@ impl Probe {
     }
 
     /// Gives up a probe that took too long, and tells whom it probed and what is known by now: the beginning of a long
-    /// answer is a success.
-    pub(super) fn give_up(&self, mean: f32, now: u64) -> Option<(u64, Probed)> {
+    /// answer is a success. One that `stood` still with us since it began is given up without a word.
+    pub(super) fn give_up(
+        &self,
+        mean: f32,
+        now: u64,
+        stood: impl FnOnce(u64) -> bool,
+    ) -> Option<(u64, Probed)> {
         let token = NonZeroU64::new(self.token.load(Relaxed))?;
         let begun = token.get() >> SERIAL_BITS << SERIAL_BITS;
-        let patience = LEAST_PATIENCE.max((PATIENCE * mean) as u64);
-        if now.saturating_sub(begun) <= patience || !self.end(Token(token)) {
+        let too_long = now.saturating_sub(begun) > patience(mean);
+        if !too_long || !self.end(Token(token)) || stood(begun) {
             return None;
         }
         let outcome = match self.answered.load(Relaxed) {
@@ -87,6 +127,11 @@ impl Probe {
         };
         Some((self.generation.load(Relaxed), outcome))
     }
+}
+
+/// For how long a probe may be silent, in nanoseconds.
+fn patience(mean: f32) -> u64 {
+    LEAST_PATIENCE.max((PATIENCE * mean) as u64)
 }
 
 #[cfg(test)]
@@ -110,11 +155,37 @@ mod tests {
     fn a_silent_probe_is_given_up_after_a_second_or_eight_mean_latencies() {
         let probe = Probe::default();
         let token = probe.begin(7, 100 * MS).unwrap();
-        assert!(probe.give_up(1e6, 1099 * MS).is_none());
-        assert!(probe.give_up(200e6, 1500 * MS).is_none());
-        let given_up = probe.give_up(1e6, 1101 * MS);
+        assert!(probe.give_up(1e6, 1099 * MS, |_| false).is_none());
+        assert!(probe.give_up(200e6, 1500 * MS, |_| false).is_none());
+        let given_up = probe.give_up(1e6, 1101 * MS, |_| false);
         assert!(matches!(given_up, Some((7, Probed::Unanswered))));
         assert!(!probe.end(token));
+    }
+
+    #[test]
+    fn a_probe_that_stood_still_with_us_is_given_up_without_a_word() {
+        let probe = Probe::default();
+        let token = probe.begin(7, 100 * MS).unwrap();
+        assert!(probe.give_up(1e6, 5000 * MS, |since| since > 0).is_none());
+        assert!(!probe.end(token), "the next one may begin");
+    }
+
+    #[test]
+    fn silence_of_many_probes_adds_up_until_there_is_a_verdict_or_another_member() {
+        let probe = Probe::default();
+        let gives_up = |generation, waited| {
+            let token = probe.begin(generation, 0).unwrap();
+            assert!(probe.end(token));
+            probe.is_silent_for(waited * MS, 10e6)
+        };
+        assert!(!gives_up(7, 600), "for 600 ms");
+        assert!(!gives_up(7, 9), "shorter than an answer takes");
+        assert!(!gives_up(7, 400), "for a second");
+        assert!(gives_up(7, 10), "for more");
+        assert!(!gives_up(8, 600), "another member");
+        probe.judged();
+        assert!(!gives_up(8, 600));
+        assert!(gives_up(8, 600));
     }
 
     #[test]
@@ -122,7 +193,7 @@ mod tests {
         let probe = Probe::default();
         let token = probe.begin(7, 0).unwrap();
         probe.answered(token, 5 * MS);
-        let given_up = probe.give_up(1e6, 2000 * MS);
+        let given_up = probe.give_up(1e6, 2000 * MS, |_| false);
         assert!(matches!(given_up, Some((7, Probed::Success(after))) if after == 5 * MS));
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::fleet::Shared;
 use super::member::{Member, Stats};
 use super::outlier::{Health, State};
+use super::snapshot::Position;
 use crate::event::DialError;
 use crate::status::{MemberState, MemberStatus};
 use crate::{Availability, Instance};
@@ -26,7 +27,7 @@ pub(super) struct Seat<S> {
     pub(super) connection: Connection<S>,
     pub(super) link: Link,
     /// Where it stands in the list, if it does.
-    pub(super) position: Option<u32>,
+    pub(super) position: Option<Position>,
     /// Dials in a row that gave no lasting connection.
     pub(super) attempts: u32,
     /// Since when the connection has been up, or down.
@@ -110,6 +111,18 @@ impl<S> Seat<S> {
             Connection::Up(member) => Some(&member.stats),
             Connection::Lost(stats) => Some(stats),
             Connection::Leaving(leaving) => Some(&leaving.1),
+        }
+    }
+
+    /// A connection that is gone leaves nothing to the next one: that is to another address.
+    pub(super) fn forget_record(&mut self) {
+        match &mut self.connection {
+            Connection::None | Connection::Up(_) => return,
+            Connection::Lost(stats) => **stats = Stats::default(),
+            Connection::Leaving(leaving) => leaving.1 = Stats::default(),
+        }
+        if let Some(health) = self.health.as_deref_mut() {
+            health.begin_record();
         }
     }
 

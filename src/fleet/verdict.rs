@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::member::{Record, Recorded};
 use super::outlier;
-use super::probe::{Probed, Token};
+use super::probe::Probed;
 use super::slot::{FAILURE_COST, Slot, UNTIMED, nanos};
 
 /// Longer answers count as this many times the fleet's mean latency. One that waited out a pause of the instance or of
@@ -45,31 +45,38 @@ impl<H: Recorded> Slot<H> {
                 record.shared.lost(record, now)
             }
             Verdict::Overloaded(duration) => {
-                let Record { stats, shared, .. } = self.record();
+                let record = self.record();
+                let Record { stats, shared, .. } = record;
+                stats.answers(now);
                 let duration = duration.unwrap_or(OVERLOAD_DEFAULT).min(OVERLOAD_MAX);
                 let until = now.saturating_add(nanos(duration));
                 stats.overloaded_until(until);
                 shared.overloaded_until(until);
-                false
+                // A member that says so is alive. As long as it probes, it would be asked before any other one.
+                let is_probe = self.probe.is_some_and(|probe| shared.probe.end(probe));
+                is_probe && shared.probed(record, Probed::Success(self.latency(now)), now)
             }
         }
     }
 
-    /// Whether this pick may judge its member: not one from before the member left play or came back, and none that
-    /// spans a standstill of our own.
+    /// Whether this pick may judge its member: not one from before the member left play or came back, no probe that was
+    /// given up, and none that spans a standstill of our own.
     fn counts(&self, now: u64) -> bool {
         let Record { stats, shared, .. } = self.record();
-        let known = self.probe.is_some() || stats.is_judged_by(self.picked_at);
+        let known = match self.probe {
+            Some(probe) => shared.probe.end(probe),
+            None => stats.is_judged_by(self.picked_at),
+        };
         known && !shared.pulse.stood(self.picked_at, now)
     }
 
     fn succeed(&mut self, now: u64) -> bool {
         self.release();
-        if let Some(probe) = self.probe {
-            let latency = self.latency(now);
-            return self.end_probe(probe, Probed::Success(latency), now);
+        let record = self.record();
+        let Record { stats, shared, .. } = record;
+        if self.probe.is_some() {
+            return shared.probed(record, Probed::Success(self.latency(now)), now);
         }
-        let Record { stats, shared, .. } = self.record();
         stats.succeeded(now);
         if shared.is_timed() {
             self.record_latency(now);
@@ -80,26 +87,24 @@ impl<H: Recorded> Slot<H> {
     /// `unanswered`: not by an answer, but by a caller that waited for nothing.
     fn fail(&mut self, unanswered: bool, now: u64) -> bool {
         self.release();
-        let Record { stats, shared, .. } = self.record();
-        if !unanswered {
-            stats.answers(now);
-        }
+        let record = self.record();
+        let Record { stats, shared, .. } = record;
         if shared.is_timed() {
             shared.pool.failure(now);
         }
-        if let Some(probe) = self.probe {
+        if !unanswered {
+            stats.answers(now);
+            self.record_failure(now);
+        }
+        if self.probe.is_some() {
             let outcome = if unanswered {
                 Probed::Unanswered
             } else {
                 Probed::Failure
             };
-            return self.end_probe(probe, outcome, now);
+            return shared.probed(record, outcome, now);
         }
-        let run = stats.failed(now);
-        if !unanswered {
-            self.record_failure(now);
-        }
-        let record = self.record();
+        let run = stats.failed(self.picked_at, now);
         let Some(config) = shared.outlier.load_full() else {
             return false;
         };
@@ -124,20 +129,17 @@ impl<H: Recorded> Slot<H> {
             };
         }
         let waited = now.saturating_sub(self.picked_at);
-        let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
+        let answered_since = stats.answered_at() > self.picked_at;
+        let mean = shared.pool.mean();
+        let mut unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
             let least = nanos(config.unanswered_after());
-            let answered_since = stats.answered_at() > self.picked_at;
-            outlier::unanswered(waited, least, shared.pool.mean(), answered_since)
+            outlier::unanswered(waited, least, mean, answered_since)
         });
-        if self.probe.is_none() {
-            self.record_wait(now);
+        self.record_wait(now);
+        if self.probe.is_some() && !answered_since {
+            unanswered |= shared.probe.is_silent_for(waited, mean);
         }
         unanswered && self.fail(true, now)
-    }
-
-    fn end_probe(&self, probe: Token, outcome: Probed, now: u64) -> bool {
-        let record = self.record();
-        record.shared.probe.end(probe) && record.shared.probed(record, outcome, now)
     }
 
     /// Gives the slot back with an outcome.
