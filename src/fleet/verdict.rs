@@ -84,18 +84,15 @@ impl<H: Recorded> Slot<H> {
     /// `unanswered`: not by an answer, but by a caller that waited for nothing.
     fn fail(&mut self, unanswered: bool, now: u64) -> bool {
         self.release();
-        let Record { stats, shared, .. } = self.record();
-        if !unanswered {
-            stats.answers(now);
-        }
+        let record = self.record();
+        let Record { stats, shared, .. } = record;
         if shared.is_timed() {
             shared.pool.failure(now);
         }
         if !unanswered {
+            stats.answers(now);
             self.record_failure(now);
         }
-        let record = self.record();
-        let Record { stats, shared, .. } = record;
         if self.probe.is_some() {
             let outcome = if unanswered {
                 Probed::Unanswered
@@ -104,7 +101,7 @@ impl<H: Recorded> Slot<H> {
             };
             return shared.probed(record, outcome, now);
         }
-        let run = stats.failed(now);
+        let run = stats.failed(self.picked_at, now);
         let Some(config) = shared.outlier.load_full() else {
             return false;
         };

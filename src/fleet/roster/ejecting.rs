@@ -314,7 +314,7 @@ impl<S> Roster<S> {
         self.ejections.counters.probes += 1;
         let failed = !matches!(outcome, Probed::Success(_));
         if let Some(stats) = self.seats[index].stats().filter(|_| failed) {
-            stats.failed(now);
+            stats.failed(now, now);
         }
         let state = self.seats[index]
             .health()
