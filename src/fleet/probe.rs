@@ -26,6 +26,8 @@ pub(super) enum Probed {
     Failure,
     /// Not answered.
     Unanswered,
+    /// Not answered, by a caller that went away after so many nanoseconds, too early to tell.
+    Silent(u64),
 }
 
 #[derive(Debug, Default)]
@@ -37,9 +39,6 @@ pub(super) struct Probe {
     generation: AtomicU64,
     /// Nanoseconds after which its answer began; zero: it has not.
     answered: AtomicU64,
-    /// Nanoseconds that probes of this generation waited for nothing until their callers went away, since the last
-    /// verdict.
-    silence: AtomicU64,
 }
 
 impl Probe {
@@ -55,28 +54,14 @@ impl Probe {
             .token
             .compare_exchange(0, token.get(), Relaxed, Relaxed);
         begun.ok()?;
-        if self.generation.swap(generation, Relaxed) != generation {
-            self.silence.store(0, Relaxed);
-        }
+        self.generation.store(generation, Relaxed);
         self.answered.store(0, Relaxed);
         Some(Token(token))
     }
 
-    /// The caller of a probe went away after `waited` without an answer. Returns whether the silence of this
-    /// probe and those before it adds up to that of one that is given up: callers who are less patient than a probe
-    /// would else be sent to a hung member one after another, for as long as it hangs.
-    pub(super) fn is_silent_for(&self, token: Token, waited: u64, mean: f32) -> bool {
-        // One that was given up was judged; and a shorter wait is none, nobody could have answered.
-        if self.token.load(Relaxed) != token.0.get() || (waited as f32) < mean {
-            return false;
-        }
-        let before = self.silence.fetch_add(waited, Relaxed);
-        before.saturating_add(waited) > patience(mean)
-    }
-
-    /// There is a verdict.
-    pub(super) fn judged(&self) {
-        self.silence.store(0, Relaxed);
+    /// Whose turn it is: each probe, however it ends, gives it to the next one.
+    pub(super) fn turn(&self) -> u64 {
+        self.serial.load(Relaxed)
     }
 
     /// Ends a probe. Returns whether it was still the one in flight.
@@ -87,6 +72,14 @@ impl Probe {
         ended.is_ok()
     }
 
+    /// Ends the probe of a connection that has come or gone out of play meanwhile: what it says is nobody's.
+    pub(super) fn forget(&self, generation: u64) {
+        let token = NonZeroU64::new(self.token.load(Relaxed));
+        if let Some(token) = token.filter(|_| self.generation.load(Relaxed) == generation) {
+            self.end(Token(token));
+        }
+    }
+
     /// The answer of a probe has begun.
     pub(super) fn answered(&self, token: Token, after: u64) {
         if self.token.load(Relaxed) == token.0.get() {
@@ -95,12 +88,17 @@ impl Probe {
     }
 
     /// Gives up a probe that took too long, and tells whom it probed and what is known by now: the beginning of a long
-    /// answer is a success. What it waited before `stood_until`, it waited for us.
-    pub(super) fn give_up(&self, mean: f32, stood_until: u64, now: u64) -> Option<(u64, Probed)> {
+    /// answer is a success. One that `stood` still with us since it began is given up without a word.
+    pub(super) fn give_up(
+        &self,
+        mean: f32,
+        now: u64,
+        stood: impl FnOnce(u64) -> bool,
+    ) -> Option<(u64, Probed)> {
         let token = NonZeroU64::new(self.token.load(Relaxed))?;
         let begun = token.get() >> SERIAL_BITS << SERIAL_BITS;
-        let waited = now.saturating_sub(begun.max(stood_until));
-        if waited <= patience(mean) || !self.end(Token(token)) {
+        let too_long = now.saturating_sub(begun) > patience(mean);
+        if !too_long || !self.end(Token(token)) || stood(begun) {
             return None;
         }
         let outcome = match self.answered.load(Relaxed) {
@@ -112,7 +110,7 @@ impl Probe {
 }
 
 /// For how long a probe may be silent, in nanoseconds.
-fn patience(mean: f32) -> u64 {
+pub(super) fn patience(mean: f32) -> u64 {
     LEAST_PATIENCE.max((PATIENCE * mean) as u64)
 }
 
@@ -137,38 +135,11 @@ mod tests {
     fn a_silent_probe_is_given_up_after_a_second_or_eight_mean_latencies() {
         let probe = Probe::default();
         let token = probe.begin(7, 100 * MS).unwrap();
-        assert!(probe.give_up(1e6, 0, 1099 * MS).is_none());
-        assert!(probe.give_up(200e6, 0, 1500 * MS).is_none());
-        let given_up = probe.give_up(1e6, 0, 1101 * MS);
+        assert!(probe.give_up(1e6, 1099 * MS, |_| false).is_none());
+        assert!(probe.give_up(200e6, 1500 * MS, |_| false).is_none());
+        let given_up = probe.give_up(1e6, 1101 * MS, |_| false);
         assert!(matches!(given_up, Some((7, Probed::Unanswered))));
         assert!(!probe.end(token));
-    }
-
-    #[test]
-    fn a_standstill_of_our_own_is_no_silence_of_a_probe() {
-        let probe = Probe::default();
-        probe.begin(7, 100 * MS).unwrap();
-        assert!(probe.give_up(1e6, 5000 * MS, 5100 * MS).is_none());
-        assert!(probe.give_up(1e6, 5000 * MS, 6001 * MS).is_some());
-    }
-
-    #[test]
-    fn silence_of_many_probes_adds_up_until_there_is_a_verdict_or_another_member() {
-        let probe = Probe::default();
-        let gives_up = |generation, waited| {
-            let token = probe.begin(generation, 0).unwrap();
-            let is_silent = probe.is_silent_for(token, waited * MS, 10e6);
-            assert!(probe.end(token));
-            is_silent
-        };
-        assert!(!gives_up(7, 600), "for 600 ms");
-        assert!(!gives_up(7, 9), "shorter than an answer takes");
-        assert!(!gives_up(7, 400), "for a second");
-        assert!(gives_up(7, 10), "for more");
-        assert!(!gives_up(8, 600), "another member");
-        probe.judged();
-        assert!(!gives_up(8, 600));
-        assert!(gives_up(8, 600));
     }
 
     #[test]
@@ -176,7 +147,7 @@ mod tests {
         let probe = Probe::default();
         let token = probe.begin(7, 0).unwrap();
         probe.answered(token, 5 * MS);
-        let given_up = probe.give_up(1e6, 0, 2000 * MS);
+        let given_up = probe.give_up(1e6, 2000 * MS, |_| false);
         assert!(matches!(given_up, Some((7, Probed::Success(after))) if after == 5 * MS));
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::member::{Record, Recorded};
 use super::outlier;
-use super::probe::{Probed, Token};
+use super::probe::Probed;
 use super::slot::{FAILURE_COST, Slot, UNTIMED, nanos};
 
 /// Longer answers count as this many times the fleet's mean latency. One that waited out a pause of the instance or of
@@ -45,35 +45,39 @@ impl<H: Recorded> Slot<H> {
                 record.shared.lost(record, now)
             }
             Verdict::Overloaded(duration) => {
-                let Record { stats, shared, .. } = self.record();
+                let record = self.record();
+                let Record { stats, shared, .. } = record;
+                stats.answers(now);
                 let duration = duration.unwrap_or(OVERLOAD_DEFAULT).min(OVERLOAD_MAX);
                 let until = now.saturating_add(nanos(duration));
                 stats.overloaded_until(until);
                 shared.overloaded_until(until);
                 // A member that says so is alive. As long as it probes, it would be asked before any other one.
-                match self.probe {
-                    Some(probe) => self.end_probe(probe, Probed::Success(self.latency(now)), now),
-                    None => false,
-                }
+                let ends = |probe| shared.probe.end(probe);
+                let probed = Probed::Success(self.latency(now));
+                self.probe.is_some_and(ends) && shared.probed(record, probed, now)
             }
         }
     }
 
-    /// Whether this pick may judge its member: not one from before the member left play or came back, and none that
-    /// spans a standstill of our own.
+    /// Whether this pick may judge its member: not one from before the member left play or came back, no probe that was
+    /// given up, and none that spans a standstill of our own.
     fn counts(&self, now: u64) -> bool {
         let Record { stats, shared, .. } = self.record();
-        let known = self.probe.is_some() || stats.is_judged_by(self.picked_at);
+        let known = match self.probe {
+            Some(probe) => shared.probe.end(probe),
+            None => stats.is_judged_by(self.picked_at),
+        };
         known && !shared.pulse.stood(self.picked_at, now)
     }
 
     fn succeed(&mut self, now: u64) -> bool {
         self.release();
-        if let Some(probe) = self.probe {
-            let latency = self.latency(now);
-            return self.end_probe(probe, Probed::Success(latency), now);
+        let record = self.record();
+        let Record { stats, shared, .. } = record;
+        if self.probe.is_some() {
+            return shared.probed(record, Probed::Success(self.latency(now)), now);
         }
-        let Record { stats, shared, .. } = self.record();
         stats.succeeded(now);
         if shared.is_timed() {
             self.record_latency(now);
@@ -91,19 +95,20 @@ impl<H: Recorded> Slot<H> {
         if shared.is_timed() {
             shared.pool.failure(now);
         }
-        if let Some(probe) = self.probe {
+        if !unanswered {
+            self.record_failure(now);
+        }
+        let record = self.record();
+        let Record { stats, shared, .. } = record;
+        if self.probe.is_some() {
             let outcome = if unanswered {
                 Probed::Unanswered
             } else {
                 Probed::Failure
             };
-            return self.end_probe(probe, outcome, now);
+            return shared.probed(record, outcome, now);
         }
         let run = stats.failed(self.picked_at, now);
-        if !unanswered {
-            self.record_failure(now);
-        }
-        let record = self.record();
         let Some(config) = shared.outlier.load_full() else {
             return false;
         };
@@ -129,22 +134,18 @@ impl<H: Recorded> Slot<H> {
         }
         let waited = now.saturating_sub(self.picked_at);
         let answered_since = stats.answered_at() > self.picked_at;
-        let mean = shared.pool.mean();
-        let mut unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
+        let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
             let least = nanos(config.unanswered_after());
-            outlier::unanswered(waited, least, mean, answered_since)
+            outlier::unanswered(waited, least, shared.pool.mean(), answered_since)
         });
-        match self.probe {
-            None => self.record_wait(now),
-            Some(_) if answered_since => {}
-            Some(probe) => unanswered |= shared.probe.is_silent_for(probe, waited, mean),
+        self.record_wait(now);
+        if unanswered {
+            return self.fail(true, now);
         }
-        unanswered && self.fail(true, now)
-    }
-
-    fn end_probe(&self, probe: Token, outcome: Probed, now: u64) -> bool {
+        // In less than the mean latency nobody could have answered.
+        let silent = !answered_since && waited as f32 >= shared.pool.mean();
         let record = self.record();
-        record.shared.probe.end(probe) && record.shared.probed(record, outcome, now)
+        self.probe.is_some() && silent && shared.probed(record, Probed::Silent(waited), now)
     }
 
     /// Gives the slot back with an outcome.
