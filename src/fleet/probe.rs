@@ -143,6 +143,14 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_stood_still_with_us_is_given_up_without_a_word() {
+        let probe = Probe::default();
+        let token = probe.begin(7, 100 * MS).unwrap();
+        assert!(probe.give_up(1e6, 5000 * MS, |since| since > 0).is_none());
+        assert!(!probe.end(token), "the next one may begin");
+    }
+
+    #[test]
     fn a_probe_whose_answer_goes_on_and_on_has_succeeded() {
         let probe = Probe::default();
         let token = probe.begin(7, 0).unwrap();

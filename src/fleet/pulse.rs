@@ -63,14 +63,9 @@ impl Pulse {
         }
     }
 
-    /// When the last standstill ended; zero: there was none.
-    pub(super) fn stood_until(&self) -> u64 {
-        self.stood_until.load(Relaxed)
-    }
-
     /// Whether the process stood still at any moment from `since` to `now`.
     pub(super) fn stood(&self, since: u64, now: u64) -> bool {
-        since < self.stood_until() || now > self.next.load(Relaxed).saturating_add(LATE)
+        since < self.stood_until.load(Relaxed) || now > self.next.load(Relaxed).saturating_add(LATE)
     }
 }
 

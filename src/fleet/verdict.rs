@@ -53,9 +53,8 @@ impl<H: Recorded> Slot<H> {
                 stats.overloaded_until(until);
                 shared.overloaded_until(until);
                 // A member that says so is alive. As long as it probes, it would be asked before any other one.
-                let ends = |probe| shared.probe.end(probe);
-                let probed = Probed::Success(self.latency(now));
-                self.probe.is_some_and(ends) && shared.probed(record, probed, now)
+                let is_probe = self.probe.is_some_and(|probe| shared.probe.end(probe));
+                is_probe && shared.probed(record, Probed::Success(self.latency(now)), now)
             }
         }
     }
@@ -88,18 +87,15 @@ impl<H: Recorded> Slot<H> {
     /// `unanswered`: not by an answer, but by a caller that waited for nothing.
     fn fail(&mut self, unanswered: bool, now: u64) -> bool {
         self.release();
-        let Record { stats, shared, .. } = self.record();
-        if !unanswered {
-            stats.answers(now);
-        }
+        let record = self.record();
+        let Record { stats, shared, .. } = record;
         if shared.is_timed() {
             shared.pool.failure(now);
         }
         if !unanswered {
+            stats.answers(now);
             self.record_failure(now);
         }
-        let record = self.record();
-        let Record { stats, shared, .. } = record;
         if self.probe.is_some() {
             let outcome = if unanswered {
                 Probed::Unanswered

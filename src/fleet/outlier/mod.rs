@@ -60,7 +60,7 @@ pub(super) fn detect(
     }
     let others = record.shared.pool.recent(now).without(recent).rate();
     let threshold = failures_in_row::threshold(floor, others);
-    let is_pause = unanswered && !outlasts_a_pause(record.stats.failing_since(), now);
+    let is_pause = unanswered && !outlasts_a_pause(record.stats.failing_for(now));
     if run >= threshold && !is_pause {
         return Some(in_row(run, threshold, unanswered));
     }

@@ -10,8 +10,8 @@
 
 use super::super::slot::FAILURE_COST;
 
-/// Nanoseconds for which an instance may pause. As long as a probe may be silent.
-const PAUSE: u64 = 1_000_000_000;
+/// Milliseconds for which an instance may pause. As long as a probe may be silent.
+const PAUSE: u32 = 1000;
 
 /// Whether a caller that went away after `waited` nanoseconds, at a time when the fleet's mean latency was `mean`
 /// (zero: unknown), counts as a failure. `answered_since`: the member answered anybody since the pick.
@@ -24,9 +24,9 @@ pub(in super::super) fn unanswered(
     !answered_since && waited >= least && waited as f32 >= FAILURE_COST * mean
 }
 
-/// Whether a run of failures, the first of them picked then, is more than a pause.
-pub(super) fn outlasts_a_pause(failing_since: u64, now: u64) -> bool {
-    now.saturating_sub(failing_since) >= PAUSE
+/// Whether a run of failures that is so many milliseconds old is more than a pause.
+pub(super) fn outlasts_a_pause(failing_for: u32) -> bool {
+    failing_for >= PAUSE
 }
 
 #[cfg(test)]

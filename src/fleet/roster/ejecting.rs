@@ -460,13 +460,18 @@ impl<S> Roster<S> {
 
     /// Whom the next probes go to: of those whose ejection is over, or else of the suspects, the first few.
     pub(super) fn candidates(&self) -> Candidates<S> {
-        let member = |id: &InstanceId| self.seats[self.find(id)?].eligible().map(Arc::clone);
-        let few = |ids: &[InstanceId]| ids.iter().filter_map(member).take(CANDIDATES).collect();
-        let members: Vec<_> = few(&self.ejections.probing);
+        let few = |ids: &[InstanceId], suits: fn(&Seat<S>) -> bool| {
+            let seats = ids
+                .iter()
+                .filter_map(|id| Some(&self.seats[self.find(id)?]));
+            let members = seats.filter(|seat| suits(seat)).filter_map(Seat::eligible);
+            members.take(CANDIDATES).map(Arc::clone).collect::<Vec<_>>()
+        };
+        let members = few(&self.ejections.probing, |_| true);
         let are_suspects = members.is_empty();
         Candidates {
             members: if are_suspects {
-                few(&self.ejections.suspects)
+                few(&self.ejections.suspects, |seat| seat.position.is_some())
             } else {
                 members
             },
