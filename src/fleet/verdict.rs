@@ -130,16 +130,18 @@ impl<H: Recorded> Slot<H> {
         }
         let waited = now.saturating_sub(self.picked_at);
         let answered_since = stats.answered_at() > self.picked_at;
-        let mean = shared.pool.mean();
-        let mut unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
+        let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
             let least = nanos(config.unanswered_after());
-            outlier::unanswered(waited, least, mean, answered_since)
+            outlier::unanswered(waited, least, shared.pool.mean(), answered_since)
         });
         self.record_wait(now);
-        if self.probe.is_some() && !answered_since {
-            unanswered |= shared.probe.is_silent_for(waited, mean);
+        if unanswered {
+            return self.fail(true, now);
         }
-        unanswered && self.fail(true, now)
+        // In less than the mean latency nobody could have answered.
+        let silent = !answered_since && waited as f32 >= shared.pool.mean();
+        let record = self.record();
+        self.probe.is_some() && silent && shared.probed(record, Probed::Silent(waited), now)
     }
 
     /// Gives the slot back with an outcome.

@@ -42,6 +42,31 @@ fn a_bad_answer_keeps_it_out() {
 }
 
 #[test]
+fn to_have_too_much_to_do_is_an_answer_to_a_probe() {
+    probing()
+        .each("a", 1, USUAL, |pick, now| pick.overloaded(None, now))
+        .is("a", Usable)
+        .counted([1, 1, 0, 1, 1, 0]);
+}
+
+#[test]
+fn silence_adds_up_over_probes_whose_callers_are_impatient() {
+    let mut scenario = probing();
+    scenario
+        .cancel("a", 10, 100 * MS)
+        .is("a", Probing)
+        .cancel("a", 1, 100 * MS)
+        .is("a", Ejected)
+        .counted([1, 1, 0, 1, 0, 0]);
+    scenario
+        .outlast("a")
+        .cancel("a", 1, 100 * MS)
+        .is("a", Probing)
+        .cancel("a", 500, 9 * MS)
+        .is("a", Probing);
+}
+
+#[test]
 fn a_caller_that_goes_away_soon_frees_the_probe_and_judges_nobody() {
     probing()
         .cancel("a", 3, 100 * MS)

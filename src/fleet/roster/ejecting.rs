@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::fleet::Shared;
 use super::super::member::{Member, Stats};
 use super::super::outlier::{Health, OutlierConfig, State, cap, detect_suspect};
-use super::super::probe::Probed;
+use super::super::probe::{Probed, patience};
 use super::super::seat::Seat;
 use super::super::slot::nanos;
 use super::super::slow_start::Ramp;
@@ -311,8 +311,17 @@ impl<S> Roster<S> {
         let Some(index) = self.connected_as(id, generation) else {
             return;
         };
+        let outcome = match outcome {
+            Probed::Silent(waited) => {
+                let silence = self.seats[index].health_mut().adds_silence(waited);
+                if silence <= patience(shared.pool.mean()) {
+                    return;
+                }
+                Probed::Unanswered
+            }
+            outcome => outcome,
+        };
         self.ejections.counters.probes += 1;
-        shared.probe.judged();
         let failed = !matches!(outcome, Probed::Success(_));
         if let Some(stats) = self.seats[index].stats().filter(|_| failed) {
             stats.failed(now, now);
@@ -327,7 +336,9 @@ impl<S> Roster<S> {
             (State::Probing, _) => self.stay_out(index, now),
             (State::InPlay, Probed::Success(latency)) => self.clear(index, latency, shared, now),
             (State::InPlay, Probed::Failure) => self.stay_suspect(index, false, now),
-            (State::InPlay, Probed::Unanswered) => self.stay_suspect(index, true, now),
+            (State::InPlay, Probed::Unanswered | Probed::Silent(_)) => {
+                self.stay_suspect(index, true, now)
+            }
             (State::Ejected { .. }, _) => {}
         }
     }
