@@ -125,7 +125,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         avoid: &[InstanceId],
     ) -> Result<Pick<S>, PickError> {
         let shared = &self.state.shared;
-        let moment = shared.nanos(now);
+        let moment = shared.moment(now);
         shared.end_overload(moment);
         let snapshot = self.state.snapshot.load();
         if !snapshot.candidates.members.is_empty()

@@ -59,6 +59,15 @@ impl Shared {
             .unwrap_or(self.epoch)
     }
 
+    /// The same where somebody wants to know; else the beginning.
+    pub(super) fn moment(&self, now: Instant) -> u64 {
+        if self.reads_clock() {
+            self.nanos(now)
+        } else {
+            0
+        }
+    }
+
     pub(super) fn measures_latency(&self) -> bool {
         self.measures_latency.load(Relaxed)
     }
