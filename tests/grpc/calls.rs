@@ -79,7 +79,11 @@ async fn calls_are_spread_over_all_instances() {
         streams.push(within(client(&channel).server_stream(order)).await.unwrap());
     }
     for member in channel.balance().status().members {
-        assert_eq!(member.in_flight, 4, "open streams are load");
+        let open = member.in_flight;
+        assert!(
+            (3..=5).contains(&open),
+            "{open} of 12 open streams of three"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
@@ -24,6 +24,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::Service;
+
+use crate::support::free_addr;
 
 /// What a call shall be answered.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -89,7 +91,7 @@ pub(crate) struct Server {
 impl Server {
     /// A real tonic server, of the service below and of tonic's own health service.
     pub(crate) fn tonic() -> Self {
-        Self::tonic_at((Ipv4Addr::LOCALHOST, 0).into())
+        Self::tonic_at(free_addr())
     }
 
     pub(crate) fn tonic_at(addr: SocketAddr) -> Self {
@@ -145,7 +147,7 @@ impl Server {
         S: FnOnce(TcpListener, Ordered) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), serve)
+        Self::start_at(free_addr(), serve)
     }
 
     fn start_at<S, F>(addr: SocketAddr, serve: S) -> Self

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
 use rolecall::grpc::{self, Channel};
@@ -83,7 +84,15 @@ pub(crate) async fn until(condition: impl Fn() -> bool) {
     .await;
 }
 
+/// A port of an address that no other test uses, also when its server is gone.
 pub(crate) fn free_addr() -> SocketAddr {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    static USED: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = USED.fetch_add(1, Relaxed).to_be_bytes();
+    let ip = if cfg!(target_os = "linux") {
+        Ipv4Addr::new(127, 77, high, low)
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
+    let listener = std::net::TcpListener::bind((ip, 0)).unwrap();
     listener.local_addr().unwrap()
 }
