@@ -7,6 +7,7 @@ use http::Response;
 use tonic::Code;
 
 use super::code::{self, Head};
+use super::details;
 use super::origin;
 use super::tracked::{Judgement, TrackedBody};
 use crate::http::{answered, classify};
@@ -96,6 +97,7 @@ where
                 let known = match Head::of(&response) {
                     Head::Begun => None,
                     Head::Ended(code) => {
+                        details::check(response.headers_mut());
                         origin::mark(response.headers_mut(), code, attempt.instance().id());
                         Some(self.outcome(code))
                     }

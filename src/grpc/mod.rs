@@ -59,6 +59,7 @@ mod channel;
 mod classify;
 mod code;
 mod deadline;
+mod details;
 mod future;
 mod origin;
 mod status;

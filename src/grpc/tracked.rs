@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tonic::Code;
 
 use super::classify::ClassifyStatus;
-use super::{code, origin};
+use super::{code, details, origin};
 use crate::http::error::is_callers;
 use crate::{Attempt, InstanceId, Outcome};
 
@@ -60,6 +60,7 @@ impl<B: Body<Error: 'static>> Body for TrackedBody<B> {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     let code = code::written(trailers);
+                    details::check(trailers);
                     if let Some(code) = code {
                         origin::mark(trailers, code, this.instance);
                     }

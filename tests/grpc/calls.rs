@@ -140,9 +140,9 @@ async fn a_call_dropped_before_its_head_gives_its_slot_back() {
             _ = &mut call => panic!("answered"),
             () = until(|| server.arrived() == 1) => {}
         }
-        assert_eq!(tally(&channel), (1, 0));
+        assert_eq!(member(&channel).in_flight, 1);
     }
-    assert_eq!(tally(&channel), (0, 0));
+    assert_eq!(member(&channel).in_flight, 0);
 }
 
 #[tokio::test]

@@ -9,41 +9,47 @@ use tonic::Code;
 use crate::client::{OrderedClient, read};
 use crate::server::{Order, Server};
 use crate::support::{
-    all_usable, builder, builder_to, channel, client, free_addr, member, names, tally, until,
-    within,
+    all_usable, builder, builder_to, channel, charges, client, free_addr, impatient, member, names,
+    tally, until, within,
 };
 
 #[tokio::test]
 async fn an_instance_killed_with_a_call_in_its_hands_fails_it_as_unavailable() {
-    let mut server = Server::tonic();
-    let channel = channel([&server]);
-    let mut client = client(&channel);
-    let call = tokio::spawn(async move { client.unary(Order::hang()).await });
-    until(|| server.arrived() == 1).await;
-    server.kill();
-    let status = within(call).await.unwrap().unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
-    names(&status, "a");
-    let error = Error::find(&status).expect("ours, below the status");
-    assert!(error.was_sent());
-    assert_eq!(error.target().to_string(), "default/worker:grpc");
-    assert_eq!(tally(&channel), (0, 1));
+    charges(1, async || {
+        let mut server = Server::tonic();
+        let channel = channel([&server]);
+        let mut client = client(&channel);
+        let call = tokio::spawn(async move { client.unary(Order::hang()).await });
+        until(|| server.arrived() == 1).await;
+        server.kill().await;
+        let status = within(call).await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        names(&status, "a");
+        let error = Error::find(&status).expect("ours, below the status");
+        assert!(error.was_sent());
+        assert_eq!(error.target().to_string(), "default/worker:grpc");
+        channel
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_instance_killed_in_the_middle_of_a_stream_breaks_it_as_unavailable() {
-    let mut server = Server::tonic();
-    let channel = channel([&server]);
-    let order = Order::messages(2).gated();
-    let answer = within(client(&channel).server_stream(order)).await;
-    let mut stream = answer.unwrap().into_inner();
-    server.gate.add_permits(1);
-    within(stream.message()).await.unwrap().unwrap();
-    server.kill();
-    let status = within(stream.message()).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
-    names(&status, "a");
-    assert_eq!(tally(&channel), (0, 1));
+    charges(1, async || {
+        let mut server = Server::tonic();
+        let channel = channel([&server]);
+        let order = Order::messages(2).gated();
+        let answer = within(client(&channel).server_stream(order)).await;
+        let mut stream = answer.unwrap().into_inner();
+        server.gate.add_permits(1);
+        within(stream.message()).await.unwrap().unwrap();
+        server.kill().await;
+        let status = within(stream.message()).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        names(&status, "a");
+        channel
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -55,7 +61,7 @@ async fn a_killed_instance_fails_no_later_call() {
     for _ in 0..30 {
         within(client.unary(Order::messages(1))).await.unwrap();
     }
-    servers[0].kill();
+    servers[0].kill().await;
     for _ in 0..60 {
         within(client.unary(Order::messages(1))).await.unwrap();
     }
@@ -65,11 +71,11 @@ async fn a_killed_instance_fails_no_later_call() {
 async fn a_restarted_instance_is_dialled_again() {
     let mut server = Server::tonic();
     let addr = server.addr;
-    let channel = channel([&server]);
+    let channel = builder([&server]).config(impatient()).build();
     within(client(&channel).unary(Order::messages(1)))
         .await
         .unwrap();
-    server.kill();
+    server.kill().await;
     let status = within(client(&channel).unary(Order::messages(1))).await;
     assert_eq!(status.unwrap_err().code(), Code::Unavailable);
     until(|| member(&channel).state == MemberState::Disconnected).await;
@@ -84,7 +90,8 @@ async fn a_restarted_instance_is_dialled_again() {
 
 #[tokio::test]
 async fn a_refusing_instance_is_unavailable_and_the_target_is_named() {
-    let channel = builder_to([free_addr()]).build();
+    let builder = builder_to([free_addr()]).config(impatient());
+    let channel = builder.build();
     let status = within(client(&channel).unary(Order::default())).await;
     let status = status.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
@@ -158,15 +165,18 @@ async fn pings_find_an_instance_that_fell_silent() {
             .await
             .map(drop)
     });
-    let channel = builder([&server])
-        .keep_alive_interval(Duration::from_millis(20))
-        .keep_alive_timeout(Duration::from_millis(20))
-        .build();
-    let status = within(client(&channel).unary(Order::default())).await;
-    let status = status.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
-    names(&status, "a");
-    assert_eq!(tally(&channel), (0, 1));
+    charges(1, async || {
+        let channel = builder([&server])
+            .keep_alive_interval(Duration::from_millis(20))
+            .keep_alive_timeout(Duration::from_millis(20))
+            .build();
+        let status = within(client(&channel).unary(Order::default())).await;
+        let status = status.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        names(&status, "a");
+        channel
+    })
+    .await;
 }
 
 #[test]

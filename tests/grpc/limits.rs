@@ -8,7 +8,7 @@ use tonic::{Code, Request as Call, Status};
 
 use crate::server::{Order, Server};
 use crate::support::{
-    builder, builder_to, channel, client, free_addr, names, tally, until, within,
+    builder, builder_to, channel, charges, client, free_addr, names, tally, until, within,
 };
 
 fn limited(order: Order, limit: Duration) -> Call<Order> {
@@ -30,13 +30,19 @@ fn check(status: &Status) {
 #[tokio::test]
 async fn a_time_limit_that_passes_cancels_the_call_and_names_the_instance() {
     let server = Server::http(|_: Request<Incoming>| std::future::pending::<Response<String>>());
-    let channel = channel([&server]);
-    let call = limited(Order::default(), LIMIT);
-    let status = within(client(&channel).unary(call)).await.unwrap_err();
-    check(&status);
-    names(&status, "a");
-    assert!(Error::find(&status).unwrap().was_sent());
-    assert_eq!(tally(&channel), (0, 1), "the caller waited for nothing");
+    // The caller waited for nothing.
+    charges(1, async || {
+        let channel = channel([&server]);
+        let usable = channel.balance().wait_usable(Duration::from_secs(15));
+        usable.await.unwrap();
+        let call = limited(Order::default(), LIMIT);
+        let status = within(client(&channel).unary(call)).await.unwrap_err();
+        check(&status);
+        names(&status, "a");
+        assert!(Error::find(&status).unwrap().was_sent());
+        channel
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -56,7 +62,7 @@ async fn a_time_limit_holds_while_nobody_is_there() {
 async fn a_time_limit_holds_to_the_end_of_a_stream() {
     let server = Server::tonic();
     let channel = channel([&server]);
-    let call = limited(Order::messages(2).gated(), Duration::from_millis(300));
+    let call = limited(Order::messages(2).gated(), Duration::from_secs(1));
     let answer = within(client(&channel).server_stream(call)).await.unwrap();
     let mut stream = answer.into_inner();
     server.gate.add_permits(1);
@@ -81,7 +87,7 @@ async fn an_instance_that_keeps_the_callers_limit_is_not_charged_for_it() {
     let config = BalanceConfig::builder().outlier(outlier.build().unwrap());
     let builder = builder([&server]).config(config.build().unwrap());
     let channel = builder.build();
-    within(channel.balance().wait_usable(Duration::from_secs(5)))
+    within(channel.balance().wait_usable(Duration::from_secs(15)))
         .await
         .unwrap();
     for _ in 0..50 {

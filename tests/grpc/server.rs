@@ -185,19 +185,19 @@ impl Server {
     }
 
     /// Closes every socket.
-    pub(crate) fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // From within a runtime another one may not be waited for.
-            std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(10)))
-                .join()
-                .unwrap();
+            let shutdown = move || runtime.shutdown_timeout(Duration::from_secs(10));
+            tokio::task::spawn_blocking(shutdown).await.unwrap();
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.kill();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

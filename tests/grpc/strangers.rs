@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
 use crate::server::{Order, Server};
-use crate::support::{channel, client, member, names, tally, within};
+use crate::support::{builder, channel, charges, client, impatient, member, names, within};
 
 /// An HTTP status with a page.
 fn page(status: StatusCode) -> Server {
@@ -33,14 +33,17 @@ async fn an_http_status_is_translated_and_names_the_instance() {
         (504, Code::Unavailable, 1),
     ] {
         let server = page(StatusCode::from_u16(status).unwrap());
-        let channel = channel([&server]);
-        let answer = within(client(&channel).unary(Order::default())).await;
-        let told = answer.unwrap_err();
-        assert_eq!(told.code(), code, "HTTP status {status}");
-        names(&told, "a");
-        let message = told.message();
-        assert!(message.contains(&status.to_string()), "{message}");
-        assert_eq!(tally(&channel), (0, failures), "HTTP status {status}");
+        charges(failures, async || {
+            let channel = channel([&server]);
+            let answer = within(client(&channel).unary(Order::default())).await;
+            let told = answer.unwrap_err();
+            assert_eq!(told.code(), code, "HTTP status {status}");
+            names(&told, "a");
+            let message = told.message();
+            assert!(message.contains(&status.to_string()), "{message}");
+            channel
+        })
+        .await;
     }
 }
 
@@ -84,7 +87,7 @@ async fn a_server_that_closes_at_once_is_unavailable() {
 
 /// Every call fails as `Unavailable` and says where; nothing panics, nothing hangs.
 async fn unavailable(server: &Server) {
-    let channel = channel([server]);
+    let channel = builder([server]).config(impatient()).build();
     for _ in 0..5 {
         let answer = within(client(&channel).unary(Order::default())).await;
         let status = answer.unwrap_err();

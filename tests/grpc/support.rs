@@ -23,10 +23,16 @@ pub(crate) fn builder_to(addrs: impl IntoIterator<Item = SocketAddr>) -> grpc::B
     let instances = addrs.into_iter().zip('a'..);
     let instances = instances.map(|(addr, id)| Instance::new(id.to_string(), addr));
     let list = List::new(instances).unwrap();
-    let config = BalanceConfig::builder().unavailable_after(Duration::from_millis(200));
+    let config = BalanceConfig::builder().unavailable_after(Duration::from_secs(15));
     Channel::builder(list, "worker:grpc")
         .unwrap()
         .config(config.build().unwrap())
+}
+
+/// Gives up on a fleet where nobody is usable after 200 ms.
+pub(crate) fn impatient() -> BalanceConfig {
+    let config = BalanceConfig::builder().unavailable_after(Duration::from_millis(200));
+    config.build().unwrap()
 }
 
 pub(crate) fn channel<'a>(servers: impl IntoIterator<Item = &'a Server>) -> Channel {
@@ -35,6 +41,21 @@ pub(crate) fn channel<'a>(servers: impl IntoIterator<Item = &'a Server>) -> Chan
 
 pub(crate) fn client(channel: &Channel) -> Client {
     OrderedClient::new(channel.clone())
+}
+
+/// Checks that the calls in a scenario, which answers with the channel it made, left so many failures and no slot behind.
+///
+/// While a machine stands still nobody is charged. That happens on a busy one, but not ten times in a row.
+pub(crate) async fn charges(failures: u64, mut scenario: impl AsyncFnMut() -> Channel) {
+    for attempt in 1.. {
+        let channel = scenario().await;
+        let (in_flight, charged) = tally(&channel);
+        assert_eq!(in_flight, 0, "every slot is free again");
+        if charged == failures {
+            return;
+        }
+        assert!(charged < failures && attempt < 10, "{charged} failures");
+    }
 }
 
 /// The only member.
