@@ -21,12 +21,12 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rolecall::http::{CallError, Connection, Connector};
-use rolecall::{Balance, Instance, List, MemberStatus, http};
+use rolecall::{Balance, BalanceLayer, Instance, List, MemberStatus, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tower::{Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
 type Client = Connection<Empty<Bytes>>;
 
@@ -274,6 +274,36 @@ async fn an_answer_that_never_comes_was_sent() {
         CallError::find(&*boxed).is_none(),
         "io::Error hides its inner error from source()"
     );
+}
+
+#[tokio::test]
+async fn a_request_whose_own_body_fails_is_the_callers_failure() {
+    type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
+    for http2 in [false, true] {
+        let server = Server::start(|request: Request<Incoming>| async {
+            drop(request.into_body().collect().await);
+            Response::new(Full::default())
+        })
+        .await;
+        let list = List::from_addrs([server.addr]).unwrap();
+        let connector = Connector::<Body>::new();
+        let connector = if http2 { connector.http2() } else { connector };
+        let client = BalanceLayer::new(list, "worker:http")
+            .unwrap()
+            .classify(http::ClassifyStatus::new())
+            .layer(connector);
+        let frames = [
+            Ok(hyper::body::Frame::data(Bytes::from_static(b"half"))),
+            Err(io::Error::other("the other half is not there")),
+        ];
+        let body = http_body_util::StreamBody::new(futures::stream::iter(frames));
+        let request = Request::post("/").body(body.boxed_unsync()).unwrap();
+        let error = within(client.clone().oneshot(request)).await.unwrap_err();
+        let call = CallError::find(&error).unwrap();
+        assert!(call.was_sent() && call.is_callers(), "{call:?}");
+        let member = client.status().members.remove(0);
+        assert_eq!((member.in_flight, member.failures), (0, 0));
+    }
 }
 
 #[tokio::test]
