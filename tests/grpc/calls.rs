@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::stream;
-use rolecall::grpc;
+use rolecall::{BalanceConfig, Load, grpc};
 use tonic::{Code, Status};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
 use crate::client::read;
 use crate::server::{Order, Server};
-use crate::support::{all_usable, channel, client, member, tally, until, within};
+use crate::support::{all_usable, builder, channel, client, member, tally, until, within};
 
 #[tokio::test]
 async fn calls_of_every_kind_are_answered_and_say_by_whom() {
@@ -71,7 +71,9 @@ async fn a_generated_client_takes_a_channel_with_and_without_an_interceptor() {
 #[tokio::test]
 async fn calls_are_spread_over_all_instances() {
     let servers = [Server::tonic(), Server::tonic(), Server::tonic()];
-    let channel = channel(&servers);
+    let config = BalanceConfig::builder().load(Load::LeastInFlight);
+    let builder = builder(&servers).config(config.build().unwrap());
+    let channel = builder.build();
     all_usable(&channel).await;
     let mut streams = Vec::new();
     for _ in 0..12 {
