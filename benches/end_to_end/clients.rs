@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,7 +58,7 @@ pub(crate) fn cases<'a>(
         CompleteOnResponse::default(),
     ));
     Ok(vec![
-        case("direct, in turn", in_turn(connections)),
+        case("direct", direct(connections)),
         case("rolecall", by(balance)),
         case("tower PeakEwma, Buffer", by(Buffer::new(tower, BUFFER))),
     ])
@@ -125,11 +124,11 @@ fn connection(
     Ok(runtime.block_on(dial)?)
 }
 
-fn in_turn(connections: Vec<Connection<Empty<Bytes>>>) -> Ask {
-    let turn = AtomicUsize::new(0);
-    Arc::new(move || {
-        let turn = turn.fetch_add(1, Relaxed) % connections.len();
-        Box::pin(exchange(connections[turn].clone()))
+/// Each caller has a server for good.
+fn direct(connections: Vec<Connection<Empty<Bytes>>>) -> Ask {
+    Arc::new(move |caller| {
+        let server = usize::from(caller) % connections.len();
+        Box::pin(exchange(connections[server].clone()))
     })
 }
 
@@ -140,7 +139,7 @@ where
     S::Future: Send,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    Arc::new(move || Box::pin(exchange(service.clone())))
+    Arc::new(move |_caller| Box::pin(exchange(service.clone())))
 }
 
 async fn exchange<S, B>(service: S) -> Result<(), BoxError>

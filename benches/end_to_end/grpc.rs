@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 use hyper::http::uri::PathAndQuery;
@@ -37,23 +36,23 @@ pub(crate) fn cases<'a>(
     let channels = endpoints.iter().map(Endpoint::connect_lazy).collect();
     let listed = Channel::balance_list(endpoints.into_iter());
     Ok(vec![
-        case("tonic Channel, in turn", in_turn(channels)),
+        case("tonic Channel, direct", direct(channels)),
         case(
             "rolecall, HTTP/2 connector",
-            Arc::new(move || Box::pin(unary(ours.clone()))),
+            Arc::new(move |_caller| Box::pin(unary(ours.clone()))),
         ),
         case(
             "tonic balance_list",
-            Arc::new(move || Box::pin(unary(listed.clone()))),
+            Arc::new(move |_caller| Box::pin(unary(listed.clone()))),
         ),
     ])
 }
 
-fn in_turn(channels: Vec<Channel>) -> Ask {
-    let turn = AtomicUsize::new(0);
-    Arc::new(move || {
-        let turn = turn.fetch_add(1, Relaxed) % channels.len();
-        Box::pin(unary(channels[turn].clone()))
+/// Each caller has a server for good.
+fn direct(channels: Vec<Channel>) -> Ask {
+    Arc::new(move |caller| {
+        let server = usize::from(caller) % channels.len();
+        Box::pin(unary(channels[server].clone()))
     })
 }
 

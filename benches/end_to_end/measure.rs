@@ -13,8 +13,8 @@ use crate::process::{cpu_micros, own_cpu_micros};
 
 type Asked = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
-/// Sends a request and reads its answer. Boxed for each request, for all contestants alike.
-pub(crate) type Ask = Arc<dyn Fn() -> Asked + Send + Sync>;
+/// Sends a request of the caller with this number and reads its answer. Boxed for each request, for all contestants alike.
+pub(crate) type Ask = Arc<dyn Fn(u16) -> Asked + Send + Sync>;
 
 pub(crate) struct Case<'a> {
     pub(crate) name: &'static str,
@@ -74,13 +74,13 @@ impl Case<'_> {
 async fn ask_for(ask: &Ask, in_flight: u16, time: Duration) -> Result<Vec<Duration>, BoxError> {
     let deadline = Instant::now() + time;
     let mut callers = JoinSet::new();
-    for _ in 0..in_flight {
+    for caller in 0..in_flight {
         let ask = Arc::clone(ask);
         callers.spawn(async move {
             let mut took = Vec::new();
             let mut sent = Instant::now();
             while sent < deadline {
-                ask().await?;
+                ask(caller).await?;
                 let answered = Instant::now();
                 took.push(answered - sent);
                 sent = answered;

@@ -10,6 +10,9 @@ use crate::options::Options;
 use crate::server::SERVICE_TIME;
 use crate::trial::{BACK, Measured, SERVERS};
 
+/// What a quick run does not wait for.
+const UNKNOWN: &str = "-";
+
 /// The runs of one contestant in one fault.
 pub(crate) struct Row {
     pub(crate) fault: Fault,
@@ -80,7 +83,7 @@ pub(crate) fn print_table(rows: &[Row], options: &Options) {
         };
         let back = row.median(|run| run.back_after);
         println!(
-            "{:<8}{:<20}{:>9.2}{spread:>18}{:>9.1}{:>9.1}{:>9.1}{:>9}{:>8.2}",
+            "{:<8}{:<20}{:>9.2}{spread:>18}{:>9.1}{:>9.1}{:>9.1}{:>9}{:>8}",
             if is_new { row.fault.name() } else { "" },
             row.contestant.name(),
             row.median(|run| run.failed_percent),
@@ -88,7 +91,11 @@ pub(crate) fn print_table(rows: &[Row], options: &Options) {
             row.median(|run| run.p999),
             row.median(|run| run.p99_before),
             seconds_until_back(back, options),
-            row.median(|run| run.share),
+            if options.quick {
+                UNKNOWN.to_owned()
+            } else {
+                format!("{:.2}", row.median(|run| run.share))
+            },
         );
     }
     println!();
@@ -108,7 +115,7 @@ pub(crate) fn describe(run: &Measured, options: &Options) -> String {
 
 fn seconds_until_back(after: f64, options: &Options) -> String {
     if options.quick {
-        "?".to_owned()
+        UNKNOWN.to_owned()
     } else if after.is_finite() {
         format!("{after:.1}")
     } else {
