@@ -18,7 +18,7 @@ use super::pulse::Pulse;
 use super::rng::{Rng, below};
 use super::roster::{Dial, Roster, Ticket};
 use super::slot::{Pick, Slot, UNTIMED, nanos};
-use super::snapshot::{List, Rules, Snapshot};
+use super::snapshot::{Candidates, List, Rules, Snapshot};
 use crate::event::DialError;
 use crate::{BoxError, Census, EjectionReason, Event, InstanceId, InstanceSet, Status};
 
@@ -88,7 +88,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             list: List::new(),
             rules: Rules::new(&config),
             unusable_since: Some(now),
-            candidate: None,
+            candidates: Candidates::none(),
             ramps: Vec::new(),
         };
         let state = Arc::new_cyclic(|state: &Weak<State<S>>| State {
@@ -160,7 +160,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let moment = shared.nanos(now);
         shared.end_overload(moment);
         let snapshot = self.state.snapshot.load();
-        if snapshot.candidate.is_some()
+        if !snapshot.candidates.members.is_empty()
             && let Some(probe) = self.probe(&snapshot, moment, rng, avoid)
         {
             return Ok(probe);
@@ -176,7 +176,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         }
     }
 
-    /// A pick of the member that waits for a probe, if this request is to be it.
+    /// A pick of a member that waits for a probe, if this request is to be it.
     #[cold]
     fn probe(
         &self,
@@ -186,21 +186,22 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         avoid: &[InstanceId],
     ) -> Option<Pick<S>> {
         let shared = &self.state.shared;
-        let candidate = snapshot.candidate.as_ref()?;
-        if candidate.is_suspect && below(rng.next_u64() as u32, PICKS_PER_SUSPICION) != 0 {
+        let candidates = &snapshot.candidates;
+        if candidates.are_suspects && below(rng.next_u64() as u32, PICKS_PER_SUSPICION) != 0 {
             return None;
         }
-        let member = &candidate.member;
-        if avoid.contains(member.instance.id()) {
-            return None;
-        }
-        let token = shared.probe.begin(member.generation, moment)?;
-        if !member.stats.acquire(snapshot.rules.max_in_flight) {
+        for member in candidates.from(shared.probe.turn()) {
+            if avoid.contains(member.instance.id()) {
+                continue;
+            }
+            let token = shared.probe.begin(member.generation, moment)?;
+            if member.stats.acquire(snapshot.rules.max_in_flight) {
+                let slot = shared.slot(Hold::Whole(Arc::clone(member)), moment);
+                return Some(Pick(slot.probing(token)));
+            }
             shared.probe.end(token);
-            return None;
         }
-        let slot = shared.slot(Hold::Whole(Arc::clone(member)), moment);
-        Some(Pick(slot.probing(token)))
+        None
     }
 
     /// Ejects an instance by hand for so long, whatever the cap; in panic mode it is picked from all the same. Its end is

@@ -47,6 +47,8 @@ pub(super) struct Stats {
     judged_from: AtomicU64,
     failures_in_row: AtomicU32,
     window: Window,
+    /// Totals when it came back into play.
+    returned: AtomicU64,
     failures: AtomicU64,
     /// Picks that ended without an outcome.
     unjudged: AtomicU64,
@@ -90,6 +92,11 @@ impl Stats {
         self.window.tally(self.totals(), now)
     }
 
+    /// Of what it answered lately, what it is judged by: what came after its last return.
+    pub(super) fn since_return(&self, recent: Tally) -> Tally {
+        recent.at_most(self.totals().since(Totals(self.returned.load(Relaxed))))
+    }
+
     fn totals(&self) -> Totals {
         Totals::new(self.slots.load(Relaxed) / OUTCOME, self.failures())
     }
@@ -120,9 +127,12 @@ impl Stats {
         self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1)
     }
 
+    /// Before an outcome of this moment is in the window: its slot was just given back, and belongs to the next bucket.
     fn turn_window(&self, now: u64) {
         if self.window.is_due(now) {
-            self.window.turn(self.totals(), now);
+            let outcomes = self.slots.load(Relaxed) / OUTCOME;
+            let before = Totals::new(outcomes.saturating_sub(1), self.failures());
+            self.window.turn(before, now);
         }
     }
 
@@ -139,6 +149,7 @@ impl Stats {
     pub(super) fn enter_play(&self, latency: Option<f32>, now: u64) {
         self.forgive();
         self.latency.restart(latency, now);
+        self.returned.store(self.totals().0, Relaxed);
         self.quiet_until.store(0, Relaxed);
         self.judged_from.store(now, Relaxed);
     }
@@ -204,6 +215,7 @@ impl Stats {
             judged_from: copy(&self.judged_from),
             failures_in_row: AtomicU32::new(self.failures_in_row()),
             window: self.window.copy(),
+            returned: copy(&self.returned),
             failures: copy(&self.failures),
             unjudged: AtomicU64::new(unjudged),
             quiet_until: copy(&self.quiet_until),

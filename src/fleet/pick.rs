@@ -16,6 +16,7 @@ use super::config::Load;
 use super::fleet::Shared;
 use super::pool::Shard;
 use super::rng::{Rng, below, unit};
+use super::slow_start::Toss;
 use super::snapshot::Snapshot;
 use crate::InstanceId;
 
@@ -67,10 +68,10 @@ fn draw<S>(
     rng: &mut (impl Rng + ?Sized),
 ) -> (usize, f32) {
     let list = &snapshot.list;
-    let (first, second) = if snapshot.ramps.is_empty() {
-        two(snapshot, rng)
-    } else {
-        two_ramped(snapshot, costs.now, rng)
+    let toss = Toss::new(&snapshot.ramps, costs.now, rng);
+    let (first, second) = match &toss {
+        None => two(snapshot, rng),
+        Some(toss) => two_ramped(snapshot, toss, rng),
     };
     let (a, b) = (costs.of(first), costs.of(second));
     let mut best = if b < a { (second, b) } else { (first, a) };
@@ -78,7 +79,15 @@ fn draw<S>(
     let rules = &snapshot.rules;
     let poor = POOR * shard.winners();
     if best.1 > poor && poor > 0.0 && rules.max_choices > 2 && list.len() > 2 {
-        best = draw_more(snapshot, costs, rng, [first, second], best, poor);
+        best = draw_more(
+            snapshot,
+            costs,
+            toss.as_ref(),
+            rng,
+            [first, second],
+            best,
+            poor,
+        );
     }
     if best.1 < AVOIDED && costs.comparable {
         shard.won(best.1);
@@ -89,6 +98,7 @@ fn draw<S>(
 fn draw_more<S>(
     snapshot: &Snapshot<S>,
     costs: &Costs<'_, S>,
+    toss: Option<&Toss<'_>>,
     rng: &mut (impl Rng + ?Sized),
     drawn: [usize; 2],
     mut best: (usize, f32),
@@ -115,6 +125,9 @@ fn draw_more<S>(
         }
         seen[distinct] = position;
         distinct += 1;
+        if toss.is_some_and(|toss| !toss.keeps(position)) {
+            continue;
+        }
         let cost = costs.of(position);
         if cost < best.1 {
             best = (position, cost);
@@ -133,24 +146,16 @@ fn two<S>(snapshot: &Snapshot<S>, rng: &mut (impl Rng + ?Sized)) -> (usize, usiz
     }
 }
 
-/// The same where some members are in slow start: draws of those are kept as far as they are back. Where one of two is
-/// not kept, the other one stands alone.
+/// The same where some members are in slow start. Where one of two is not kept, the other one stands alone.
 #[cold]
 fn two_ramped<S>(
     snapshot: &Snapshot<S>,
-    now: u64,
+    toss: &Toss<'_>,
     rng: &mut (impl Rng + ?Sized),
 ) -> (usize, usize) {
     let mut drawn = two(snapshot, rng);
     for _ in 0..REDRAWS {
-        let mut keeps = |position: usize| {
-            let ramp = snapshot
-                .ramps
-                .iter()
-                .find(|ramp| ramp.position as usize == position);
-            ramp.is_none_or(|ramp| ramp.keeps(now, rng))
-        };
-        match (keeps(drawn.0), keeps(drawn.1)) {
+        match (toss.keeps(drawn.0), toss.keeps(drawn.1)) {
             (true, true) => return drawn,
             (true, false) => return (drawn.0, drawn.0),
             (false, true) => return (drawn.1, drawn.1),

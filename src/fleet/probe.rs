@@ -57,12 +57,25 @@ impl Probe {
         Some(Token(token))
     }
 
+    /// Whose turn it is: each probe, however it ends, gives it to the next one.
+    pub(super) fn turn(&self) -> u64 {
+        self.serial.load(Relaxed)
+    }
+
     /// Ends a probe. Returns whether it was still the one in flight.
     pub(super) fn end(&self, token: Token) -> bool {
         let ended = self
             .token
             .compare_exchange(token.0.get(), 0, Relaxed, Relaxed);
         ended.is_ok()
+    }
+
+    /// Ends the probe of a connection that has come or gone out of play meanwhile: what it says is nobody's.
+    pub(super) fn forget(&self, generation: u64) {
+        let token = NonZeroU64::new(self.token.load(Relaxed));
+        if let Some(token) = token.filter(|_| self.generation.load(Relaxed) == generation) {
+            self.end(Token(token));
+        }
     }
 
     /// The answer of a probe has begun.
@@ -73,12 +86,18 @@ impl Probe {
     }
 
     /// Gives up a probe that took too long, and tells whom it probed and what is known by now: the beginning of a long
-    /// answer is a success.
-    pub(super) fn give_up(&self, mean: f32, now: u64) -> Option<(u64, Probed)> {
+    /// answer is a success. One that `stood` still with us since it began is given up without a word.
+    pub(super) fn give_up(
+        &self,
+        mean: f32,
+        now: u64,
+        stood: impl FnOnce(u64) -> bool,
+    ) -> Option<(u64, Probed)> {
         let token = NonZeroU64::new(self.token.load(Relaxed))?;
         let begun = token.get() >> SERIAL_BITS << SERIAL_BITS;
         let patience = LEAST_PATIENCE.max((PATIENCE * mean) as u64);
-        if now.saturating_sub(begun) <= patience || !self.end(Token(token)) {
+        let too_long = now.saturating_sub(begun) > patience;
+        if !too_long || !self.end(Token(token)) || stood(begun) {
             return None;
         }
         let outcome = match self.answered.load(Relaxed) {
@@ -110,9 +129,9 @@ mod tests {
     fn a_silent_probe_is_given_up_after_a_second_or_eight_mean_latencies() {
         let probe = Probe::default();
         let token = probe.begin(7, 100 * MS).unwrap();
-        assert!(probe.give_up(1e6, 1099 * MS).is_none());
-        assert!(probe.give_up(200e6, 1500 * MS).is_none());
-        let given_up = probe.give_up(1e6, 1101 * MS);
+        assert!(probe.give_up(1e6, 1099 * MS, |_| false).is_none());
+        assert!(probe.give_up(200e6, 1500 * MS, |_| false).is_none());
+        let given_up = probe.give_up(1e6, 1101 * MS, |_| false);
         assert!(matches!(given_up, Some((7, Probed::Unanswered))));
         assert!(!probe.end(token));
     }
@@ -122,7 +141,7 @@ mod tests {
         let probe = Probe::default();
         let token = probe.begin(7, 0).unwrap();
         probe.answered(token, 5 * MS);
-        let given_up = probe.give_up(1e6, 2000 * MS);
+        let given_up = probe.give_up(1e6, 2000 * MS, |_| false);
         assert!(matches!(given_up, Some((7, Probed::Success(after))) if after == 5 * MS));
     }
 }

@@ -113,6 +113,18 @@ impl<S> Seat<S> {
         }
     }
 
+    /// A connection that is gone leaves nothing to the next one: that is to another address.
+    pub(super) fn forget_record(&mut self) {
+        match &mut self.connection {
+            Connection::None | Connection::Up(_) => return,
+            Connection::Lost(stats) => **stats = Stats::default(),
+            Connection::Leaving(leaving) => leaving.1 = Stats::default(),
+        }
+        if let Some(health) = self.health.as_deref_mut() {
+            health.begin_record();
+        }
+    }
+
     /// Which picks it is for, if it is eligible.
     pub(super) fn standing(&self) -> Option<Standing> {
         self.eligible()?;

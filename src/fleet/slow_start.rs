@@ -1,11 +1,12 @@
 //! A returned member's way back to its full share.
 //!
-//! Its sampling weight grows evenly from a tenth to the whole: a draw that falls on it is kept with that probability, and
-//! is repeated otherwise. What costs it: nothing while nobody is on the way back.
+//! Its share grows evenly from a tenth to the whole: for each pick a coin is tossed that says whether the member can be
+//! drawn by it at all. One toss for each draw would not do: picks that look at many members would meet it nearly always,
+//! and take it, having the fewest in flight. What it costs: nothing while nobody is on the way back.
 
 use super::rng::{Rng, unit};
 
-/// The share of its draws that a member begins with.
+/// The part of its share that a member begins with.
 const FIRST_SHARE: f64 = 0.1;
 
 /// A member on its way back, by its position in the list.
@@ -19,16 +20,34 @@ pub(super) struct Ramp {
 }
 
 impl Ramp {
-    /// The share of its draws that it gets.
+    /// The part of its share that it gets.
     fn share(self, now: u64) -> f64 {
         let gone = now.saturating_sub(self.since) as f64 / self.length.max(1) as f64;
         (FIRST_SHARE + (1.0 - FIRST_SHARE) * gone).min(1.0)
     }
+}
 
-    /// Whether a draw of it is kept.
-    pub(super) fn keeps(self, now: u64, rng: &mut (impl Rng + ?Sized)) -> bool {
-        let share = self.share(now);
-        share >= 1.0 || unit(rng) < share
+/// Who of those on their way back can be drawn by one pick.
+pub(super) struct Toss<'a> {
+    ramps: &'a [Ramp],
+    now: u64,
+    coin: f64,
+}
+
+impl<'a> Toss<'a> {
+    /// None is needed where nobody is on the way back.
+    pub(super) fn new(ramps: &'a [Ramp], now: u64, rng: &mut (impl Rng + ?Sized)) -> Option<Self> {
+        let coin = || unit(rng);
+        (!ramps.is_empty())
+            .then(coin)
+            .map(|coin| Self { ramps, now, coin })
+    }
+
+    /// Whether a draw of this position is kept.
+    pub(super) fn keeps(&self, position: usize) -> bool {
+        let drawn = |ramp: &&Ramp| ramp.position as usize == position;
+        let ramp = self.ramps.iter().find(drawn);
+        ramp.is_none_or(|ramp| self.coin < ramp.share(self.now))
     }
 }
 

@@ -20,17 +20,32 @@ pub(super) struct Snapshot<S> {
     pub(super) rules: Rules,
     /// Since when the list has been empty.
     pub(super) unusable_since: Option<Instant>,
-    /// Whom the next probe goes to.
-    pub(super) candidate: Option<Candidate<S>>,
+    pub(super) candidates: Candidates<S>,
     /// Members in slow start.
     pub(super) ramps: Vec<Ramp>,
 }
 
-/// A member that waits for a probe.
-pub(super) struct Candidate<S> {
-    pub(super) member: Arc<Member<S>>,
-    /// Whether it is in play, and only suspected.
-    pub(super) is_suspect: bool,
+/// Members that wait for a probe.
+pub(super) struct Candidates<S> {
+    pub(super) members: Vec<Arc<Member<S>>>,
+    /// Whether they are in play, and only suspected.
+    pub(super) are_suspects: bool,
+}
+
+impl<S> Candidates<S> {
+    pub(super) fn none() -> Self {
+        Self {
+            members: Vec::new(),
+            are_suspects: false,
+        }
+    }
+
+    /// All of them, the one first whose turn it is.
+    pub(super) fn from(&self, turn: u64) -> impl Iterator<Item = &Arc<Member<S>>> {
+        let start = turn as usize % self.members.len().max(1);
+        let (before, after) = self.members.split_at(start);
+        after.iter().chain(before)
+    }
 }
 
 /// What a pick needs of the configuration.

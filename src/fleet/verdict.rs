@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::member::{Record, Recorded};
 use super::outlier;
-use super::probe::{Probed, Token};
+use super::probe::Probed;
 use super::slot::{FAILURE_COST, Slot, UNTIMED, nanos};
 
 /// Longer answers count as this many times the fleet's mean latency. One that waited out a pause of the instance or of
@@ -46,6 +46,7 @@ impl<H: Recorded> Slot<H> {
             }
             Verdict::Overloaded(duration) => {
                 let Record { stats, shared, .. } = self.record();
+                stats.answers(now);
                 let duration = duration.unwrap_or(OVERLOAD_DEFAULT).min(OVERLOAD_MAX);
                 let until = now.saturating_add(nanos(duration));
                 stats.overloaded_until(until);
@@ -55,21 +56,24 @@ impl<H: Recorded> Slot<H> {
         }
     }
 
-    /// Whether this pick may judge its member: not one from before the member left play or came back, and none that
-    /// spans a standstill of our own.
+    /// Whether this pick may judge its member: not one from before the member left play or came back, no probe that was
+    /// given up, and none that spans a standstill of our own.
     fn counts(&self, now: u64) -> bool {
         let Record { stats, shared, .. } = self.record();
-        let known = self.probe.is_some() || stats.is_judged_by(self.picked_at);
+        let known = match self.probe {
+            Some(probe) => shared.probe.end(probe),
+            None => stats.is_judged_by(self.picked_at),
+        };
         known && !shared.pulse.stood(self.picked_at, now)
     }
 
     fn succeed(&mut self, now: u64) -> bool {
         self.release();
-        if let Some(probe) = self.probe {
-            let latency = self.latency(now);
-            return self.end_probe(probe, Probed::Success(latency), now);
+        let record = self.record();
+        let Record { stats, shared, .. } = record;
+        if self.probe.is_some() {
+            return shared.probed(record, Probed::Success(self.latency(now)), now);
         }
-        let Record { stats, shared, .. } = self.record();
         stats.succeeded(now);
         if shared.is_timed() {
             self.record_latency(now);
@@ -87,19 +91,20 @@ impl<H: Recorded> Slot<H> {
         if shared.is_timed() {
             shared.pool.failure(now);
         }
-        if let Some(probe) = self.probe {
+        if !unanswered {
+            self.record_failure(now);
+        }
+        let record = self.record();
+        let Record { stats, shared, .. } = record;
+        if self.probe.is_some() {
             let outcome = if unanswered {
                 Probed::Unanswered
             } else {
                 Probed::Failure
             };
-            return self.end_probe(probe, outcome, now);
+            return shared.probed(record, outcome, now);
         }
         let run = stats.failed(now);
-        if !unanswered {
-            self.record_failure(now);
-        }
-        let record = self.record();
         let Some(config) = shared.outlier.load_full() else {
             return false;
         };
@@ -129,15 +134,8 @@ impl<H: Recorded> Slot<H> {
             let answered_since = stats.answered_at() > self.picked_at;
             outlier::unanswered(waited, least, shared.pool.mean(), answered_since)
         });
-        if self.probe.is_none() {
-            self.record_wait(now);
-        }
+        self.record_wait(now);
         unanswered && self.fail(true, now)
-    }
-
-    fn end_probe(&self, probe: Token, outcome: Probed, now: u64) -> bool {
-        let record = self.record();
-        record.shared.probe.end(probe) && record.shared.probed(record, outcome, now)
     }
 
     /// Gives the slot back with an outcome.

@@ -31,6 +31,15 @@ impl Tally {
         rate.clamp(RATES.0, RATES.1)
     }
 
+    /// No more than these.
+    pub(super) fn at_most(self, totals: Totals) -> Self {
+        let most = totals.scaled(1.0);
+        Self {
+            outcomes: self.outcomes.min(most.outcomes),
+            failures: self.failures.min(most.failures),
+        }
+    }
+
     /// What is left without the outcomes of one. Figures taken a moment apart never leave less than nothing.
     pub(super) fn without(self, one: Self) -> Self {
         Self {
@@ -42,14 +51,14 @@ impl Tally {
 
 /// Outcomes and failures ever, 32 bits of each: all that a difference needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Totals(u64);
+pub(super) struct Totals(pub(super) u64);
 
 impl Totals {
     pub(super) fn new(outcomes: u64, failures: u64) -> Self {
         Self(outcomes << 32 | failures & u64::from(u32::MAX))
     }
 
-    fn since(self, earlier: Self) -> Self {
+    pub(super) fn since(self, earlier: Self) -> Self {
         let part = |totals: u64, shift| (totals >> shift) as u32;
         let gained = |shift| part(self.0, shift).wrapping_sub(part(earlier.0, shift));
         Self::new(gained(32).into(), gained(0).into())

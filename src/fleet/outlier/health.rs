@@ -82,7 +82,7 @@ impl Health {
         rng: &mut (impl Rng + ?Sized),
         now: u64,
     ) -> u64 {
-        self.multiplier -= self.lived_down(successes, config, now).min(self.multiplier);
+        self.live_down(successes, config, now);
         self.reason = reason;
         self.ejections += 1;
         self.since = now;
@@ -90,7 +90,17 @@ impl Health {
     }
 
     /// A person ejected it.
-    pub(in super::super) fn eject_by_hand(&mut self, instance: &Instance, time: u64, now: u64) {
+    pub(in super::super) fn eject_by_hand(
+        &mut self,
+        instance: &Instance,
+        successes: u64,
+        time: u64,
+        config: &OutlierConfig,
+        now: u64,
+    ) {
+        if !self.is_out() {
+            self.live_down(successes, config, now);
+        }
         self.instance = Some(instance.clone());
         self.ejections += u64::from(!self.is_out());
         self.reason = EjectionReason::Manual;
@@ -120,6 +130,11 @@ impl Health {
         time
     }
 
+    /// Its successes are counted from nothing now.
+    pub(in super::super) fn begin_record(&mut self) {
+        self.successes = 0;
+    }
+
     /// Its time is over, or it has another address: what it is worth is asked of a probe.
     pub(in super::super) fn probe(&mut self) {
         self.state = State::Probing;
@@ -129,7 +144,11 @@ impl Health {
     pub(in super::super) fn restore(&mut self, successes: u64, now: u64) -> u64 {
         let out = now.saturating_sub(self.since);
         self.state = State::InPlay;
-        self.multiplier = self.multiplier.saturating_sub(1).max(1);
+        // An ejection by hand alone leaves it at nothing.
+        self.multiplier = self
+            .multiplier
+            .saturating_sub(1)
+            .max(self.multiplier.min(1));
         self.since = now;
         self.successes = successes;
         self.suspected = 0;
@@ -137,12 +156,13 @@ impl Health {
     }
 
     /// Evidence of health since its return, in steps of the multiplier: both time and answers.
-    fn lived_down(&self, successes: u64, config: &OutlierConfig, now: u64) -> u32 {
+    fn live_down(&mut self, successes: u64, config: &OutlierConfig, now: u64) {
         let base = nanos(config.base_ejection_time()).max(1);
         let by_time = now.saturating_sub(self.since) / base;
         let answers = successes.saturating_sub(self.successes);
         let by_answers = answers / u64::from(config.request_volume());
-        u32::try_from(by_time.min(by_answers)).unwrap_or(u32::MAX)
+        let steps = u32::try_from(by_time.min(by_answers)).unwrap_or(u32::MAX);
+        self.multiplier = self.multiplier.saturating_sub(steps);
     }
 
     pub(in super::super) fn suspected(&self) -> u32 {

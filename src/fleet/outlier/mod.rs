@@ -48,14 +48,15 @@ pub(super) fn detect(
     unanswered: bool,
     now: u64,
 ) -> Option<EjectionReason> {
-    let own = record.stats.recent(now);
+    let recent = record.stats.recent(now);
+    let own = record.stats.since_return(recent);
     let (volume, percentage) = (config.request_volume(), config.failure_percentage());
     let floor = config.failures_in_row();
     let often = failure_rate::reaches(own, volume, failure_rate::threshold(percentage, 0.0));
     if run < floor && !often || record.stats.is_quiet(now) {
         return None;
     }
-    let others = record.shared.pool.recent(now).without(own).rate();
+    let others = record.shared.pool.recent(now).without(recent).rate();
     let threshold = failures_in_row::threshold(floor, others);
     if run >= threshold {
         return Some(in_row(run, threshold, unanswered));

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::fleet::Shared;
-use super::super::member::Member;
+use super::super::member::{Member, Stats};
 use super::super::outlier::{Health, OutlierConfig, State, cap, detect_suspect};
 use super::super::probe::Probed;
+use super::super::seat::Seat;
 use super::super::slot::nanos;
 use super::super::slow_start::Ramp;
-use super::super::snapshot::Candidate;
+use super::super::snapshot::Candidates;
 use super::Roster;
 use crate::{EjectionCounters, EjectionReason, Event, InstanceId, Withheld};
 
@@ -20,6 +21,9 @@ const SWEEP: u64 = 1_000_000_000;
 const LONGEST_SILENCE: u64 = 60_000_000_000;
 /// A probe within this many mean latencies shows that nothing is left of what was.
 const QUITE_WELL: f32 = 3.0;
+/// Members of which one gets the next probe. Were it the first alone, one that has no slot free, or whose callers always
+/// go away, would keep all others waiting; and all would be copied with each change.
+const CANDIDATES: usize = 8;
 /// Members that left while they were ejected, and are remembered. A poisoned discovery can name any number.
 const REMEMBERED: usize = 1024;
 
@@ -84,7 +88,8 @@ impl<S> Roster<S> {
         let (Some(member), Some(config)) = (seat.eligible(), config) else {
             return;
         };
-        if seat.is_out() {
+        // Several threads may have seen the same.
+        if seat.is_out() || member.stats.is_quiet(now) {
             return;
         }
         let member = Arc::clone(member);
@@ -95,12 +100,12 @@ impl<S> Roster<S> {
             let id = id.clone();
             self.note(Event::EjectionWithheld { id, reason, by });
         } else {
-            let seat = &mut self.seats[index];
-            let instance = seat.instance.clone();
             let successes = member.stats.successes();
-            let time =
-                seat.health_mut()
-                    .eject(reason, &instance, successes, &config, &mut self.rng, now);
+            let health = self.seats[index].health_mut();
+            // As it was dialled: by now it may be announced, and not connected, at another address.
+            let at = &member.instance;
+            let time = health.eject(reason, at, successes, &config, &mut self.rng, now);
+            self.ejections.counters.ejected += 1;
             self.leave_play(index, reason, time, now);
         }
         self.garbage.members.push(member);
@@ -133,7 +138,11 @@ impl<S> Roster<S> {
         let seat = &mut self.seats[index];
         let state = seat.health().map_or(State::InPlay, Health::state);
         let instance = seat.instance.clone();
-        seat.health_mut().eject_by_hand(&instance, time, now);
+        let successes = seat.stats().map_or(0, Stats::successes);
+        let config = self.config.outlier().cloned().unwrap_or_default();
+        self.ejections.counters.ejected += u64::from(!seat.is_out());
+        let health = seat.health_mut();
+        health.eject_by_hand(&instance, successes, time, &config, now);
         self.ejections.forget(id, state);
         self.leave_play(index, EjectionReason::Manual, time, now);
         true
@@ -145,11 +154,11 @@ impl<S> Roster<S> {
         if let Some(stats) = seat.stats() {
             stats.leave_play();
         }
+        self.forget_probe(index);
         self.ejections.forget(&id, State::InPlay);
         self.ejections
             .ends
             .insert((now.saturating_add(time), id.clone()));
-        self.ejections.counters.ejected += 1;
         self.relist(index);
         let time = Duration::from_nanos(time);
         self.note(Event::Ejected { id, reason, time });
@@ -177,6 +186,7 @@ impl<S> Roster<S> {
         let health = seat.health_mut();
         let state = health.state();
         let out = health.restore(successes, now);
+        self.forget_probe(index);
         self.ejections.forget(&id, state);
         if !self.config.slow_start().is_zero() {
             self.ejections.returning.push((now, id.clone()));
@@ -193,6 +203,15 @@ impl<S> Roster<S> {
         if self.config.outlier().is_some_and(acts) {
             return;
         }
+        self.ejections.suspects.clear();
+        let ends = &mut self.ejections.ends;
+        self.ejections.absent.retain(|id, (till, health)| {
+            let stays = health.is_ejected_by_hand();
+            if !stays {
+                ends.remove(&(*till, id.clone()));
+            }
+            stays
+        });
         for index in 0..self.seats.len() {
             let health = self.seats[index].health();
             if health.is_some_and(|health| health.is_out() && !health.is_ejected_by_hand()) {
@@ -217,6 +236,8 @@ impl<S> Roster<S> {
                         .is_none_or(|(till, _)| *till == at)
                 );
                 self.ejections.absent.remove(&id);
+                // With the last one of all, picks may do without the clock.
+                self.dirty = true;
             }
         }
     }
@@ -249,11 +270,13 @@ impl<S> Roster<S> {
     /// An instance leaves the set: whether it was out is remembered for a while.
     pub(super) fn remember(&mut self, index: usize, now: u64) {
         let seat = &mut self.seats[index];
-        let Some(health) = seat.take_health() else {
+        let id = seat.instance.id().clone();
+        let health = seat.take_health();
+        let state = health.as_ref().map_or(State::InPlay, |h| h.state());
+        self.ejections.forget(&id, state);
+        let Some(health) = health else {
             return;
         };
-        let id = seat.instance.id().clone();
-        self.ejections.forget(&id, health.state());
         let config = self.config.outlier().cloned().unwrap_or_default();
         let till = match health.state() {
             State::InPlay => return,
@@ -312,10 +335,11 @@ impl<S> Roster<S> {
         let config = self.config.outlier().cloned().unwrap_or_default();
         let seat = &mut self.seats[index];
         let id = seat.instance.id().clone();
-        let instance = seat.instance.clone();
-        let time = seat
-            .health_mut()
-            .extend(&instance, &config, &mut self.rng, now);
+        // As it was dialled, like the one that was ejected.
+        let instance = seat.member().map(|member| member.instance.clone());
+        let instance = instance.unwrap_or_else(|| seat.instance.clone());
+        let health = seat.health_mut();
+        let time = health.extend(&instance, &config, &mut self.rng, now);
         self.ejections.forget(&id, State::Probing);
         self.ejections
             .ends
@@ -361,7 +385,9 @@ impl<S> Roster<S> {
 
     /// What is done while there is traffic: probes that hang, members that are back, suspects.
     pub(super) fn sweep(&mut self, shared: &Shared, now: u64) {
-        if let Some((generation, outcome)) = shared.probe.give_up(shared.pool.mean(), now) {
+        let stood = |since| shared.pulse.stood(since, now);
+        let given_up = shared.probe.give_up(shared.pool.mean(), now, stood);
+        if let Some((generation, outcome)) = given_up {
             self.probe_given_up(generation, outcome, shared, now);
         }
         let slow_start = nanos(self.config.slow_start());
@@ -381,15 +407,12 @@ impl<S> Roster<S> {
     }
 
     fn probe_given_up(&mut self, generation: u64, outcome: Probed, shared: &Shared, now: u64) {
-        let waiting = self
-            .ejections
-            .probing
-            .iter()
-            .chain(&self.ejections.suspects);
-        let probed = |id: &&InstanceId| self.connected_as(id, generation).is_some();
-        let Some(id) = waiting.into_iter().find(probed).cloned() else {
+        // Not only among those that wait for a probe: a suspect that is asked something is none any more.
+        let probed = |seat: &&Seat<S>| seat.member().is_some_and(|m| m.generation == generation);
+        let Some(seat) = self.seats.iter().find(probed) else {
             return;
         };
+        let id = seat.instance.id().clone();
         self.probed(&id, generation, outcome, shared, now);
     }
 
@@ -401,7 +424,9 @@ impl<S> Roster<S> {
         }
         let before = std::mem::take(&mut self.ejections.suspects);
         for seat in &mut self.seats {
-            let Some(member) = seat.eligible().filter(|_| !seat.is_out()) else {
+            // A busy one that is not listed has its reason to be silent.
+            let listed = seat.position.is_some() && !seat.is_out();
+            let Some(member) = seat.eligible().filter(|_| listed) else {
                 continue;
             };
             if member.stats.failures_in_row() == 0 {
@@ -421,14 +446,20 @@ impl<S> Roster<S> {
         self.dirty |= self.ejections.suspects != before;
     }
 
-    /// Whom the next probe goes to.
-    pub(super) fn candidate(&self) -> Option<Candidate<S>> {
-        let first = |ids: &[InstanceId], is_suspect| {
-            let member = |id: &InstanceId| self.seats[self.find(id)?].eligible();
-            let member = ids.iter().find_map(member).map(Arc::clone)?;
-            Some(Candidate { member, is_suspect })
-        };
-        first(&self.ejections.probing, false).or_else(|| first(&self.ejections.suspects, true))
+    /// Whom the next probes go to: of those whose ejection is over, or else of the suspects, the first few.
+    pub(super) fn candidates(&self) -> Candidates<S> {
+        let member = |id: &InstanceId| self.seats[self.find(id)?].eligible().map(Arc::clone);
+        let few = |ids: &[InstanceId]| ids.iter().filter_map(member).take(CANDIDATES).collect();
+        let members: Vec<_> = few(&self.ejections.probing);
+        let are_suspects = members.is_empty();
+        Candidates {
+            members: if are_suspects {
+                few(&self.ejections.suspects)
+            } else {
+                members
+            },
+            are_suspects,
+        }
     }
 
     /// Where those stand in the list that are in slow start.
@@ -443,6 +474,13 @@ impl<S> Roster<S> {
             })
         };
         self.ejections.returning.iter().filter_map(ramp).collect()
+    }
+
+    /// A seat leaves play or comes back: its probe, if one is under way, is none any more.
+    fn forget_probe(&self, index: usize) {
+        if let Some(member) = self.seats[index].member() {
+            member.shared.probe.forget(member.generation);
+        }
     }
 
     /// The seat that has this very connection.

@@ -162,6 +162,7 @@ impl<S> Roster<S> {
         if moved {
             let seat = &mut self.seats[index];
             seat.attempts = 0;
+            seat.forget_record();
             self.garbage.errors.extend(seat.error.take());
         }
         if draining || stands {

@@ -151,7 +151,12 @@ impl<S> Roster<S> {
             Connection::Up(old) if old.instance.addr() == seat.instance.addr() => {
                 old.stats.inherit()
             }
-            _ => Stats::default(),
+            _ => {
+                if let Some(health) = seat.health_mut_if_any() {
+                    health.begin_record();
+                }
+                Stats::default()
+            }
         };
         let record = Record {
             stats,
@@ -334,7 +339,7 @@ impl<S> Roster<S> {
             list: self.list.published(),
             rules: Rules::new(&self.config),
             unusable_since: self.unusable_since,
-            candidate: self.candidate(),
+            candidates: self.candidates(),
             ramps: self.ramps(),
         })
     }
@@ -359,6 +364,7 @@ impl<S> Roster<S> {
 
     fn discard(&mut self, connection: Connection<S>) {
         if let Connection::Up(member) = connection {
+            member.shared.probe.forget(member.generation);
             self.garbage.members.push(member);
         }
     }

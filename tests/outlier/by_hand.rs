@@ -1,0 +1,225 @@
+//! Ejecting and restoring by hand.
+
+use std::time::Duration;
+
+use rolecall::EjectionReason::Manual;
+use rolecall::MemberState::{Connecting, Ejected, Probing, Usable};
+use rolecall::{BalanceConfig, Load};
+
+use crate::scenario::{MS, SECOND, cold_fleet_with, fleet, fleet_with};
+
+#[test]
+fn who_is_not_known_is_neither_ejected_nor_restored() {
+    let mut scenario = fleet(2);
+    let nobody = "nobody".into();
+    assert!(!scenario.fleet.eject(&nobody, SECOND, scenario.now()));
+    assert!(!scenario.fleet.restore(&nobody, scenario.now()));
+    assert!(
+        !scenario.fleet.restore(&"a".into(), scenario.now()),
+        "in play"
+    );
+    scenario
+        .counted([0; 6])
+        .story_is("nobody", [])
+        .story_is("a", []);
+}
+
+#[test]
+fn an_ejection_by_hand_ends_as_any_other() {
+    let mut scenario = fleet(3);
+    scenario
+        .eject("a", 20 * SECOND)
+        .is("a", Ejected)
+        .reason_is("a", Manual)
+        .takes_nothing("a")
+        .counted([0, 1, 0, 0, 0, 0])
+        .pass(20 * SECOND)
+        .is("a", Probing)
+        .fail("a", 1)
+        .is("a", Ejected)
+        .reason_is("a", Manual);
+    scenario
+        .outlast("a")
+        .succeed("a", 1)
+        .is("a", Usable)
+        .story_is(
+            "a",
+            ["ejected", "probing", "probe failed", "probing", "returned"],
+        );
+}
+
+#[test]
+fn the_cap_is_not_for_people() {
+    fleet(3)
+        .eject("a", 100 * SECOND)
+        .eject("b", 100 * SECOND)
+        .are([Ejected, Ejected, Usable]);
+}
+
+#[test]
+fn one_that_is_out_already_is_out_for_so_long_from_now_on() {
+    for time in [SECOND, 500 * SECOND] {
+        let mut scenario = fleet(3);
+        scenario
+            .fail("a", 5)
+            .pass(2 * SECOND)
+            .eject("a", time)
+            .reason_is("a", Manual);
+        assert_eq!(scenario.remaining("a"), time, "from now on");
+        assert_eq!(
+            scenario.fleet.next_deadline(),
+            Some(scenario.now() + time),
+            "{}",
+            scenario.table()
+        );
+        scenario
+            .pass(time - MS)
+            .is("a", Ejected)
+            .pass(MS)
+            .is("a", Probing);
+    }
+}
+
+#[test]
+fn to_eject_one_that_is_out_is_to_eject_it_once() {
+    let mut scenario = fleet(3);
+    scenario
+        .eject("a", SECOND)
+        .eject("a", 2 * SECOND)
+        .counted([0, 1, 0, 0, 0, 0]);
+    assert_eq!(scenario.ejection("a").ejections, 1);
+    scenario.restore("a").counted([0, 1, 0, 0, 1, 0]);
+}
+
+#[test]
+fn one_that_is_probing_can_be_ejected_for_longer() {
+    fleet(3)
+        .eject("a", SECOND)
+        .pass(SECOND)
+        .is("a", Probing)
+        .eject("a", SECOND)
+        .is("a", Ejected)
+        .takes_nothing("a")
+        .pass(SECOND)
+        .is("a", Probing);
+}
+
+#[test]
+fn one_that_is_ejected_is_restored_without_a_probe() {
+    let mut scenario = fleet(3);
+    scenario
+        .fail("a", 5)
+        .restore("a")
+        .is("a", Usable)
+        .run_is("a", 0)
+        .counted([1, 1, 0, 0, 1, 0])
+        .story_is("a", ["ejected", "returned"])
+        .pass(SECOND);
+    assert_eq!(scenario.fleet.next_deadline(), None, "its end is forgotten");
+    scenario.pass(20 * SECOND).is("a", Usable);
+}
+
+#[test]
+fn one_that_is_probing_is_restored_without_a_probe() {
+    fleet(3)
+        .fail("a", 5)
+        .outlast("a")
+        .restore("a")
+        .is("a", Usable)
+        .counted([1, 1, 0, 0, 1, 0]);
+}
+
+#[test]
+fn one_that_is_restored_is_judged_as_ever() {
+    fleet(3)
+        .fail("a", 5)
+        .restore("a")
+        .fail("a", 4)
+        .is("a", Usable)
+        .fail("a", 1)
+        .is("a", Ejected);
+}
+
+#[test]
+fn one_that_is_not_connected_yet_is_ejected_when_it_is() {
+    let mut scenario = fleet(3);
+    scenario
+        .hold_dials()
+        .add("d")
+        .eject("d", 10 * SECOND)
+        .is("d", Connecting)
+        .let_dials_through()
+        .is("d", Ejected)
+        .takes_nothing("d")
+        .pass(10 * SECOND)
+        .is("d", Probing);
+}
+
+#[test]
+fn for_no_time_is_to_be_probed_at_once() {
+    let mut scenario = fleet(3);
+    scenario.eject("a", Duration::ZERO);
+    assert_eq!(
+        scenario.fleet.next_deadline(),
+        Some(scenario.now()),
+        "due now"
+    );
+    scenario.pass(Duration::ZERO).is("a", Probing);
+}
+
+#[test]
+fn for_ever_is_for_ever() {
+    let mut scenario = fleet(3);
+    scenario
+        .eject("a", Duration::MAX)
+        .pass(1_000_000 * SECOND)
+        .is("a", Ejected)
+        .eject("b", 100_000_000 * SECOND);
+    assert!(scenario.remaining("a") > scenario.remaining("b"));
+    scenario.table();
+    scenario.remove("a").add("a").is("a", Probing);
+    scenario.restore("b").is("b", Usable);
+}
+
+#[test]
+fn it_works_where_no_rule_ejects_and_no_clock_is_read() {
+    let config = BalanceConfig::builder()
+        .outlier(None)
+        .load(Load::LeastInFlight);
+    let mut scenario = cold_fleet_with(3, config);
+    assert!(!scenario.fleet.reads_clock());
+    scenario.eject("a", SECOND);
+    assert!(scenario.fleet.reads_clock(), "for the probe");
+    scenario
+        .takes_nothing("a")
+        .pass(SECOND)
+        .succeed("a", 1)
+        .is("a", Usable);
+    assert!(scenario.fleet.reads_clock(), "for the slow start");
+    scenario.pass(5 * SECOND).succeed("b", 20).pass(SECOND);
+    assert!(
+        !scenario.fleet.reads_clock(),
+        "wholly back\n{}",
+        scenario.table()
+    );
+}
+
+#[test]
+fn the_clock_is_not_read_for_one_that_left_for_good() {
+    let config = BalanceConfig::builder()
+        .outlier(None)
+        .load(Load::LeastInFlight);
+    let mut scenario = fleet_with(3, config);
+    scenario.eject("a", SECOND).remove("a").pass(2 * SECOND);
+    assert!(!scenario.fleet.reads_clock(), "{}", scenario.table());
+}
+
+#[test]
+fn a_verdict_from_before_is_nobodys() {
+    fleet(3)
+        .begin("a")
+        .eject("a", SECOND)
+        .end("a", |pick, now| pick.failure(now))
+        .run_is("a", 0)
+        .is("a", Ejected);
+}

@@ -1,0 +1,25 @@
+//! Ejection and return, rule by rule, through the public API of the fleet: a manual clock, seeded generators, no runtime.
+//!
+//! [`scenario`] is the notation, [`traffic`] many requests at once; each other file is one concept.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod by_hand;
+mod cap;
+mod config;
+mod duration;
+mod least_in_flight;
+mod membership;
+mod notice;
+mod panic_mode;
+mod probes;
+mod rate;
+mod reconfigured;
+mod runs;
+mod scenario;
+mod shadow;
+mod slow_start;
+mod stalls;
+mod suspects;
+mod threshold;
+mod time;

@@ -1,0 +1,122 @@
+//! What is left when everybody is out.
+
+use std::collections::BTreeSet;
+
+use rolecall::MemberState::{Busy, Ejected, Probing, Usable};
+use rolecall::{Availability, Event};
+
+use crate::scenario::{SECOND, Scenario, fleet};
+
+/// Who is picked, of many picks.
+fn picked(scenario: &mut Scenario) -> String {
+    let ids: BTreeSet<_> = (0..200)
+        .map(|_| {
+            let pick = scenario
+                .fleet
+                .pick(scenario.now(), &mut scenario.rng, &[])
+                .unwrap();
+            pick.instance().id().to_string()
+        })
+        .collect();
+    ids.into_iter().collect()
+}
+
+#[test]
+fn all_are_picked_from_once_all_are_ejected_by_hand() {
+    let mut scenario = fleet(3);
+    scenario
+        .eject("a", 100 * SECOND)
+        .eject("b", 100 * SECOND)
+        .in_panic_mode(false)
+        .eject("c", 100 * SECOND)
+        .in_panic_mode(true)
+        .are([Ejected; 3])
+        .counted([0, 3, 0, 0, 0, 1]);
+    assert_eq!(picked(&mut scenario), "abc");
+    let began = |event: &Event| matches!(event, Event::PanicModeBegan { members: 3 });
+    assert!(scenario.events().iter().any(began), "told");
+}
+
+#[test]
+fn it_ends_when_the_first_one_is_restored() {
+    let mut scenario = fleet(2);
+    scenario
+        .eject("a", 100 * SECOND)
+        .eject("b", 100 * SECOND)
+        .restore("b")
+        .in_panic_mode(false)
+        .takes_nothing("a");
+    let ended = |event: &Event| matches!(event, Event::PanicModeEnded);
+    assert!(scenario.events().iter().any(ended), "told");
+}
+
+#[test]
+fn it_ends_with_the_first_good_probe() {
+    fleet(2)
+        .eject("a", SECOND)
+        .eject("b", 100 * SECOND)
+        .pass(SECOND)
+        .is("a", Probing)
+        .in_panic_mode(true)
+        .succeed("a", 1)
+        .in_panic_mode(false)
+        .takes_nothing("b");
+}
+
+#[test]
+fn it_ends_when_a_new_one_is_connected() {
+    fleet(2)
+        .eject("a", 100 * SECOND)
+        .eject("b", 100 * SECOND)
+        .add("c")
+        .in_panic_mode(false)
+        .takes_nothing("a")
+        .takes_nothing("b");
+}
+
+#[test]
+fn it_ends_when_nobody_is_eligible() {
+    let mut scenario = fleet(1);
+    scenario
+        .eject("a", 100 * SECOND)
+        .in_panic_mode(true)
+        .weigh("a", 0)
+        .in_panic_mode(false);
+    assert!(scenario.fleet.unusable_since().is_some(), "nothing usable");
+    scenario.weigh("a", 1).in_panic_mode(true);
+    assert!(scenario.fleet.unusable_since().is_none());
+}
+
+#[test]
+fn it_begins_when_the_last_good_one_leaves() {
+    let mut scenario = fleet(2);
+    scenario.fail("a", 5).remove("b").in_panic_mode(true);
+    assert_eq!(picked(&mut scenario), "a");
+    scenario.add("b").in_panic_mode(false).takes_nothing("a");
+}
+
+#[test]
+fn nobody_is_judged_in_it() {
+    fleet(2)
+        .eject("a", 100 * SECOND)
+        .eject("b", 100 * SECOND)
+        .fail("a", 20)
+        .cancel("b", 20, SECOND)
+        .run_is("a", 0)
+        .run_is("b", 0)
+        .counted([0, 2, 0, 0, 0, 1]);
+}
+
+#[test]
+fn busy_ones_come_before_ejected_ones() {
+    let mut scenario = fleet(3);
+    scenario
+        .say("c", Availability::Busy)
+        .eject("a", 100 * SECOND)
+        .are([Ejected, Usable, Busy]);
+    assert_eq!(picked(&mut scenario), "b");
+    scenario.eject("b", 100 * SECOND).in_panic_mode(false);
+    assert_eq!(picked(&mut scenario), "c");
+    scenario.eject("c", 100 * SECOND).in_panic_mode(true);
+    assert_eq!(picked(&mut scenario), "abc");
+}

@@ -1,0 +1,170 @@
+//! The share that fails within ten seconds.
+
+use rolecall::EjectionReason::{FailureRate, FailuresInRow};
+use rolecall::MemberState::{Ejected, Usable};
+
+use crate::scenario::{SECOND, Scenario, cold_fleet_with, rules};
+
+fn cold(members: usize) -> Scenario {
+    cold_fleet_with(members, Default::default())
+}
+
+/// Requests in the order of `s`uccesses and `f`ailures.
+trait Outcomes {
+    fn outcomes(&mut self, id: &str, outcomes: &str) -> &mut Self;
+}
+
+impl Outcomes for Scenario {
+    #[track_caller]
+    fn outcomes(&mut self, id: &str, outcomes: &str) -> &mut Self {
+        for outcome in outcomes.chars() {
+            match outcome {
+                's' => self.succeed(id, 1),
+                'f' => self.fail(id, 1),
+                _ => continue,
+            };
+        }
+        self
+    }
+}
+
+#[test]
+fn half_of_ten_eject_though_no_run_is_long() {
+    cold(3)
+        .outcomes("a", "sfsfsfsfs")
+        .is("a", Usable)
+        .outcomes("a", "f")
+        .is("a", Ejected)
+        .reason_is(
+            "a",
+            FailureRate {
+                requests: 10,
+                failures: 5,
+                threshold_percentage: 50,
+            },
+        )
+        .counted([1, 1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn nine_requests_say_nothing_of_a_rate() {
+    cold(3)
+        .outcomes("a", "ffff s ffff")
+        .is("a", Usable)
+        .outcomes("a", "s f")
+        .is("a", Ejected);
+}
+
+#[test]
+fn less_than_half_is_not_enough() {
+    cold(3)
+        .outcomes("a", "ssf".repeat(30).as_str())
+        .is("a", Usable);
+}
+
+#[test]
+fn it_must_fail_twice_as_often_as_the_others() {
+    let mut scenario = cold(3);
+    let third = "ssfssfsssf".repeat(3);
+    scenario.outcomes("b", &third).outcomes("c", &third);
+    scenario
+        .outcomes("a", &"sf".repeat(10))
+        .outcomes("a", &"ffs".repeat(6))
+        .is("a", Usable)
+        .outcomes("a", "ff")
+        .reason_is(
+            "a",
+            FailureRate {
+                requests: 40,
+                failures: 24,
+                threshold_percentage: 60,
+            },
+        );
+    scenario.is("b", Usable).is("c", Usable);
+}
+
+#[test]
+fn outcomes_of_long_ago_count_no_more() {
+    cold(3)
+        .outcomes("a", &"s".repeat(100))
+        .pass(20 * SECOND)
+        .outcomes("a", &"sf".repeat(5))
+        .is("a", Ejected);
+}
+
+#[test]
+fn volume_and_share_are_as_configured() {
+    let rules = rules(|rules| rules.request_volume(4).failure_percentage(75));
+    cold_fleet_with(3, rules)
+        .outcomes("a", "fsf")
+        .is("a", Usable)
+        .outcomes("a", "f")
+        .is("a", Ejected);
+}
+
+#[test]
+fn at_a_hundred_percent_only_those_are_ejected_by_rate_that_always_fail() {
+    let rules = rules(|rules| rules.failures_in_row(1000).failure_percentage(100));
+    cold_fleet_with(3, rules.clone())
+        .outcomes("a", "s")
+        .fail("a", 200)
+        .is("a", Usable);
+    cold_fleet_with(3, rules)
+        .fail("a", 9)
+        .is("a", Usable)
+        .fail("a", 1)
+        .reason_is(
+            "a",
+            FailureRate {
+                requests: 10,
+                failures: 10,
+                threshold_percentage: 100,
+            },
+        );
+}
+
+#[test]
+fn where_two_rules_fire_at_once_it_is_ejected_once() {
+    cold(3)
+        .outcomes("a", "sssss ffff")
+        .is("a", Usable)
+        .outcomes("a", "f")
+        .reason_is(
+            "a",
+            FailuresInRow {
+                failures: 5,
+                threshold: 5,
+            },
+        )
+        .counted([1, 1, 0, 0, 0, 0])
+        .story_is("a", ["ejected"]);
+}
+
+#[test]
+fn callers_that_wait_for_nothing_count_in_the_rate() {
+    let mut scenario = cold(3);
+    for _ in 0..5 {
+        scenario.succeed("a", 1).cancel("a", 1, SECOND);
+    }
+    scenario.is("a", Ejected);
+}
+
+#[test]
+fn what_was_before_an_ejection_is_not_held_against_it_afterwards() {
+    let rules = rules(|rules| rules.base_ejection_time(SECOND));
+    let mut scenario = cold_fleet_with(3, rules);
+    scenario
+        .succeed("b", 30)
+        .outcomes("a", &"sf".repeat(5))
+        .is("a", Ejected)
+        .outlast("a")
+        .succeed("a", 1)
+        .fail("a", 1)
+        .is("a", Usable)
+        .outcomes("a", "ssfsfsf")
+        .is("a", Usable)
+        .story_is("a", ["ejected", "probing", "returned"])
+        .outcomes("a", "f")
+        .outcomes("a", "f")
+        .is("a", Ejected);
+}

@@ -1,0 +1,156 @@
+//! Other rules from now on.
+
+use rolecall::MemberState::{Ejected, Probing, Usable};
+use rolecall::{BalanceConfig, ConfigBuilder, Load};
+
+use crate::scenario::{Does, MS, SECOND, fleet, fleet_with, rules};
+
+fn off() -> ConfigBuilder {
+    BalanceConfig::builder().outlier(None)
+}
+
+fn shadow() -> ConfigBuilder {
+    rules(|rules| rules.shadow(true))
+}
+
+#[test]
+fn without_rules_everybody_is_back_whom_a_rule_ejected() {
+    for quiet in [off, shadow] {
+        let mut scenario = fleet(6);
+        scenario
+            .fail("a", 5)
+            .outlast("a")
+            .fail("b", 5)
+            .eject("c", 100 * SECOND)
+            .is("a", Probing)
+            .reconfigure(quiet())
+            .are([Usable, Usable, Ejected, Usable, Usable, Usable])
+            .story_is("a", ["ejected", "probing", "returned"])
+            .story_is("b", ["ejected", "returned"])
+            .counted([2, 3, 0, 0, 2, 0]);
+        scenario
+            .pass(SECOND)
+            .takes_nothing("c")
+            .pass(100 * SECOND)
+            .is("c", Probing);
+    }
+}
+
+#[test]
+fn one_that_a_person_ejected_on_top_of_a_rule_stays_out() {
+    fleet(3)
+        .fail("a", 5)
+        .eject("a", 100 * SECOND)
+        .reconfigure(off())
+        .is("a", Ejected);
+}
+
+#[test]
+fn without_rules_nobody_is_judged() {
+    fleet(3)
+        .reconfigure(off())
+        .fail("a", 50)
+        .is("a", Usable)
+        .counted([0; 6])
+        .reconfigure(BalanceConfig::builder())
+        .fail("a", 1)
+        .is("a", Ejected);
+}
+
+#[test]
+fn out_of_the_shadow_the_next_failure_ejects() {
+    fleet_with(3, shadow())
+        .fail("a", 5)
+        .reconfigure(BalanceConfig::builder())
+        .is("a", Usable)
+        .pass(SECOND)
+        .fail("a", 1)
+        .is("a", Ejected);
+}
+
+#[test]
+fn another_threshold_is_for_the_next_failure() {
+    fleet(3)
+        .fail("a", 3)
+        .reconfigure(rules(|rules| rules.failures_in_row(2)))
+        .is("a", Usable)
+        .fail("a", 1)
+        .is("a", Ejected)
+        .reconfigure(rules(|rules| rules.failures_in_row(9)))
+        .is("a", Ejected);
+}
+
+#[test]
+fn another_cap_is_for_the_next_ejection() {
+    fleet(4)
+        .reconfigure(rules(|rules| rules.max_ejection_percentage(75)))
+        .fail("a", 5)
+        .fail("b", 5)
+        .fail("c", 5)
+        .are([Ejected, Ejected, Ejected, Usable])
+        .reconfigure(rules(|rules| rules.max_ejection_percentage(25)))
+        .are([Ejected, Ejected, Ejected, Usable])
+        .restore("a")
+        .restore("b")
+        .fail("a", 24)
+        .is("a", Usable);
+}
+
+#[test]
+fn suspects_are_probed_no_more() {
+    for quiet in [off, shadow] {
+        for seed in 0..5 {
+            let mut scenario = crate::scenario::seeded_fleet(10, BalanceConfig::builder(), seed);
+            for member in 0..10 {
+                scenario.succeed(&crate::scenario::name(member), 10);
+            }
+            scenario.fail("a", 1);
+            // A suspect by now, as likely as not not probed yet: requests are few.
+            scenario.traffic(1500 * MS, 250 * MS, |_| Does::Succeed(10 * MS));
+            let probes = scenario.status().ejections.probes;
+            scenario.reconfigure(quiet());
+            scenario.traffic(5 * SECOND, MS, |_| Does::Succeed(MS));
+            assert_eq!(scenario.status().ejections.probes, probes, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn without_rules_those_are_forgiven_too_that_left() {
+    fleet(3)
+        .fail("a", 5)
+        .remove("a")
+        .reconfigure(off())
+        .add("a")
+        .is("a", Usable);
+    fleet(3)
+        .eject("a", 100 * SECOND)
+        .remove("a")
+        .reconfigure(off())
+        .add("a")
+        .is("a", Probing);
+}
+
+#[test]
+fn a_probe_under_way_when_the_rules_go_judges_nobody() {
+    fleet(3)
+        .fail("a", 5)
+        .outlast("a")
+        .begin("a")
+        .reconfigure(off())
+        .is("a", Usable)
+        .end("a", |pick, now| pick.failure(now))
+        .is("a", Usable)
+        .run_is("a", 0);
+}
+
+#[test]
+fn ejections_go_on_under_another_kind_of_load() {
+    let mut scenario = fleet(3);
+    scenario
+        .fail("a", 5)
+        .reconfigure(BalanceConfig::builder().load(Load::LeastInFlight))
+        .is("a", Ejected)
+        .takes_nothing("a");
+    scenario.outlast("a").succeed("a", 1).is("a", Usable);
+}

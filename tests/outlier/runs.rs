@@ -1,0 +1,229 @@
+//! Failures in a row, and callers that wait for nothing.
+
+use rolecall::EjectionReason::{FailuresInRow, Unresponsive};
+use rolecall::MemberState::{Ejected, Usable};
+
+use crate::scenario::{MS, SECOND, USUAL, cold_fleet_with, fleet, fleet_with, rules};
+
+const FIVE: rolecall::EjectionReason = FailuresInRow {
+    failures: 5,
+    threshold: 5,
+};
+const UNRESPONSIVE: rolecall::EjectionReason = Unresponsive {
+    failures: 5,
+    threshold: 5,
+};
+/// Twenty times what requests take in a warm fleet.
+const LONG: std::time::Duration = std::time::Duration::from_millis(200);
+
+#[test]
+fn five_failures_in_a_row_eject() {
+    fleet(3)
+        .fail("a", 4)
+        .is("a", Usable)
+        .fail("a", 1)
+        .is("a", Ejected)
+        .reason_is("a", FIVE)
+        .takes_nothing("a")
+        .counted([1, 1, 0, 0, 0, 0])
+        .story_is("a", ["ejected"]);
+}
+
+#[test]
+fn a_fleet_that_never_answered_anybody_ejects_the_same() {
+    cold_fleet_with(3, Default::default())
+        .fail("a", 4)
+        .is("a", Usable)
+        .fail("a", 1)
+        .reason_is("a", FIVE);
+}
+
+#[test]
+fn a_success_ends_a_run() {
+    fleet(3)
+        .fail("a", 4)
+        .succeed("a", 1)
+        .run_is("a", 0)
+        .fail("a", 4)
+        .is("a", Usable)
+        .fail("a", 1)
+        .is("a", Ejected);
+}
+
+#[test]
+fn a_run_is_of_one_member() {
+    fleet(5)
+        .fail("a", 4)
+        .fail("b", 4)
+        .fail("c", 5)
+        .are([Usable, Usable, Ejected, Usable, Usable]);
+}
+
+#[test]
+fn a_run_is_in_the_order_of_answers_and_not_of_picks() {
+    let mut scenario = fleet(3);
+    for _ in 0..6 {
+        scenario.begin("a");
+    }
+    for _ in 0..4 {
+        scenario.end("a", |pick, now| pick.failure(now));
+    }
+    scenario
+        .end("a", |pick, now| pick.success(now))
+        .end("a", |pick, now| pick.failure(now))
+        .is("a", Usable)
+        .run_is("a", 1);
+}
+
+#[test]
+fn answers_after_the_ejection_judge_nobody() {
+    let mut scenario = fleet(3);
+    for _ in 0..8 {
+        scenario.begin("a");
+    }
+    for _ in 0..6 {
+        scenario.end("a", |pick, now| pick.failure(now));
+    }
+    scenario.end("a", |pick, now| pick.success(now));
+    scenario.end("a", |pick, now| pick.cancelled(now));
+    scenario
+        .is("a", Ejected)
+        .run_is("a", 5)
+        .in_flight_is("a", 0)
+        .counted([1, 1, 0, 0, 0, 0]);
+    assert_eq!(
+        scenario.member("a").failures,
+        5,
+        "the sixth is nobody's failure"
+    );
+}
+
+#[test]
+fn what_is_neither_good_nor_bad_leaves_a_run_as_it_is() {
+    fleet(3)
+        .fail("a", 4)
+        .each("a", 1, USUAL, |pick, _| pick.neutral())
+        .each("a", 1, USUAL, |pick, now| pick.overloaded(None, now))
+        .each("a", 1, USUAL, |pick, _| {
+            drop(pick);
+            false
+        })
+        .each("a", 1, USUAL, |pick, now| pick.unsent(now))
+        .pass(SECOND)
+        .run_is("a", 4)
+        .fail("a", 1)
+        .is("a", Ejected);
+}
+
+#[test]
+fn callers_that_go_away_soon_leave_a_run_as_it_is() {
+    fleet(3)
+        .fail("a", 4)
+        .cancel("a", 10, 5 * MS)
+        .cancel("a", 10, 150 * MS)
+        .run_is("a", 4)
+        .is("a", Usable);
+}
+
+#[test]
+fn callers_that_wait_for_nothing_are_a_run_of_failures() {
+    fleet(3)
+        .cancel("a", 4, LONG)
+        .is("a", Usable)
+        .cancel("a", 1, LONG)
+        .is("a", Ejected)
+        .reason_is("a", UNRESPONSIVE);
+}
+
+#[test]
+fn the_last_of_a_mixed_run_names_the_rule() {
+    fleet(3)
+        .fail("a", 4)
+        .cancel("a", 1, LONG)
+        .reason_is("a", UNRESPONSIVE);
+    fleet(3)
+        .cancel("a", 4, LONG)
+        .fail("a", 1)
+        .reason_is("a", FIVE);
+}
+
+#[test]
+fn a_wait_counts_from_twenty_mean_latencies() {
+    fleet(3)
+        .cancel("a", 20, LONG - MS)
+        .run_is("a", 0)
+        .cancel("a", 1, LONG + MS)
+        .run_is("a", 1);
+}
+
+#[test]
+fn a_wait_counts_from_fifty_milliseconds_where_nothing_is_known() {
+    cold_fleet_with(3, Default::default())
+        .cancel("a", 20, 49 * MS)
+        .run_is("a", 0)
+        .cancel("a", 5, 50 * MS)
+        .reason_is("a", UNRESPONSIVE);
+}
+
+#[test]
+fn a_wait_counts_from_what_is_configured() {
+    fleet_with(3, rules(|rules| rules.unanswered_after(SECOND)))
+        .cancel("a", 20, SECOND - MS)
+        .run_is("a", 0)
+        .cancel("a", 5, SECOND)
+        .is("a", Ejected);
+}
+
+#[test]
+fn a_wait_during_which_it_answered_anybody_is_no_failure() {
+    fleet(3)
+        .begin("a")
+        .pass(LONG)
+        .succeed("a", 1)
+        .pass(LONG)
+        .end("a", |pick, now| pick.cancelled(now))
+        .run_is("a", 0);
+    fleet(3)
+        .begin("a")
+        .pass(LONG)
+        .fail("a", 1)
+        .pass(LONG)
+        .end("a", |pick, now| pick.cancelled(now))
+        .run_is("a", 1);
+}
+
+#[test]
+fn to_say_that_it_has_too_much_to_do_is_an_answer() {
+    fleet(3)
+        .begin("a")
+        .pass(LONG)
+        .each("a", 1, USUAL, |pick, now| pick.overloaded(None, now))
+        .pass(LONG)
+        .end("a", |pick, now| pick.cancelled(now))
+        .run_is("a", 0);
+}
+
+#[test]
+fn a_caller_that_leaves_in_the_middle_of_an_answer_judges_nobody() {
+    let mut scenario = fleet(3);
+    for _ in 0..10 {
+        scenario
+            .begin("a")
+            .answer("a")
+            .pass(SECOND)
+            .end("a", |pick, now| pick.cancelled(now));
+    }
+    scenario.run_is("a", 0).is("a", Usable);
+}
+
+#[test]
+fn fewer_failures_are_enough_where_it_is_configured() {
+    fleet_with(3, rules(|rules| rules.failures_in_row(1)))
+        .fail("a", 1)
+        .is("a", Ejected);
+    fleet_with(3, rules(|rules| rules.failures_in_row(7)))
+        .fail("a", 6)
+        .is("a", Usable)
+        .fail("a", 1)
+        .is("a", Ejected);
+}

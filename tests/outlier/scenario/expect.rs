@@ -1,0 +1,180 @@
+//! What is so, and what must be.
+
+use std::time::{Duration, Instant};
+
+use rolecall::{
+    EjectionCounters, EjectionReason, EjectionStatus, Event, MemberState, MemberStatus, Status,
+};
+
+use super::Scenario;
+
+/// What must be so.
+impl Scenario {
+    #[track_caller]
+    pub(crate) fn is(&mut self, id: &str, state: MemberState) -> &mut Self {
+        let is = self.member(id).state;
+        assert!(is == state, "{id} is {is}, not {state}\n{}", self.table());
+        self
+    }
+
+    /// The states of all, in order.
+    #[track_caller]
+    pub(crate) fn are<const N: usize>(&mut self, states: [MemberState; N]) -> &mut Self {
+        let are: Vec<_> = self.status().members.iter().map(|m| m.state).collect();
+        assert!(are == states, "not {states:?}\n{}", self.table());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn run_is(&mut self, id: &str, failures: u32) -> &mut Self {
+        let run = self.member(id).failures_in_row;
+        let table = self.table();
+        assert!(
+            run == failures,
+            "{id} has a run of {run}, not {failures}\n{table}"
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn reason_is(&mut self, id: &str, reason: EjectionReason) -> &mut Self {
+        let is = self.ejection(id).reason;
+        assert!(is == reason, "{id}: {is}; not: {reason}\n{}", self.table());
+        self
+    }
+
+    /// Everything that was told of a member's ejections so far, a word each.
+    #[track_caller]
+    pub(crate) fn story_is<const N: usize>(&mut self, id: &str, words: [&str; N]) -> &mut Self {
+        let story = self.story(id);
+        assert!(
+            story == words,
+            "{story:?} was told of {id}, not {words:?}\n{}",
+            self.table()
+        );
+        self
+    }
+
+    /// Detected, ejected, refused by the cap, probes, returned, panic modes.
+    #[track_caller]
+    pub(crate) fn counted(&mut self, counters: [u64; 6]) -> &mut Self {
+        let EjectionCounters {
+            detected,
+            ejected,
+            refused_by_cap,
+            probes,
+            returned,
+            panic_modes,
+            ..
+        } = self.status().ejections;
+        let counted = [
+            detected,
+            ejected,
+            refused_by_cap,
+            probes,
+            returned,
+            panic_modes,
+        ];
+        assert!(
+            counted == counters,
+            "[detected, ejected, refused by the cap, probes, returned, panic modes]: {counted:?}, not {counters:?}\n{}",
+            self.table()
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn in_panic_mode(&mut self, expected: bool) -> &mut Self {
+        let panic_mode = self.status().panic_mode;
+        assert!(
+            panic_mode == expected,
+            "panic mode: {panic_mode}\n{}",
+            self.table()
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn in_flight_is(&mut self, id: &str, requests: u32) -> &mut Self {
+        let is = self.member(id).in_flight;
+        assert!(
+            is == requests,
+            "{id} has {is} in flight, not {requests}\n{}",
+            self.table()
+        );
+        self
+    }
+
+    /// No pick of many goes to it.
+    #[track_caller]
+    pub(crate) fn takes_nothing(&mut self, id: &str) -> &mut Self {
+        for _ in 0..200 {
+            let pick = self.fleet.pick(self.now, &mut self.rng, &[]).unwrap();
+            assert!(
+                *pick.instance().id() != *id,
+                "{id} was picked\n{}",
+                self.table()
+            );
+        }
+        self
+    }
+}
+
+/// What is so.
+impl Scenario {
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.fleet.status(self.now)
+    }
+
+    /// For messages.
+    pub(crate) fn table(&self) -> String {
+        let at = self.now.saturating_duration_since(self.start);
+        format!("at {at:?}: {}", self.status())
+    }
+
+    #[track_caller]
+    pub(crate) fn member(&self, id: &str) -> MemberStatus {
+        let status = self.status();
+        let member = status.members.iter().find(|m| *m.instance.id() == *id);
+        member
+            .cloned()
+            .unwrap_or_else(|| panic!("no {id}\n{status}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn ejection(&self, id: &str) -> EjectionStatus {
+        let ejection = self.member(id).ejection;
+        ejection.unwrap_or_else(|| panic!("{id} was never ejected\n{}", self.table()))
+    }
+
+    /// How long the ejection still lasts.
+    #[track_caller]
+    pub(crate) fn remaining(&self, id: &str) -> Duration {
+        let remaining = self.ejection(id).remaining;
+        remaining.unwrap_or_else(|| panic!("{id} is not ejected\n{}", self.table()))
+    }
+
+    pub(crate) fn events(&mut self) -> &[Event] {
+        self.events.extend(self.fleet.take_events());
+        &self.events
+    }
+
+    fn story(&mut self, of: &str) -> Vec<&'static str> {
+        let word = |event: &Event| {
+            let (id, word) = match event {
+                Event::Ejected { id, .. } => (id, "ejected"),
+                Event::EjectionWithheld { id, .. } => (id, "withheld"),
+                Event::Probing { id } => (id, "probing"),
+                Event::ProbeFailed { id, .. } => (id, "probe failed"),
+                Event::Returned { id, .. } => (id, "returned"),
+                _ => return None,
+            };
+            (*id == *of).then_some(word)
+        };
+        self.events().iter().filter_map(word).collect()
+    }
+}

@@ -1,0 +1,315 @@
+//! The notation: a fleet, what happens to it, and what must be so, a line each.
+//!
+//! ```text
+//! fleet(3).fail("a", 5).is("a", Ejected).pass(10 * SECOND).is("a", Probing).succeed("a", 1).is("a", Usable);
+//! ```
+//!
+//! Members are `a`, `b`, `c`, … and connected; a fleet is *warm*: each member answered ten requests in 10 ms. Time stands
+//! still but for [`pass`](Scenario::pass), and for the time that requests take; deadlines are met on time while it passes.
+//! Whatever must be so and is not fails with the table of the fleet's status.
+
+mod expect;
+mod traffic;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rolecall::fleet::{Dial, Fleet, Pick};
+use rolecall::{
+    Availability, BalanceConfig, ConfigBuilder, Event, Instance, InstanceId, InstanceSet,
+    OutlierBuilder, OutlierConfig, Weight,
+};
+
+pub(crate) use traffic::Does;
+
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+/// What a request takes where a scenario does not say.
+pub(crate) const USUAL: Duration = Duration::from_millis(10);
+
+pub(crate) struct Scenario {
+    pub(crate) fleet: Fleet<()>,
+    pub(crate) rng: SmallRng,
+    pub(crate) start: Instant,
+    now: Instant,
+    set: BTreeMap<String, Instance>,
+    held: BTreeMap<String, Vec<Pick<()>>>,
+    dials: Vec<Dial>,
+    /// Whether dials succeed at once.
+    connects: bool,
+    events: Vec<Event>,
+}
+
+/// A warm fleet of so many.
+pub(crate) fn fleet(members: usize) -> Scenario {
+    fleet_with(members, BalanceConfig::builder())
+}
+
+/// The same by these rules.
+pub(crate) fn fleet_with(members: usize, config: ConfigBuilder) -> Scenario {
+    let mut scenario = cold_fleet_with(members, config);
+    for member in 0..members {
+        scenario.succeed(&name(member), 10);
+    }
+    scenario
+}
+
+/// A fleet that was asked nothing yet.
+pub(crate) fn cold_fleet_with(members: usize, config: ConfigBuilder) -> Scenario {
+    seeded_fleet(members, config, 7)
+}
+
+pub(crate) fn seeded_fleet(members: usize, config: ConfigBuilder, seed: u64) -> Scenario {
+    // Far from the beginning of the clock, so that time has room to go back.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant has to come from somewhere"
+    )]
+    let start = Instant::now() + 100_000 * SECOND;
+    let mut scenario = Scenario {
+        fleet: Fleet::new(config.build().unwrap(), seed, start),
+        rng: SmallRng::seed_from_u64(seed ^ 0xabcd),
+        start,
+        now: start,
+        set: BTreeMap::new(),
+        held: BTreeMap::new(),
+        dials: Vec::new(),
+        connects: true,
+        events: Vec::new(),
+    };
+    for member in 0..members {
+        let id = name(member);
+        let instance = Instance::new(id.as_str(), ([127, 0, 0, 1], 80).into());
+        scenario.set.insert(id, instance);
+    }
+    scenario.announce();
+    scenario
+}
+
+/// A configuration with these rules of ejection.
+pub(crate) fn rules(change: impl FnOnce(OutlierBuilder) -> OutlierBuilder) -> ConfigBuilder {
+    let outlier = change(OutlierConfig::builder()).build().unwrap();
+    BalanceConfig::builder().outlier(outlier)
+}
+
+/// `a` to `z`, then `z26` and so on: in the order of the numbers up to 100.
+pub(crate) fn name(member: usize) -> String {
+    match u8::try_from(member) {
+        Ok(letter @ 0..26) => char::from(b'a' + letter).to_string(),
+        _ => format!("z{member}"),
+    }
+}
+
+/// What happens.
+impl Scenario {
+    /// Lets time pass, and the fleet do on time what is due.
+    pub(crate) fn pass(&mut self, time: Duration) -> &mut Self {
+        let until = self.now + time;
+        while let Some(due) = self.fleet.next_deadline().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.meet_deadline();
+            let next = self.fleet.next_deadline();
+            assert!(
+                next.is_none_or(|next| next > self.now),
+                "what was due is still due\n{}",
+                self.table()
+            );
+        }
+        self.now = until;
+        self
+    }
+
+    /// Lets the ejection of one be over, and a nanosecond pass.
+    #[track_caller]
+    pub(crate) fn outlast(&mut self, id: &str) -> &mut Self {
+        let remaining = self.remaining(id);
+        self.pass(remaining)
+    }
+
+    /// The process stands still: time passes, and nothing is done.
+    pub(crate) fn stall(&mut self, time: Duration) -> &mut Self {
+        self.now += time;
+        self
+    }
+
+    pub(crate) fn go_back(&mut self, time: Duration) -> &mut Self {
+        self.now -= time;
+        self
+    }
+
+    pub(crate) fn meet_deadline(&mut self) -> &mut Self {
+        let dials = self.fleet.on_deadline(self.now);
+        self.dial(dials);
+        self
+    }
+
+    /// A pick of this one, whatever the load: all others are to be avoided.
+    #[track_caller]
+    pub(crate) fn pick(&mut self, id: &str) -> Pick<()> {
+        let pick = self.try_pick(id);
+        pick.unwrap_or_else(|other| panic!("{other} was picked, not {id}\n{}", self.table()))
+    }
+
+    #[track_caller]
+    pub(crate) fn try_pick(&mut self, id: &str) -> Result<Pick<()>, String> {
+        let others: Vec<InstanceId> = self
+            .set
+            .keys()
+            .filter(|other| *other != id)
+            .map(|other| InstanceId::from(other.as_str()))
+            .collect();
+        let pick = self
+            .fleet
+            .pick(self.now, &mut self.rng, &others)
+            .map_err(|why| why.to_string())?;
+        if *pick.instance().id() == *id {
+            Ok(pick)
+        } else {
+            Err(pick.instance().id().to_string())
+        }
+    }
+
+    /// So many requests, one after another, that are answered well.
+    #[track_caller]
+    pub(crate) fn succeed(&mut self, id: &str, requests: usize) -> &mut Self {
+        self.each(id, requests, USUAL, |pick, now| pick.success(now))
+    }
+
+    /// The same answered badly.
+    #[track_caller]
+    pub(crate) fn fail(&mut self, id: &str, requests: usize) -> &mut Self {
+        self.each(id, requests, USUAL, |pick, now| pick.failure(now))
+    }
+
+    /// The same whose callers give up after so long.
+    #[track_caller]
+    pub(crate) fn cancel(&mut self, id: &str, requests: usize, after: Duration) -> &mut Self {
+        self.each(id, requests, after, |pick, now| pick.cancelled(now))
+    }
+
+    #[track_caller]
+    pub(crate) fn each(
+        &mut self,
+        id: &str,
+        requests: usize,
+        takes: Duration,
+        end: impl Fn(Pick<()>, Instant) -> bool,
+    ) -> &mut Self {
+        for _ in 0..requests {
+            let pick = self.pick(id);
+            self.pass(takes);
+            end(pick, self.now);
+        }
+        self
+    }
+
+    /// A request begins.
+    #[track_caller]
+    pub(crate) fn begin(&mut self, id: &str) -> &mut Self {
+        let pick = self.pick(id);
+        self.held.entry(id.to_owned()).or_default().push(pick);
+        self
+    }
+
+    /// The oldest of those that began ends.
+    #[track_caller]
+    pub(crate) fn end(
+        &mut self,
+        id: &str,
+        end: impl FnOnce(Pick<()>, Instant) -> bool,
+    ) -> &mut Self {
+        let pick = self.held.get_mut(id).unwrap().remove(0);
+        end(pick, self.now);
+        self
+    }
+
+    /// The answer to the oldest one begins.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, id: &str) -> &mut Self {
+        self.held.get_mut(id).unwrap()[0].answered(self.now);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn eject(&mut self, id: &str, time: Duration) -> &mut Self {
+        let known = self.fleet.eject(&id.into(), time, self.now);
+        assert!(known, "{id} is not known\n{}", self.table());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn restore(&mut self, id: &str) -> &mut Self {
+        let was_out = self.fleet.restore(&id.into(), self.now);
+        assert!(was_out, "{id} was not out\n{}", self.table());
+        self
+    }
+
+    pub(crate) fn reconfigure(&mut self, config: ConfigBuilder) -> &mut Self {
+        self.fleet.reconfigure(config.build().unwrap(), self.now);
+        self
+    }
+
+    fn announce(&mut self) -> &mut Self {
+        let set: InstanceSet = self.set.values().cloned().collect();
+        let dials = self.fleet.apply(set.confirmed(), self.now);
+        self.dial(dials);
+        self
+    }
+
+    /// Discovery announces it anew.
+    pub(crate) fn change(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(Instance) -> Instance,
+    ) -> &mut Self {
+        let new = || Instance::new(id, ([127, 0, 0, 1], 80).into());
+        let instance = self.set.remove(id).unwrap_or_else(new);
+        self.set.insert(id.to_owned(), change(instance));
+        self.announce()
+    }
+
+    pub(crate) fn add(&mut self, id: &str) -> &mut Self {
+        self.change(id, |instance| instance)
+    }
+
+    pub(crate) fn remove(&mut self, id: &str) -> &mut Self {
+        self.set.remove(id);
+        self.announce()
+    }
+
+    pub(crate) fn weigh(&mut self, id: &str, weight: u16) -> &mut Self {
+        self.change(id, |instance| instance.with_weight(Weight::new(weight)))
+    }
+
+    pub(crate) fn say(&mut self, id: &str, availability: Availability) -> &mut Self {
+        self.change(id, |instance| instance.with_availability(availability))
+    }
+
+    pub(crate) fn readdress(&mut self, id: &str, port: u16) -> &mut Self {
+        self.change(id, |instance| {
+            instance.with_addr(([127, 0, 0, 1], port).into())
+        })
+    }
+
+    /// Dials hang from now on, until they are let through.
+    pub(crate) fn hold_dials(&mut self) -> &mut Self {
+        self.connects = false;
+        self
+    }
+
+    pub(crate) fn let_dials_through(&mut self) -> &mut Self {
+        self.connects = true;
+        self.dial(Vec::new());
+        self
+    }
+
+    fn dial(&mut self, dials: Vec<Dial>) {
+        self.dials.extend(dials);
+        if self.connects {
+            let dials = self.dials.drain(..).map(|dial| (dial.ticket, ()));
+            self.fleet.connected(dials, self.now);
+        }
+    }
+}

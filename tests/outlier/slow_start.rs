@@ -1,0 +1,154 @@
+//! The way back to a full share.
+
+use std::time::Duration;
+
+use rolecall::MemberState::Usable;
+use rolecall::{BalanceConfig, ConfigBuilder, Load};
+
+use crate::scenario::{Does, MS, SECOND, Scenario, fleet_with, name};
+
+/// Of so many `a` came back just now, by a probe.
+fn returned(members: usize, config: ConfigBuilder) -> Scenario {
+    let mut scenario = fleet_with(members, config);
+    scenario
+        .fail("a", 5)
+        .outlast("a")
+        .succeed("a", 1)
+        .is("a", Usable);
+    scenario
+}
+
+/// Its share in this time, of requests that take 10 ms; so many of them are under way to each member.
+fn share(scenario: &mut Scenario, members: usize, time: Duration, under_way: u32) -> f64 {
+    let gap = 10 * MS / members as u32 / under_way;
+    let picks = scenario.traffic(time, gap, |_| Does::Succeed(10 * MS));
+    picks.share("a", members)
+}
+
+#[test]
+fn a_returned_member_begins_with_a_tenth_and_has_all_after_five_seconds() {
+    for members in [2, 3, 10] {
+        for load in [Load::Latency, Load::LeastInFlight] {
+            let mut scenario = returned(members, BalanceConfig::builder().load(load));
+            let shares: Vec<_> = (0..6)
+                .map(|_| share(&mut scenario, members, SECOND, 1))
+                .collect();
+            let all = format!("{load:?}, N = {members}: {shares:.2?}");
+            assert!((0.05..0.6).contains(&shares[0]), "few to begin with; {all}");
+            assert!((0.3..0.95).contains(&shares[2]), "half way; {all}");
+            assert!((0.8..1.25).contains(&shares[5]), "all in the end; {all}");
+        }
+    }
+}
+
+#[test]
+fn a_returned_member_is_not_overrun_where_all_others_have_a_queue() {
+    for load in [Load::Latency, Load::LeastInFlight] {
+        let members = 10;
+        let mut scenario = fleet_with(members, BalanceConfig::builder().load(load));
+        scenario.eject("a", SECOND);
+        let gap = 10 * MS / 9 / 8;
+        scenario.traffic(SECOND - 10 * MS, gap, |_| Does::Succeed(10 * MS));
+        let picks = scenario.traffic(500 * MS, gap, |_| Does::Succeed(10 * MS));
+        let share = picks.share("a", members);
+        assert!(share > 0.0, "it is back");
+        assert!(
+            share < 0.5,
+            "{load:?}: it has {share:.2} of its share in its first half second"
+        );
+    }
+}
+
+#[test]
+fn members_may_come_back_together() {
+    let mut scenario = fleet_with(10, BalanceConfig::builder());
+    for member in 0..5 {
+        scenario.eject(&name(member), 100 * SECOND);
+    }
+    for member in 0..5 {
+        scenario.restore(&name(member));
+    }
+    let picks = scenario.traffic(SECOND, MS / 2, |_| Does::Succeed(10 * MS));
+    let back: f64 = (0..5).map(|member| picks.share(&name(member), 10)).sum();
+    assert!(
+        (0.2..3.0).contains(&back),
+        "five that are back have {back:.2} shares"
+    );
+    scenario.pass(5 * SECOND);
+    let picks = scenario.traffic(SECOND, MS / 2, |_| Does::Succeed(10 * MS));
+    let back: f64 = (0..5).map(|member| picks.share(&name(member), 10)).sum();
+    assert!((4.2..5.8).contains(&back), "{back:.2}");
+}
+
+#[test]
+fn where_all_are_on_their_way_back_all_are_picked() {
+    let mut scenario = fleet_with(2, BalanceConfig::builder());
+    scenario
+        .eject("a", 100 * SECOND)
+        .eject("b", 100 * SECOND)
+        .restore("a")
+        .restore("b");
+    let picks = scenario.traffic(SECOND, MS, |_| Does::Succeed(10 * MS));
+    assert!((0.8..1.2).contains(&picks.share("a", 2)));
+}
+
+#[test]
+fn the_only_usable_one_takes_everything_at_once() {
+    let mut scenario = fleet_with(2, BalanceConfig::builder());
+    scenario
+        .eject("a", 100 * SECOND)
+        .eject("b", 100 * SECOND)
+        .restore("a");
+    let picks = scenario.traffic(SECOND / 10, MS, |_| Does::Succeed(10 * MS));
+    assert_eq!(picks.share("a", 1), 1.0);
+}
+
+#[test]
+fn without_slow_start_it_has_all_at_once() {
+    let mut scenario = returned(10, BalanceConfig::builder().slow_start(Duration::ZERO));
+    let share = share(&mut scenario, 10, SECOND, 1);
+    assert!(share > 0.8, "{share:.2}");
+}
+
+#[test]
+fn its_length_is_as_configured_also_meanwhile() {
+    let minute = BalanceConfig::builder().slow_start(60 * SECOND);
+    let mut scenario = returned(10, minute);
+    scenario.pass(6 * SECOND);
+    let slow = share(&mut scenario, 10, SECOND, 1);
+    // Draws are a fifth of what they will be, and find it with nothing in flight.
+    assert!(slow < 0.65, "{slow:.2}");
+    scenario.reconfigure(BalanceConfig::builder().slow_start(SECOND));
+    let whole = share(&mut scenario, 10, SECOND, 1);
+    assert!(whole > 0.8, "{whole:.2}");
+}
+
+#[test]
+fn new_members_have_none() {
+    let mut scenario = fleet_with(9, BalanceConfig::builder());
+    scenario.add("z");
+    let picks = scenario.traffic(SECOND, MS, |_| Does::Succeed(10 * MS));
+    let share = picks.share("z", 10);
+    assert!(share > 0.7, "{share:.2}");
+}
+
+#[test]
+fn it_is_over_on_time_also_without_traffic() {
+    let mut scenario = returned(10, BalanceConfig::builder());
+    scenario.pass(5 * SECOND);
+    let share = share(&mut scenario, 10, SECOND, 1);
+    assert!(share > 0.8, "{share:.2}");
+}
+
+#[test]
+fn others_that_come_and_go_change_nothing_about_it() {
+    let mut scenario = returned(10, BalanceConfig::builder());
+    scenario.remove("b").remove("c").add("z").remove("j");
+    let picks = scenario.traffic(SECOND, MS, |_| Does::Succeed(10 * MS));
+    let share = picks.share("a", 8);
+    assert!((0.02..0.65).contains(&share), "{share:.2}");
+    for id in ["d", "e", "f", "g", "h", "i", "z"] {
+        let share = picks.share(id, 8);
+        assert!(share > 0.8, "{id}: {share:.2}");
+    }
+}

@@ -1,0 +1,136 @@
+//! When the process itself stood still, nobody is charged for it.
+
+use rolecall::MemberState::{Ejected, Probing, Usable};
+use rolecall::fleet::Pick;
+
+use crate::scenario::{MS, SECOND, Scenario, fleet};
+
+/// Five requests are under way when the process stands still.
+fn under_way() -> Scenario {
+    let mut scenario = fleet(3);
+    for _ in 0..5 {
+        scenario.begin("a");
+    }
+    scenario.pass(10 * MS);
+    scenario
+}
+
+fn all_end(
+    scenario: &mut Scenario,
+    end: impl Fn(Pick<()>, std::time::Instant) -> bool,
+) -> &mut Scenario {
+    for _ in 0..5 {
+        scenario.end("a", &end);
+    }
+    scenario
+}
+
+#[test]
+fn what_waited_while_the_process_stood_still_judges_nobody() {
+    for late_beat_first in [true, false] {
+        for bad in [Pick::failure, Pick::cancelled] {
+            let mut scenario = under_way();
+            scenario.stall(2 * SECOND);
+            if late_beat_first {
+                scenario.meet_deadline().pass(MS);
+            }
+            all_end(&mut scenario, bad);
+            scenario
+                .is("a", Usable)
+                .run_is("a", 0)
+                .in_flight_is("a", 0)
+                .counted([0; 6]);
+            assert_eq!(scenario.member("a").failures, 0, "{}", scenario.table());
+        }
+    }
+}
+
+#[test]
+fn a_success_from_before_a_standstill_says_nothing_either() {
+    let mut scenario = under_way();
+    let before = scenario.status().mean_latency;
+    scenario.stall(2 * SECOND).meet_deadline();
+    all_end(&mut scenario, Pick::success);
+    scenario.succeed("b", 1).pass(SECOND);
+    assert_eq!(
+        scenario.status().mean_latency,
+        before,
+        "{}",
+        scenario.table()
+    );
+}
+
+#[test]
+fn a_deadline_that_is_met_a_quarter_of_a_second_late_is_no_standstill() {
+    let mut scenario = under_way();
+    // The next beat is at most 100 ms away.
+    scenario.stall(250 * MS).meet_deadline();
+    all_end(&mut scenario, Pick::failure).is("a", Ejected);
+}
+
+#[test]
+fn requests_after_a_standstill_count_as_ever() {
+    let mut scenario = under_way();
+    scenario.stall(2 * SECOND).meet_deadline();
+    all_end(&mut scenario, Pick::failure)
+        .fail("a", 5)
+        .is("a", Ejected);
+}
+
+#[test]
+fn a_rest_without_traffic_is_no_standstill() {
+    let mut scenario = fleet(3);
+    scenario.pass(SECOND);
+    assert_eq!(scenario.fleet.next_deadline(), None, "it rests");
+    scenario.stall(3600 * SECOND).fail("a", 5).is("a", Ejected);
+}
+
+#[test]
+fn a_probe_that_spans_a_standstill_judges_nobody() {
+    for late_beat_first in [true, false] {
+        for verdict in [Pick::success, Pick::failure, Pick::cancelled] {
+            let mut scenario = fleet(3);
+            scenario
+                .fail("a", 5)
+                .outlast("a")
+                .begin("a")
+                .stall(2 * SECOND);
+            if late_beat_first {
+                scenario.meet_deadline().is("a", Probing).pass(MS);
+            }
+            scenario
+                .end("a", verdict)
+                .is("a", Probing)
+                .in_flight_is("a", 0)
+                .pass(SECOND)
+                .counted([1, 1, 0, 0, 0, 0])
+                .succeed("a", 1)
+                .is("a", Usable);
+        }
+    }
+}
+
+#[test]
+fn a_probe_that_spans_a_standstill_and_never_ends_makes_room_for_the_next() {
+    fleet(3)
+        .fail("a", 5)
+        .outlast("a")
+        .begin("a")
+        .stall(2 * SECOND)
+        .meet_deadline()
+        .pass(2 * SECOND)
+        .is("a", Probing)
+        .succeed("a", 1)
+        .is("a", Usable);
+}
+
+#[test]
+fn an_ejection_whose_end_was_slept_through_ends_late_and_well() {
+    fleet(3)
+        .fail("a", 5)
+        .stall(3600 * SECOND)
+        .meet_deadline()
+        .is("a", Probing)
+        .succeed("a", 1)
+        .is("a", Usable);
+}

@@ -1,0 +1,268 @@
+//! Members that failed lately and are starved of requests since.
+
+use rolecall::Availability::Busy;
+use rolecall::EjectionReason::{FailuresInRow, Unresponsive};
+use rolecall::MemberState::{Ejected, Usable};
+use rolecall::{BalanceConfig, ConfigBuilder};
+
+use crate::scenario::{MS, SECOND, Scenario, name, rules, seeded_fleet};
+use std::time::Duration;
+
+const MEMBERS: usize = 10;
+
+/// Of ten `a` failed just now. While requests come one after another, each in a millisecond, no draw is for it.
+fn starved_by(config: ConfigBuilder, seed: u64) -> Scenario {
+    let mut scenario = seeded_fleet(MEMBERS, config, seed);
+    for member in 0..MEMBERS {
+        scenario.each(&name(member), 30, MS, |pick, now| pick.success(now));
+    }
+    scenario.fail("a", 1);
+    scenario
+}
+
+fn starved() -> Scenario {
+    starved_by(BalanceConfig::builder(), 7)
+}
+
+/// Requests one after another until one goes to `a`: that one, and how many came before it.
+fn until_probed(scenario: &mut Scenario, most: u32) -> Option<(rolecall::fleet::Pick<()>, u32)> {
+    for before in 0..most {
+        let now = scenario.now();
+        let pick = scenario.fleet.pick(now, &mut scenario.rng, &[]).unwrap();
+        if pick.instance().id().as_str() == "a" {
+            return Some((pick, before));
+        }
+        scenario.pass(MS);
+        pick.success(scenario.now());
+    }
+    None
+}
+
+#[track_caller]
+fn probe(scenario: &mut Scenario) -> rolecall::fleet::Pick<()> {
+    let probe = until_probed(scenario, 4000);
+    probe
+        .unwrap_or_else(|| panic!("never probed\n{}", scenario.table()))
+        .0
+}
+
+#[test]
+fn one_is_found_after_a_second_of_silence_and_not_before() {
+    for seed in 0..20 {
+        let mut scenario = starved_by(BalanceConfig::builder(), seed);
+        assert!(
+            until_probed(&mut scenario, 950).is_none(),
+            "seed {seed}: too soon"
+        );
+        assert!(
+            until_probed(&mut scenario, 3000).is_some(),
+            "seed {seed}: never"
+        );
+    }
+}
+
+#[test]
+fn it_gets_about_one_request_of_two_hundred() {
+    let (mut probes, mut requests) = (0, 0);
+    for seed in 0..40 {
+        let mut scenario = starved_by(BalanceConfig::builder(), seed);
+        assert!(until_probed(&mut scenario, 950).is_none());
+        // From here on to the next sweep it may take another second.
+        scenario.traffic(1100 * MS, 10 * MS, |_| crate::scenario::Does::Succeed(MS));
+        if scenario.member("a").failures_in_row == 0 {
+            continue;
+        }
+        let mut left = 1500;
+        while let Some((probe, before)) = until_probed(&mut scenario, left) {
+            left -= before + 1;
+            probes += 1;
+            requests += before + 1;
+            drop(probe);
+            if left == 0 {
+                break;
+            }
+        }
+        requests += left;
+    }
+    assert!(requests > 20_000, "{requests}");
+    let each = f64::from(requests) / f64::from(probes);
+    assert!(
+        (140.0..280.0).contains(&each),
+        "one of {each:.0} of {requests}"
+    );
+}
+
+#[test]
+fn a_good_answer_clears_it() {
+    let mut scenario = starved();
+    let pick = probe(&mut scenario);
+    scenario.pass(MS);
+    pick.success(scenario.now());
+    scenario
+        .run_is("a", 0)
+        .is("a", Usable)
+        .counted([0, 0, 0, 1, 0, 0]);
+    let picks = scenario.traffic(SECOND, MS, |_| crate::scenario::Does::Succeed(MS));
+    let share = picks.share("a", MEMBERS);
+    assert!(share > 0.7, "nothing is left of what was: {share:.2}");
+}
+
+#[test]
+fn a_slow_good_answer_ends_its_run_and_no_more() {
+    let mut scenario = starved();
+    let before = scenario.member("a").latency.unwrap();
+    let pick = probe(&mut scenario);
+    scenario.pass(50 * MS);
+    pick.success(scenario.now());
+    scenario.run_is("a", 0).is("a", Usable);
+    let after = scenario.member("a").latency.unwrap();
+    assert!(
+        after > before / 2,
+        "{after:?} after {before:?}: it is still dear"
+    );
+}
+
+#[test]
+fn a_bad_answer_ejects_it() {
+    let mut scenario = starved();
+    let pick = probe(&mut scenario);
+    pick.failure(scenario.now());
+    scenario
+        .is("a", Ejected)
+        .reason_is(
+            "a",
+            FailuresInRow {
+                failures: 2,
+                threshold: 2,
+            },
+        )
+        .counted([1, 1, 0, 1, 0, 0])
+        .story_is("a", ["ejected"]);
+}
+
+#[test]
+fn no_answer_for_a_second_ejects_it() {
+    let mut scenario = starved();
+    let _hangs = probe(&mut scenario);
+    scenario.pass(1200 * MS).is("a", Ejected).reason_is(
+        "a",
+        Unresponsive {
+            failures: 2,
+            threshold: 2,
+        },
+    );
+}
+
+#[test]
+fn a_caller_that_goes_away_soon_changes_nothing() {
+    let mut scenario = starved();
+    for _ in 0..3 {
+        let pick = probe(&mut scenario);
+        scenario.pass(MS);
+        pick.cancelled(scenario.now());
+    }
+    scenario.is("a", Usable).run_is("a", 1).counted([0; 6]);
+}
+
+#[test]
+fn one_that_waits_for_an_answer_is_none() {
+    let mut scenario = starved();
+    scenario.begin("a");
+    assert!(
+        until_probed(&mut scenario, 4000).is_none(),
+        "something is in flight to it"
+    );
+}
+
+/// The same while two of the others fail half of their requests.
+fn starved_among_failing() -> Scenario {
+    let mut scenario = starved_by(rules(|rules| rules.failure_percentage(100)), 7);
+    for _ in 0..200 {
+        for id in ["b", "c"] {
+            scenario
+                .each(id, 1, MS, |pick, now| pick.failure(now))
+                .each(id, 1, MS, |pick, now| pick.success(now));
+        }
+    }
+    // What picks got lately is cheap again.
+    scenario.each("d", 150, MS / 10, |pick, now| pick.success(now));
+    scenario
+}
+
+#[test]
+fn the_more_others_fail_the_more_it_takes() {
+    let mut scenario = starved_among_failing();
+    let pick = probe(&mut scenario);
+    pick.failure(scenario.now());
+    scenario
+        .is("a", Usable)
+        .run_is("a", 2)
+        .counted([0, 0, 0, 1, 0, 0]);
+}
+
+#[test]
+fn a_failed_probe_is_charged_like_any_failure() {
+    let mut scenario = starved_among_failing();
+    let pick = probe(&mut scenario);
+    let before = scenario.member("a").latency.unwrap();
+    pick.failure(scenario.now());
+    let after = scenario.member("a").latency.unwrap();
+    scenario.counted([0, 0, 0, 1, 0, 0]);
+    assert!(after > before, "{after:?} after {before:?}");
+}
+
+#[test]
+fn the_silence_before_each_further_probe_doubles() {
+    // The cap keeps it in play, however often its probe fails.
+    let config = rules(|rules| rules.max_ejection_percentage(1));
+    let mut scenario = starved_by(config, 7);
+    scenario.eject("b", 10_000 * SECOND);
+    let (mut at, mut gaps) = (None, Vec::new());
+    while gaps.len() < 4 {
+        let (pick, _) = until_probed(&mut scenario, 100_000).unwrap();
+        let probes = scenario.status().ejections.probes;
+        pick.failure(scenario.now());
+        if scenario.status().ejections.probes > probes {
+            gaps.extend(at.map(|at| scenario.now() - at));
+            at = Some(scenario.now());
+        }
+    }
+    for (gap, least) in gaps.iter().zip([2, 4, 8, 16]) {
+        let least: Duration = least * SECOND;
+        assert!(*gap >= least, "{gap:?} where {least:?} is due: {gaps:?}");
+    }
+}
+
+#[test]
+fn a_busy_one_is_none() {
+    let mut scenario = starved();
+    scenario.say("a", Busy);
+    assert!(
+        until_probed(&mut scenario, 4000).is_none(),
+        "others are available"
+    );
+}
+
+#[test]
+fn one_that_left_is_none_when_it_comes_back() {
+    let mut scenario = starved();
+    // Suspected by now, and not probed: requests are few.
+    scenario.traffic(2 * SECOND, 500 * MS, |_| crate::scenario::Does::Succeed(MS));
+    scenario.run_is("a", 1).remove("a").add("a");
+    for _ in 0..5000 {
+        let now = scenario.now();
+        let pick = scenario.fleet.pick(now, &mut scenario.rng, &[]).unwrap();
+        pick.success(now);
+    }
+    scenario.run_is("a", 0).counted([0; 6]);
+}
+
+#[test]
+fn one_that_was_ejected_meanwhile_is_not_judged_by_its_old_probe() {
+    let rules = rules(|rules| rules.base_ejection_time(10 * MS));
+    let mut scenario = starved_by(rules, 7);
+    let old = probe(&mut scenario);
+    scenario.fail("a", 4).is("a", Ejected).outlast("a");
+    old.success(scenario.now());
+    scenario.story_is("a", ["ejected", "probing"]);
+}

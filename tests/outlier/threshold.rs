@@ -1,0 +1,113 @@
+//! How long a run must be while the others fail, too.
+
+use std::time::Duration;
+
+use rolecall::MemberState::{Ejected, Usable};
+use rolecall::{ConfigBuilder, EjectionReason, Event};
+
+use crate::scenario::{SECOND, Scenario, cold_fleet_with, fleet, rules};
+
+/// No failure rate ejects.
+fn runs_only() -> ConfigBuilder {
+    rules(|rules| rules.failure_percentage(100))
+}
+
+/// Every second one fails.
+fn half_bad(scenario: &mut Scenario, id: &str, requests: usize) {
+    for _ in 0..requests / 2 {
+        scenario.fail(id, 1).succeed(id, 1);
+    }
+}
+
+#[test]
+fn while_half_of_the_others_requests_fail_ten_in_a_row_are_needed() {
+    let mut scenario = cold_fleet_with(3, runs_only());
+    half_bad(&mut scenario, "b", 20);
+    half_bad(&mut scenario, "c", 20);
+    scenario
+        .fail("a", 9)
+        .is("a", Usable)
+        .fail("a", 1)
+        .reason_is(
+            "a",
+            EjectionReason::FailuresInRow {
+                failures: 10,
+                threshold: 10,
+            },
+        );
+}
+
+#[test]
+fn less_than_twenty_outcomes_of_the_others_raise_nothing() {
+    let mut scenario = cold_fleet_with(3, runs_only());
+    half_bad(&mut scenario, "b", 10);
+    half_bad(&mut scenario, "c", 8);
+    scenario.fail("a", 5).is("a", Ejected);
+}
+
+#[test]
+fn its_own_failures_do_not_raise_the_threshold() {
+    let mut scenario = cold_fleet_with(3, runs_only());
+    scenario.succeed("b", 20).succeed("c", 20);
+    half_bad(&mut scenario, "a", 100);
+    scenario
+        .fail("a", 4)
+        .is("a", Usable)
+        .fail("a", 1)
+        .reason_is(
+            "a",
+            EjectionReason::FailuresInRow {
+                failures: 5,
+                threshold: 5,
+            },
+        );
+}
+
+#[test]
+fn failures_of_ten_seconds_ago_are_forgotten() {
+    let mut scenario = cold_fleet_with(3, runs_only());
+    half_bad(&mut scenario, "b", 40);
+    scenario.pass(20 * SECOND).succeed("b", 20);
+    scenario.fail("a", 5).is("a", Ejected);
+}
+
+#[test]
+fn where_everything_fails_it_is_as_if_three_of_four_did() {
+    let mut scenario = fleet(3);
+    // The only place under the cap is taken.
+    scenario.eject("c", 100 * SECOND).fail("b", 100);
+    scenario.fail("a", 23).story_is("a", []);
+    scenario.fail("a", 1).story_is("a", ["withheld"]);
+    let told = scenario.events().iter().any(|event| {
+        matches!(event, Event::EjectionWithheld { id, reason: EjectionReason::FailuresInRow { failures: 24, threshold: 24 }, .. } if *id == *"a")
+    });
+    assert!(told, "the threshold of a hopeless fleet is 24");
+}
+
+#[test]
+fn failed_probes_of_a_member_do_not_raise_its_own_threshold() {
+    let mut scenario = cold_fleet_with(
+        2,
+        rules(|rules| {
+            rules
+                .base_ejection_time(Duration::from_millis(1))
+                .max_ejection_time(Duration::from_millis(1))
+                .failure_percentage(100)
+        }),
+    );
+    scenario.succeed("b", 30).fail("a", 5);
+    for _ in 0..30 {
+        scenario.outlast("a").fail("a", 1).is("a", Ejected);
+    }
+    scenario
+        .outlast("a")
+        .succeed("a", 1)
+        .fail("a", 5)
+        .reason_is(
+            "a",
+            EjectionReason::FailuresInRow {
+                failures: 5,
+                threshold: 5,
+            },
+        );
+}
