@@ -1,4 +1,7 @@
 //! The fleet against a naive model: a hundred thousand random steps, every observable compared after each.
+//!
+//! Once without ejection and once with it. Who is out the model takes from the status: it knows no rule, but what follows
+//! for picks, for the cap, and for people who eject and restore.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
@@ -11,7 +14,8 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rolecall::fleet::{Dial, Fleet, Pick, PickError, Ticket};
 use rolecall::{
-    Availability, BalanceConfig, Instance, InstanceId, InstanceSet, MemberState, Weight,
+    Availability, BalanceConfig, EjectionReason, Event, Instance, InstanceId, InstanceSet,
+    MemberState, OutlierConfig, Weight,
 };
 
 const STEPS: usize = 25_000;
@@ -49,6 +53,7 @@ struct World {
     picks: SmallRng,
     fleet: Fleet<Service>,
     cap: Option<u32>,
+    ejects: bool,
     start: Instant,
     now: Instant,
     services: u64,
@@ -66,14 +71,25 @@ enum Absent {
     Stay,
 }
 
+/// Rules that fire often and for short.
+fn outliers() -> OutlierConfig {
+    OutlierConfig::builder()
+        .failures_in_row(2)
+        .unanswered_after(Duration::from_millis(1))
+        .base_ejection_time(Duration::from_millis(50))
+        .max_ejection_time(Duration::from_secs(1))
+        .build()
+        .unwrap()
+}
+
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, ejects: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let cap = rng.random_bool(0.5).then_some(CAP);
         let config = BalanceConfig::builder()
             .max_in_flight(cap)
             .shrink_grace(GRACE)
-            .outlier(None)
+            .outlier(ejects.then(outliers))
             .build()
             .unwrap();
         // Far from the beginning of the clock, so that time has room to go back.
@@ -87,6 +103,7 @@ impl World {
             fleet: Fleet::new(config, seed, start),
             rng,
             cap,
+            ejects,
             start,
             now: start,
             services: 0,
@@ -101,12 +118,19 @@ impl World {
 
     fn step(&mut self) {
         self.pass_time();
+        if self.ejects && self.rng.random_bool(0.95) {
+            // Else all that is under way waits for us, and judges nobody.
+            self.let_deadlines_pass();
+        }
         match self.rng.random_range(0..100) {
+            // Who comes and goes all the time is seldom judged.
+            0..7 if self.ejects => self.end_pick(),
             0..8 => self.announce(),
             8..25 => self.end_dial(),
             25..60 => self.pick(),
             60..90 => self.end_pick(),
             90..95 => self.reach_deadline(),
+            95..97 if self.ejects => self.eject_or_restore(),
             _ => {
                 self.let_deadlines_pass();
             }
@@ -115,9 +139,14 @@ impl World {
     }
 
     fn pass_time(&mut self) {
+        // A leap that makes the process seem to have stood still is rare where somebody is judged.
+        let far = match self.ejects && self.rng.random_bool(0.9) {
+            true => 100,
+            false => 3000,
+        };
         match self.rng.random_range(0..20) {
-            0 => self.now -= Duration::from_millis(self.rng.random_range(0..3000)),
-            1 => self.now += Duration::from_millis(self.rng.random_range(0..3000)),
+            0 => self.now -= Duration::from_millis(self.rng.random_range(0..far)),
+            1 => self.now += Duration::from_millis(self.rng.random_range(0..far)),
             2..6 => {}
             _ => self.now += Duration::from_micros(self.rng.random_range(0..3000)),
         }
@@ -292,21 +321,68 @@ impl World {
         self.fleet.connected([(ticket, service)], self.now);
     }
 
-    /// Who may be picked, with the number of their service.
+    /// Who is ejected or probing, connected or not.
+    fn out(&self) -> BTreeMap<InstanceId, MemberState> {
+        let members = self.fleet.status(self.now).members.into_iter();
+        let out = |ejection: &rolecall::EjectionStatus| !ejection.is_over;
+        let out: BTreeMap<_, _> = members
+            .filter(|member| member.ejection.as_ref().is_some_and(out))
+            .map(|member| (member.instance.id().clone(), member.state))
+            .collect();
+        assert!(self.ejects || out.is_empty(), "nobody ejects");
+        out
+    }
+
+    /// Who may be picked as far as they and their instances go, with the number of their service.
+    fn eligible(&self) -> BTreeMap<InstanceId, u64> {
+        self.members
+            .iter()
+            .filter(|(_, m)| m.instance.availability() != Availability::Draining)
+            .filter(|(_, m)| m.instance.weight().get() > 0)
+            .filter_map(|(id, m)| Some((id.clone(), m.up?.0)))
+            .collect()
+    }
+
+    /// Who may be picked, with the number of their service: for want of available members the busy ones, and for want of
+    /// those the ones that are out.
     fn usable(&self) -> BTreeMap<InstanceId, u64> {
-        let eligible = |availability| {
-            self.members
-                .iter()
-                .filter(|(_, m)| m.instance.availability() == availability)
-                .filter(|(_, m)| m.instance.weight().get() > 0)
-                .filter_map(|(id, m)| Some((id.clone(), m.up?.0)))
-                .collect::<BTreeMap<_, _>>()
+        let (eligible, out) = (self.eligible(), self.out());
+        let listed = |availability| {
+            let mut listed = eligible.clone();
+            listed.retain(|id, _| {
+                !out.contains_key(id) && self.members[id].instance.availability() == availability
+            });
+            listed
         };
-        let available = eligible(Availability::Available);
-        if available.is_empty() {
-            eligible(Availability::Busy)
+        [Availability::Available, Availability::Busy]
+            .map(listed)
+            .into_iter()
+            .find(|listed| !listed.is_empty())
+            .unwrap_or(eligible)
+    }
+
+    /// Who may be picked by the next probe.
+    fn probing(&self) -> BTreeMap<InstanceId, u64> {
+        let (mut probing, out) = (self.eligible(), self.out());
+        probing.retain(|id, _| out.get(id) == Some(&MemberState::Probing));
+        probing
+    }
+
+    fn eject_or_restore(&mut self) {
+        let id = InstanceId::from(format!("i{}", self.rng.random_range(0..14)));
+        let known = self.members.contains_key(&id);
+        let was_out = self.out().contains_key(&id);
+        if self.rng.random_bool(0.5) {
+            let time = match self.rng.random_range(0..10) {
+                0 => Duration::ZERO,
+                1 if self.rng.random_bool(0.1) => Duration::MAX,
+                _ => Duration::from_millis(self.rng.random_range(0..500)),
+            };
+            assert_eq!(self.fleet.eject(&id, time, self.now), known, "who is known");
+            assert_eq!(self.out().contains_key(&id), known, "it is out");
         } else {
-            available
+            assert_eq!(self.fleet.restore(&id, self.now), was_out, "who was out");
+            assert!(!self.out().contains_key(&id), "it is back");
         }
     }
 
@@ -321,9 +397,11 @@ impl World {
         let avoid: Vec<InstanceId> = (0..self.rng.random_range(0..4))
             .map(|_| InstanceId::from(format!("i{}", self.rng.random_range(0..8))))
             .collect();
-        let mut free = self.usable();
+        let (mut free, mut probing) = (self.usable(), self.probing());
         let usable = free.len();
-        free.retain(|_, number| self.cap.is_none_or(|cap| self.in_flight(*number) < cap));
+        let has_room = |number| self.cap.is_none_or(|cap| self.in_flight(number) < cap);
+        free.retain(|_, number| has_room(*number));
+        probing.retain(|id, number| has_room(*number) && !avoid.contains(id));
         let before = self.fleet.next_deadline();
         match self.fleet.pick(self.now, &mut self.picks, &avoid) {
             Ok(pick) => {
@@ -334,7 +412,12 @@ impl World {
                 );
                 let id = pick.instance().id().clone();
                 let number = pick.service().number;
-                assert_eq!(free.get(&id), Some(&number), "picked who may not be picked");
+                let is_probe = probing.get(&id) == Some(&number);
+                assert!(
+                    is_probe || free.get(&id) == Some(&number),
+                    "picked {id}, who may not be picked, avoiding {avoid:?}: {free:?} or {probing:?}\n{}",
+                    self.fleet.status(self.now)
+                );
                 let preferred = free.keys().any(|id| !avoid.contains(id));
                 assert!(
                     !preferred || !avoid.contains(&id),
@@ -368,7 +451,12 @@ impl World {
         let now = self.now;
         let before = self.fleet.next_deadline();
         let id = pick.instance().id().clone();
-        let hurried = match self.rng.random_range(0..12) {
+        let fails = self.ejects && matches!(id.as_str(), "i0" | "i1" | "i2");
+        let ending = match self.rng.random_range(0..12) {
+            0..4 if fails => 5,
+            ending => ending,
+        };
+        let hurried = match ending {
             0..5 => pick.success(now),
             5 => pick.failure(now),
             6 => pick.cancelled(now),
@@ -401,7 +489,9 @@ impl World {
     }
 
     fn reach_deadline(&mut self) {
-        if let Some(deadline) = self.fleet.next_deadline() {
+        // Not the end of time, to which some are ejected.
+        let near = |deadline: &Instant| *deadline < self.now + 10 * GRACE;
+        if let Some(deadline) = self.fleet.next_deadline().filter(near) {
             self.now = self.now.max(deadline);
             self.let_deadlines_pass();
         }
@@ -430,6 +520,9 @@ impl World {
         let usable = self.usable();
         assert_eq!(status.usable, usable.len(), "{status}\n{:#?}", self.members);
         assert_eq!(self.fleet.unusable_since().is_none(), !usable.is_empty());
+        let out = self.out();
+        let all_out = !usable.is_empty() && usable.keys().all(|id| out.contains_key(id));
+        assert_eq!(status.panic_mode, all_out, "panic mode: {status}");
         assert_eq!(status.doubted_for.is_some(), self.doubt.is_some());
         assert_eq!(status.members.len(), self.members.len());
         for (status, (id, member)) in status.members.iter().zip(&self.members) {
@@ -437,6 +530,13 @@ impl World {
             let availability = member.instance.availability();
             let expected = match (member.up, &member.dial) {
                 _ if availability == Availability::Draining => MemberState::Draining,
+                (Some(_), _) if out.contains_key(id) => {
+                    let ejection = status.ejection.as_ref();
+                    match ejection.and_then(|ejection| ejection.remaining) {
+                        Some(_) => MemberState::Ejected,
+                        None => MemberState::Probing,
+                    }
+                }
                 (Some(_), _) if usable.contains_key(id) => MemberState::Usable,
                 (Some(_), _) if member.instance.weight().get() == 0 => MemberState::Weightless,
                 (Some(_), _) => MemberState::Busy,
@@ -461,18 +561,31 @@ impl World {
         );
         let waits = self.doubt.is_some() || self.members.values().any(|m| m.waiting);
         assert!(!waits || self.fleet.next_deadline().is_some());
-        assert!(self.fleet.take_events().len() <= 1025);
+        let events = self.fleet.take_events();
+        assert!(events.len() <= 1025);
+        let by_rule = |event: &Event| matches!(event, Event::Ejected { reason, .. } if *reason != EjectionReason::Manual);
+        if events.iter().any(by_rule) {
+            let eligible = self.eligible();
+            let out = eligible.keys().filter(|id| out.contains_key(*id)).count();
+            let cap = (eligible.len() / 2).max(1).min(eligible.len() - 1);
+            assert!(out <= cap, "a rule ejected, and {out} are out: {status}");
+        }
     }
 
     fn end(mut self) {
+        let counted = self.fleet.status(self.now).ejections;
+        let judged = counted.detected > 0 && counted.probes > 0 && counted.returned > 0;
+        assert!(judged || !self.ejects, "nothing was tried: {counted:?}");
         self.held.clear();
         for _ in 0..2 {
             self.now += GRACE;
             self.let_deadlines_pass();
         }
         let waits = self.members.values().any(|m| m.waiting);
+        // Of those that were ejected for ever.
+        let far = |next: Instant| next > self.now + 1000 * GRACE;
         assert!(
-            waits || self.fleet.next_deadline().is_none(),
+            waits || self.fleet.next_deadline().is_none_or(far),
             "nothing is left to wait for"
         );
         for member in self.fleet.status(self.now).members {
@@ -483,9 +596,9 @@ impl World {
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, ejects: bool) {
     let outcome = std::panic::catch_unwind(|| {
-        let mut world = World::new(seed);
+        let mut world = World::new(seed, ejects);
         for _ in 0..STEPS {
             world.step();
         }
@@ -500,6 +613,13 @@ fn run(seed: u64) {
 #[test]
 fn the_fleet_does_what_a_naive_model_does_for_a_hundred_thousand_steps() {
     for seed in 0..4 {
-        run(seed);
+        run(seed, false);
+    }
+}
+
+#[test]
+fn with_ejection_it_does_what_a_naive_model_of_who_is_out_does() {
+    for seed in 4..8 {
+        run(seed, true);
     }
 }

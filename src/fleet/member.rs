@@ -46,6 +46,8 @@ pub(super) struct Stats {
     /// From when the picks are that may judge it.
     judged_from: AtomicU64,
     failures_in_row: AtomicU32,
+    /// When the first of them was picked, in milliseconds; beyond 49 days it wraps, and only differences are asked for.
+    failing_since: AtomicU32,
     window: Window,
     /// Totals when it came back into play.
     returned: AtomicU64,
@@ -120,11 +122,22 @@ impl Stats {
         }
     }
 
-    /// A request whose slot was just given back failed. Returns how many did in a row.
-    pub(super) fn failed(&self, now: u64) -> u32 {
+    /// A request picked then, whose slot was just given back, failed. Returns how many did in a row.
+    pub(super) fn failed(&self, picked_at: u64, now: u64) -> u32 {
         self.turn_window(now);
         self.failures.fetch_add(1, Relaxed);
-        self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1)
+        let run = self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1);
+        if run == 1 {
+            self.failing_since.store(millis(picked_at), Relaxed);
+        }
+        run
+    }
+
+    /// For how many milliseconds it has been failing: since the first request of the present run of failures was picked.
+    pub(super) fn failing_for(&self, now: u64) -> u32 {
+        let since = self.failing_since.load(Relaxed);
+        // Time that goes back is no time.
+        (millis(now).wrapping_sub(since) as i32).max(0) as u32
     }
 
     /// Before an outcome of this moment is in the window: its slot was just given back, and belongs to the next bucket.
@@ -214,6 +227,7 @@ impl Stats {
             answered_at: copy(&self.answered_at),
             judged_from: copy(&self.judged_from),
             failures_in_row: AtomicU32::new(self.failures_in_row()),
+            failing_since: AtomicU32::new(self.failing_since.load(Relaxed)),
             window: self.window.copy(),
             returned: copy(&self.returned),
             failures: copy(&self.failures),
@@ -221,6 +235,10 @@ impl Stats {
             quiet_until: copy(&self.quiet_until),
         }
     }
+}
+
+fn millis(nanos: u64) -> u32 {
+    (nanos / 1_000_000) as u32
 }
 
 /// A connection to an instance.

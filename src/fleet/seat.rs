@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::fleet::Shared;
 use super::member::{Member, Stats};
 use super::outlier::{Health, State};
+use super::snapshot::Position;
 use crate::event::DialError;
 use crate::status::{MemberState, MemberStatus};
 use crate::{Availability, Instance};
@@ -26,7 +27,7 @@ pub(super) struct Seat<S> {
     pub(super) connection: Connection<S>,
     pub(super) link: Link,
     /// Where it stands in the list, if it does.
-    pub(super) position: Option<u32>,
+    pub(super) position: Option<Position>,
     /// Dials in a row that gave no lasting connection.
     pub(super) attempts: u32,
     /// Since when the connection has been up, or down.

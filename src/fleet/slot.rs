@@ -95,7 +95,7 @@ impl<S> Pick<S> {
     }
 
     /// The instance said that it has too much to do: its load reads twenty times as high for `duration` (default 1 s,
-    /// at most 60 s).
+    /// at most 60 s). To a probe that is as good an answer as any.
     pub fn overloaded(mut self, duration: Option<Duration>, now: Instant) -> bool {
         self.0.judge(Verdict::Overloaded(duration), now)
     }

@@ -5,6 +5,7 @@
 //! and take it, having the fewest in flight. What it costs: nothing while nobody is on the way back.
 
 use super::rng::{Rng, unit};
+use super::snapshot::Position;
 
 /// The part of its share that a member begins with.
 const FIRST_SHARE: f64 = 0.1;
@@ -12,7 +13,7 @@ const FIRST_SHARE: f64 = 0.1;
 /// A member on its way back, by its position in the list.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ramp {
-    pub(super) position: u32,
+    pub(super) position: Position,
     /// When it returned.
     pub(super) since: u64,
     /// How long the way is, in nanoseconds.
@@ -45,7 +46,7 @@ impl<'a> Toss<'a> {
 
     /// Whether a draw of this position is kept.
     pub(super) fn keeps(&self, position: usize) -> bool {
-        let drawn = |ramp: &&Ramp| ramp.position as usize == position;
+        let drawn = |ramp: &&Ramp| ramp.position.index() == position;
         let ramp = self.ramps.iter().find(drawn);
         ramp.is_none_or(|ramp| self.coin < ramp.share(self.now))
     }
@@ -58,7 +59,7 @@ mod tests {
     #[test]
     fn the_share_grows_from_a_tenth_to_the_whole_and_stays() {
         let ramp = Ramp {
-            position: 0,
+            position: Position::new(0),
             since: 100,
             length: 1000,
         };

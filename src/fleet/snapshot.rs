@@ -3,6 +3,7 @@
 //! The list is cut into chunks that successive snapshots share, so that a change of one member copies one chunk and not
 //! the fleet. The order means nothing: a removed member's place is taken by the last one.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -63,6 +64,22 @@ impl Rules {
             max_choices: config.max_choices(),
             max_in_flight: config.max_in_flight().map(|cap| cap.get()),
         }
+    }
+}
+
+/// A place in the list; small, since every seat has one, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position(NonZeroU32);
+
+impl Position {
+    /// Lists hold fewer members than could have an id each.
+    pub(super) fn new(index: usize) -> Self {
+        let number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
+        Self(NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0.get() as usize - 1
     }
 }
 
@@ -138,7 +155,7 @@ impl<S> List<S> {
     }
 
     /// Adds a member and answers with its position.
-    pub(super) fn push(&mut self, member: Arc<Member<S>>, weight: Weight) -> usize {
+    pub(super) fn push(&mut self, member: Arc<Member<S>>, weight: Weight) -> Position {
         let position = self.len;
         let chunk = position / CHUNK;
         if position == CHUNK {
@@ -152,11 +169,12 @@ impl<S> List<S> {
             self.chunks[chunk] = summed(entries);
         }
         self.len += 1;
-        position
+        Position::new(position)
     }
 
     /// Replaces the entry at a position by another.
-    pub(super) fn replace(&mut self, position: usize, member: Arc<Member<S>>, weight: Weight) {
+    pub(super) fn replace(&mut self, position: Position, member: Arc<Member<S>>, weight: Weight) {
+        let position = position.index();
         let chunk = &mut self.chunks[position / CHUNK];
         let mut new = Some(Entry::new(self.len <= CHUNK, member, weight));
         let entries = chunk.iter().enumerate().map(|(index, entry)| {
@@ -167,7 +185,7 @@ impl<S> List<S> {
     }
 
     /// Removes the entry at a position. The last one moves into its place, and is returned if it was another.
-    pub(super) fn swap_remove(&mut self, position: usize) -> Option<&Member<S>> {
+    pub(super) fn swap_remove(&mut self, position: Position) -> Option<&Member<S>> {
         let last = self.len - 1;
         let moved = self.entry(last).clone();
         let tail = &mut self.chunks[last / CHUNK];
@@ -180,11 +198,11 @@ impl<S> List<S> {
         if last == CHUNK {
             self.share_first_chunk(true);
         }
-        if position == last {
+        if position.index() == last {
             return None;
         }
         self.replace(position, moved.member, moved.weight);
-        Some(&*self.entry(position).member)
+        Some(&*self.entry(position.index()).member)
     }
 
     /// Gives the members of the first chunk reference counts of their own, or takes them away.
@@ -198,7 +216,7 @@ impl<S> List<S> {
         }
     }
 
-    /// Many at once, where pushing one after another would copy a chunk each time.
+    /// Many at once, each at the place of its number, where pushing one after another would copy a chunk each time.
     pub(super) fn fill(&mut self, members: impl IntoIterator<Item = (Arc<Member<S>>, Weight)>) {
         let members: Vec<_> = members.into_iter().collect();
         let shared = members.len() <= CHUNK;

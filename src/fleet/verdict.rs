@@ -45,13 +45,16 @@ impl<H: Recorded> Slot<H> {
                 record.shared.lost(record, now)
             }
             Verdict::Overloaded(duration) => {
-                let Record { stats, shared, .. } = self.record();
+                let record = self.record();
+                let Record { stats, shared, .. } = record;
                 stats.answers(now);
                 let duration = duration.unwrap_or(OVERLOAD_DEFAULT).min(OVERLOAD_MAX);
                 let until = now.saturating_add(nanos(duration));
                 stats.overloaded_until(until);
                 shared.overloaded_until(until);
-                false
+                // A member that says so is alive. As long as it probes, it would be asked before any other one.
+                let is_probe = self.probe.is_some_and(|probe| shared.probe.end(probe));
+                is_probe && shared.probed(record, Probed::Success(self.latency(now)), now)
             }
         }
     }
@@ -84,18 +87,15 @@ impl<H: Recorded> Slot<H> {
     /// `unanswered`: not by an answer, but by a caller that waited for nothing.
     fn fail(&mut self, unanswered: bool, now: u64) -> bool {
         self.release();
-        let Record { stats, shared, .. } = self.record();
-        if !unanswered {
-            stats.answers(now);
-        }
+        let record = self.record();
+        let Record { stats, shared, .. } = record;
         if shared.is_timed() {
             shared.pool.failure(now);
         }
         if !unanswered {
+            stats.answers(now);
             self.record_failure(now);
         }
-        let record = self.record();
-        let Record { stats, shared, .. } = record;
         if self.probe.is_some() {
             let outcome = if unanswered {
                 Probed::Unanswered
@@ -104,7 +104,7 @@ impl<H: Recorded> Slot<H> {
             };
             return shared.probed(record, outcome, now);
         }
-        let run = stats.failed(now);
+        let run = stats.failed(self.picked_at, now);
         let Some(config) = shared.outlier.load_full() else {
             return false;
         };
@@ -129,12 +129,16 @@ impl<H: Recorded> Slot<H> {
             };
         }
         let waited = now.saturating_sub(self.picked_at);
-        let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
+        let answered_since = stats.answered_at() > self.picked_at;
+        let mean = shared.pool.mean();
+        let mut unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
             let least = nanos(config.unanswered_after());
-            let answered_since = stats.answered_at() > self.picked_at;
-            outlier::unanswered(waited, least, shared.pool.mean(), answered_since)
+            outlier::unanswered(waited, least, mean, answered_since)
         });
         self.record_wait(now);
+        if self.probe.is_some() && !answered_since {
+            unanswered |= shared.probe.is_silent_for(waited, mean);
+        }
         unanswered && self.fail(true, now)
     }
 

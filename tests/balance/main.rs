@@ -8,6 +8,7 @@
 )]
 
 mod dialling;
+mod ejection;
 mod endings;
 mod errors;
 mod faults;

@@ -13,6 +13,7 @@ mod membership;
 mod notice;
 mod panic_mode;
 mod probes;
+mod properties;
 mod rate;
 mod reconfigured;
 mod runs;

@@ -47,6 +47,15 @@ fn one_that_leaves_while_it_is_probing_is_probed_when_it_comes_back() {
 }
 
 #[test]
+fn one_that_left_while_it_was_probing_gets_no_probe() {
+    fleet(3)
+        .fail("a", 5)
+        .outlast("a")
+        .remove("a")
+        .takes_nothing("a");
+}
+
+#[test]
 fn one_that_stays_away_for_the_time_of_its_ejection_is_forgotten() {
     let mut scenario = fleet(3);
     scenario.fail("a", 5).remove("a").pass(10 * SECOND);

@@ -139,6 +139,7 @@ fn callers_that_wait_for_nothing_are_a_run_of_failures() {
 fn the_last_of_a_mixed_run_names_the_rule() {
     fleet(3)
         .fail("a", 4)
+        .pass(SECOND)
         .cancel("a", 1, LONG)
         .reason_is("a", UNRESPONSIVE);
     fleet(3)
@@ -161,8 +162,24 @@ fn a_wait_counts_from_fifty_milliseconds_where_nothing_is_known() {
     cold_fleet_with(3, Default::default())
         .cancel("a", 20, 49 * MS)
         .run_is("a", 0)
-        .cancel("a", 5, 50 * MS)
+        .cancel("a", 4, 50 * MS)
+        .pass(SECOND)
+        .cancel("a", 1, 50 * MS)
         .reason_is("a", UNRESPONSIVE);
+}
+
+#[test]
+fn callers_that_give_up_within_one_pause_are_one_event() {
+    let mut fleet = fleet(3);
+    for _ in 0..5 {
+        fleet.begin("a");
+    }
+    fleet.pass(SECOND - 100 * MS);
+    for _ in 0..5 {
+        fleet.end("a", |pick, now| pick.cancelled(now));
+    }
+    fleet.run_is("a", 5).is("a", Usable);
+    fleet.pass(100 * MS).cancel("a", 1, LONG).is("a", Ejected);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use rolecall::EjectionReason::{FailuresInRow, Unresponsive};
 use rolecall::MemberState::{Ejected, Usable};
 use rolecall::{BalanceConfig, ConfigBuilder};
 
-use crate::scenario::{MS, SECOND, Scenario, name, rules, seeded_fleet};
+use crate::scenario::{Does, MS, SECOND, Scenario, name, rules, seeded_fleet};
 use std::time::Duration;
 
 const MEMBERS: usize = 10;
@@ -68,7 +68,7 @@ fn it_gets_about_one_request_of_two_hundred() {
         let mut scenario = starved_by(BalanceConfig::builder(), seed);
         assert!(until_probed(&mut scenario, 950).is_none());
         // From here on to the next sweep it may take another second.
-        scenario.traffic(1100 * MS, 10 * MS, |_| crate::scenario::Does::Succeed(MS));
+        scenario.traffic(1100 * MS, 10 * MS, |_| Does::Succeed(MS));
         if scenario.member("a").failures_in_row == 0 {
             continue;
         }
@@ -102,7 +102,7 @@ fn a_good_answer_clears_it() {
         .run_is("a", 0)
         .is("a", Usable)
         .counted([0, 0, 0, 1, 0, 0]);
-    let picks = scenario.traffic(SECOND, MS, |_| crate::scenario::Does::Succeed(MS));
+    let picks = scenario.traffic(SECOND, MS, |_| Does::Succeed(MS));
     let share = picks.share("a", MEMBERS);
     assert!(share > 0.7, "nothing is left of what was: {share:.2}");
 }
@@ -236,7 +236,14 @@ fn the_silence_before_each_further_probe_doubles() {
 #[test]
 fn a_busy_one_is_none() {
     let mut scenario = starved();
-    scenario.say("a", Busy);
+    scenario.traffic(2 * SECOND, 500 * MS, |_| Does::Succeed(MS));
+    // Suspected by now, and not probed: requests are few.
+    scenario.run_is("a", 1).say("a", Busy);
+    for _ in 0..5000 {
+        let now = scenario.now();
+        let pick = scenario.fleet.pick(now, &mut scenario.rng, &[]).unwrap();
+        assert_ne!(pick.instance().id().as_str(), "a", "others are available");
+    }
     assert!(
         until_probed(&mut scenario, 4000).is_none(),
         "others are available"
@@ -247,7 +254,7 @@ fn a_busy_one_is_none() {
 fn one_that_left_is_none_when_it_comes_back() {
     let mut scenario = starved();
     // Suspected by now, and not probed: requests are few.
-    scenario.traffic(2 * SECOND, 500 * MS, |_| crate::scenario::Does::Succeed(MS));
+    scenario.traffic(2 * SECOND, 500 * MS, |_| Does::Succeed(MS));
     scenario.run_is("a", 1).remove("a").add("a");
     for _ in 0..5000 {
         let now = scenario.now();

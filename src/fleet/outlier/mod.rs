@@ -6,7 +6,7 @@
 //! | rule | fires at | for |
 //! |---|---|---|
 //! | failures in a row | 5, more while others fail too | an instance that answers errors, or none |
-//! | unresponsive | the same, where the last one was a caller that waited for nothing | a stopped process, a black hole |
+//! | unresponsive | the same within a second or more, where the last one was a caller that waited for nothing | a stopped process, a black hole |
 //! | failure rate | half of at least 10 requests in 10 s, and twice the others' rate | one that fails now and then |
 //!
 //! A rule that fires ejects its member, unless a [`cap`] of the eligible ones is out already, or `shadow` is on. An
@@ -32,6 +32,7 @@ mod unresponsive;
 pub(super) use cap::cap;
 pub use config::{OutlierBuilder, OutlierConfig};
 pub(super) use health::{Health, State};
+use unresponsive::outlasts_a_pause;
 pub(super) use unresponsive::unanswered;
 
 use super::member::Record;
@@ -58,7 +59,8 @@ pub(super) fn detect(
     }
     let others = record.shared.pool.recent(now).without(recent).rate();
     let threshold = failures_in_row::threshold(floor, others);
-    if run >= threshold {
+    let is_pause = || !outlasts_a_pause(record.stats.failing_for(now));
+    if run >= threshold && !(unanswered && is_pause()) {
         return Some(in_row(run, threshold, unanswered));
     }
     let threshold = failure_rate::threshold(percentage, others);

@@ -3,8 +3,15 @@
 //! A stopped process or a black-holed network never reports an error: all that is seen is callers that give up. A wait
 //! counts as a failure, an *unanswered* one, if it was long by the fleet's own standard and the member answered nobody
 //! meanwhile; so hedged requests, closed browsers and one slow request beside a hundred answered ones judge nobody.
+//!
+//! Of such failures a run counts only once it is a second old. Callers that wait together give up together, and a pause of
+//! a tenth of a second, of the instance or of the callers' machine, is then any number of them: one event, that is over
+//! before anybody is ejected for it. Meanwhile load keeps traffic away.
 
 use super::super::slot::FAILURE_COST;
+
+/// Milliseconds for which an instance may pause. As long as a probe may be silent.
+const PAUSE: u32 = 1000;
 
 /// Whether a caller that went away after `waited` nanoseconds, at a time when the fleet's mean latency was `mean`
 /// (zero: unknown), counts as a failure. `answered_since`: the member answered anybody since the pick.
@@ -15,6 +22,11 @@ pub(in super::super) fn unanswered(
     answered_since: bool,
 ) -> bool {
     !answered_since && waited >= least && waited as f32 >= FAILURE_COST * mean
+}
+
+/// Whether a run of failures that is so many milliseconds old is more than a pause.
+pub(super) fn outlasts_a_pause(failing_for: u32) -> bool {
+    failing_for >= PAUSE
 }
 
 #[cfg(test)]

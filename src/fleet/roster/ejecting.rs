@@ -312,9 +312,10 @@ impl<S> Roster<S> {
             return;
         };
         self.ejections.counters.probes += 1;
+        shared.probe.judged();
         let failed = !matches!(outcome, Probed::Success(_));
         if let Some(stats) = self.seats[index].stats().filter(|_| failed) {
-            stats.failed(now);
+            stats.failed(now, now);
         }
         let state = self.seats[index]
             .health()
@@ -448,13 +449,18 @@ impl<S> Roster<S> {
 
     /// Whom the next probes go to: of those whose ejection is over, or else of the suspects, the first few.
     pub(super) fn candidates(&self) -> Candidates<S> {
-        let member = |id: &InstanceId| self.seats[self.find(id)?].eligible().map(Arc::clone);
-        let few = |ids: &[InstanceId]| ids.iter().filter_map(member).take(CANDIDATES).collect();
-        let members: Vec<_> = few(&self.ejections.probing);
+        let few = |ids: &[InstanceId], suits: fn(&Seat<S>) -> bool| {
+            let seats = ids
+                .iter()
+                .filter_map(|id| Some(&self.seats[self.find(id)?]));
+            let members = seats.filter(|seat| suits(seat)).filter_map(Seat::eligible);
+            members.take(CANDIDATES).map(Arc::clone).collect::<Vec<_>>()
+        };
+        let members = few(&self.ejections.probing, |_| true);
         let are_suspects = members.is_empty();
         Candidates {
             members: if are_suspects {
-                few(&self.ejections.suspects)
+                few(&self.ejections.suspects, |seat| seat.position.is_some())
             } else {
                 members
             },

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::seat::{Seat, Standing};
+use super::super::snapshot::Position;
 use super::Roster;
 use crate::Event;
 
@@ -19,8 +20,8 @@ impl<S> Roster<S> {
             (Some(member), Some(standing)) if self.lists(standing) => {
                 let seat = &mut self.seats[index];
                 match seat.position {
-                    Some(position) => self.list.replace(position as usize, member, weight),
-                    None => seat.position = Some(self.list.push(member, weight) as u32),
+                    Some(position) => self.list.replace(position, member, weight),
+                    None => seat.position = Some(self.list.push(member, weight)),
                 }
             }
             _ => self.unlist(index),
@@ -42,7 +43,7 @@ impl<S> Roster<S> {
             return;
         };
         self.dirty = true;
-        let moved = self.list.swap_remove(position as usize);
+        let moved = self.list.swap_remove(position);
         let moved = moved.map(|member| member.instance.id().clone());
         if let Some(index) = moved.and_then(|id| self.find(&id)) {
             self.seats[index].position = Some(position);
@@ -60,7 +61,7 @@ impl<S> Roster<S> {
             let is_listed = self.seats[index].standing().is_some_and(lists);
             let seat = &mut self.seats[index];
             let member = seat.eligible().filter(|_| is_listed).map(Arc::clone);
-            seat.position = member.as_ref().map(|_| listed.len() as u32);
+            seat.position = member.as_ref().map(|_| Position::new(listed.len()));
             listed.extend(member.map(|member| (member, seat.instance.weight())));
         }
         let members = listed.len();

@@ -177,6 +177,8 @@ impl<S> Roster<S> {
         self.cancel_dial(index);
         self.remember(index, now);
         self.unlist(index);
+        // It may be the next probe's, though it is not listed.
+        self.dirty = true;
         let seat = &mut self.seats[index];
         let given_up = std::mem::replace(&mut seat.connection, Connection::None);
         let error = seat.error.take();

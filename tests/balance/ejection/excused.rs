@@ -1,0 +1,62 @@
+//! What is nobody's fault ejects nobody; and time passes also where nobody sends.
+
+use crate::ejection::{ANSWERS, MS, SECOND, is, warm};
+use crate::support::{Does, next_event};
+use rolecall::{Event, MemberState};
+use tokio::time::{Instant, advance, sleep, timeout};
+
+#[tokio::test(start_paused = true)]
+async fn a_standstill_of_the_process_itself_is_charged_to_nobody() {
+    let stage = warm(&["a", "b"]).await;
+    stage.node("a").when_called(Does::Hang);
+    stage.node("b").when_called(Does::Hang);
+    let callers = (0..100).map(|_| timeout(SECOND, stage.call()));
+    let callers = futures::future::join_all(callers);
+    // All of them wait when the clock jumps: no timer is on time, neither theirs nor the balancer's.
+    let (gave_up, ()) = futures::join!(callers, async {
+        sleep(100 * MS).await;
+        advance(5 * SECOND).await;
+    });
+    assert!(gave_up.iter().all(Result::is_err));
+    let status = stage.balance.status();
+    assert_eq!(status.ejections.detected, 0, "{status}");
+    assert!(
+        status.members.iter().all(|member| member.failures == 0),
+        "{status}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_spans_a_standstill_judges_nobody() {
+    let stage = warm(&["a", "b"]).await;
+    assert!(stage.balance.eject(&"a".into(), MS));
+    stage.until(is("a", MemberState::Probing)).await;
+    stage.node("a").when_called(Does::Answer(1200 * MS));
+    let mut events = stage.balance.events();
+    let (answer, ()) = futures::join!(stage.call(), async {
+        sleep(100 * MS).await;
+        advance(SECOND).await;
+    });
+    assert_eq!(answer.unwrap(), "a");
+    assert_eq!(
+        stage.state("a"),
+        Some(MemberState::Probing),
+        "neither back nor out for longer"
+    );
+    stage.node("a").when_called(ANSWERS);
+    stage.call().await.unwrap();
+    let judged = |e: &Event| matches!(e, Event::ProbeFailed { .. } | Event::Returned { .. });
+    let judged = next_event(&mut events, judged).await;
+    assert!(matches!(judged, Event::Returned { .. }), "{judged}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_sends_an_ejection_ends_on_time() {
+    let stage = warm(&["a", "b"]).await;
+    let mut events = stage.balance.events();
+    stage.balance.eject(&"a".into(), 50 * SECOND);
+    let began = Instant::now();
+    next_event(&mut events, |e| matches!(e, Event::Probing { .. })).await;
+    let took = began.elapsed();
+    assert!((50 * SECOND..51 * SECOND).contains(&took), "{took:?}");
+}

@@ -1,0 +1,81 @@
+//! The callers' own process stands still: every thread of its runtime is blocked.
+
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use rolecall::Event;
+
+use crate::server::Work;
+use crate::stage::{Length, Stage, pass};
+
+const WORKERS: usize = 2;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runtime_that_was_blocked_for_two_seconds_ejects_nobody() {
+    stall(Length::Short).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "2 minutes: twenty stalls of 2 s"]
+async fn a_runtime_that_is_blocked_again_and_again_ejects_nobody() {
+    stall(Length::Full).await;
+}
+
+async fn stall(length: Length) {
+    let stalls = if length == Length::Full { 10 } else { 1 };
+    for patience in [Duration::from_secs(1), Duration::from_millis(100)] {
+        let stage = Stage::of(4, Work::unlimited(Duration::from_millis(2))).await;
+        let load = stage.load(500.0, Some(patience));
+        for _ in 0..stalls {
+            pass(Duration::from_secs(2)).await;
+            block_all_workers(Duration::from_secs(2)).await;
+        }
+        pass(Duration::from_secs(2)).await;
+        let calls = load.finish().await;
+        println!(
+            "{stalls} stalls, patience {patience:?}: {} of {} failed; {}",
+            calls.failed(),
+            calls.0.len(),
+            stage.census()
+        );
+        let is_verdict = |event: &Event| {
+            matches!(
+                event,
+                Event::Ejected { .. } | Event::EjectionWithheld { .. }
+            )
+        };
+        let verdicts = stage
+            .events()
+            .iter()
+            .filter(|(_, event)| is_verdict(event))
+            .count();
+        assert_eq!(
+            verdicts,
+            0,
+            "somebody was charged:{}\n{}",
+            calls.errors(),
+            stage.timeline()
+        );
+        assert!(
+            calls.failed() > 0 || patience > Duration::from_secs(2),
+            "the stall was felt"
+        );
+    }
+}
+
+/// All at the same time: each waits for the other ones first.
+async fn block_all_workers(time: Duration) {
+    let all = Arc::new(Barrier::new(WORKERS));
+    let blocked: Vec<_> = (0..WORKERS)
+        .map(|_| {
+            let all = Arc::clone(&all);
+            tokio::spawn(async move {
+                all.wait();
+                std::thread::sleep(time);
+            })
+        })
+        .collect();
+    for worker in blocked {
+        worker.await.unwrap();
+    }
+}

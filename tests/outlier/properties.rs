@@ -1,0 +1,334 @@
+//! What holds whatever happens: random fleets, from many seeds. A failure names its seed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rolecall::fleet::Pick;
+use rolecall::{
+    Availability, BalanceConfig, ConfigBuilder, EjectionReason, Load, MemberState, MemberStatus,
+};
+
+use crate::scenario::{Does, MS, SECOND, Scenario, name, rules, seeded_fleet};
+
+fn for_each_seed(seeds: u64, property: impl Fn(u64)) {
+    for seed in 0..seeds {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| property(seed))) {
+            eprintln!("seed {seed}");
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// Members that work, fail or hang as chance will have it, and requests that are under way to them.
+struct World {
+    scenario: Scenario,
+    rng: SmallRng,
+    members: usize,
+    /// How likely a request fails, and how likely it is not answered at all.
+    faults: Vec<(f64, f64)>,
+    held: Vec<Pick<()>>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let members = rng.random_range(1..9);
+        let load = [Load::Latency, Load::LeastInFlight][rng.random_range(0..2)];
+        let cap = [None, Some(3)][rng.random_range(0..2)];
+        let config = BalanceConfig::builder().load(load).max_in_flight(cap);
+        Self {
+            scenario: seeded_fleet(members, config, seed),
+            rng,
+            members,
+            faults: vec![(0.0, 0.0); members],
+            held: Vec::new(),
+        }
+    }
+
+    fn faults_change(&mut self, from: usize) {
+        for faults in &mut self.faults[from.min(self.members)..] {
+            *faults = match self.rng.random_range(0..4) {
+                0 => (1.0, 0.0),
+                1 => (0.0, 1.0),
+                2 => (self.rng.random(), self.rng.random()),
+                _ => (0.0, 0.0),
+            };
+        }
+    }
+
+    fn step(&mut self) {
+        match self.rng.random_range(0..100) {
+            0..45 => self.begin(),
+            45..90 => self.end(),
+            90..99 => {
+                let millis = self.rng.random_range(0..30);
+                self.scenario.pass(millis * MS);
+            }
+            _ => {
+                let millis = self.rng.random_range(0..3000);
+                self.scenario.pass(millis * MS);
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let now = self.scenario.now();
+        let pick = self.scenario.fleet.pick(now, &mut self.scenario.rng, &[]);
+        self.held.extend(pick.ok());
+    }
+
+    fn end(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let held = self.rng.random_range(0..self.held.len());
+        let pick = self.held.swap_remove(held);
+        let member = (0..self.members).find(|&m| *pick.instance().id() == *name(m));
+        let (fails, hangs) = member.map_or((0.0, 0.0), |member| self.faults[member]);
+        if self.rng.random_bool(hangs) {
+            let wait = [5 * MS, 400 * MS][self.rng.random_range(0..2)];
+            self.scenario.pass(wait);
+            pick.cancelled(self.scenario.now());
+        } else if self.rng.random_bool(fails) {
+            pick.failure(self.scenario.now());
+        } else {
+            pick.success(self.scenario.now());
+        }
+    }
+
+    /// Discovery and people at work.
+    fn meddle(&mut self) {
+        let id = name(self.rng.random_range(0..self.members));
+        let known = self.scenario.status().members;
+        let known = known.iter().any(|member| *member.instance.id() == *id);
+        match self.rng.random_range(0..8) {
+            _ if !known => self.scenario.add(&id),
+            0 => self
+                .scenario
+                .eject(&id, self.rng.random_range(0..20) * SECOND),
+            1 => {
+                self.scenario.fleet.restore(&id.into(), self.scenario.now());
+                &mut self.scenario
+            }
+            2 if self.members > 1 => self.scenario.remove(&id),
+            3 => self.scenario.readdress(&id, self.rng.random_range(80..83)),
+            4 => self.scenario.say(&id, Availability::Draining),
+            5 => self.scenario.say(&id, Availability::Busy),
+            6 => self.scenario.say(&id, Availability::Available),
+            _ => self.scenario.weigh(&id, self.rng.random_range(0..3)),
+        };
+        if self.rng.random_bool(0.2)
+            && let Some(pick) = self.held.pop()
+        {
+            pick.unsent(self.scenario.now());
+        }
+        if self.rng.random_bool(0.1) {
+            let millis = self.rng.random_range(0..2000);
+            self.scenario.stall(millis * MS).meet_deadline();
+        }
+    }
+
+    /// Everything works from now on, and all are announced and available.
+    fn heal(&mut self) {
+        for pick in self.held.drain(..) {
+            pick.cancelled(self.scenario.now());
+        }
+        for member in 0..self.members {
+            let id = name(member);
+            self.scenario.change(&id, |instance| {
+                instance
+                    .with_weight(1)
+                    .with_availability(Availability::Available)
+            });
+        }
+        // The longest ejection, and a probe for each.
+        for _ in 0..8 {
+            self.scenario
+                .traffic(10 * SECOND, 20 * MS, |_| Does::Succeed(5 * MS));
+        }
+    }
+}
+
+fn is_out_by_rule(member: &MemberStatus) -> bool {
+    let ejection = member.ejection.as_ref();
+    ejection.is_some_and(|e| !e.is_over && e.reason != EjectionReason::Manual)
+}
+
+#[test]
+fn rules_never_eject_more_than_the_cap_nor_the_last_one_nor_one_that_works() {
+    for_each_seed(60, |seed| {
+        let mut world = World::new(seed);
+        let cap = (world.members / 2).max(1).min(world.members - 1);
+        for step in 0..3000 {
+            if step % 300 == 0 {
+                // The first one always works.
+                world.faults_change(1);
+            }
+            world.step();
+            let status = world.scenario.status();
+            let out = status.members.iter().filter(|m| is_out_by_rule(m)).count();
+            assert!(out <= cap, "{out} are out of {}\n{status}", world.members);
+            assert!(!status.panic_mode, "all are out\n{status}");
+            assert!(status.usable > 0, "nobody can be picked\n{status}");
+            assert!(
+                status.members[0].ejection.is_none(),
+                "one that answers everything was ejected\n{status}"
+            );
+        }
+    });
+}
+
+#[test]
+fn every_ejection_ends_and_nothing_leaks() {
+    for_each_seed(60, |seed| {
+        let mut world = World::new(seed);
+        for step in 0..2000 {
+            if step % 200 == 0 {
+                world.faults_change(0);
+            }
+            world.step();
+            if step % 20 == 0 {
+                world.meddle();
+            }
+        }
+        world.heal();
+        let mut scenario = world.scenario;
+        let status = scenario.status();
+        for member in &status.members {
+            assert_eq!(member.in_flight, 0, "a slot leaked\n{status}");
+            assert_eq!(
+                member.state,
+                MemberState::Usable,
+                "it is not back\n{status}"
+            );
+        }
+        assert!(
+            !status.panic_mode && status.usable == world.members,
+            "{status}"
+        );
+        // If a probe were still thought to be in flight, this one could not begin.
+        scenario.eject("a", SECOND).pass(SECOND);
+        let now = scenario.now();
+        let probe = scenario.fleet.pick(now, &mut scenario.rng, &[]).unwrap();
+        assert_eq!(
+            probe.instance().id().as_str(),
+            "a",
+            "a probe leaked\n{status}"
+        );
+        probe.success(now);
+        scenario.is("a", MemberState::Usable).pass(100 * SECOND);
+        assert_eq!(scenario.fleet.next_deadline(), None, "{}", scenario.table());
+    });
+}
+
+#[test]
+fn what_is_counted_adds_up() {
+    for_each_seed(30, |seed| {
+        let mut world = World::new(seed);
+        for step in 0..2000 {
+            if step % 200 == 0 {
+                world.faults_change(0);
+            }
+            world.step();
+            let counted = world.scenario.status().ejections;
+            assert_eq!(
+                counted.detected,
+                counted.ejected + counted.refused_by_cap,
+                "detected is ejected or refused: {counted:?}"
+            );
+            let members = world.scenario.status().members;
+            let out = members.iter().filter(|m| is_out_by_rule(m)).count() as u64;
+            assert_eq!(
+                counted.ejected - counted.returned,
+                out,
+                "who was ejected and did not return is out: {counted:?}"
+            );
+            let ejections = members.iter().flat_map(|m| &m.ejection);
+            let each: u64 = ejections.map(|ejection| ejection.ejections).sum();
+            assert_eq!(
+                each, counted.ejected,
+                "all members' ejections are the fleet's"
+            );
+        }
+    });
+}
+
+/// Requests to ten members that all fail at the same rate, and how many runs of failures were detected in how many runs.
+fn detections(rate: f64, requests: u32, gap: Duration, config: ConfigBuilder) -> (f64, f64) {
+    let mut scenario = seeded_fleet(10, config, 11);
+    let mut rng = SmallRng::seed_from_u64(12);
+    let mut runs = 0_u32;
+    for _ in 0..requests {
+        let now = scenario.now();
+        let pick = scenario.fleet.pick(now, &mut scenario.rng, &[]).unwrap();
+        scenario.pass(gap);
+        if rng.random_bool(rate) {
+            pick.failure(scenario.now());
+        } else {
+            // A run, maybe of nothing, ends with each success.
+            runs += 1;
+            pick.success(scenario.now());
+        }
+    }
+    (scenario.status().ejections.detected as f64, f64::from(runs))
+}
+
+#[test]
+fn one_that_fails_as_often_as_the_others_is_found_by_chance_once_in_a_thousand_runs_at_most() {
+    // Shadow leaves all in play, and a share of 100 % leaves runs alone to be judged. A run reaches the threshold with
+    // probability f^need, and need is the least with f^need <= 1/1000: so of m runs at most m/1000 are detected in the
+    // mean, with a deviation of its root. Four of those are exceeded by chance once in 30 000 times; the seed is fixed.
+    let config = || rules(|rules| rules.shadow(true).failure_percentage(100));
+    for (rate, requests) in [(0.1, 50_000), (0.3, 100_000), (0.5, 150_000)] {
+        let (detected, runs) = detections(rate, requests, MS, config());
+        let most = by_chance(runs);
+        assert!(
+            detected <= most,
+            "at a rate of {rate} {detected} of {runs} runs were detected: more than {most:.0}"
+        );
+    }
+}
+
+#[test]
+fn with_all_rules_and_few_requests_it_is_found_twice_as_often_at_most() {
+    // Two requests a second of each member: the rate of the others is an estimate from two hundred outcomes, and what it
+    // is too low at times outweighs what it is too high.
+    for rate in [0.1, 0.3, 0.5] {
+        let config = rules(|rules| rules.shadow(true));
+        let (detected, runs) = detections(rate, 50_000, 50 * MS, config);
+        let most = by_chance(2.0 * runs);
+        assert!(
+            detected <= most,
+            "at a rate of {rate} {detected} of {runs} runs were detected: more than {most:.0}"
+        );
+    }
+}
+
+/// The most of so many runs that are detected by chance, where one in a thousand is in the mean.
+fn by_chance(runs: f64) -> f64 {
+    let mean = runs / 1000.0;
+    mean + 4.0 * mean.sqrt()
+}
+
+#[test]
+fn with_a_threshold_that_is_not_raised_chance_would_eject_many() {
+    // That the bound above can be missed: where others fail too seldom to raise it, runs of five are not rare.
+    let floor: f64 = 0.5_f64.powi(5);
+    let config = rules(|rules| rules.shadow(true).failure_percentage(100));
+    let (detected, runs) = detections(0.5, 50_000, MS, config);
+    assert!(detected < runs * floor / 10.0, "{detected} of {runs}");
+    assert!(detected > 0.0, "runs of ten happen in {runs}");
+}
+
+#[test]
+fn an_ejection_is_over_within_its_time_and_a_probe() {
+    for_each_seed(40, |seed| {
+        let mut scenario = seeded_fleet(4, BalanceConfig::builder(), seed);
+        scenario.fail("a", 5);
+        let longest: Duration = 10 * SECOND;
+        scenario.traffic(longest + 100 * MS, 50 * MS, |_| Does::Succeed(5 * MS));
+        scenario.is("a", MemberState::Usable);
+    });
+}
