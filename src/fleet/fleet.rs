@@ -1,8 +1,5 @@
 use std::fmt;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{AcqRel, Relaxed},
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,17 +7,17 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::config::{BalanceConfig, Load};
 use super::member::{Hold, Record};
-use super::outlier::OutlierConfig;
 use super::pick::choose;
 use super::pool::Pool;
-use super::probe::{Probe, Probed};
+use super::probe::Probe;
 use super::pulse::Pulse;
 use super::rng::{Rng, below};
 use super::roster::{Dial, Roster, Ticket};
-use super::slot::{Pick, Slot, UNTIMED, nanos};
+use super::shared::{Shared, Transition, Transitions};
+use super::slot::{Pick, Slot, nanos};
 use super::snapshot::{Candidates, List, Rules, Snapshot};
 use crate::event::DialError;
-use crate::{BoxError, Census, EjectionReason, Event, InstanceId, InstanceSet, Status};
+use crate::{BoxError, Census, Event, InstanceId, InstanceSet, Status};
 
 /// Picks among which one is taken for a suspect's probe.
 const PICKS_PER_SUSPICION: u32 = 200;
@@ -36,35 +33,6 @@ struct State<S> {
     snapshot: ArcSwap<Snapshot<S>>,
     roster: Mutex<Roster<S>>,
     shared: Arc<Shared>,
-}
-
-/// What picks need of their fleet after they were made.
-pub(super) struct Shared {
-    pub(super) epoch: Instant,
-    pub(super) pool: Pool,
-    pub(super) pulse: Pulse,
-    pub(super) probe: Probe,
-    /// What makes an outlier, while any rule does.
-    pub(super) outlier: ArcSwapOption<OutlierConfig>,
-    measures_latency: AtomicBool,
-    is_timed: AtomicBool,
-    /// Whether anybody failed since suspects were looked for.
-    suspicion: AtomicBool,
-    /// The latest moment to which a member is overloaded; zero: none is.
-    overloaded_until: AtomicU64,
-    transitions: Weak<dyn Transitions>,
-}
-
-/// What a verdict can do to the roster.
-trait Transitions: Send + Sync {
-    /// Does something to the seat of a connection. Returns whether the next deadline moved earlier.
-    fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool;
-}
-
-enum Transition {
-    Lost,
-    Detected(EjectionReason),
-    Probed(Probed),
 }
 
 /// Why there is nobody to pick.
@@ -157,7 +125,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         avoid: &[InstanceId],
     ) -> Result<Pick<S>, PickError> {
         let shared = &self.state.shared;
-        let moment = shared.nanos(now);
+        let moment = shared.moment(now);
         shared.end_overload(moment);
         let snapshot = self.state.snapshot.load();
         if !snapshot.candidates.members.is_empty()
@@ -352,93 +320,6 @@ impl<S: Send + Sync + 'static> Transitions for State<S> {
             let after = shared.next_deadline(roster);
             after.is_some_and(|after| before.is_none_or(|before| after < before))
         })
-    }
-}
-
-impl Shared {
-    /// Nanoseconds since the fleet began; a time before that counts as its beginning.
-    pub(super) fn nanos(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.epoch))
-    }
-
-    fn instant(&self, moment: u64) -> Instant {
-        self.epoch
-            .checked_add(Duration::from_nanos(moment))
-            .unwrap_or(self.epoch)
-    }
-
-    pub(super) fn measures_latency(&self) -> bool {
-        self.measures_latency.load(Relaxed)
-    }
-
-    /// Whether picks and verdicts know the time.
-    pub(super) fn is_timed(&self) -> bool {
-        self.is_timed.load(Relaxed)
-    }
-
-    pub(super) fn reads_clock(&self) -> bool {
-        self.is_timed() || self.overloaded_until.load(Relaxed) != 0
-    }
-
-    fn next_deadline<S>(&self, roster: &Roster<S>) -> Option<u64> {
-        roster
-            .next_deadline()
-            .into_iter()
-            .chain(self.pulse.next())
-            .min()
-    }
-
-    /// Somebody failed: suspects are to be looked for.
-    pub(super) fn suspect(&self) {
-        if !self.suspicion.load(Relaxed) {
-            self.suspicion.store(true, Relaxed);
-        }
-    }
-
-    pub(super) fn take_suspicion(&self) -> bool {
-        self.suspicion.swap(false, Relaxed)
-    }
-
-    pub(super) fn overloaded_until(&self, until: u64) {
-        self.overloaded_until.fetch_max(until, AcqRel);
-    }
-
-    /// A slot that was taken now.
-    fn slot<S>(&self, holder: Hold<S>, moment: u64) -> Slot<Hold<S>> {
-        if self.is_timed() {
-            Slot::holding(holder, moment, self.pulse.wake(moment))
-        } else {
-            Slot::holding(holder, UNTIMED, false)
-        }
-    }
-
-    /// Lets picks do without the clock again, if they can, once no member is overloaded any more.
-    fn end_overload(&self, now: u64) {
-        let until = self.overloaded_until.load(Relaxed);
-        if until != 0 && until <= now {
-            // Lost to a later overload: then that one ends it.
-            let _ = self
-                .overloaded_until
-                .compare_exchange(until, 0, Relaxed, Relaxed);
-        }
-    }
-
-    pub(super) fn lost(&self, record: &Record, now: u64) -> bool {
-        self.befalls(record, Transition::Lost, now)
-    }
-
-    pub(super) fn detected(&self, record: &Record, reason: EjectionReason, now: u64) -> bool {
-        self.befalls(record, Transition::Detected(reason), now)
-    }
-
-    pub(super) fn probed(&self, record: &Record, outcome: Probed, now: u64) -> bool {
-        self.befalls(record, Transition::Probed(outcome), now)
-    }
-
-    fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool {
-        self.transitions
-            .upgrade()
-            .is_some_and(|fleet| fleet.befalls(record, what, now))
     }
 }
 

@@ -17,8 +17,8 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Relaxed},
 };
 
-use super::fleet::Shared;
 use super::load::Latency;
+use super::shared::Shared;
 use super::window::{Tally, Totals, Window};
 use crate::Instance;
 

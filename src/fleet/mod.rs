@@ -60,6 +60,7 @@ mod pulse;
 mod rng;
 mod roster;
 mod seat;
+mod shared;
 mod slot;
 mod slow_start;
 mod snapshot;

@@ -13,9 +13,9 @@
 //! searched from a random place.
 
 use super::config::Load;
-use super::fleet::Shared;
 use super::pool::Shard;
 use super::rng::{Rng, below, unit};
+use super::shared::Shared;
 use super::slow_start::Toss;
 use super::snapshot::Snapshot;
 use crate::InstanceId;

@@ -26,6 +26,8 @@ pub(super) enum Probed {
     Failure,
     /// Not answered.
     Unanswered,
+    /// Not answered, by a caller that went away after so many nanoseconds, too early to tell.
+    Silent(u64),
 }
 
 #[derive(Debug, Default)]
@@ -37,9 +39,6 @@ pub(super) struct Probe {
     generation: AtomicU64,
     /// Nanoseconds after which its answer began; zero: it has not.
     answered: AtomicU64,
-    /// Nanoseconds that probes of this generation waited for nothing until their callers went away, since the last
-    /// verdict.
-    silence: AtomicU64,
 }
 
 impl Probe {
@@ -55,9 +54,7 @@ impl Probe {
             .token
             .compare_exchange(0, token.get(), Relaxed, Relaxed);
         begun.ok()?;
-        if self.generation.swap(generation, Relaxed) != generation {
-            self.silence.store(0, Relaxed);
-        }
+        self.generation.store(generation, Relaxed);
         self.answered.store(0, Relaxed);
         Some(Token(token))
     }
@@ -65,23 +62,6 @@ impl Probe {
     /// Whose turn it is: each probe, however it ends, gives it to the next one.
     pub(super) fn turn(&self) -> u64 {
         self.serial.load(Relaxed)
-    }
-
-    /// The caller of a probe went away after `waited` without an answer. Returns whether the silence of this
-    /// probe and those before it adds up to that of one that is given up: callers who are less patient than a probe
-    /// would else be sent to a hung member one after another, for as long as it hangs.
-    pub(super) fn is_silent_for(&self, waited: u64, mean: f32) -> bool {
-        // Within less nobody could have answered.
-        if (waited as f32) < mean {
-            return false;
-        }
-        let before = self.silence.fetch_add(waited, Relaxed);
-        before.saturating_add(waited) > patience(mean)
-    }
-
-    /// There is a verdict.
-    pub(super) fn judged(&self) {
-        self.silence.store(0, Relaxed);
     }
 
     /// Ends a probe. Returns whether it was still the one in flight.
@@ -130,7 +110,7 @@ impl Probe {
 }
 
 /// For how long a probe may be silent, in nanoseconds.
-fn patience(mean: f32) -> u64 {
+pub(super) fn patience(mean: f32) -> u64 {
     LEAST_PATIENCE.max((PATIENCE * mean) as u64)
 }
 
@@ -168,24 +148,6 @@ mod tests {
         let token = probe.begin(7, 100 * MS).unwrap();
         assert!(probe.give_up(1e6, 5000 * MS, |since| since > 0).is_none());
         assert!(!probe.end(token), "the next one may begin");
-    }
-
-    #[test]
-    fn silence_of_many_probes_adds_up_until_there_is_a_verdict_or_another_member() {
-        let probe = Probe::default();
-        let gives_up = |generation, waited| {
-            let token = probe.begin(generation, 0).unwrap();
-            assert!(probe.end(token));
-            probe.is_silent_for(waited * MS, 10e6)
-        };
-        assert!(!gives_up(7, 600), "for 600 ms");
-        assert!(!gives_up(7, 9), "shorter than an answer takes");
-        assert!(!gives_up(7, 400), "for a second");
-        assert!(gives_up(7, 10), "for more");
-        assert!(!gives_up(8, 600), "another member");
-        probe.judged();
-        assert!(!gives_up(8, 600));
-        assert!(gives_up(8, 600));
     }
 
     #[test]

@@ -14,9 +14,9 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::fleet::Shared;
 use super::member::{Member, Stats};
 use super::outlier::{Health, State};
+use super::shared::Shared;
 use super::snapshot::Position;
 use crate::event::DialError;
 use crate::status::{MemberState, MemberStatus};

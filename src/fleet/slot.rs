@@ -180,13 +180,14 @@ impl<H: Recorded> Slot<H> {
 /// Gives the slot back however the pick ends.
 impl<H: Recorded> Drop for Slot<H> {
     fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
         let record = self.holder.record();
         if let Some(probe) = self.probe {
             record.shared.probe.end(probe);
         }
-        if self.armed {
-            record.stats.release_unjudged();
-        }
+        record.stats.release_unjudged();
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::member::{Record, Recorded};
 use super::outlier;
-use super::probe::Probed;
+use super::probe::{Probed, Token};
 use super::slot::{FAILURE_COST, Slot, UNTIMED, nanos};
 
 /// Longer answers count as this many times the fleet's mean latency. One that waited out a pause of the instance or of
@@ -33,68 +33,110 @@ impl<H: Recorded> Slot<H> {
     /// Gives a verdict, once, by a pick that is about to be dropped. Returns whether the fleet's next deadline moved
     /// earlier.
     pub(crate) fn judge(&mut self, verdict: Verdict, now: Instant) -> bool {
-        let now = self.record().shared.nanos(now);
+        let probe = self.probe.take();
+        if !std::mem::replace(&mut self.armed, false) {
+            return false;
+        }
+        let record = self.holder.record();
+        let now = match verdict {
+            Verdict::Unsent | Verdict::Overloaded(_) => record.shared.nanos(now),
+            _ => record.shared.moment(now),
+        };
+        let end = End {
+            record,
+            picked_at: self.picked_at,
+            latency: self.latency,
+            probe,
+            now,
+        };
+        end.judge(verdict)
+    }
+}
+
+/// A pick at its end. However it is judged, its slot is given back once: with an outcome, or without.
+struct End<'a> {
+    record: &'a Record,
+    picked_at: u64,
+    latency: Option<NonZeroU64>,
+    probe: Option<Token>,
+    now: u64,
+}
+
+impl End<'_> {
+    fn judge(&self, verdict: Verdict) -> bool {
+        let Record { stats, shared, .. } = self.record;
         match verdict {
-            Verdict::Success | Verdict::Failure | Verdict::Cancelled if !self.counts(now) => false,
-            Verdict::Success => self.succeed(now),
-            Verdict::Failure => self.fail(false, now),
-            Verdict::Cancelled => self.give_up(now),
-            Verdict::Neutral => false,
+            Verdict::Success if self.counts() => self.succeed(),
+            Verdict::Failure if self.counts() => self.fail(false),
+            Verdict::Cancelled if self.counts() => self.give_up(),
+            Verdict::Success | Verdict::Failure | Verdict::Cancelled | Verdict::Neutral => {
+                self.end_probe();
+                stats.release_unjudged();
+                false
+            }
             Verdict::Unsent => {
-                let record = self.record();
-                record.shared.lost(record, now)
+                self.end_probe();
+                stats.release_unjudged();
+                shared.lost(self.record, self.now)
             }
             Verdict::Overloaded(duration) => {
-                let record = self.record();
-                let Record { stats, shared, .. } = record;
-                stats.answers(now);
+                stats.release_unjudged();
+                stats.answers(self.now);
                 let duration = duration.unwrap_or(OVERLOAD_DEFAULT).min(OVERLOAD_MAX);
-                let until = now.saturating_add(nanos(duration));
+                let until = self.now.saturating_add(nanos(duration));
                 stats.overloaded_until(until);
                 shared.overloaded_until(until);
                 // A member that says so is alive. As long as it probes, it would be asked before any other one.
-                let is_probe = self.probe.is_some_and(|probe| shared.probe.end(probe));
-                is_probe && shared.probed(record, Probed::Success(self.latency(now)), now)
+                self.end_probe() && self.probed(Probed::Success(self.latency()))
             }
         }
+    }
+
+    /// Makes room for the next probe. Returns whether this was the one in flight.
+    fn end_probe(&self) -> bool {
+        self.probe
+            .is_some_and(|probe| self.record.shared.probe.end(probe))
+    }
+
+    fn probed(&self, outcome: Probed) -> bool {
+        self.record.shared.probed(self.record, outcome, self.now)
     }
 
     /// Whether this pick may judge its member: not one from before the member left play or came back, no probe that was
     /// given up, and none that spans a standstill of our own.
-    fn counts(&self, now: u64) -> bool {
-        let Record { stats, shared, .. } = self.record();
+    fn counts(&self) -> bool {
+        let Record { stats, shared, .. } = self.record;
         let known = match self.probe {
-            Some(probe) => shared.probe.end(probe),
+            Some(_) => self.end_probe(),
             None => stats.is_judged_by(self.picked_at),
         };
-        known && !shared.pulse.stood(self.picked_at, now)
+        known && !shared.pulse.stood(self.picked_at, self.now)
     }
 
-    fn succeed(&mut self, now: u64) -> bool {
-        self.release();
-        let record = self.record();
-        let Record { stats, shared, .. } = record;
+    fn succeed(&self) -> bool {
+        let Record { stats, shared, .. } = self.record;
+        stats.release();
         if self.probe.is_some() {
-            return shared.probed(record, Probed::Success(self.latency(now)), now);
+            return self.probed(Probed::Success(self.latency()));
         }
-        stats.succeeded(now);
+        stats.succeeded(self.now);
         if shared.is_timed() {
-            self.record_latency(now);
+            self.record_latency();
         }
         false
     }
 
     /// `unanswered`: not by an answer, but by a caller that waited for nothing.
-    fn fail(&mut self, unanswered: bool, now: u64) -> bool {
-        self.release();
-        let record = self.record();
+    fn fail(&self, unanswered: bool) -> bool {
+        let (record, now) = (self.record, self.now);
         let Record { stats, shared, .. } = record;
+        stats.release();
         if shared.is_timed() {
             shared.pool.failure(now);
         }
         if !unanswered {
             stats.answers(now);
-            self.record_failure(now);
+            self.record_failure();
         }
         if self.probe.is_some() {
             let outcome = if unanswered {
@@ -102,7 +144,7 @@ impl<H: Recorded> Slot<H> {
             } else {
                 Probed::Failure
             };
-            return shared.probed(record, outcome, now);
+            return self.probed(outcome);
         }
         let run = stats.failed(self.picked_at, now);
         let Some(config) = shared.outlier.load_full() else {
@@ -116,61 +158,50 @@ impl<H: Recorded> Slot<H> {
     }
 
     /// The caller went away.
-    fn give_up(&mut self, now: u64) -> bool {
-        let Record { stats, shared, .. } = self.record();
-        if self.latency.is_some() {
-            return match self.probe {
-                // It did answer: what a caller does not want to read to the end is no fault of it.
-                Some(_) => self.succeed(now),
-                None => {
-                    self.record_wait(now);
-                    false
-                }
-            };
+    fn give_up(&self) -> bool {
+        let Record { stats, shared, .. } = self.record;
+        if self.latency.is_some() && self.probe.is_some() {
+            // It did answer: what a caller does not want to read to the end is no fault of it.
+            return self.succeed();
         }
-        let waited = now.saturating_sub(self.picked_at);
-        let answered_since = stats.answered_at() > self.picked_at;
-        let mean = shared.pool.mean();
-        let mut unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
+        let waited = self.now.saturating_sub(self.picked_at);
+        let answered = self.latency.is_some() || stats.answered_at() > self.picked_at;
+        let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
             let least = nanos(config.unanswered_after());
-            outlier::unanswered(waited, least, mean, answered_since)
+            outlier::unanswered(waited, least, shared.pool.mean(), answered)
         });
-        self.record_wait(now);
-        if self.probe.is_some() && !answered_since {
-            unanswered |= shared.probe.is_silent_for(waited, mean);
+        self.record_wait();
+        if unanswered {
+            return self.fail(true);
         }
-        unanswered && self.fail(true, now)
+        stats.release_unjudged();
+        // In less than the mean latency nobody could have answered.
+        let silent = !answered && waited as f32 >= shared.pool.mean();
+        self.probe.is_some() && silent && self.probed(Probed::Silent(waited))
     }
 
-    /// Gives the slot back with an outcome.
-    fn release(&mut self) {
-        if std::mem::replace(&mut self.armed, false) {
-            self.record().stats.release();
-        }
+    fn latency(&self) -> u64 {
+        let until_now = || self.now.saturating_sub(self.picked_at);
+        self.latency.map_or_else(until_now, NonZeroU64::get)
     }
 
-    fn latency(&self, now: u64) -> u64 {
-        self.latency
-            .map_or_else(|| now.saturating_sub(self.picked_at), NonZeroU64::get)
-    }
-
-    fn record_failure(&self, now: u64) {
-        let Record { stats, shared, .. } = self.record();
+    fn record_failure(&self) {
+        let Record { stats, shared, .. } = self.record;
         let mean = shared.pool.mean();
         if shared.measures_latency() && mean > 0.0 {
-            stats.latency().record(FAILURE_COST * mean, now);
+            stats.latency().record(FAILURE_COST * mean, self.now);
         }
     }
 
     /// A wait longer than the member's latency is evidence of at least that latency.
-    fn record_wait(&self, now: u64) {
-        let Record { stats, shared, .. } = self.record();
+    fn record_wait(&self) {
+        let (now, Record { stats, shared, .. }) = (self.now, self.record);
         let mean = shared.pool.mean();
         if !shared.measures_latency() {
             return;
         }
         if self.latency.is_some() {
-            self.record_latency(now);
+            self.record_latency();
         } else if mean > 0.0 {
             let waited = now.saturating_sub(self.picked_at) as f32;
             if waited > stats.latency().read(now, mean) {
@@ -179,12 +210,12 @@ impl<H: Recorded> Slot<H> {
         }
     }
 
-    fn record_latency(&self, now: u64) {
+    fn record_latency(&self) {
         if self.picked_at == UNTIMED {
             return;
         }
-        let Record { stats, shared, .. } = self.record();
-        let latency = self.latency(now);
+        let (now, Record { stats, shared, .. }) = (self.now, self.record);
+        let latency = self.latency();
         let mean = shared.pool.mean();
         if mean > 0.0 {
             let latency = (latency as f32).clamp(FINEST, (SLOWEST * mean).max(FINEST));

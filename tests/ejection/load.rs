@@ -19,6 +19,8 @@ pub(crate) type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) sent: Instant,
+    /// How much later than scheduled: the doing of this process and its machine.
+    late: Duration,
     pub(crate) took: Duration,
     /// Who answered, well or badly.
     pub(crate) by: Option<InstanceId>,
@@ -42,6 +44,13 @@ impl Calls {
 
     pub(crate) fn failed_percent(&self) -> f64 {
         100.0 * self.failed() as f64 / self.0.len().max(1) as f64
+    }
+
+    /// Whether one in a hundred was sent so late that the machine has to be busy with other things: then what is measured
+    /// are those.
+    pub(crate) fn starved(&self) -> bool {
+        let late = |call: &&Call| call.late > Duration::from_millis(40);
+        self.0.iter().filter(late).count() * 100 > self.0.len()
     }
 
     /// What an instance answered well, as a share of all good answers.
@@ -103,8 +112,9 @@ impl Load {
                 loop {
                     tokio::select! {
                         _ = stopped.changed() => break,
-                        _ = ticks.tick() => {
-                            under_way.spawn(one(client.clone(), patience, Arc::clone(&calls)));
+                        due = ticks.tick() => {
+                            let late = due.elapsed();
+                            under_way.spawn(one(client.clone(), late, patience, Arc::clone(&calls)));
                         }
                         Some(done) = under_way.join_next() => done.expect("a request panicked"),
                     }
@@ -140,7 +150,12 @@ impl Load {
     }
 }
 
-async fn one(mut client: Client, patience: Option<Duration>, calls: Arc<Mutex<Calls>>) {
+async fn one(
+    mut client: Client,
+    late: Duration,
+    patience: Option<Duration>,
+    calls: Arc<Mutex<Calls>>,
+) {
     let sent = Instant::now();
     let answer = async {
         let response = client.call(Request::new(Empty::new())).await?;
@@ -166,6 +181,7 @@ async fn one(mut client: Client, patience: Option<Duration>, calls: Arc<Mutex<Ca
     let took = sent.elapsed();
     let call = Call {
         sent,
+        late,
         took,
         by,
         error,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::load::Calls;
 use crate::server::Work;
-use crate::stage::{Length, Stage, pass};
+use crate::stage::{Length, Stage, insist, pass};
 
 const SECOND: Duration = Duration::from_secs(1);
 const WORK: Work = Work {
@@ -15,18 +15,19 @@ const WORK: Work = Work {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_all_failed_nobody_is_flooded_and_latency_is_what_it_was() {
-    all_fail(Length::Short).await;
+    insist(async || all_fail(Length::Short).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "2 minutes: five outages of 5 s"]
 async fn after_outages_of_five_seconds_nobody_is_flooded_and_latency_is_back_in_two_seconds() {
     for _ in 0..5 {
-        all_fail(Length::Full).await;
+        insist(async || all_fail(Length::Full).await).await;
     }
 }
 
-async fn all_fail(length: Length) {
+/// Nothing, if the machine was too busy.
+async fn all_fail(length: Length) -> Option<()> {
     let (mut stage, outage, afterwards) = match length {
         Length::Full => (Stage::of(3, WORK).await, 5 * SECOND, 15),
         Length::Short => (Stage::hasty(3, WORK).await, 2 * SECOND, 6),
@@ -70,6 +71,9 @@ async fn all_fail(length: Length) {
         most(&later),
         stage.census()
     );
+    if calls.starved() {
+        return None;
+    }
     assert!(failed > 95.0, "the outage was one: {failed} % failed");
     // While one is out the other two have 1.5 each.
     assert!(
@@ -86,4 +90,5 @@ async fn all_fail(length: Length) {
     );
     // Those that were under way when it ended.
     assert!(later.failed() <= 10, "failed later:{}", later.errors());
+    Some(())
 }

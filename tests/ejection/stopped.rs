@@ -5,19 +5,18 @@ use std::time::{Duration, Instant};
 use rolecall::EjectionReason;
 
 use crate::server::Work;
-use crate::stage::{Length, Stage, pass};
+use crate::stage::{Length, Stage, insist, pass};
 
 const SECOND: Duration = Duration::from_secs(1);
-const RATE: f64 = 500.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_is_ejected_by_callers_that_give_up_after_a_second_and_comes_back() {
-    one_is_stopped(SECOND, Length::Short).await;
+    insist(async || one_is_stopped(SECOND, Length::Short).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_is_ejected_by_callers_that_give_up_after_a_tenth_and_comes_back() {
-    one_is_stopped(SECOND / 10, Length::Short).await;
+    insist(async || one_is_stopped(SECOND / 10, Length::Short).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,10 +26,11 @@ async fn of_the_time_a_server_is_stopped_half_a_percent_fails_and_it_is_back_wit
     for patience in [SECOND, SECOND / 10] {
         let mut back_after = Vec::new();
         for _ in 0..5 {
-            back_after.push(one_is_stopped(patience, Length::Full).await);
+            let back = insist(async || one_is_stopped(patience, Length::Full).await).await;
+            back_after.extend(back);
         }
         back_after.sort_unstable();
-        let median = back_after[2];
+        let median = back_after[back_after.len() / 2];
         println!("patience {patience:?}: back after {back_after:.1?}, median {median:.1?}");
         assert!(
             median <= 20 * SECOND,
@@ -39,14 +39,14 @@ async fn of_the_time_a_server_is_stopped_half_a_percent_fails_and_it_is_back_wit
     }
 }
 
-/// Returns how long after SIGCONT its share was back.
-async fn one_is_stopped(patience: Duration, length: Length) -> Duration {
+/// Returns how long after SIGCONT its share was back, unless the machine was too busy.
+async fn one_is_stopped(patience: Duration, length: Length) -> Option<Duration> {
     let work = Work::unlimited(Duration::from_millis(2));
-    let stage = match length {
-        Length::Full => Stage::of(4, work).await,
-        Length::Short => Stage::hasty(4, work).await,
+    let (stage, rate) = match length {
+        Length::Full => (Stage::of(4, work).await, 500.0),
+        Length::Short => (Stage::hasty(4, work).await, 200.0),
     };
-    let load = stage.load(RATE, Some(patience));
+    let load = stage.load(rate, Some(patience));
     pass(2 * SECOND).await;
     let stopped_at = Instant::now();
     let stopped = stage.servers[0].stop();
@@ -92,7 +92,11 @@ async fn one_is_stopped(patience: Duration, length: Length) -> Duration {
         stage.census(),
         ejections(&stage, after),
     );
-    let allowed = 10.0 * RATE * 0.005;
+    if calls.starved() {
+        return None;
+    }
+    // Of the time that is promised; in a shorter one as many fail.
+    let allowed = 10.0 * rate * 0.005;
     assert!(
         failed.failed() as f64 <= allowed,
         "{} of that time failed:{}\n{}",
@@ -121,7 +125,7 @@ async fn one_is_stopped(patience: Duration, length: Length) -> Duration {
         later.failed_percent(),
         later.errors()
     );
-    back_after
+    Some(back_after)
 }
 
 fn ejections(stage: &Stage, after: impl Fn(Instant) -> f64) -> String {

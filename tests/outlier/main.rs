@@ -1,13 +1,17 @@
 //! Ejection and return, rule by rule, through the public API of the fleet: a manual clock, seeded generators, no runtime.
 //!
-//! [`scenario`] is the notation, [`traffic`] many requests at once; each other file is one concept.
+//! [`scenario`] is the notation; each other file is one concept.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+mod address;
 mod by_hand;
 mod cap;
+mod chance;
 mod config;
+mod connection;
 mod duration;
+mod late;
 mod least_in_flight;
 mod membership;
 mod notice;
@@ -24,3 +28,4 @@ mod stalls;
 mod suspects;
 mod threshold;
 mod time;
+mod turns;

@@ -11,10 +11,7 @@ use crate::scenario::{SECOND, Scenario, fleet};
 fn picked(scenario: &mut Scenario) -> String {
     let ids: BTreeSet<_> = (0..200)
         .map(|_| {
-            let pick = scenario
-                .fleet
-                .pick(scenario.now(), &mut scenario.rng, &[])
-                .unwrap();
+            let pick = scenario.next();
             pick.instance().id().to_string()
         })
         .collect();

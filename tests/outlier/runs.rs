@@ -169,6 +169,16 @@ fn a_wait_counts_from_fifty_milliseconds_where_nothing_is_known() {
 }
 
 #[test]
+fn waits_within_a_second_are_a_pause_also_by_rate() {
+    cold_fleet_with(3, Default::default())
+        .cancel("a", 19, 50 * MS)
+        .run_is("a", 19)
+        .is("a", Usable)
+        .cancel("a", 1, 50 * MS)
+        .is("a", Ejected);
+}
+
+#[test]
 fn callers_that_give_up_within_one_pause_are_one_event() {
     let mut fleet = fleet(3);
     for _ in 0..5 {

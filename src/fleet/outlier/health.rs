@@ -31,6 +31,8 @@ pub(in super::super) struct Health {
     successes: u64,
     /// Probes as a suspect since its last success.
     suspected: u32,
+    /// Nanoseconds that its probes waited for nothing until their callers went away, since the last verdict of one.
+    silence: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,7 @@ impl Health {
             since: 0,
             successes: 0,
             suspected: 0,
+            silence: 0,
         }
     }
 
@@ -137,6 +140,7 @@ impl Health {
 
     /// Its time is over, or it has another address: what it is worth is asked of a probe.
     pub(in super::super) fn probe(&mut self) {
+        self.silence = 0;
         self.state = State::Probing;
     }
 
@@ -152,6 +156,7 @@ impl Health {
         self.since = now;
         self.successes = successes;
         self.suspected = 0;
+        self.silence = 0;
         out
     }
 
@@ -165,6 +170,16 @@ impl Health {
         self.multiplier = self.multiplier.saturating_sub(steps);
     }
 
+    /// The caller of a probe went away after waiting for nothing, too early to tell. Returns for how long its probes were
+    /// silent by now, all together.
+    ///
+    /// Callers that are less patient than a probe would else go to a hung member one after another, for as long as it
+    /// hangs.
+    pub(in super::super) fn adds_silence(&mut self, waited: u64) -> u64 {
+        self.silence = self.silence.saturating_add(waited);
+        self.silence
+    }
+
     pub(in super::super) fn suspected(&self) -> u32 {
         self.suspected
     }
@@ -172,10 +187,12 @@ impl Health {
     /// It was probed as a suspect, and not cleared.
     pub(in super::super) fn stays_suspect(&mut self) {
         self.suspected = self.suspected.saturating_add(1);
+        self.silence = 0;
     }
 
     pub(in super::super) fn clear_suspicion(&mut self) {
         self.suspected = 0;
+        self.silence = 0;
     }
 
     /// Its last ejection, for people.

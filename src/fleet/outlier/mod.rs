@@ -36,6 +36,7 @@ use unresponsive::outlasts_a_pause;
 pub(super) use unresponsive::unanswered;
 
 use super::member::Record;
+use super::window::Tally;
 use crate::EjectionReason;
 
 /// The least failures in a row of a suspect. Without traffic five would take a minute.
@@ -59,10 +60,18 @@ pub(super) fn detect(
     }
     let others = record.shared.pool.recent(now).without(recent).rate();
     let threshold = failures_in_row::threshold(floor, others);
-    let is_pause = || !outlasts_a_pause(record.stats.failing_for(now));
-    if run >= threshold && !(unanswered && is_pause()) {
+    let is_pause = unanswered && !outlasts_a_pause(record.stats.failing_for(now));
+    if run >= threshold && !is_pause {
         return Some(in_row(run, threshold, unanswered));
     }
+    let own = if is_pause {
+        own.without(Tally {
+            outcomes: run as f32,
+            failures: run as f32,
+        })
+    } else {
+        own
+    };
     let threshold = failure_rate::threshold(percentage, others);
     failure_rate::reaches(own, volume, threshold).then_some(EjectionReason::FailureRate {
         requests: own.outcomes.round() as u32,

@@ -1,9 +1,12 @@
 //! The members as the writers know them: which instances there are, who is connected, dialled, waiting to be dialled.
 
 mod ejecting;
+mod ejections;
 mod listing;
 mod membership;
+mod probing;
 mod redial;
+mod suspects;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,13 +15,13 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use self::ejecting::Ejections;
+use self::ejections::Ejections;
 use super::config::{BalanceConfig, Load};
-use super::fleet::Shared;
 use super::journal::Journal;
 use super::member::{Member, Record, Stats};
 use super::news::Doubt;
 use super::seat::{Connection, Link, Seat, Standing};
+use super::shared::Shared;
 use super::slot::nanos;
 use super::snapshot::{List, Rules, Snapshot};
 use crate::event::DialError;

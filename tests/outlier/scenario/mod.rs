@@ -9,6 +9,7 @@
 //! Whatever must be so and is not fails with the table of the fleet's status.
 
 mod expect;
+mod instances;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -18,8 +19,8 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rolecall::fleet::{Dial, Fleet, Pick};
 use rolecall::{
-    Availability, BalanceConfig, ConfigBuilder, Event, Instance, InstanceId, InstanceSet,
-    OutlierBuilder, OutlierConfig, Weight,
+    BalanceConfig, ConfigBuilder, Event, Instance, InstanceId, MemberState, OutlierBuilder,
+    OutlierConfig,
 };
 
 pub(crate) use traffic::Does;
@@ -88,6 +89,16 @@ pub(crate) fn seeded_fleet(members: usize, config: ConfigBuilder, seed: u64) -> 
     scenario
 }
 
+/// A fleet of five of which `a` was ejected and is to be probed.
+pub(crate) fn probing() -> Scenario {
+    let mut scenario = fleet(5);
+    scenario
+        .fail("a", 5)
+        .outlast("a")
+        .is("a", MemberState::Probing);
+    scenario
+}
+
 /// A configuration with these rules of ejection.
 pub(crate) fn rules(change: impl FnOnce(OutlierBuilder) -> OutlierBuilder) -> ConfigBuilder {
     let outlier = change(OutlierConfig::builder()).build().unwrap();
@@ -150,6 +161,13 @@ impl Scenario {
     pub(crate) fn pick(&mut self, id: &str) -> Pick<()> {
         let pick = self.try_pick(id);
         pick.unwrap_or_else(|other| panic!("{other} was picked, not {id}\n{}", self.table()))
+    }
+
+    /// A pick of whoever is next.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Pick<()> {
+        let pick = self.fleet.pick(self.now, &mut self.rng, &[]);
+        pick.unwrap_or_else(|why| panic!("{why}\n{}", self.table()))
     }
 
     #[track_caller]
@@ -249,67 +267,5 @@ impl Scenario {
     pub(crate) fn reconfigure(&mut self, config: ConfigBuilder) -> &mut Self {
         self.fleet.reconfigure(config.build().unwrap(), self.now);
         self
-    }
-
-    fn announce(&mut self) -> &mut Self {
-        let set: InstanceSet = self.set.values().cloned().collect();
-        let dials = self.fleet.apply(set.confirmed(), self.now);
-        self.dial(dials);
-        self
-    }
-
-    /// Discovery announces it anew.
-    pub(crate) fn change(
-        &mut self,
-        id: &str,
-        change: impl FnOnce(Instance) -> Instance,
-    ) -> &mut Self {
-        let new = || Instance::new(id, ([127, 0, 0, 1], 80).into());
-        let instance = self.set.remove(id).unwrap_or_else(new);
-        self.set.insert(id.to_owned(), change(instance));
-        self.announce()
-    }
-
-    pub(crate) fn add(&mut self, id: &str) -> &mut Self {
-        self.change(id, |instance| instance)
-    }
-
-    pub(crate) fn remove(&mut self, id: &str) -> &mut Self {
-        self.set.remove(id);
-        self.announce()
-    }
-
-    pub(crate) fn weigh(&mut self, id: &str, weight: u16) -> &mut Self {
-        self.change(id, |instance| instance.with_weight(Weight::new(weight)))
-    }
-
-    pub(crate) fn say(&mut self, id: &str, availability: Availability) -> &mut Self {
-        self.change(id, |instance| instance.with_availability(availability))
-    }
-
-    pub(crate) fn readdress(&mut self, id: &str, port: u16) -> &mut Self {
-        self.change(id, |instance| {
-            instance.with_addr(([127, 0, 0, 1], port).into())
-        })
-    }
-
-    /// Dials hang from now on, until they are let through.
-    pub(crate) fn hold_dials(&mut self) -> &mut Self {
-        self.connects = false;
-        self
-    }
-
-    pub(crate) fn let_dials_through(&mut self) -> &mut Self {
-        self.connects = true;
-        self.dial(Vec::new());
-        self
-    }
-
-    fn dial(&mut self, dials: Vec<Dial>) {
-        self.dials.extend(dials);
-        if self.connects {
-            let dials = self.dials.drain(..).map(|dial| (dial.ticket, ()));
-            self.fleet.connected(dials, self.now);
-        }
     }
 }

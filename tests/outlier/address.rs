@@ -1,0 +1,76 @@
+//! Instances that move to another address while they are out.
+
+use rolecall::Availability::{Available, Draining};
+use rolecall::MemberState::{Ejected, Probing, Usable};
+
+use crate::scenario::{MS, SECOND, fleet};
+
+#[test]
+fn a_new_address_is_dialled_and_probed_at_once() {
+    fleet(3)
+        .fail("a", 5)
+        .readdress("a", 81)
+        .is("a", Probing)
+        .succeed("a", 1)
+        .is("a", Usable)
+        .story_is("a", ["ejected", "probing", "returned"]);
+}
+
+#[test]
+fn what_the_old_address_did_while_the_new_one_is_dialled_is_not_held_against_the_new_one() {
+    fleet(3)
+        .hold_dials()
+        .readdress("a", 81)
+        .fail("a", 5)
+        .is("a", Ejected)
+        .let_dials_through()
+        .is("a", Probing);
+}
+
+#[test]
+fn a_failed_probe_of_the_old_address_is_not_held_against_the_new_one() {
+    fleet(3)
+        .fail("a", 5)
+        .outlast("a")
+        .hold_dials()
+        .readdress("a", 81)
+        .fail("a", 1)
+        .is("a", Ejected)
+        .let_dials_through()
+        .is("a", Probing);
+}
+
+#[test]
+fn one_that_was_ejected_by_hand_is_probed_at_its_new_address() {
+    fleet(3)
+        .eject("a", 100 * SECOND)
+        .readdress("a", 81)
+        .is("a", Probing);
+}
+
+#[test]
+fn a_new_address_begins_with_no_run() {
+    fleet(3)
+        .fail("a", 4)
+        .readdress("a", 81)
+        .run_is("a", 0)
+        .fail("a", 4)
+        .is("a", Usable);
+}
+
+#[test]
+fn a_new_address_begins_with_no_run_also_where_the_connection_to_the_old_one_is_gone() {
+    fleet(3)
+        .fail("a", 4)
+        .hold_dials()
+        .each("a", 1, MS, |pick, now| pick.unsent(now))
+        .readdress("a", 81)
+        .let_dials_through()
+        .run_is("a", 0);
+    fleet(3)
+        .fail("a", 4)
+        .say("a", Draining)
+        .readdress("a", 81)
+        .say("a", Available)
+        .run_is("a", 0);
+}
