@@ -83,6 +83,11 @@ pub(crate) fn heading(what: &str, how: &str) {
 
 /// Prints one line per contestant and one column per size.
 pub(crate) fn costs(unit: &str, costs: &[Cost]) {
+    table(unit, "N", costs);
+}
+
+/// The same where sizes are of something else.
+pub(crate) fn table(unit: &str, size_of: &str, costs: &[Cost]) {
     let mut names = Vec::new();
     let mut sizes = Vec::new();
     for cost in costs {
@@ -95,7 +100,7 @@ pub(crate) fn costs(unit: &str, costs: &[Cost]) {
     }
     print!("{unit:<36}");
     for size in &sizes {
-        print!("{:>22}", format!("N = {size}"));
+        print!("{:>22}", format!("{size_of} = {size}"));
     }
     println!();
     for name in names {

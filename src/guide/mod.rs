@@ -2,3 +2,6 @@
 
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}
+
+#[doc = include_str!("performance.md")]
+pub mod performance {}

@@ -3,39 +3,40 @@
 use std::time::Duration;
 
 use crate::server::Work;
-use crate::stage::{Length, Stage, pass};
+use crate::stage::{Length, Stage, insist, pass};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_that_answers_errors_at_once_costs_a_shared_balancer_hardly_a_request() {
-    one_answers_errors(2, 1, Length::Short).await;
+    insist(async || one_answers_errors(2, 1, Length::Short).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_three_that_answers_errors_at_once_costs_a_shared_balancer_hardly_a_request() {
-    one_answers_errors(3, 1, Length::Short).await;
+    insist(async || one_answers_errors(3, 1, Length::Short).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_ten_that_answers_errors_at_once_costs_a_shared_balancer_hardly_a_request() {
-    one_answers_errors(10, 1, Length::Short).await;
+    insist(async || one_answers_errors(10, 1, Length::Short).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_that_answers_errors_at_once_costs_ten_balancers_a_few_requests_each() {
-    one_answers_errors(2, 10, Length::Short).await;
+    insist(async || one_answers_errors(2, 10, Length::Short).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "6 minutes: 30 s for each of two, three and ten servers, shared and apart, failing from the start and later"]
+#[ignore = "3 minutes: 30 s for each of two, three and ten servers, shared and apart"]
 async fn of_fifteen_thousand_requests_at_most_three_per_mille_meet_the_one_that_answers_errors() {
     for clients in [1, 10] {
         for servers in [2, 3, 10] {
-            one_answers_errors(servers, clients, Length::Full).await;
+            insist(async || one_answers_errors(servers, clients, Length::Full).await).await;
         }
     }
 }
 
-async fn one_answers_errors(servers: usize, clients: usize, length: Length) {
+/// Nothing, if the machine was too busy.
+async fn one_answers_errors(servers: usize, clients: usize, length: Length) -> Option<()> {
     let (rate, time, allowed) = match (length, clients) {
         (Length::Full, 1) => (500.0, 30, 0.003 * 15_000.0),
         (Length::Full, _) => (500.0, 30, 0.01 * 15_000.0),
@@ -57,6 +58,9 @@ async fn one_answers_errors(servers: usize, clients: usize, length: Length) {
         calls.mean_latency(),
         stage.census(),
     );
+    if calls.starved() {
+        return None;
+    }
     assert!(
         calls.failed() as f64 <= allowed,
         "{failed:.2} % failed:{}\n{}",
@@ -68,4 +72,5 @@ async fn one_answers_errors(servers: usize, clients: usize, length: Length) {
         "it is ejected:\n{}",
         stage.timeline()
     );
+    Some(())
 }

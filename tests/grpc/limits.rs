@@ -93,7 +93,7 @@ async fn an_instance_that_keeps_the_callers_limit_is_not_charged_for_it() {
     for _ in 0..50 {
         let call = limited(Order::default(), Duration::from_millis(5));
         let status = within(client(&channel).unary(call)).await.unwrap_err();
-        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     }
     until(|| tally(&channel).0 == 0).await;
     assert_eq!(tally(&channel), (0, 0));
