@@ -43,6 +43,9 @@ pub enum ErrorKind {
     Saturated,
     /// The instance's service failed; its error is the source.
     Call,
+    /// The time that the caller gave the call was over: with [`instance`](Error::instance), while that one had it, else
+    /// before one took it. Only where the protocol tells the time, as gRPC does.
+    TimedOut,
 }
 
 impl Error {
@@ -69,6 +72,28 @@ impl Error {
             was_sent,
             source: Some(source),
         }))
+    }
+
+    #[cfg(feature = "grpc")]
+    pub(crate) fn timed_out(target: Target, instance: Option<InstanceId>) -> Self {
+        Self(Box::new(Inner {
+            target,
+            was_sent: instance.is_some(),
+            instance,
+            kind: ErrorKind::TimedOut,
+            source: None,
+        }))
+    }
+
+    /// Puts an error between this one and its cause.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn wrap_source(
+        mut self,
+        wrap: impl FnOnce(&Self, Option<BoxError>) -> BoxError,
+    ) -> Self {
+        let source = self.0.source.take();
+        self.0.source = Some(wrap(&self, source));
+        self
     }
 
     /// What was asked for.
@@ -129,6 +154,15 @@ impl fmt::Display for Error {
                 write!(f, "{target}: call to instance {instance} was not sent")
             }
             (ErrorKind::Call, None) => write!(f, "{target}: call failed"),
+            (ErrorKind::TimedOut, Some(instance)) => {
+                write!(
+                    f,
+                    "{target}: time ran out while instance {instance} had the call"
+                )
+            }
+            (ErrorKind::TimedOut, None) => {
+                write!(f, "{target}: time ran out before an instance had the call")
+            }
         }
     }
 }

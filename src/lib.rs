@@ -49,7 +49,8 @@
 //! # }
 //! ```
 //!
-//! With the feature `http`, `http::client(registry, "worker:http")?` is all of it for HTTP.
+//! With the feature `http`, `http::client(registry, "worker:http")?` is all of it for HTTP; with `grpc`,
+//! `GreeterClient::new(grpc::channel(registry, "worker:grpc")?)` is for clients that were generated for tonic.
 //!
 //! # What happens when
 //!
@@ -169,6 +170,7 @@
 //!
 //! | Feature | Adds |
 //! |---|---|
+//! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
 //! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //!
@@ -178,7 +180,7 @@
 //! - A caller balances by what it sees itself; very many callers with few requests each learn slowly.
 //! - Latency is measured to the answer, or to the head of an HTTP response; of long streams it says little.
 //! - Weights divide the queue, not the latency: at idle, shares are pulled towards equal (80:20 for 10:1 at two members).
-//! - The feature `http` speaks plain HTTP; TLS is for a connector of your own.
+//! - The features `http` and `grpc` speak plain HTTP; TLS is for a connector of your own.
 //! - [`Visibility`] keeps honest callers apart. It is no access control.
 
 #[cfg(doctest)]
@@ -189,6 +191,8 @@ pub mod discovery;
 mod error;
 mod event;
 pub mod fleet;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod guide;
 #[cfg(feature = "http")]
 pub mod http;

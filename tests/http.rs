@@ -21,12 +21,12 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rolecall::http::{CallError, Connection, Connector};
-use rolecall::{Balance, Instance, List, MemberStatus, http};
+use rolecall::{Balance, BalanceLayer, Instance, List, MemberStatus, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tower::{Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
 type Client = Connection<Empty<Bytes>>;
 
@@ -180,6 +180,26 @@ async fn a_request_whose_instance_is_gone_is_unsent() {
     }
 }
 
+/// The kernel knows before the connection's task does, which waits for this very thread.
+#[tokio::test]
+async fn a_loss_that_only_the_kernel_knows_of_is_no_endless_search() {
+    for http2 in [false, true] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (close, told) = std::sync::mpsc::channel::<()>();
+        let server = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            told.recv().unwrap();
+            drop(stream);
+        });
+        let client = dial_with(addr, http2).await;
+        close.send(()).unwrap();
+        server.join().unwrap();
+        let ready = poll_ready_once(&mut client.clone()).await;
+        assert!(ready.is_none(), "it is dialled again");
+    }
+}
+
 #[tokio::test]
 async fn an_instance_that_accepts_and_closes_is_an_error_not_a_loop() {
     let server = Raw::start(|stream| async move {
@@ -254,6 +274,36 @@ async fn an_answer_that_never_comes_was_sent() {
         CallError::find(&*boxed).is_none(),
         "io::Error hides its inner error from source()"
     );
+}
+
+#[tokio::test]
+async fn a_request_whose_own_body_fails_is_the_callers_failure() {
+    type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
+    for http2 in [false, true] {
+        let server = Server::start(|request: Request<Incoming>| async {
+            drop(request.into_body().collect().await);
+            Response::new(Full::default())
+        })
+        .await;
+        let list = List::from_addrs([server.addr]).unwrap();
+        let connector = Connector::<Body>::new();
+        let connector = if http2 { connector.http2() } else { connector };
+        let client = BalanceLayer::new(list, "worker:http")
+            .unwrap()
+            .classify(http::ClassifyStatus::new())
+            .layer(connector);
+        let frames = [
+            Ok(hyper::body::Frame::data(Bytes::from_static(b"half"))),
+            Err(io::Error::other("the other half is not there")),
+        ];
+        let body = http_body_util::StreamBody::new(futures::stream::iter(frames));
+        let request = Request::post("/").body(body.boxed_unsync()).unwrap();
+        let error = within(client.clone().oneshot(request)).await.unwrap_err();
+        let call = CallError::find(&error).unwrap();
+        assert!(call.was_sent() && call.is_callers(), "{call:?}");
+        let member = client.status().members.remove(0);
+        assert_eq!((member.in_flight, member.failures), (0, 0));
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ const BANNED: &[&str] = &[
     "std::env",
     "crate::service",
     "crate::http",
+    "crate::grpc",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -74,13 +74,8 @@ impl Judgement {
     }
 
     fn end(&mut self) {
-        let Some(attempt) = self.attempt.take() else {
-            return;
-        };
-        match self.outcome {
-            Outcome::Failure => attempt.failure(),
-            Outcome::Overloaded(period) => attempt.overloaded(period),
-            _ => attempt.success(),
+        if let Some(attempt) = self.attempt.take() {
+            attempt.end(self.outcome);
         }
     }
 

@@ -4,9 +4,10 @@ use std::any::Any;
 
 use http::{Response, StatusCode};
 
+use super::answered;
 use super::body::{Judgement, TrackedBody};
 use super::error::CallError;
-use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
+use crate::{Attempt, BoxError, Classify, Outcome};
 
 /// Classifies HTTP responses.
 ///
@@ -16,6 +17,7 @@ use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 /// | status 429 | overloaded: it is given less to do, and not blamed |
 /// | status 500 and above | failure |
 /// | a [`CallError`] whose request was not sent | unsent |
+/// | a [`CallError`] whose request's own body failed | neutral |
 /// | any other error | failure |
 ///
 /// The latency is taken when the head of the response arrives. The instance's load counts the request until the body ends:
@@ -23,6 +25,9 @@ use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 /// failure or overloaded: callers seldom read those bodies.
 ///
 /// A [`CallError`] is recognized as the error itself, or anywhere in the sources of a [`BoxError`].
+///
+/// Which instance it was is told by [`answered_by`](super::answered_by) of the response, by [`Error::instance`](crate::Error::instance)
+/// of an error, and in the field `rolecall.instance` of the caller's `tracing` span, if that declares one.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct ClassifyStatus;
@@ -47,20 +52,16 @@ where
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
     ) -> Result<Self::Response, E> {
+        answered::record(&attempt);
         match result {
             Ok(mut response) => {
                 attempt.answered();
-                let id = attempt.instance().id().clone();
-                response.extensions_mut().insert(AnsweredBy(id));
+                answered::note(response.extensions_mut(), &attempt);
                 let judgement = Judgement::new(attempt, outcome(response.status()));
                 Ok(response.map(|body| TrackedBody::new(body, judgement)))
             }
             Err(error) => {
-                if was_sent(&error) {
-                    attempt.failure();
-                } else {
-                    attempt.unsent();
-                }
+                attempt.end(unanswered(&error));
                 Err(error)
             }
         }
@@ -75,19 +76,15 @@ fn outcome(status: StatusCode) -> Outcome {
     }
 }
 
-fn was_sent(error: &dyn Any) -> bool {
+/// What it says of an instance that a request got no response.
+pub(crate) fn unanswered(error: &dyn Any) -> Outcome {
     let found = match error.downcast_ref::<BoxError>() {
         Some(boxed) => CallError::find(&**boxed),
-        None => error.downcast_ref(),
+        None => error.downcast_ref::<CallError>(),
     };
-    found.is_none_or(CallError::was_sent)
-}
-
-#[derive(Debug, Clone)]
-struct AnsweredBy(InstanceId);
-
-/// The instance that gave a response, if [`ClassifyStatus`] classified it.
-#[must_use]
-pub fn answered_by<B>(response: &Response<B>) -> Option<&InstanceId> {
-    response.extensions().get().map(|AnsweredBy(id)| id)
+    match found {
+        Some(error) if !error.was_sent() => Outcome::Unsent,
+        Some(error) if error.is_callers() => Outcome::Neutral,
+        _ => Outcome::Failure,
+    }
 }

@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use super::connection::Connection;
 use super::error::ConnectError;
+use super::http2::KeepAlive;
 use super::pool::{Limits, Pool};
 use crate::{BoxError, Instance};
 
@@ -24,6 +25,9 @@ use crate::{BoxError, Instance};
 /// - [`connect_timeout`](Self::connect_timeout): 2 s
 /// - [`idle_timeout`](Self::idle_timeout): 60 s
 /// - [`max_idle`](Self::max_idle): 128 connections for each instance
+/// - [`http2_keep_alive_interval`](Self::http2_keep_alive_interval): none, no pings
+/// - [`http2_keep_alive_timeout`](Self::http2_keep_alive_timeout): 20 s
+/// - [`http2_keep_alive_while_idle`](Self::http2_keep_alive_while_idle): off
 ///
 /// # Errors
 ///
@@ -48,6 +52,11 @@ impl<B> Connector<B> {
                 connect_timeout: Duration::from_secs(2),
                 idle_timeout: Duration::from_secs(60),
                 max_idle: 128,
+                keep_alive: KeepAlive {
+                    interval: None,
+                    timeout: Duration::from_secs(20),
+                    while_idle: false,
+                },
             },
             body: PhantomData,
         }
@@ -84,6 +93,31 @@ impl<B> Connector<B> {
     #[must_use]
     pub fn max_idle(mut self, connections: usize) -> Self {
         self.limits.max_idle = connections;
+        self
+    }
+
+    /// Pings an HTTP/2 connection on which nothing came for this long.
+    ///
+    /// Any duration, counted as at least 1 ms. It finds a lost network or machine where requests have no time limit of their
+    /// own. Servers may close the connection of a client that pings too often; grpc-go allows one ping in 5 minutes unless told
+    /// otherwise.
+    #[must_use]
+    pub fn http2_keep_alive_interval(mut self, interval: Duration) -> Self {
+        self.limits.keep_alive.interval = Some(interval.max(Duration::from_millis(1)));
+        self
+    }
+
+    /// Closes an HTTP/2 connection whose ping was not answered for this long: what is in flight on it fails. Any duration.
+    #[must_use]
+    pub fn http2_keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.keep_alive.timeout = timeout;
+        self
+    }
+
+    /// Whether an HTTP/2 connection without a request in flight is pinged too.
+    #[must_use]
+    pub fn http2_keep_alive_while_idle(mut self, enabled: bool) -> Self {
+        self.limits.keep_alive.while_idle = enabled;
         self
     }
 }

@@ -2,18 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Weak;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 
 use super::error::ConnectError;
 use super::line::{Line, Transport};
-use super::pool::Pool;
+use super::pool::{Limits, Pool};
 
 /// Connects to `addr` and shakes hands; freed lines come back to `home`.
 pub(super) async fn connect<L: Transport>(
     addr: SocketAddr,
-    limit: Duration,
+    limits: Limits,
     home: Weak<Pool<L>>,
 ) -> Result<L, ConnectError> {
     let opening = async {
@@ -21,10 +20,11 @@ pub(super) async fn connect<L: Transport>(
             .await
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
             .map_err(|error| ConnectError::io(addr, error))?;
-        L::open(stream, addr, home)
+        L::open(stream, addr, limits, home)
             .await
             .map_err(|error| ConnectError::handshake(addr, error))
     };
+    let limit = limits.connect_timeout;
     let line = tokio::time::timeout(limit, opening)
         .await
         .unwrap_or_else(|_| Err(ConnectError::timed_out(addr, limit)))?;
@@ -62,8 +62,8 @@ impl<L: Line> Dial<L> {
 }
 
 impl<L: Transport> Dial<L> {
-    pub(super) async fn run(mut self, limit: Duration) {
-        let result = connect(self.addr, limit, self.pool.clone()).await;
+    pub(super) async fn run(mut self, limits: Limits) {
+        let result = connect(self.addr, limits, self.pool.clone()).await;
         self.end(result);
     }
 }

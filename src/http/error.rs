@@ -96,6 +96,16 @@ impl StdError for ConnectError {
     }
 }
 
+/// Whether an exchange failed by the request's own body.
+pub(crate) fn is_callers(error: &hyper::Error) -> bool {
+    let reset = error.source().and_then(|cause| cause.downcast_ref());
+    // An HTTP/2 stream that neither the peer nor the library reset was reset by hyper, for that.
+    error.is_user()
+        || reset.is_some_and(|error: &h2::Error| {
+            error.is_reset() && !error.is_remote() && !error.is_library()
+        })
+}
+
 /// Why a [`Connection`](super::Connection) gave no response.
 ///
 /// Its [`source`](StdError::source) is a [`ConnectError`] or a [`hyper::Error`].
@@ -147,6 +157,12 @@ impl CallError {
     #[must_use]
     pub fn was_sent(&self) -> bool {
         matches!(self.cause, CallCause::Sent(_))
+    }
+
+    /// Whether the caller is to blame: the body of its own request failed.
+    #[must_use]
+    pub fn is_callers(&self) -> bool {
+        matches!(&self.cause, CallCause::Sent(error) if is_callers(error))
     }
 
     /// The first `CallError` in a chain of sources, below whatever middleware wrapped it in.

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
 use super::line::{Line, Transport, log_end};
-use super::pool::{Pool, lock};
+use super::pool::{Limits, Pool, lock};
 use super::socket::{Probe, Socket};
 use crate::BoxError;
 
@@ -76,6 +76,7 @@ where
     async fn open(
         stream: TcpStream,
         addr: SocketAddr,
+        _limits: Limits,
         home: Weak<Pool<Self>>,
     ) -> hyper::Result<Self> {
         let socket = Socket::new(stream);

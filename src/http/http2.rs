@@ -2,20 +2,30 @@
 
 use std::net::SocketAddr;
 use std::sync::Weak;
+use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
 use super::line::{Line, Transport, log_end};
-use super::pool::Pool;
+use super::pool::{Limits, Pool};
 use super::socket::{Probe, Socket};
 use crate::BoxError;
+
+/// How a connection is asked whether it lives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeepAlive {
+    /// After so long without a frame; `None`: never.
+    pub(super) interval: Option<Duration>,
+    pub(super) timeout: Duration,
+    pub(super) while_idle: bool,
+}
 
 /// A sending half of one HTTP/2 connection.
 pub(super) struct Share<B> {
@@ -53,12 +63,24 @@ where
     async fn open(
         stream: TcpStream,
         addr: SocketAddr,
+        limits: Limits,
         _home: Weak<Pool<Self>>,
     ) -> hyper::Result<Self> {
         let socket = Socket::new(stream);
         let probe = socket.probe();
         let io = TokioIo::new(socket);
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+        let KeepAlive {
+            interval,
+            timeout,
+            while_idle,
+        } = limits.keep_alive;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(interval)
+            .keep_alive_timeout(timeout)
+            .keep_alive_while_idle(while_idle)
+            .handshake(io)
+            .await?;
         tokio::spawn(async move { log_end(addr, connection.await) });
         Ok(Self { sender, probe })
     }

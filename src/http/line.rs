@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::net::TcpStream;
 
-use super::pool::Pool;
+use super::pool::{Limits, Pool};
 
 /// The sending half of one connection. Dropping the last half of a connection ends it.
 pub(super) trait Line: Sized {
@@ -34,6 +34,7 @@ pub(super) trait Transport: Line + Send + 'static {
     fn open(
         stream: TcpStream,
         addr: SocketAddr,
+        limits: Limits,
         home: Weak<Pool<Self>>,
     ) -> impl Future<Output = hyper::Result<Self>> + Send;
 

@@ -15,22 +15,24 @@
 //! few requests more than it had.
 
 mod address;
+pub(crate) mod answered;
 mod body;
 mod checkout;
-mod classify;
+pub(crate) mod classify;
 mod client;
 mod connection;
 mod connector;
 mod dial;
-mod error;
+pub(crate) mod error;
 mod http1;
 mod http2;
 mod line;
 mod pool;
 mod socket;
 
+pub use answered::answered_by;
 pub use body::TrackedBody;
-pub use classify::{ClassifyStatus, answered_by};
+pub use classify::ClassifyStatus;
 pub use client::client;
 pub use connection::Connection;
 pub use connector::Connector;

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use super::address::Fallback;
 use super::dial::{self, Dial};
 use super::error::ConnectError;
+use super::http2::KeepAlive;
 use super::line::{Line, Transport};
 
 /// The limits of one pool.
@@ -30,6 +31,7 @@ pub(super) struct Limits {
     pub(super) connect_timeout: Duration,
     pub(super) idle_timeout: Duration,
     pub(super) max_idle: usize,
+    pub(super) keep_alive: KeepAlive,
 }
 
 pub(super) struct Pool<L> {
@@ -91,7 +93,7 @@ impl<L: Transport> Pool<L> {
             }),
             dials: Mutex::new(JoinSet::new()),
         });
-        let line = dial::connect(addr, limits.connect_timeout, Arc::downgrade(&pool)).await?;
+        let line = dial::connect(addr, limits, Arc::downgrade(&pool)).await?;
         pool.deliver(line, true);
         Ok(pool)
     }
@@ -105,6 +107,10 @@ impl<L: Transport> Pool<L> {
                 return Claim::Held(Grant { line, fresh: false });
             }
             store = lock(&self.store);
+            if L::SHARED {
+                // It was only shared, and its task may be the next one on this very thread.
+                store.lines.retain(Line::is_alive);
+            }
         }
         if let Some(error) = store.untold.take() {
             return Claim::Failed(error);
@@ -126,7 +132,7 @@ impl<L: Transport> Pool<L> {
         let dial = Dial::new(Arc::downgrade(self), self.addr);
         let mut dials = lock(&self.dials);
         while dials.try_join_next().is_some() {}
-        dials.spawn_on(dial.run(self.limits.connect_timeout), &self.runtime);
+        dials.spawn_on(dial.run(self.limits), &self.runtime);
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 use super::hub::{Connected, Signal};
-use crate::Instance;
 use crate::fleet::{Hold, Pick, Slot, Verdict};
+use crate::{Instance, Outcome};
 
 /// The guard of one pick: holds a slot of the instance, and ends with an outcome.
 ///
@@ -62,6 +62,17 @@ impl Attempt {
             }
         });
         self.judged.end(Verdict::Unsent);
+    }
+
+    /// Ends with what a classifier found.
+    pub(crate) fn end(self, outcome: Outcome) {
+        match outcome {
+            Outcome::Success => self.success(),
+            Outcome::Failure => self.failure(),
+            Outcome::Neutral => self.neutral(),
+            Outcome::Unsent => self.unsent(),
+            Outcome::Overloaded(duration) => self.overloaded(duration),
+        }
     }
 
     /// The instance has too much to do: its load reads twenty times as high for `duration` (default 1 s, at most 60 s).

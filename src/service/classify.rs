@@ -90,13 +90,7 @@ where
     type Response = Res;
 
     fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
-        match (self.0)(&result) {
-            Outcome::Success => attempt.success(),
-            Outcome::Failure => attempt.failure(),
-            Outcome::Neutral => attempt.neutral(),
-            Outcome::Unsent => attempt.unsent(),
-            Outcome::Overloaded(duration) => attempt.overloaded(duration),
-        }
+        attempt.end((self.0)(&result));
         result
     }
 }

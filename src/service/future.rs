@@ -9,6 +9,8 @@ use tower_service::Service;
 use super::attempt::{Picked, noting_unsent};
 use super::classify::Classify;
 use super::waiting::Waiting;
+#[cfg(feature = "grpc")]
+use crate::InstanceId;
 use crate::{BoxError, Error};
 
 pin_project! {
@@ -55,6 +57,15 @@ impl<S: Service<Req>, Req, C> ResponseFuture<S, Req, C> {
         let error = Some(error);
         let state = State::Failed { error };
         Self { state }
+    }
+
+    /// The instance that has the request.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn instance(&self) -> Option<&InstanceId> {
+        match &self.state {
+            State::Sent { judged, .. } => Some(judged.instance().id()),
+            State::Waiting { .. } | State::Failed { .. } => None,
+        }
     }
 }
 

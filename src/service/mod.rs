@@ -15,7 +15,7 @@ mod hub;
 mod layer;
 mod log;
 mod random;
-mod timer;
+pub(crate) mod timer;
 mod unwound;
 mod waiting;
 

@@ -10,7 +10,7 @@ use super::clock;
 use super::unwound::caught;
 
 /// A sleep; `None` where nobody would ever be woken: outside a tokio runtime, and in one without timers.
-pub(super) fn sleep_until(at: Instant) -> Option<Pin<Box<Sleep>>> {
+pub(crate) fn sleep_until(at: Instant) -> Option<Pin<Box<Sleep>>> {
     Handle::try_current().ok()?;
     // That a runtime has no timers is told by a panic alone.
     caught(|| Box::pin(tokio::time::sleep_until(at.into()))).ok()

@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use tonic::Code;
+use tower_layer::Layer;
+
+use super::channel::Channel;
+use super::classify::ClassifyStatus;
+use crate::discovery::Discovery;
+use crate::http::Connector;
+use crate::{BalanceConfig, BalanceLayer, Outcome, Target, TargetError};
+
+/// Sets up a [`Channel`].
+///
+/// # Defaults
+///
+/// - [`config`](Self::config): that of [`BalanceConfig`]
+/// - [`outcomes`](Self::outcomes): those of [`ClassifyStatus`]
+/// - [`connect_timeout`](Self::connect_timeout): 2 s
+/// - [`keep_alive_interval`](Self::keep_alive_interval): none, no pings
+/// - [`keep_alive_timeout`](Self::keep_alive_timeout): 20 s
+/// - [`keep_alive_while_idle`](Self::keep_alive_while_idle): off
+///
+/// # Examples
+///
+/// ```
+/// use rolecall::{BalanceConfig, Registry, grpc::Channel};
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = BalanceConfig::builder().max_in_flight(100).build()?;
+/// let channel = Channel::builder(Registry::new(), "worker:grpc")?
+///     .config(config)
+///     .keep_alive_interval(Duration::from_secs(30))
+///     .build();
+/// # drop(channel);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing is balanced before `build`"]
+pub struct Builder {
+    layer: BalanceLayer<ClassifyStatus>,
+    connector: Connector<tonic::body::Body>,
+}
+
+impl Builder {
+    pub(super) fn new<T>(discovery: impl Discovery, target: T) -> Result<Self, TargetError>
+    where
+        T: TryInto<Target>,
+        T::Error: Into<TargetError>,
+    {
+        let layer = BalanceLayer::new(discovery, target)?.classify(ClassifyStatus::new());
+        Ok(Self {
+            layer,
+            connector: Connector::new().http2(),
+        })
+    }
+
+    /// Balances by another configuration than the default one.
+    pub fn config(mut self, config: BalanceConfig) -> Self {
+        self.layer = self.layer.config(config);
+        self
+    }
+
+    /// Judges instances by another function of the status, see [`ClassifyStatus::by`].
+    pub fn outcomes(mut self, outcomes: impl Fn(Code) -> Outcome + Send + Sync + 'static) -> Self {
+        self.layer = self.layer.classify(ClassifyStatus::by(outcomes));
+        self
+    }
+
+    /// Limits the time to open one connection, see [`Connector::connect_timeout`].
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connector = self.connector.connect_timeout(timeout);
+        self
+    }
+
+    /// Pings a connection on which nothing came for this long, see [`Connector::http2_keep_alive_interval`].
+    pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
+        self.connector = self.connector.http2_keep_alive_interval(interval);
+        self
+    }
+
+    /// Closes a connection whose ping was not answered for this long, see [`Connector::http2_keep_alive_timeout`].
+    pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.connector = self.connector.http2_keep_alive_timeout(timeout);
+        self
+    }
+
+    /// Whether a connection without a call is pinged too, see [`Connector::http2_keep_alive_while_idle`].
+    pub fn keep_alive_while_idle(mut self, enabled: bool) -> Self {
+        self.connector = self.connector.http2_keep_alive_while_idle(enabled);
+        self
+    }
+
+    /// The channel. Its driver starts here inside a tokio runtime with timers, else at the first call inside one.
+    #[must_use]
+    pub fn build(self) -> Channel {
+        Channel::from(self.layer.layer(self.connector))
+    }
+}

@@ -1,0 +1,122 @@
+//! Judges an instance by the gRPC status of its answers and by how their bodies end.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::Response;
+use tonic::Code;
+
+use super::code::{self, Head};
+use super::details;
+use super::origin;
+use super::tracked::{Judgement, TrackedBody};
+use crate::http::{answered, classify};
+use crate::{Attempt, Classify, Outcome};
+
+/// Classifies gRPC answers.
+///
+/// | Status | Outcome |
+/// |---|---|
+/// | `Unknown`, `DeadlineExceeded`, `Internal`, `Unavailable`, `DataLoss` | failure |
+/// | `ResourceExhausted` | overloaded: it is given less to do, and not blamed |
+/// | any other | success |
+///
+/// | No status, but | Outcome |
+/// |---|---|
+/// | a body that ends without | that of `Unknown` |
+/// | a body that breaks | failure; neutral, if the body of the request did |
+/// | HTTP status 401 or 403 | success |
+/// | HTTP status 429 | overloaded |
+/// | any other HTTP status, or other content than gRPC | failure: what answers there is not the service |
+/// | an error | as with [`http::ClassifyStatus`](crate::http::ClassifyStatus) |
+///
+/// The latency is taken when the head of the answer arrives. The instance's load counts the call until the trailers, or the
+/// end of the body: the outcome is told then. Dropped before that, it is cancelled, unless the head told the outcome.
+///
+/// The instance is noted as with [`http::ClassifyStatus`](crate::http::ClassifyStatus): in the response's extensions and in
+/// the field `rolecall.instance` of the current span. A status other than `Ok` gets its id as the metadata
+/// `rolecall-instance`, which is what [`failed_at`](super::failed_at) reads.
+#[derive(Clone, Default)]
+pub struct ClassifyStatus {
+    outcomes: Option<Arc<dyn Fn(Code) -> Outcome + Send + Sync>>,
+}
+
+impl ClassifyStatus {
+    /// The classifier of the tables above.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Judges by another function of the status than the first table.
+    ///
+    /// ```
+    /// use rolecall::{Outcome, grpc::ClassifyStatus};
+    /// use tonic::Code;
+    ///
+    /// // A service whose internal errors are its callers' doing.
+    /// let classify = ClassifyStatus::by(|code| match code {
+    ///     Code::Unavailable | Code::DataLoss => Outcome::Failure,
+    ///     Code::ResourceExhausted => Outcome::Overloaded(None),
+    ///     _ => Outcome::Success,
+    /// });
+    /// # let _ = classify;
+    /// ```
+    #[must_use]
+    pub fn by(outcomes: impl Fn(Code) -> Outcome + Send + Sync + 'static) -> Self {
+        Self {
+            outcomes: Some(Arc::new(outcomes)),
+        }
+    }
+
+    pub(super) fn outcome(&self, code: Code) -> Outcome {
+        match &self.outcomes {
+            Some(outcomes) => outcomes(code),
+            None => code::outcome(code),
+        }
+    }
+}
+
+impl<Req, B, E> Classify<Req, Response<B>, E> for ClassifyStatus
+where
+    B: http_body::Body<Error: 'static>,
+    E: 'static,
+{
+    type Response = Response<TrackedBody<B>>;
+
+    fn classify(
+        &self,
+        result: Result<Response<B>, E>,
+        mut attempt: Attempt,
+    ) -> Result<Self::Response, E> {
+        answered::record(&attempt);
+        match result {
+            Ok(mut response) => {
+                attempt.answered();
+                answered::note(response.extensions_mut(), &attempt);
+                let known = match Head::of(&response) {
+                    Head::Begun => None,
+                    Head::Ended(code) => {
+                        details::check(response.headers_mut());
+                        origin::mark(response.headers_mut(), code, attempt.instance().id());
+                        Some(self.outcome(code))
+                    }
+                    Head::Foreign(status) => Some(code::foreign_outcome(status)),
+                };
+                let id = attempt.instance().id().clone();
+                let judgement = Judgement::new(attempt, self.clone(), known);
+                Ok(response.map(|body| TrackedBody::new(body, id, judgement)))
+            }
+            Err(error) => {
+                attempt.end(classify::unanswered(&error));
+                Err(error)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ClassifyStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClassifyStatus").finish_non_exhaustive()
+    }
+}

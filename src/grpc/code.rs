@@ -1,0 +1,142 @@
+//! Where the status of an answer stands, and what it says of the instance.
+
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::{Response, StatusCode};
+use tonic::Code;
+
+use crate::Outcome;
+
+const GRPC_STATUS: &str = "grpc-status";
+
+/// What the head of an answer tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// The status already: the answer has no messages ("trailers-only").
+    Ended(Code),
+    /// Messages follow, and the status in the trailers.
+    Begun,
+    /// Something else than a gRPC server answered, say a proxy.
+    Foreign(StatusCode),
+}
+
+impl Head {
+    pub(super) fn of<B>(response: &Response<B>) -> Self {
+        let headers = response.headers();
+        if let Some(code) = written(headers) {
+            Self::Ended(code)
+        } else if response.status() == StatusCode::OK && is_grpc(headers) {
+            Self::Begun
+        } else {
+            Self::Foreign(response.status())
+        }
+    }
+}
+
+/// The status in headers or trailers.
+pub(super) fn written(headers: &HeaderMap) -> Option<Code> {
+    let code = headers.get(GRPC_STATUS)?;
+    Some(Code::from_bytes(code.as_bytes()))
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content = headers.get(CONTENT_TYPE);
+    content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// By the table "HTTP to gRPC Status Code Mapping" of the gRPC documentation.
+pub(super) fn of_http(status: StatusCode) -> Code {
+    match status {
+        StatusCode::BAD_REQUEST => Code::Internal,
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::PermissionDenied,
+        StatusCode::NOT_FOUND => Code::Unimplemented,
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Code::Unavailable,
+        _ => Code::Unknown,
+    }
+}
+
+/// By the table "Errors" of "gRPC over HTTP2", for a stream that was reset.
+pub(super) fn of_reset(reason: h2::Reason) -> Code {
+    match reason {
+        h2::Reason::NO_ERROR
+        | h2::Reason::PROTOCOL_ERROR
+        | h2::Reason::INTERNAL_ERROR
+        | h2::Reason::FLOW_CONTROL_ERROR
+        | h2::Reason::SETTINGS_TIMEOUT
+        | h2::Reason::FRAME_SIZE_ERROR
+        | h2::Reason::COMPRESSION_ERROR
+        | h2::Reason::CONNECT_ERROR => Code::Internal,
+        h2::Reason::REFUSED_STREAM => Code::Unavailable,
+        h2::Reason::CANCEL => Code::Cancelled,
+        h2::Reason::ENHANCE_YOUR_CALM => Code::ResourceExhausted,
+        h2::Reason::INADEQUATE_SECURITY => Code::PermissionDenied,
+        _ => Code::Unknown,
+    }
+}
+
+/// The default outcome of a status.
+pub(super) fn outcome(code: Code) -> Outcome {
+    match code {
+        Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => Outcome::Failure,
+        Code::ResourceExhausted => Outcome::Overloaded(None),
+        _ => Outcome::Success,
+    }
+}
+
+/// The outcome of an answer that is not gRPC. Nobody but the instance is to blame for that, unless the answer is about the
+/// caller, or about the load.
+pub(super) fn foreign_outcome(status: StatusCode) -> Outcome {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Success,
+        StatusCode::TOO_MANY_REQUESTS => Outcome::Overloaded(None),
+        _ => Outcome::Failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &'static str)]) -> Head {
+        let mut response = Response::builder().status(status);
+        for &(name, value) in headers {
+            response = response.header(name, value);
+        }
+        Head::of(&response.body(()).unwrap())
+    }
+
+    #[test]
+    fn a_status_in_the_head_counts_whatever_http_says() {
+        let status = (GRPC_STATUS, "5");
+        assert_eq!(answer(200, &[status]), Head::Ended(Code::NotFound));
+        assert_eq!(answer(503, &[status]), Head::Ended(Code::NotFound));
+    }
+
+    #[test]
+    fn a_status_that_is_no_number_is_unknown() {
+        for text in ["", "17", "-1", "ok", "00"] {
+            assert_eq!(
+                answer(200, &[(GRPC_STATUS, text)]),
+                Head::Ended(Code::Unknown)
+            );
+        }
+    }
+
+    #[test]
+    fn only_grpc_content_with_status_200_is_the_beginning_of_an_answer() {
+        let grpc = ("content-type", "application/grpc+proto");
+        let html = ("content-type", "text/html");
+        assert_eq!(answer(200, &[grpc]), Head::Begun);
+        assert_eq!(answer(200, &[html]), Head::Foreign(StatusCode::OK));
+        assert_eq!(answer(200, &[]), Head::Foreign(StatusCode::OK));
+        let refused = Head::Foreign(StatusCode::BAD_GATEWAY);
+        assert_eq!(answer(502, &[grpc]), refused);
+    }
+}

@@ -1,0 +1,74 @@
+//! gRPC over a balanced target (feature `grpc`).
+//!
+//! [`channel`] is all most callers need: it goes wherever a client that was generated for tonic takes a channel.
+//!
+//! ```no_run
+//! # use rolecall::{Registry, grpc};
+//! # struct GreeterClient<T>(T);
+//! # impl<T> GreeterClient<T> { fn new(channel: T) -> Self { Self(channel) } }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), rolecall::TargetError> {
+//! let registry = Registry::new();
+//! let greeter = GreeterClient::new(grpc::channel(registry, "worker:grpc")?);
+//! # let _ = greeter.0;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each instance has one HTTP/2 connection, that of [`http::Connector`](crate::http::Connector). [`ClassifyStatus`] judges
+//! instances by the status of their answers, wherever it stands: in the head, in the trailers, or nowhere, if a proxy answers
+//! instead.
+//!
+//! # Streams
+//!
+//! The latency of a call is taken at the head of the answer, and its slot is held until the trailers, however long a stream is.
+//! A stream that breaks is a failure. One that the caller drops is not.
+//!
+//! # Errors
+//!
+//! tonic's generated clients return a [`tonic::Status`]. Where no instance gave one it is ours: `Unavailable`, `ResourceExhausted`
+//! if all instances are at `max_in_flight`, `DeadlineExceeded` if the caller's time was over, or what gRPC makes of an HTTP status
+//! or of a reset stream. Its message names target and instance, with all causes, and [`Error::find`](crate::Error::find) finds
+//! the [`Error`](crate::Error) in its sources. [`failed_at`] tells the instance of any failed call, [`answered_by`] that of any
+//! other.
+//!
+//! ```
+//! fn may_retry(status: &tonic::Status) -> bool {
+//!     rolecall::Error::find(status).is_some_and(|error| !error.was_sent())
+//! }
+//! ```
+//!
+//! A service that passes a status of its own callee on to its callers passes the names on too.
+//!
+//! # Time limits
+//!
+//! The `grpc-timeout` of a request, [`tonic::Request::set_timeout`], is a limit for the whole call: also for a stream that has
+//! begun, other than with tonic's own channel, where it ends with the head of the answer. A call whose time is over is
+//! cancelled, and judged as any cancelled call.
+//!
+//! # Limits
+//!
+//! - No TLS yet, but any connector of your own: see [`Channel`].
+//! - A reset of a stream by which an instance or a proxy says `CANCEL` or `NO_ERROR` looks like the end of the stream, because
+//!   hyper tells no more. Without trailers it is a failure all the same.
+//! - A message that cannot be decoded fails in the caller's client, which the instance is not charged for.
+
+mod body;
+mod builder;
+mod channel;
+mod classify;
+mod code;
+mod deadline;
+mod details;
+mod future;
+mod origin;
+mod status;
+mod tracked;
+
+pub use body::ResponseBody;
+pub use builder::Builder;
+pub use channel::{Channel, channel};
+pub use classify::ClassifyStatus;
+pub use future::ResponseFuture;
+pub use origin::{answered_by, failed_at};
+pub use tracked::TrackedBody;

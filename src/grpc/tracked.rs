@@ -1,0 +1,134 @@
+//! The body of an answer, watched for the status at its end.
+
+use std::any::Any;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tonic::Code;
+
+use super::classify::ClassifyStatus;
+use super::{code, details, origin};
+use crate::http::error::is_callers;
+use crate::{Attempt, InstanceId, Outcome};
+
+pin_project! {
+    /// A response body that tells the balancer how it ended; see [`ClassifyStatus`].
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped before its end it frees the slot of its instance.
+    #[derive(Debug)]
+    pub struct TrackedBody<B> {
+        #[pin]
+        body: B,
+        instance: InstanceId,
+        judgement: Judgement,
+    }
+}
+
+impl<B: Body> TrackedBody<B> {
+    pub(super) fn new(body: B, instance: InstanceId, mut judgement: Judgement) -> Self {
+        if body.is_end_stream() {
+            judgement.ended(None);
+        }
+        Self {
+            body,
+            instance,
+            judgement,
+        }
+    }
+
+    /// The instance whose answer it is.
+    pub(super) fn instance(&self) -> &InstanceId {
+        &self.instance
+    }
+}
+
+impl<B: Body<Error: 'static>> Body for TrackedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let mut frame = ready!(this.body.as_mut().poll_frame(cx));
+        match &mut frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    let code = code::written(trailers);
+                    details::check(trailers);
+                    if let Some(code) = code {
+                        origin::mark(trailers, code, this.instance);
+                    }
+                    this.judgement.ended(code);
+                } else if this.body.is_end_stream() {
+                    this.judgement.ended(None);
+                }
+            }
+            Some(Err(error)) => this.judgement.broken(error),
+            None => this.judgement.ended(None),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An attempt whose head was answered.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    attempt: Option<Attempt>,
+    classifier: ClassifyStatus,
+    /// What the head told already.
+    known: Option<Outcome>,
+}
+
+impl Judgement {
+    pub(super) fn new(
+        attempt: Attempt,
+        classifier: ClassifyStatus,
+        known: Option<Outcome>,
+    ) -> Self {
+        Self {
+            attempt: Some(attempt),
+            classifier,
+            known,
+        }
+    }
+
+    /// With the status of the trailers, if that is written there.
+    fn ended(&mut self, code: Option<Code>) {
+        if let Some(attempt) = self.attempt.take() {
+            let told = || self.classifier.outcome(code.unwrap_or(Code::Unknown));
+            attempt.end(self.known.unwrap_or_else(told));
+        }
+    }
+
+    fn broken(&mut self, error: &dyn Any) {
+        if let Some(attempt) = self.attempt.take() {
+            match error.downcast_ref() {
+                Some(error) if is_callers(error) => attempt.neutral(),
+                _ => attempt.failure(),
+            }
+        }
+    }
+}
+
+impl Drop for Judgement {
+    /// What the head told is known without the body, and clients do not read it to the end.
+    fn drop(&mut self) {
+        if self.known.is_some() {
+            self.ended(None);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! `rolecall::grpc` with tonic's clients and servers over real sockets, and with servers that are none.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::disallowed_methods, reason = "sockets have real time")]
+
+mod calls;
+mod client;
+mod faults;
+mod limits;
+mod outcomes;
+mod server;
+mod strangers;
+mod support;
