@@ -7,8 +7,8 @@ use crate::instance::{Availability, InstanceError, InstanceId};
 
 /// Something that happened to a balancer's fleet: for people, logs and metrics.
 ///
-/// Read with [`Balance::events`](crate::Balance::events); every one is also logged by `tracing`, with its fields, under the
-/// target `rolecall`. `Display` is one line for people.
+/// Read with [`Balance::events`](crate::Balance::events); every one is also logged by `tracing` under the target
+/// `rolecall`, with its fields, or as text at `debug` where a fleet flaps and the lines at `info` are limited. `Display` is one line for people.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -312,11 +312,15 @@ impl std::error::Error for DialError {
     }
 }
 
+const CAUSES_ASKED: usize = 32;
+
 /// A label by the first I/O error in the chain, with the system's number where it has one.
 fn label(error: &(dyn std::error::Error + 'static)) -> String {
     use std::io::ErrorKind;
     let mut cause = Some(error);
-    while let Some(error) = cause {
+    // A foreign chain may be a ring.
+    for _ in 0..CAUSES_ASKED {
+        let Some(error) = cause else { break };
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             let kind = match io.kind() {
                 ErrorKind::ConnectionRefused => "refused",

@@ -60,7 +60,7 @@
 //! | instance answers errors at once | charged at the first failure, soon ejected; attracts no traffic |
 //! | instance hangs | callers that give up raise its load at once; ejected as *unresponsive* although no error ever came |
 //! | instance turns slow | load moves away within a few of its answers; it is not ejected for that |
-//! | every instance bad | never more than the cap are out, and never the last one |
+//! | every instance bad | no ejection goes beyond the cap, nor takes the last one; if all are out nevertheless, all are picked from |
 //! | ejected instance recovers | probes first, then slow start |
 //! | the process itself stands still | nobody is charged for it |
 //! | new instance | starts at the fleet's mean latency; neither starved nor flooded |
@@ -82,7 +82,8 @@
 //! |---|---|---|---|---|---|---|
 //! | may be ejected | 0 | 1 | 1 | 2 | 2 | 5 |
 //!
-//! A member that failed and gets no traffic since is *suspect* after a second: one request in about 200 finds out. If all
+//! A member that failed and gets no traffic since is *suspect* after a second: one request in about 200 finds out, and two
+//! failures in a row are enough there. If all
 //! eligible members are out, by hand or because the others lost their connection, all of them are picked from: *panic
 //! mode*. [`OutlierConfig`] has the figures, a shadow mode that only tells, and `outlier(None)` switches it off, also
 //! [while it runs](Balance::reconfigure).

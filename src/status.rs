@@ -191,7 +191,11 @@ impl fmt::Display for EjectionStatus {
                 write!(f, "ejected {since:.1} s ago, {rest:.1} s to go: {reason}")
             }
             (false, None) => write!(f, "ejected {since:.1} s ago, to be probed: {reason}"),
+        }?;
+        if self.ejections > 1 {
+            write!(f, "; {} ejections so far", self.ejections)?;
         }
+        Ok(())
     }
 }
 

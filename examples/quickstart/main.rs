@@ -36,7 +36,10 @@ const PHASE: Duration = Duration::from_secs(2);
 
 /// The defaults, but for the time that an ejection and the return from it take: the show is short.
 fn hurried() -> Result<BalanceConfig, ConfigError> {
-    let outlier = OutlierConfig::builder().base_ejection_time(Duration::from_secs(2));
+    let time = Duration::from_secs(2);
+    let outlier = OutlierConfig::builder()
+        .base_ejection_time(time)
+        .max_ejection_time(time);
     BalanceConfig::builder()
         .outlier(outlier.build()?)
         .slow_start(Duration::from_secs(1))

@@ -173,7 +173,8 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     }
 
     /// Ejects an instance by hand for so long, whatever the cap; in panic mode it is picked from all the same. Its end is
-    /// that of any ejection: a probe, then slow start. One that is out already is out for so long from now on.
+    /// that of any ejection: a probe, then slow start; a new address, or leaving the set and coming back, ends it too. One that
+    /// is out already is out for so long from now on.
     ///
     /// Returns whether the instance is known.
     pub fn eject(&self, id: &InstanceId, time: Duration, now: Instant) -> bool {
@@ -280,6 +281,13 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     /// Counts the wait for a first usable member from now.
     pub(crate) fn restart_wait(&self, now: Instant) {
         self.state.write(now, |roster| roster.restart_wait(now));
+    }
+}
+
+impl<S> Fleet<S> {
+    /// Nobody will call [`on_deadline`](Self::on_deadline) any more.
+    pub(crate) fn stop_pulse(&self) {
+        self.state.shared.pulse.stop();
     }
 }
 

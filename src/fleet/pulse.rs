@@ -13,6 +13,8 @@ const BEAT: u64 = 100_000_000;
 const LATE: u64 = 250_000_000;
 /// The next beat of a pulse that rests.
 const RESTING: u64 = u64::MAX;
+/// The same of one that nobody beats any more.
+const STOPPED: u64 = RESTING - 1;
 
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -31,7 +33,7 @@ impl Pulse {
 
     /// When the next beat is due.
     pub(super) fn next(&self) -> Option<u64> {
-        Some(self.next.load(Relaxed)).filter(|&next| next != RESTING)
+        Some(self.next.load(Relaxed)).filter(|&next| next < STOPPED)
     }
 
     /// Lets it beat from now on. Returns whether it rested.
@@ -41,7 +43,7 @@ impl Pulse {
 
     #[cold]
     fn beat_by(&self, last: u64, now: u64) -> bool {
-        let next = now.saturating_add(BEAT).min(RESTING - 1);
+        let next = now.saturating_add(BEAT).min(STOPPED - 1);
         self.next
             .compare_exchange(last, next, Relaxed, Relaxed)
             .is_ok()
@@ -50,7 +52,7 @@ impl Pulse {
     /// Beats, if it is time to. It rests from then on unless there is traffic.
     pub(super) fn beat(&self, now: u64, traffic: impl FnOnce() -> bool) {
         let due = self.next.load(Relaxed);
-        if now < due || due == RESTING {
+        if now < due || due >= STOPPED {
             return;
         }
         if now - due > LATE {
@@ -61,6 +63,11 @@ impl Pulse {
         } else {
             self.next.store(RESTING, Relaxed);
         }
+    }
+
+    /// It beats no more: nobody is excused from now on.
+    pub(super) fn stop(&self) {
+        self.next.store(STOPPED, Relaxed);
     }
 
     /// Whether the process stood still at any moment from `since` to `now`.
@@ -110,6 +117,16 @@ mod tests {
         );
         assert!(pulse.wake(60_000 * MS));
         assert_eq!(pulse.next(), Some(60_100 * MS));
+    }
+
+    #[test]
+    fn one_that_is_stopped_excuses_nobody_and_is_not_woken() {
+        let pulse = Pulse::new();
+        pulse.wake(0);
+        pulse.stop();
+        assert!(!pulse.wake(1000 * MS));
+        assert_eq!(pulse.next(), None);
+        assert!(!pulse.stood(0, 60_000 * MS));
     }
 
     #[test]

@@ -132,6 +132,9 @@ where
         if timer::is_there() && tokio::time::timeout(timeout, usable).await.is_ok() {
             return Ok(());
         }
+        if inner.fleet.unusable_since().is_none() {
+            return Ok(());
+        }
         match inner.pick(&[]) {
             Ok(_) => Ok(()),
             Err(why) => Err(inner.refusal(&why, None)),
@@ -139,7 +142,8 @@ where
     }
 
     /// Ejects an instance for so long, whatever the rules and their cap say. If nobody else is in play, it is picked from
-    /// all the same. Afterwards a probe decides whether it is back.
+    /// all the same. Afterwards a probe decides whether it is back; so it does at once if the instance leaves the set and
+    /// comes back meanwhile, or gets another address.
     ///
     /// Returns whether the instance is known.
     pub fn eject(&self, id: &InstanceId, time: Duration) -> bool {

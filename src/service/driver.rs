@@ -173,7 +173,14 @@ where
                     let hub = Arc::clone(&self.hub);
                     connected.push((ticket, Connected { service, hub }));
                 }
-                Err(error) => self.fleet.dial_failed(ticket, error, clock::now()),
+                Err(error) => {
+                    // The error's text is asked for, which is foreign code.
+                    let failed =
+                        |error| self.fleet.dial_failed(ticket.clone(), error, clock::now());
+                    if let Err(panic) = caught(|| failed(error)) {
+                        failed(panic.into());
+                    }
+                }
             }
         }
         self.fleet.connected(connected, clock::now());
@@ -232,6 +239,13 @@ where
         self.log.write(&self.hub.target, &event, clock::now());
         // Nobody may be listening.
         let _ = self.hub.events.send(event);
+    }
+}
+
+/// Without a driver what was learnt stays, and requests go on to be judged.
+impl<M, S, C> Drop for Drive<M, S, C> {
+    fn drop(&mut self) {
+        self.fleet.stop_pulse();
     }
 }
 

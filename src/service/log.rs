@@ -67,7 +67,7 @@ impl Log {
     }
 
     fn ejection(&mut self, target: &Target, event: &Event, now: Instant) {
-        let admitted = self.admits(now);
+        let admitted = self.admits(target, now);
         match event {
             Event::Ejected { id, reason, time } if admitted => {
                 info!(target: "rolecall", %target, %id, %reason, ?time, "ejected");
@@ -86,12 +86,12 @@ impl Log {
     }
 
     /// Whether one more line is within bounds; what was not is told of when it is again.
-    fn admits(&mut self, now: Instant) -> bool {
+    fn admits(&mut self, target: &Target, now: Instant) -> bool {
         let is_over = |began| now.saturating_duration_since(began) >= PERIOD;
         if self.began.is_none_or(is_over) {
             if self.omitted > 0 {
                 let omitted = self.omitted;
-                info!(target: "rolecall", omitted, "lines about ejections were left to debug");
+                info!(target: "rolecall", %target, omitted, "lines about ejections were left to debug");
             }
             *self = Self {
                 began: Some(now),
@@ -112,10 +112,11 @@ mod tests {
     #[test]
     fn a_fleet_that_flaps_writes_a_bounded_number_of_lines() {
         let start = super::super::clock::now();
+        let target = "worker:http".parse().unwrap();
         let mut log = Log::default();
         let admitted = |log: &mut Log, second| {
             let now = start + Duration::from_secs(second);
-            (0..1000).filter(|_| log.admits(now)).count()
+            (0..1000).filter(|_| log.admits(&target, now)).count()
         };
         assert_eq!(admitted(&mut log, 0), 20);
         assert_eq!(admitted(&mut log, 9), 0);

@@ -120,7 +120,8 @@ impl OutlierBuilder {
     /// The least failures in a row that eject, 1 to 1000. Default: 5.
     ///
     /// While the other members fail too, more are needed: as many as make a run of less than one in a thousand by chance.
-    /// Lower ejects sooner and sometimes wrongly; higher lets more requests fail first.
+    /// A member that load keeps away from since it failed is judged at two, by a probe, whatever stands here. Lower ejects
+    /// sooner and sometimes wrongly; higher lets more requests fail first.
     pub fn failures_in_row(mut self, failures: u32) -> Self {
         self.failures_in_row = failures;
         self
@@ -145,6 +146,9 @@ impl OutlierBuilder {
     }
 
     /// The requests of a member within 10 s below which its failure rate says nothing, 1 to 1 000 000. Default: 10.
+    ///
+    /// As many good answers, and as much time as a first ejection, are also what lives down one ejection in a row. Lower
+    /// judges by chance; higher lets members with little traffic fail.
     pub fn request_volume(mut self, requests: u32) -> Self {
         self.request_volume = requests;
         self
@@ -160,6 +164,8 @@ impl OutlierBuilder {
     }
 
     /// The longest ejection, `base_ejection_time` to 24 h. Default: 60 s.
+    ///
+    /// One that is well again may be out for so long all the same; shorter costs a failed request for each probe.
     pub fn max_ejection_time(mut self, time: Duration) -> Self {
         self.max_ejection_time = time;
         self
@@ -173,7 +179,9 @@ impl OutlierBuilder {
         self
     }
 
-    /// Whether outliers are only detected, counted and told of, and nobody is ejected. Default: no.
+    /// Whether outliers are only detected, counted and told of, and nobody is ejected or probed. Default: no.
+    ///
+    /// A member that fails at once and that load keeps away from may then never fail often enough to be told of.
     pub fn shadow(mut self, shadow: bool) -> Self {
         self.shadow = shadow;
         self
