@@ -121,6 +121,8 @@ impl Server {
             });
             async move {
                 hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    // A server that was kept from running finds many cancelled calls, and would close the connection.
+                    .max_pending_accept_reset_streams(1000)
                     .serve_connection(TokioIo::new(stream), service)
                     .await
                     .map_err(io::Error::other)
