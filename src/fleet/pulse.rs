@@ -70,6 +70,14 @@ impl Pulse {
         self.next.store(STOPPED, Relaxed);
     }
 
+    /// For how many nanoseconds the process has not stood still.
+    pub(super) fn since_standstill(&self, now: u64) -> u64 {
+        match self.stood_until.load(Relaxed) {
+            0 => u64::MAX,
+            stood_until => now.saturating_sub(stood_until),
+        }
+    }
+
     /// Whether the process stood still at any moment from `since` to `now`.
     pub(super) fn stood(&self, since: u64, now: u64) -> bool {
         since < self.stood_until.load(Relaxed) || now > self.next.load(Relaxed).saturating_add(LATE)

@@ -60,7 +60,8 @@ pub(super) fn detect(
     }
     let others = record.shared.pool.recent(now).without(recent).rate();
     let threshold = failures_in_row::threshold(floor, others);
-    let is_pause = unanswered && !outlasts_a_pause(record.stats.failing_for(now));
+    let standing = record.shared.pulse.since_standstill(now);
+    let is_pause = unanswered && !outlasts_a_pause(record.stats.failing_for(now), standing);
     if run >= threshold && !is_pause {
         return Some(in_row(run, threshold, unanswered));
     }

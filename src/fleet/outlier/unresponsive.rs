@@ -24,9 +24,10 @@ pub(in super::super) fn unanswered(
     !answered_since && waited >= least && waited as f32 >= FAILURE_COST * mean
 }
 
-/// Whether a run of failures that is so many milliseconds old is more than a pause.
-pub(super) fn outlasts_a_pause(failing_for: u32) -> bool {
-    failing_for >= PAUSE
+/// Whether a run of failures that is so many milliseconds old is more than a pause. A standstill of our own is none of
+/// its time; it ended `since_standstill` nanoseconds ago.
+pub(super) fn outlasts_a_pause(failing_for: u32, since_standstill: u64) -> bool {
+    failing_for >= PAUSE && since_standstill >= u64::from(PAUSE) * 1_000_000
 }
 
 #[cfg(test)]

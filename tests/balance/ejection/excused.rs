@@ -27,6 +27,28 @@ async fn a_standstill_of_the_process_itself_is_charged_to_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_standstill_makes_no_silence_of_a_pause_before_it_and_one_after_it() {
+    let stage = warm(&["a", "b"]).await;
+    let a = stage.node("a");
+    a.when_called(Does::Hang);
+    let give_up_together = async || {
+        let callers = (0..20).map(|_| timeout(200 * MS, stage.call()));
+        futures::future::join_all(callers).await;
+    };
+    give_up_together().await;
+    let before = stage.member("a").failures_in_row;
+    assert!(before > 0, "a pause");
+    advance(5 * SECOND).await;
+    sleep(MS).await;
+    give_up_together().await;
+    assert!(
+        stage.member("a").failures_in_row > before.max(5),
+        "and another one"
+    );
+    assert_eq!(stage.balance.status().ejections.detected, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_spans_a_standstill_judges_nobody() {
     let stage = warm(&["a", "b"]).await;
     assert!(stage.balance.eject(&"a".into(), MS));
