@@ -1,8 +1,8 @@
 //! What is nobody's fault ejects nobody; and time passes also where nobody sends.
 
 use crate::ejection::{ANSWERS, MS, SECOND, is, warm};
-use crate::support::{Does, next_event};
-use rolecall::{Event, MemberState};
+use crate::support::{Does, instance, next_event};
+use rolecall::{Availability, Event, MemberState};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 #[tokio::test(start_paused = true)]
@@ -29,23 +29,25 @@ async fn a_standstill_of_the_process_itself_is_charged_to_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_standstill_makes_no_silence_of_a_pause_before_it_and_one_after_it() {
     let stage = warm(&["a", "b"]).await;
-    let a = stage.node("a");
-    a.when_called(Does::Hang);
+    // All calls go to the one that hangs, whatever its load.
+    let busy = instance("b").with_availability(Availability::Busy);
+    stage.announce([instance("a"), busy].into_iter().collect());
+    stage.until(|status| status.usable == 1).await;
+    stage.node("a").when_called(Does::Hang);
     let give_up_together = async || {
         let callers = (0..20).map(|_| timeout(200 * MS, stage.call()));
         futures::future::join_all(callers).await;
     };
     give_up_together().await;
-    let before = stage.member("a").failures_in_row;
-    assert!(before > 0, "a pause");
+    assert_eq!(stage.member("a").failures_in_row, 20, "a pause");
     advance(5 * SECOND).await;
     sleep(MS).await;
     give_up_together().await;
-    assert!(
-        stage.member("a").failures_in_row > before.max(5),
-        "and another one"
-    );
+    assert_eq!(stage.member("a").failures_in_row, 40, "and another one");
     assert_eq!(stage.balance.status().ejections.detected, 0);
+    sleep(SECOND).await;
+    give_up_together().await;
+    assert_eq!(stage.balance.status().ejections.detected, 1, "silence");
 }
 
 #[tokio::test(start_paused = true)]
