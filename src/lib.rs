@@ -171,7 +171,7 @@
 //! | Feature | Adds |
 //! |---|---|
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
-//! | `guard` | `guard::Guard`: lets only the registered in |
+//! | `guard` | `guard::Guard` lets only the registered in; `guard::Networks` lets calls go nowhere else |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
 //! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //!

@@ -7,5 +7,6 @@ mod admission;
 mod flood;
 mod forward;
 mod listener;
+mod networks;
 mod proxy;
 mod support;
