@@ -147,9 +147,15 @@ impl fmt::Display for DiscoveryError {
                     "no instance of {target} is visible from boundary \"{caller}\""
                 )?;
                 if let Some(owner) = target.boundary() {
-                    write!(f, ": they are internal to boundary \"{owner}\"")?;
+                    write!(f, ": they belong to boundary \"{owner}\", and")?;
+                } else {
+                    f.write_str(": they")?;
                 }
-                write!(f, "; register them as public or granted to \"{caller}\"")
+                write!(
+                    f,
+                    " are visible elsewhere only if they are registered as public or as granted to \
+                     \"{caller}\""
+                )
             }
             Fault::Unsupported(what) => write!(f, "unsupported: {what}"),
             Fault::Backend { doing, .. } => write!(f, "discovery failed while {doing}"),
@@ -273,8 +279,9 @@ mod tests {
             (
                 DiscoveryError::not_visible(&target("media/worker:http"), &caller),
                 DiscoveryErrorKind::NotVisible,
-                "no instance of media/worker:http is visible from boundary \"batch\": they are \
-                 internal to boundary \"media\"; register them as public or granted to \"batch\"",
+                "no instance of media/worker:http is visible from boundary \"batch\": they belong to \
+                 boundary \"media\", and are visible elsewhere only if they are registered as public \
+                 or as granted to \"batch\"",
             ),
             (
                 DiscoveryError::unsupported("listing peers"),

@@ -18,3 +18,4 @@ mod promises;
 mod races;
 mod readiness;
 mod support;
+mod visibility;

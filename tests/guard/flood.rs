@@ -1,6 +1,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use rolecall::Registry;
@@ -95,4 +96,66 @@ fn a_flood_of_strangers_takes_no_memory_and_few_lines() {
     runtime.block_on(async {
         assert!(is_served(FRIEND, server.addr).await);
     });
+}
+
+/// Round trips of a friend: each opens a connection, is greeted, and ends it. Sorted.
+async fn round_trips(server: SocketAddr, count: usize) -> Vec<Duration> {
+    let mut times = Vec::new();
+    let mut tick = tokio::time::interval(Duration::from_millis(2));
+    for _ in 0..count {
+        tick.tick().await;
+        let began = Instant::now();
+        assert!(is_served(FRIEND, server).await);
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    times
+}
+
+/// Friends and strangers live on threads of their own, as they would on machines of their own; the two cores are shared.
+#[test]
+#[ignore = "measures: cargo test --release --test guard -- --ignored --nocapture friends"]
+fn friends_hardly_notice_ten_thousand_strangers() {
+    const TRIPS: usize = 2500;
+    let runtime = |threads| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let serving = runtime(1);
+    let registry = Registry::new();
+    let (guard, server, _lease) = serving.block_on(async {
+        let lease = register(&registry, "shop", FRIEND).await;
+        let guard = Guard::new(registry, boundary("shop"));
+        in_time(guard.heard()).await;
+        let server = Server::start(&guard).await;
+        (guard, server, lease)
+    });
+    let friends = runtime(1);
+    let p99 = |times: &[Duration]| times[times.len() * 99 / 100];
+    friends.block_on(round_trips(server.addr, 500));
+    let before = friends.block_on(round_trips(server.addr, TRIPS));
+    let addr = server.addr;
+    // Spread over the five seconds that the friends' round trips take.
+    let knocking = std::thread::spawn(move || {
+        runtime(1).block_on(async {
+            let mut tick = tokio::time::interval(Duration::from_millis(5));
+            for batch in 0..1000 {
+                tick.tick().await;
+                strangers(batch * 10, 10, addr).await;
+            }
+        });
+    });
+    let meanwhile = friends.block_on(round_trips(addr, TRIPS));
+    knocking.join().unwrap();
+    let (before, meanwhile) = (p99(&before), p99(&meanwhile));
+    println!(
+        "p99 of a friend's connection and round trip: {before:?} before, {meanwhile:?} meanwhile ({:.2} times); {}",
+        meanwhile.as_secs_f64() / before.as_secs_f64(),
+        guard.status()
+    );
+    assert_eq!(guard.status().refused, 10_000);
+    assert!(meanwhile <= before * 2, "{meanwhile:?} against {before:?}");
 }

@@ -9,4 +9,5 @@ mod forward;
 mod listener;
 mod networks;
 mod proxy;
+mod servers;
 mod support;

@@ -1,0 +1,83 @@
+//! Who may call whom, the same over every backend: `within` decides, not the backend.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use rolecall::discovery::{Change, from_changes};
+use rolecall::{
+    BalanceLayer, Boundary, Discovery, ErrorKind, Instance, Lease, List, Registrar, Registration,
+    Registry, Visibility,
+};
+use tower::{Layer, Service};
+
+use crate::support::{World, addr};
+
+fn boundary(name: &str) -> Boundary {
+    Boundary::new(name).unwrap()
+}
+
+/// The same instance of `media/worker:http` in each of them.
+async fn backends(visibility: Visibility) -> (Lease, [(&'static str, Arc<dyn Discovery>); 3]) {
+    let instance = Instance::new("w-1", addr(80)).with_visibility(visibility.clone());
+    let registry = Registry::new();
+    let registration = Registration::new("worker")
+        .id("w-1")
+        .boundary("media")
+        .endpoint("http", addr(80))
+        .visibility(visibility);
+    let lease = registry.register(registration).await.unwrap();
+    let list = List::new([instance.clone()]).unwrap();
+    let changes = [Ok::<_, std::io::Error>(Change::Insert(instance))];
+    let changes = from_changes(futures::stream::iter(changes));
+    let backends: [(_, Arc<dyn Discovery>); 3] = [
+        ("registry", Arc::new(registry)),
+        ("list", Arc::new(list)),
+        ("changes", Arc::new(changes)),
+    ];
+    (lease, backends)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_backend_is_seen_by_the_same_rules() {
+    let granted = || Visibility::Granted(vec![boundary("billing"), boundary("batch")]);
+    for (visibility, callers) in [
+        (Visibility::Internal, &["media"][..]),
+        (granted(), &["media", "batch", "billing"]),
+        (
+            Visibility::Public,
+            &["media", "batch", "billing", "default"],
+        ),
+    ] {
+        let (_lease, backends) = backends(visibility.clone()).await;
+        for (backend, discovery) in backends {
+            for caller in ["media", "batch", "billing", "default"] {
+                let view = Arc::clone(&discovery).within(boundary(caller));
+                let layer = BalanceLayer::new(view, "media/worker:http").unwrap();
+                let answer = layer.layer(World::default()).call(()).await;
+                let case = format!("{visibility:?} in the {backend}, called from {caller}");
+                if callers.contains(&caller) {
+                    assert!(answer.is_ok(), "{case}");
+                    continue;
+                }
+                let error = answer.expect_err(&case);
+                assert!(
+                    matches!(error.kind(), ErrorKind::NotVisible),
+                    "{case}: {error}"
+                );
+                assert!(!error.was_sent());
+                assert_eq!(
+                    error.to_string(),
+                    "media/worker:http: not visible from here"
+                );
+                assert_eq!(
+                    error.source().unwrap().to_string(),
+                    format!(
+                        "no instance of media/worker:http is visible from boundary \"{caller}\": they \
+                         belong to boundary \"media\", and are visible elsewhere only if they are \
+                         registered as public or as granted to \"{caller}\""
+                    )
+                );
+            }
+        }
+    }
+}
