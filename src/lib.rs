@@ -182,7 +182,7 @@
 //! - Latency is measured to the answer, or to the head of an HTTP response; of long streams it says little.
 //! - Weights divide the queue, not the latency: at idle, shares are pulled towards equal (80:20 for 10:1 at two members).
 //! - The features `http` and `grpc` speak plain HTTP; TLS is for a connector of your own.
-//! - [`Visibility`] keeps honest callers apart. It is no access control.
+//! - [`Visibility`] keeps honest callers apart. It is no access control; [`guide::boundary`] says what is.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

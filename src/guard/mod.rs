@@ -7,7 +7,7 @@
 //!
 //! **An address is no identity.** Whoever can send from a friend's address is taken for the friend: another program on its
 //! machine, another tenant behind the same translated address. A guard keeps a port off the network at large; what must know
-//! *who* calls needs a certificate besides.
+//! *who* calls needs a certificate besides. [`guide::boundary`](crate::guide::boundary) says what is protected and what is not.
 
 mod connection;
 mod event;
