@@ -8,6 +8,7 @@ mod flood;
 mod forward;
 mod listener;
 mod networks;
+mod out_of_files;
 mod proxy;
 mod servers;
 mod support;
