@@ -7,22 +7,34 @@ use crate::stage::{Length, Stage, insist, pass};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_that_answers_errors_at_once_costs_a_shared_balancer_hardly_a_request() {
-    insist(async || one_answers_errors(2, 1, Length::Short).await).await;
+    insist(Length::Short, async |length| {
+        one_answers_errors(2, 1, length).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_three_that_answers_errors_at_once_costs_a_shared_balancer_hardly_a_request() {
-    insist(async || one_answers_errors(3, 1, Length::Short).await).await;
+    insist(Length::Short, async |length| {
+        one_answers_errors(3, 1, length).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_ten_that_answers_errors_at_once_costs_a_shared_balancer_hardly_a_request() {
-    insist(async || one_answers_errors(10, 1, Length::Short).await).await;
+    insist(Length::Short, async |length| {
+        one_answers_errors(10, 1, length).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_that_answers_errors_at_once_costs_ten_balancers_a_few_requests_each() {
-    insist(async || one_answers_errors(2, 10, Length::Short).await).await;
+    insist(Length::Short, async |length| {
+        one_answers_errors(2, 10, length).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,7 +42,10 @@ async fn one_of_two_that_answers_errors_at_once_costs_ten_balancers_a_few_reques
 async fn of_fifteen_thousand_requests_at_most_three_per_mille_meet_the_one_that_answers_errors() {
     for clients in [1, 10] {
         for servers in [2, 3, 10] {
-            insist(async || one_answers_errors(servers, clients, Length::Full).await).await;
+            insist(Length::Full, async |length| {
+                one_answers_errors(servers, clients, length).await
+            })
+            .await;
         }
     }
 }
