@@ -28,6 +28,7 @@ mod http1;
 mod http2;
 mod line;
 mod pool;
+mod retry_after;
 mod socket;
 
 pub use answered::answered_by;
