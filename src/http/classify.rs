@@ -20,7 +20,7 @@ use crate::{Attempt, BoxError, Classify, Outcome};
 /// | status below 500 | success |
 /// | status 429, or 503 with a `Retry-After` | overloaded: it is given less to do, and not blamed |
 /// | any other status from 500 | failure |
-/// | a [`CallError`] whose request was not sent | unsent |
+/// | a [`CallError`] whose request was not sent | unsent; neutral, if it was for want of something in this process |
 /// | a [`CallError`] whose request's own body failed | neutral |
 /// | any other error | failure |
 ///
@@ -112,7 +112,7 @@ where
                 Ok(Response::from_parts(head, body))
             }
             Err(error) => {
-                attempt.end(unanswered(&error));
+                end_unanswered(attempt, &error);
                 Err(error)
             }
         }
@@ -132,16 +132,17 @@ fn outcome(head: &Parts) -> Outcome {
     }
 }
 
-/// What it says of an instance that a request got no response.
-pub(crate) fn unanswered(error: &dyn Any) -> Outcome {
+/// Judges an instance whose request got no response.
+pub(crate) fn end_unanswered(attempt: Attempt, error: &dyn Any) {
     let found = match error.downcast_ref::<BoxError>() {
         Some(boxed) => CallError::find(&**boxed),
         None => error.downcast_ref::<CallError>(),
     };
     match found {
-        Some(error) if !error.was_sent() => Outcome::Unsent,
-        Some(error) if error.is_callers() => Outcome::Neutral,
-        _ => Outcome::Failure,
+        Some(error) if error.is_own_fault() => attempt.own_fault(),
+        Some(error) if !error.was_sent() => attempt.unsent(),
+        Some(error) if error.is_callers() => attempt.neutral(),
+        _ => attempt.failure(),
     }
 }
 

@@ -159,7 +159,7 @@ impl<L: Line> Pool<L> {
 
     /// Leaves a failure to the next claim.
     pub(super) fn leave(&self, error: ConnectError) {
-        lock(&self.store).untold = Some(error);
+        lock(&self.store).leave(error);
     }
 
     /// Hands a line to the claim that waited longest, or a share of it to each, and keeps it if it is left over.
@@ -202,7 +202,7 @@ impl<L: Line> Pool<L> {
                             store.dials = 0;
                         }
                         if !told {
-                            store.untold = Some(error.clone());
+                            store.leave(error.clone());
                         }
                         return;
                     }
@@ -247,6 +247,13 @@ impl<L: Line> Store<L> {
             }
         }
         None
+    }
+
+    /// A fault of the process may be over by the next claim, and is no news of the instance.
+    fn leave(&mut self, error: ConnectError) {
+        if !error.is_own_fault() {
+            self.untold = Some(error);
+        }
     }
 
     fn keep(&mut self, line: L, max_idle: usize) {

@@ -1,7 +1,9 @@
 //! `rolecall::http` over real sockets.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+#![expect(clippy::disallowed_methods, reason = "sockets have real time")]
 
 mod connections;
+mod exhausted;
 mod outcomes;
 mod support;
