@@ -34,7 +34,7 @@ use crate::BoxError;
 /// # Request
 ///
 /// The URI may be a mere path (`/hello`). `Host`, or `:authority` in HTTP/2, is the caller's `Host`, else the authority of
-/// the URI, else the address of the instance. Scheme and authority of the URI do not decide where the request goes.
+/// the URI, else the address of the instance, or whom [`Connector::host`](super::Connector::host) says. Scheme and authority of the URI do not decide where the request goes.
 ///
 /// # Cancellation
 ///

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
+use super::age::{Age, Aging};
 use super::line::{Line, Transport, log_end};
 use super::pool::{Limits, Pool, lock};
 use super::socket::{Probe, Socket};
@@ -37,6 +38,7 @@ struct Wire<B> {
     /// request, which the connection's own task is the first to see.
     busy: Mutex<Option<SendRequest<B>>>,
     probe: Probe,
+    age: Age,
 }
 
 impl<B> Lane<B> {
@@ -60,6 +62,10 @@ impl<B> Line for Lane<B> {
         self.sender.is_ready() && self.wire.probe.is_idle()
     }
 
+    fn is_old(&self) -> bool {
+        self.wire.age.is_old()
+    }
+
     fn share(&self) -> Option<Self> {
         None
     }
@@ -76,16 +82,18 @@ where
     async fn open(
         stream: TcpStream,
         addr: SocketAddr,
-        _limits: Limits,
+        limits: Limits,
         home: Weak<Pool<Self>>,
     ) -> hyper::Result<Self> {
         let socket = Socket::new(stream);
+        let aging = Aging::new(limits.max_age);
         let wire = Arc::new(Wire {
             busy: Mutex::new(None),
             probe: socket.probe(),
+            age: aging.age(),
         });
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-        let running = run(connection.with_upgrades(), wire.clone(), home);
+        let running = run(connection.with_upgrades(), wire.clone(), aging, home);
         tokio::spawn(async move { log_end(addr, running.await) });
         sender.ready().await?;
         Ok(Self::new(sender, wire))
@@ -114,13 +122,15 @@ where
     }
 }
 
-/// Runs a connection until it is closed: by the instance, by the loss of its sender, or for being idle too long.
+/// Runs a connection until it is closed: by the instance, by the loss of its sender, or for being idle or old too long.
 async fn run<B, C>(
     connection: C,
     wire: Arc<Wire<B>>,
+    mut aging: Aging,
     home: Weak<Pool<Lane<B>>>,
 ) -> hyper::Result<()>
 where
+    Lane<B>: Transport,
     C: Future<Output = hyper::Result<()>>,
 {
     let Some(pool) = home.upgrade() else {
@@ -138,6 +148,11 @@ where
         while check.as_mut().poll(cx).is_ready() {
             check.set(tokio::time::sleep(period));
             close_if_idle(&wire, &home);
+        }
+        while aging.poll(cx).is_ready()
+            && let Some(pool) = home.upgrade()
+        {
+            pool.renew();
         }
         Poll::Pending
     })

@@ -1,7 +1,10 @@
 //! HTTP/2 with prior knowledge: all requests share one connection.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Weak;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -13,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
+use super::age::{Age, Aging};
 use super::line::{Line, Transport, log_end};
 use super::pool::{Limits, Pool};
 use super::socket::{Probe, Socket};
@@ -31,6 +35,7 @@ pub(super) struct KeepAlive {
 pub(super) struct Share<B> {
     sender: SendRequest<B>,
     probe: Probe,
+    age: Age,
 }
 
 impl<B> Line for Share<B> {
@@ -44,10 +49,15 @@ impl<B> Line for Share<B> {
         self.is_ready() && !self.probe.is_closed()
     }
 
+    fn is_old(&self) -> bool {
+        self.age.is_old()
+    }
+
     fn share(&self) -> Option<Self> {
         Some(Self {
             sender: self.sender.clone(),
             probe: self.probe.clone(),
+            age: self.age.clone(),
         })
     }
 }
@@ -64,7 +74,7 @@ where
         stream: TcpStream,
         addr: SocketAddr,
         limits: Limits,
-        _home: Weak<Pool<Self>>,
+        home: Weak<Pool<Self>>,
     ) -> hyper::Result<Self> {
         let socket = Socket::new(stream);
         let probe = socket.probe();
@@ -81,8 +91,11 @@ where
             .keep_alive_while_idle(while_idle)
             .handshake(io)
             .await?;
-        tokio::spawn(async move { log_end(addr, connection.await) });
-        Ok(Self { sender, probe })
+        let aging = Aging::new(limits.max_age);
+        let age = aging.age();
+        let running = run(connection, aging, home);
+        tokio::spawn(async move { log_end(addr, running.await) });
+        Ok(Self { sender, probe, age })
     }
 
     fn address(request: &mut Request<B>, fallback: &Fallback) {
@@ -97,4 +110,25 @@ where
     }
 
     fn answered(self, _pool: &Pool<Self>) {}
+}
+
+/// Runs a connection until it is closed: by the instance, or by the loss of its last sender. Once it is old it has that lost.
+async fn run<L, C>(connection: C, mut aging: Aging, home: Weak<Pool<L>>) -> hyper::Result<()>
+where
+    L: Transport,
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        while aging.poll(cx).is_ready()
+            && let Some(pool) = home.upgrade()
+        {
+            pool.renew();
+        }
+        Poll::Pending
+    })
+    .await
 }

@@ -21,6 +21,9 @@ pub(super) trait Line: Sized {
     /// The same, asked of the kernel too, which knows of a loss before hyper does.
     fn is_alive(&self) -> bool;
 
+    /// Whether its connection is to be replaced.
+    fn is_old(&self) -> bool;
+
     /// Another half of the same connection, if it is one for many.
     fn share(&self) -> Option<Self>;
 }

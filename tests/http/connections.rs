@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HOST};
 use hyper::{Method, Request, Response, StatusCode, Version};
-use rolecall::http::{CallError, Connection, Connector};
+use rolecall::http::{CallError, Connection, Connector, Host};
 use rolecall::{BalanceLayer, Instance, List, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
@@ -563,6 +563,37 @@ async fn the_instance_is_told_whom_the_caller_means() {
     ] {
         let response = client.clone().oneshot(request).await.unwrap();
         assert_eq!(body(response).await, *seen);
+    }
+}
+
+#[tokio::test]
+async fn the_host_is_kept_or_rewritten() {
+    let server = Server::start(|request: Request<Incoming>| async move {
+        let host = request.headers().get(HOST).cloned();
+        let host = host.map(|host| host.to_str().unwrap().to_owned());
+        let authority = request
+            .uri()
+            .authority()
+            .map(|authority| authority.to_string());
+        Response::new(Full::from(host.or(authority).unwrap()))
+    })
+    .await;
+    let instance = Instance::new("a", server.addr);
+    for http2 in [false, true] {
+        for (host, seen) in [
+            (Host::Caller, "mine".to_owned()),
+            (Host::Instance, server.addr.to_string()),
+            (
+                Host::Fixed("role.internal".parse().unwrap()),
+                "role.internal".to_owned(),
+            ),
+        ] {
+            let client = connector(http2).host(host).oneshot(instance.clone());
+            let request = Request::get("http://other/").header(HOST, "mine");
+            let request = request.body(Empty::new()).unwrap();
+            let response = client.await.unwrap().oneshot(request).await.unwrap();
+            assert_eq!(body(response).await, *seen);
+        }
     }
 }
 

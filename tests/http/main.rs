@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 #![expect(clippy::disallowed_methods, reason = "sockets have real time")]
 
+mod age;
 mod connections;
 mod exhausted;
 mod outcomes;
