@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
 use super::age::{Age, Aging};
-use super::line::{Line, Transport, log_end};
+use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool, lock};
 use super::socket::{Probe, Socket};
 use crate::BoxError;
@@ -106,8 +106,12 @@ where
     fn send(
         &mut self,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + Send {
-        self.sender.try_send_request(request)
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
+        let sending = self.sender.try_send_request(request);
+        sending.map_err(|mut error| Unanswered {
+            fate: error.take_message().map_or(Fate::Sent, Fate::Unsent),
+            error: error.into_error(),
+        })
     }
 
     fn answered(self, pool: &Pool<Self>) {

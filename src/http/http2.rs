@@ -1,5 +1,6 @@
 //! HTTP/2 with prior knowledge: all requests share one connection.
 
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -7,17 +8,18 @@ use std::sync::Weak;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
 use super::age::{Age, Aging};
-use super::line::{Line, Transport, log_end};
+use super::lent::{Lent, lend};
+use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool};
 use super::socket::{Probe, Socket};
 use crate::BoxError;
@@ -33,7 +35,7 @@ pub(super) struct KeepAlive {
 
 /// A sending half of one HTTP/2 connection.
 pub(super) struct Share<B> {
-    sender: SendRequest<B>,
+    sender: SendRequest<Lent<B>>,
     probe: Probe,
     age: Age,
 }
@@ -105,8 +107,23 @@ where
     fn send(
         &mut self,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + Send {
-        self.sender.try_send_request(request)
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
+        let (request, kept) = lend(request);
+        let sending = self.sender.try_send_request(request);
+        sending.map_err(|mut error| {
+            let returned = error.take_message();
+            let was_unsent = returned.is_some();
+            let error = error.into_error();
+            let fate = if was_unsent || is_refused(&error) {
+                match kept.restore(returned) {
+                    Some(request) if was_unsent => Fate::Unsent(request),
+                    request => Fate::Refused(request),
+                }
+            } else {
+                Fate::Sent
+            };
+            Unanswered { error, fate }
+        })
     }
 
     fn answered(self, _pool: &Pool<Self>) {}
@@ -131,4 +148,14 @@ where
         Poll::Pending
     })
     .await
+}
+
+/// Whether the instance says that it did not act on a request: RFC 9113, 8.7. It does so by resetting the stream, or by
+/// going away after an earlier one.
+fn is_refused(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|error: &h2::Error| {
+        let is_reset = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || is_reset)
+    })
 }

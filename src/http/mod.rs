@@ -27,6 +27,7 @@ mod dial;
 pub(crate) mod error;
 mod http1;
 mod http2;
+mod lent;
 mod line;
 mod pool;
 mod retry_after;
