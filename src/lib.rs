@@ -198,6 +198,7 @@ pub mod guide;
 pub mod http;
 mod instance;
 mod name;
+mod own_fault;
 mod service;
 mod status;
 mod target;
