@@ -2,12 +2,13 @@
 
 use std::any::Any;
 
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 
 use super::answered;
 use super::body::{Judgement, TrackedBody};
 use super::error::CallError;
-use crate::{Attempt, BoxError, Classify, Outcome};
+use super::tried;
+use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 
 /// Classifies HTTP responses.
 ///
@@ -23,6 +24,8 @@ use crate::{Attempt, BoxError, Classify, Outcome};
 /// The latency is taken when the head of the response arrives. The instance's load counts the request until the body ends:
 /// the outcome is told then. A body that breaks is a failure. One dropped before its end is cancelled, unless the status says
 /// failure or overloaded: callers seldom read those bodies.
+///
+/// A request goes to another instance than those in its extension [`Tried`](super::Tried), while one is usable.
 ///
 /// A [`CallError`] is recognized as the error itself, or anywhere in the sources of a [`BoxError`].
 ///
@@ -40,12 +43,16 @@ impl ClassifyStatus {
     }
 }
 
-impl<Req, B, E> Classify<Req, Response<B>, E> for ClassifyStatus
+impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
 where
     B: http_body::Body,
     E: 'static,
 {
     type Response = Response<TrackedBody<B>>;
+
+    fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {
+        tried::of(request)
+    }
 
     fn classify(
         &self,

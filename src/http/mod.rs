@@ -29,6 +29,7 @@ mod http2;
 mod line;
 mod pool;
 mod socket;
+pub(crate) mod tried;
 
 pub use answered::answered_by;
 pub use body::TrackedBody;
@@ -37,3 +38,4 @@ pub use client::client;
 pub use connection::Connection;
 pub use connector::Connector;
 pub use error::{CallError, ConnectError};
+pub use tried::Tried;

@@ -14,7 +14,7 @@ mod future;
 mod hub;
 mod layer;
 mod log;
-mod random;
+pub(crate) mod random;
 pub(crate) mod timer;
 mod unwound;
 mod waiting;
