@@ -1,9 +1,13 @@
 //! What the caller gets to know of the attempts.
 
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use hyper::Method;
 use rolecall::http::{Tried, answered_by};
 use rolecall::retry::Retry;
 use rolecall::{Error, InstanceId};
+use tracing::Instrument as _;
 
 use crate::script::{Does, Stage, ask, idempotent};
 
@@ -67,4 +71,42 @@ async fn a_caller_may_say_itself_whom_to_avoid() {
         stage.send(&Retry::new(), ask).await.unwrap();
     }
     assert_eq!(stage.instances(), ["1"; 20]);
+}
+
+/// What a subscriber wrote.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callers_span_learns_of_the_last_instance_last() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _default = tracing::subscriber::set_default(subscriber);
+    let stage = Stage::new(2, [Does::Answer(503)]).await;
+    let span = tracing::info_span!("order", "rolecall.instance" = tracing::field::Empty);
+    let call = async {
+        stage.send(&Retry::new(), idempotent()).await.unwrap();
+        tracing::info!("done");
+    };
+    call.instrument(span).await;
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let made = stage.instances();
+    let line = log.lines().find(|line| line.contains("done")).unwrap();
+    let (_, last) = line.rsplit_once("rolecall.instance=").unwrap();
+    assert!(last.starts_with(&format!("\"{}\"}}", made[1])), "{line}");
 }
