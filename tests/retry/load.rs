@@ -135,7 +135,7 @@ pub(crate) async fn usable(client: &Client, instances: usize) {
     until(|| client.status().usable == instances).await;
 }
 
-/// So many requests were taken since, by all together.
+/// Waits until all together took so many attempts, up to three for each request.
 pub(crate) async fn served(client: &Client, requests: u64) {
     let picks = || -> u64 { client.status().members.iter().map(|m| m.picks).sum() };
     let before = picks();
