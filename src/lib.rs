@@ -172,6 +172,7 @@
 //! |---|---|
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
+//! | `retry` | `retry::Retry`, a policy for `tower::retry`: again on another instance, where that is safe |
 //! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //!
 //! # Limits
@@ -199,6 +200,8 @@ pub mod http;
 mod instance;
 mod name;
 mod own_fault;
+#[cfg(feature = "retry")]
+pub mod retry;
 mod service;
 mod status;
 mod target;
