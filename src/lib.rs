@@ -171,6 +171,7 @@
 //! | Feature | Adds |
 //! |---|---|
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
+//! | `guard` | `guard::Guard` lets only the registered in; `guard::Networks` lets calls go nowhere else |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
 //! | `retry` | `retry::Retry`, a policy for `tower::retry`: again on another instance, where that is safe |
 //! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
@@ -194,6 +195,8 @@ mod event;
 pub mod fleet;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+#[cfg(feature = "guard")]
+pub mod guard;
 pub mod guide;
 #[cfg(feature = "http")]
 pub mod http;
