@@ -1,7 +1,7 @@
 //! Client-side load balancing for private, role-based services: one tower layer, no proxy.
 //!
 //! ```text
-//!          Discovery (registry · list · changes · yours)
+//!          Discovery (registry · list · file · changes · yours)
 //!              │  stream of whole sets of Instance
 //!              ▼
 //!  request  ┌─────────┐              ┌────────────────────────────────────┐
@@ -172,6 +172,7 @@
 //! |---|---|
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
+//! | `file` | `discovery::File`: a role environment that people write, or a folder in which the processes of one machine register |
 //! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //!
 //! # Limits

@@ -48,13 +48,14 @@ pub(crate) async fn a_dropped_registration_leaves_nothing(subject: &dyn Subject)
 
 #[expect(clippy::disallowed_methods, reason = "measures a real process")]
 pub(crate) async fn a_crashed_registrant_is_gone_within_its_lease(subject: &dyn Subject) {
-    let mut answers = Answers::of(&subject.open(), "worker:http");
-    let Some(lease) = subject.crash("crashed") else {
+    let Some((mut victim, lease)) = subject.victim("crashes") else {
         return println!("this backend dies with its process");
     };
-    let crashed = Instant::now();
     let _lives = subject.open().register(worker("lives")).await.unwrap();
-    answers.until(|set| set.get("lives").is_some()).await;
+    let mut answers = Answers::of(&subject.open(), "worker:http");
+    answers.until(|set| ids(set) == ["crashes", "lives"]).await;
+    victim.kill();
+    let crashed = Instant::now();
     let mut late = Answers::of(&subject.open(), "worker:http");
     for answers in [&mut answers, &mut late] {
         answers.until(|set| ids(set) == ["lives"]).await;
@@ -63,6 +64,6 @@ pub(crate) async fn a_crashed_registrant_is_gone_within_its_lease(subject: &dyn 
     }
     // Noise of the machine is no breach of the lease; half as much again would be.
     assert!(crashed.elapsed() < lease * 3 / 2);
-    let again = subject.open().register(worker("crashed")).await;
+    let again = subject.open().register(worker("crashes")).await;
     let _again = again.expect("its id is free");
 }

@@ -8,7 +8,9 @@
 mod answers;
 mod boundaries;
 mod changes;
+mod child;
 mod endings;
+mod file;
 mod load;
 mod outage;
 mod registry;
@@ -67,3 +69,4 @@ macro_rules! conformance {
 }
 
 conformance!(registry_conforms, crate::registry::Embedded::default());
+conformance!(folder_conforms, crate::file::Folder::default());

@@ -9,6 +9,8 @@ use rolecall::discovery::{Backend, BoxStream, DiscoveryError};
 use rolecall::{Boundary, Discovery, InstanceSet, Registration};
 use tokio::time;
 
+use crate::child::Child;
+
 /// One backend, set up for one test; dropping it clears up.
 pub(crate) trait Subject: Send + Sync {
     /// A handle on the backend as another process would open it.
@@ -27,9 +29,9 @@ pub(crate) trait Subject: Send + Sync {
         false
     }
 
-    /// Announces `default/worker` with this id from a process that is then killed, and answers how long it may
-    /// stay; none if the backend dies with the process.
-    fn crash(&self, _id: &str) -> Option<Duration> {
+    /// Announces `default/worker` with this id from a process that can be killed, and says how long it may stay after
+    /// that; none if the backend dies with the process.
+    fn victim(&self, _id: &str) -> Option<(Child, Duration)> {
         None
     }
 
