@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::time::Duration;
 
-use rolecall::Registrar;
+use futures::StreamExt;
 use rolecall::discovery::File;
+use rolecall::{Discovery, Registrar};
 
 use crate::subject::worker;
 
@@ -79,6 +80,9 @@ async fn registrant() {
         let _ = std::io::stdin().read_line(&mut end);
         process::exit(0);
     });
+    // It watches too, and so sweeps up after others that were killed.
+    let mut sets = Discovery::watch(&discovery, &"worker:http".parse().unwrap());
+    tokio::spawn(async move { while sets.next().await.is_some() {} });
     let mut pace = tokio::time::interval(Duration::from_millis(3));
     loop {
         pace.tick().await;

@@ -11,6 +11,7 @@ mod changes;
 mod child;
 mod endings;
 mod file;
+mod kills;
 mod load;
 mod outage;
 mod registry;

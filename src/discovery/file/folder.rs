@@ -7,14 +7,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::document;
 use super::edits::Edits;
 use super::fault::Fault;
 use super::name::{self, Kind, hash};
-use super::posts::sweep;
+use super::posts::{stands, sweep};
 use super::roles::read_from;
 use super::stamp::{Identity, Stamp};
 use super::{LONGEST_LEASE, SHORTEST_LEASE};
@@ -25,6 +25,8 @@ const LARGEST_RECORD: u64 = 128 << 10;
 /// All records together, so that a hostile folder fills no memory.
 const LARGEST_FOLDER: u64 = 64 << 20;
 const MOST_ENTRIES: usize = 100_000;
+/// How often a file is opened that is replaced at the same moment.
+const TRIES: usize = 4;
 
 pub(super) struct Folder {
     path: PathBuf,
@@ -156,7 +158,8 @@ impl Folder {
             }
         }
         let before = self.entries.get(name);
-        let same_file = before.is_some_and(|entry| entry.stamp.identity == stamp.identity);
+        let earlier = before.map(|entry| entry.stamp);
+        let same_file = earlier.is_some_and(|earlier| earlier.identity == stamp.identity);
         let room =
             LARGEST_FOLDER.saturating_sub(self.bytes - before.map_or(0, |entry| entry.bytes));
         let entry = self
@@ -180,6 +183,10 @@ impl Folder {
             Err(Fault::new(&path, "it is not a regular file"))
         };
         match found {
+            Ok(Found::Gone) => match earlier {
+                Some(earlier) => entry.stamp = earlier,
+                None => self.remove(name, edits),
+            },
             Ok(Found::Dead) => {
                 entry.fault = None;
                 edits.change(entry.announced.take(), None);
@@ -266,7 +273,7 @@ impl Entry {
     fn understand(
         &mut self,
         name: &str,
-        path: &std::path::Path,
+        path: &Path,
         bytes: &[u8],
         tick: Duration,
     ) -> Result<Announcement, Fault> {
@@ -292,18 +299,31 @@ enum Found {
     Bytes(Vec<u8>),
     /// Nobody holds its lock, and it was not seen before: its writer died.
     Dead,
+    /// It was replaced or removed at this moment, so the next look finds what came of it.
+    Gone,
 }
 
-fn open(path: &std::path::Path, same_file: bool, room: u64) -> Result<Found, Fault> {
-    let file = File::open(path).map_err(|error| Fault::io(path, "it cannot be read", &error))?;
-    if !same_file && file.try_lock_shared().is_ok() {
-        return Ok(Found::Dead);
+fn open(path: &Path, same_file: bool, room: u64) -> Result<Found, Fault> {
+    let unreadable = |error| Fault::io(path, "it cannot be read", &error);
+    for _ in 0..TRIES {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
+            file => file.map_err(unreadable)?,
+        };
+        if !same_file && file.try_lock_shared().is_ok() {
+            if stands(&file, path) {
+                return Ok(Found::Dead);
+            }
+            // Its writer replaced it after we opened it, and let go of what was there before.
+            continue;
+        }
+        if room < LARGEST_RECORD {
+            let problem = format_args!("all registrations together exceed {LARGEST_FOLDER} bytes");
+            return Err(Fault::new(path, problem));
+        }
+        return read_from(&file, path, LARGEST_RECORD).map(Found::Bytes);
     }
-    if room < LARGEST_RECORD {
-        let problem = format_args!("all registrations together exceed {LARGEST_FOLDER} bytes");
-        return Err(Fault::new(path, problem));
-    }
-    read_from(&file, path, LARGEST_RECORD).map(Found::Bytes)
+    Ok(Found::Gone)
 }
 
 /// Four fifths of the lease: what is left covers the beat and the tick that may have gone by unseen.

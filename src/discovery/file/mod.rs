@@ -80,6 +80,7 @@ use crate::target::Target;
 /// - Ids may be any text; in file names they are encoded.
 /// - A file that somebody else removed, or all of them, are back with the next touch. When the folder is another one
 ///   suddenly, everybody has the length of the lease to come back.
+/// - Each registration holds one file open.
 /// - Limits: 100 000 files in the folder, 128 KiB for one registration, 64 MiB for all.
 ///
 /// Who may write to the folder may announce anything: give it to those users only. Tested on Linux.
