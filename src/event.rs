@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::discovery::DiscoveryError;
 use crate::instance::{Availability, InstanceError, InstanceId};
+use crate::own_fault::is_own_fault;
 use crate::text::excerpt;
 
 /// Something that happened to a balancer's fleet: for people, logs and metrics.
@@ -282,6 +283,7 @@ impl fmt::Display for Withheld {
 pub struct DialError {
     label: String,
     text: String,
+    own_fault: bool,
     source: crate::BoxError,
 }
 
@@ -289,9 +291,11 @@ impl DialError {
     pub(crate) fn new(source: crate::BoxError) -> Self {
         let label = label(source.as_ref());
         let text = source.to_string();
+        let own_fault = is_own_fault(source.as_ref());
         Self {
             label,
             text,
+            own_fault,
             source,
         }
     }
@@ -299,6 +303,12 @@ impl DialError {
     /// What a census counts it as: `"refused (111)"`, `"timed out"`, `"outside the networks"`, `"dial failed"`.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Whether it was for want of file descriptors, local ports or memory in this process, which says nothing of the
+    /// instance. It is dialled again within a second then.
+    pub fn is_own_fault(&self) -> bool {
+        self.own_fault
     }
 
     /// The connector's error.

@@ -13,7 +13,7 @@ use crate::Boundary;
 /// Events kept for a subscriber that is late.
 const EVENTS_KEPT: usize = 1024;
 /// Lines that strangers can cause within [`PERIOD`], one for each address.
-const MOST: usize = 20;
+const MOST: usize = 10;
 const PERIOD: Duration = Duration::from_secs(10);
 
 pub(super) struct Journal {
@@ -143,12 +143,12 @@ mod tests {
         let start = crate::service::clock::now();
         let mut ration = Ration::default();
         assert_eq!(ration.renew(start), None);
-        assert_eq!((0..100_000).filter(|n| ration.admits(ip(*n))).count(), 20);
+        assert_eq!((0..100_000).filter(|n| ration.admits(ip(*n))).count(), 10);
         assert_eq!(ration.told.capacity().min(64), ration.told.capacity());
         let later = start + Duration::from_secs(9);
         assert_eq!(ration.renew(later), None);
         assert!(!ration.admits(ip(7)));
-        assert_eq!(ration.renew(start + PERIOD), Some(99_981));
+        assert_eq!(ration.renew(start + PERIOD), Some(99_991));
         assert!(ration.admits(ip(7)));
     }
 

@@ -15,7 +15,7 @@ mod hub;
 mod layer;
 mod log;
 pub(crate) mod news;
-mod random;
+pub(crate) mod random;
 pub(crate) mod timer;
 mod unwound;
 mod waiting;

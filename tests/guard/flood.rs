@@ -53,9 +53,7 @@ fn a_flood_of_strangers_takes_no_memory_and_few_lines() {
         .finish();
     let lines = || {
         let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
-        text.lines()
-            .filter(|line| line.contains("rolecall"))
-            .count()
+        text.lines().filter(|line| line.contains("refus")).count()
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -65,6 +63,7 @@ fn a_flood_of_strangers_takes_no_memory_and_few_lines() {
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let _capture = tracing::subscriber::set_default(subscriber);
     let registry = Registry::new();
+    let began = Instant::now();
     let (guard, server, _lease) = runtime.block_on(async {
         let lease = register(&registry, "shop", FRIEND).await;
         let guard = Guard::new(registry, boundary("shop"));
@@ -92,7 +91,9 @@ fn a_flood_of_strangers_takes_no_memory_and_few_lines() {
         (status.refused, status.admitted, status.open),
         (10_000, 0, 0)
     );
-    assert!((1..100).contains(&lines()), "{} lines", lines());
+    // Ten lines and a summary in ten seconds: fewer than a hundred for a machine that needs up to 80 s.
+    let most = 11 * (1 + usize::try_from(began.elapsed().as_secs() / 10).unwrap());
+    assert!((1..=most).contains(&lines()), "{} lines", lines());
     runtime.block_on(async {
         assert!(is_served(FRIEND, server.addr).await);
     });
