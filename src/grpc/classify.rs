@@ -114,7 +114,7 @@ where
                 Ok(response.map(|body| TrackedBody::new(body, id, judgement)))
             }
             Err(error) => {
-                attempt.end(classify::unanswered(&error));
+                classify::end_unanswered(attempt, &error);
                 Err(error)
             }
         }

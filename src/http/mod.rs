@@ -15,6 +15,7 @@
 //! few requests more than it had.
 
 mod address;
+mod age;
 pub(crate) mod answered;
 mod body;
 mod checkout;
@@ -26,11 +27,14 @@ mod dial;
 pub(crate) mod error;
 mod http1;
 mod http2;
+mod lent;
 mod line;
 mod pool;
+mod retry_after;
 mod socket;
 pub(crate) mod tried;
 
+pub use address::Host;
 pub use answered::answered_by;
 pub use body::TrackedBody;
 pub use classify::ClassifyStatus;
