@@ -8,3 +8,6 @@ pub mod performance {}
 
 #[doc = include_str!("boundary.md")]
 pub mod boundary {}
+
+#[doc = include_str!("migrating.md")]
+pub mod migrating {}
