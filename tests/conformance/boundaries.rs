@@ -79,7 +79,7 @@ pub(crate) async fn a_grant_taken_back_empties_the_view(subject: &dyn Subject) {
     let error = answers.error().await;
     // Between the two, nobody at all may have been seen there, which is no refusal.
     assert_eq!(error.kind(), DiscoveryErrorKind::NotVisible, "{error}");
-    assert!(error.to_string().contains("internal to boundary \"media\""));
+    assert!(error.to_string().contains("belong to boundary \"media\""));
 }
 
 pub(crate) async fn peers_are_the_instances_of_one_boundary(subject: &dyn Subject) {
