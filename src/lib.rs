@@ -176,6 +176,7 @@
 //! | `retry` | `retry::Retry`, a policy for `tower::retry`: again on another instance, where that is safe |
 //! | `file` | `discovery::File`: a role environment that people write, or a folder in which the processes of one machine register |
 //! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
+//! | `worker` | `Worker`: an instance that registers, guards its endpoints and calls others, by its environment |
 //!
 //! # Limits
 //!
@@ -210,6 +211,8 @@ mod service;
 mod status;
 mod target;
 mod text;
+#[cfg(feature = "worker")]
+mod worker;
 
 pub use discovery::{Discovery, Lease, List, Registrar, Registration, Registry};
 pub use error::{Error, ErrorKind};
@@ -228,6 +231,8 @@ pub use service::{
 };
 pub use status::{Census, EjectionCounters, EjectionStatus, MemberState, MemberStatus, Status};
 pub use target::{Target, TargetError};
+#[cfg(feature = "worker")]
+pub use worker::{Worker, WorkerError};
 
 /// A boxed error, as tower has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -87,12 +87,12 @@ impl Announcement {
 
     /// What all its endpoints say, at a placeholder of an address.
     #[cfg(feature = "file")]
-    pub(super) fn common(&self) -> &Instance {
+    pub(crate) fn common(&self) -> &Instance {
         &self.common
     }
 
     #[cfg(feature = "file")]
-    pub(super) fn peer_ip(&self) -> Option<IpAddr> {
+    pub(crate) fn peer_ip(&self) -> Option<IpAddr> {
         self.peer_ip
     }
 

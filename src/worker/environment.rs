@@ -1,0 +1,206 @@
+//! What a worker is told by the variables of its environment.
+
+use std::env::VarError;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::WorkerError;
+use crate::Registration;
+use crate::discovery::{Backend, from_uri};
+
+pub(super) struct Environment {
+    pub(super) registration: Registration,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) bind: Option<IpAddr>,
+    pub(super) advertise: Option<IpAddr>,
+}
+
+/// A variable, and how one looks that is right.
+pub(super) struct Variable {
+    pub(super) name: &'static str,
+    pub(super) example: &'static str,
+}
+
+const ROLE: Variable = Variable {
+    name: "ROLECALL_ROLE",
+    example: "worker",
+};
+const BOUNDARY: Variable = Variable {
+    name: "ROLECALL_BOUNDARY",
+    example: "default",
+};
+const ID: Variable = Variable {
+    name: "ROLECALL_ID",
+    example: "worker-1",
+};
+const DISCOVERY: Variable = Variable {
+    name: "ROLECALL_DISCOVERY",
+    example: "file:/run/roles",
+};
+const BIND: Variable = Variable {
+    name: "ROLECALL_BIND",
+    example: "0.0.0.0",
+};
+const ADVERTISE: Variable = Variable {
+    name: "ROLECALL_ADVERTISE",
+    example: "10.0.0.7",
+};
+
+impl Environment {
+    /// By a look at one variable at a time.
+    pub(super) fn read(
+        look: impl Fn(&'static str) -> Result<String, VarError>,
+    ) -> Result<Self, WorkerError> {
+        let optional = |variable: &'static Variable| match look(variable.name) {
+            Ok(value) => Ok(Some(value)),
+            Err(VarError::NotPresent) => Ok(None),
+            Err(VarError::NotUnicode(value)) => {
+                let value = value.to_string_lossy().into_owned();
+                Err(WorkerError::invalid(variable, &value, "it is not Unicode"))
+            }
+        };
+        let required = |variable: &'static Variable| {
+            optional(variable)?.ok_or_else(|| WorkerError::missing(variable))
+        };
+        let ip = |variable: &'static Variable| match optional(variable)? {
+            None => Ok(None),
+            Some(text) => match text.parse::<IpAddr>() {
+                Ok(ip) => Ok(Some(ip)),
+                Err(error) => Err(WorkerError::invalid(variable, &text, error)),
+            },
+        };
+
+        let mut registration = Registration::new(checked(&ROLE, required(&ROLE)?, |role| {
+            Registration::new(role)
+        })?);
+        if let Some(boundary) = optional(&BOUNDARY)? {
+            let boundary = checked(&BOUNDARY, boundary, |boundary| {
+                registration.clone().boundary(boundary)
+            })?;
+            registration = registration.boundary(boundary);
+        }
+        if let Some(id) = optional(&ID)? {
+            let id = checked(&ID, id, |id| registration.clone().id(id))?;
+            registration = registration.id(id);
+        }
+        let uri = required(&DISCOVERY)?;
+        let backend =
+            from_uri(&uri).map_err(|error| WorkerError::invalid(&DISCOVERY, &uri, error))?;
+        Ok(Self {
+            registration,
+            backend,
+            bind: ip(&BIND)?,
+            advertise: ip(&ADVERTISE)?,
+        })
+    }
+}
+
+/// The value, if a registration with it is valid.
+fn checked(
+    variable: &'static Variable,
+    value: String,
+    with: impl FnOnce(&str) -> Registration,
+) -> Result<String, WorkerError> {
+    match with(&value).validate() {
+        Ok(_) => Ok(value),
+        Err(error) => Err(WorkerError::invalid(variable, &value, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Environment, String> {
+        let look = |name: &'static str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found
+                .map(|(_, value)| (*value).to_owned())
+                .ok_or(VarError::NotPresent)
+        };
+        Environment::read(look).map_err(|error| match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        })
+    }
+
+    #[test]
+    fn role_and_discovery_are_enough() {
+        let read = read(&[
+            ("ROLECALL_ROLE", "worker"),
+            ("ROLECALL_DISCOVERY", "registry:"),
+        ])
+        .unwrap();
+        let announced = read.registration.validate().unwrap();
+        assert_eq!(announced.role().as_str(), "worker");
+        assert_eq!(announced.boundary().as_str(), "default");
+        assert_eq!((read.bind, read.advertise), (None, None));
+    }
+
+    #[test]
+    fn all_variables_are_followed() {
+        let read = read(&[
+            ("ROLECALL_ROLE", "worker"),
+            ("ROLECALL_BOUNDARY", "media"),
+            ("ROLECALL_ID", "w-1"),
+            ("ROLECALL_DISCOVERY", "registry:"),
+            ("ROLECALL_BIND", "::"),
+            ("ROLECALL_ADVERTISE", "10.0.0.7"),
+        ])
+        .unwrap();
+        let announced = read.registration.validate().unwrap();
+        assert_eq!(announced.boundary().as_str(), "media");
+        assert_eq!(announced.id().as_str(), "w-1");
+        assert_eq!(read.bind, Some("::".parse().unwrap()));
+        assert_eq!(read.advertise, Some([10, 0, 0, 7].into()));
+    }
+
+    #[test]
+    fn errors_name_the_variable_the_value_and_an_example() {
+        let complete = [
+            ("ROLECALL_ROLE", "worker"),
+            ("ROLECALL_DISCOVERY", "registry:"),
+        ];
+        let but = |name: &'static str, value: &'static str| {
+            let others = complete
+                .iter()
+                .copied()
+                .filter(move |(known, _)| *known != name);
+            others.chain([(name, value)]).collect::<Vec<_>>()
+        };
+        for (variables, says) in [
+            (
+                vec![],
+                "ROLECALL_ROLE is not set; set it as in ROLECALL_ROLE=worker",
+            ),
+            (
+                vec![complete[0]],
+                "ROLECALL_DISCOVERY is not set; set it as in ROLECALL_DISCOVERY=file:/run/roles",
+            ),
+            (but("ROLECALL_ROLE", ""), "ROLECALL_ROLE is \"\""),
+            (
+                but("ROLECALL_ROLE", "Worker!"),
+                "ROLECALL_ROLE is \"Worker!\"",
+            ),
+            (
+                but("ROLECALL_BOUNDARY", "a/b"),
+                "ROLECALL_BOUNDARY is \"a/b\"",
+            ),
+            (but("ROLECALL_ID", ""), "ROLECALL_ID is \"\""),
+            (but("ROLECALL_DISCOVERY", "run"), "it has no scheme"),
+            (
+                but("ROLECALL_BIND", "localhost"),
+                "ROLECALL_BIND is \"localhost\"; set it as in ROLECALL_BIND=0.0.0.0: invalid IP address",
+            ),
+            (
+                but("ROLECALL_ADVERTISE", "10.0.0.7:80"),
+                "ROLECALL_ADVERTISE is \"10.0.0.7:80\"",
+            ),
+        ] {
+            let error = read(&variables).map(|_| ()).unwrap_err();
+            assert!(error.contains(says), "{variables:?} gave {error}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::{fmt, io};
+
+use super::environment::Variable;
+use crate::BoxError;
+use crate::discovery::RegisterError;
+use crate::text::excerpt;
+
+/// Why a worker could not be made, or could not serve.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// A variable of the environment is not set.
+    Missing {
+        /// Its name.
+        variable: &'static str,
+        /// A value that would be right.
+        example: &'static str,
+    },
+    /// A variable of the environment has an invalid value.
+    Invalid {
+        /// Its name.
+        variable: &'static str,
+        /// The value, escaped and cut to 80 characters.
+        value: Box<str>,
+        /// A value that would be right.
+        example: &'static str,
+        /// What is wrong with it.
+        source: BoxError,
+    },
+    /// The address cannot be listened at.
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It listens at all addresses of its machine, and was not told by which one it is reached.
+    NoAddress {
+        /// Where it listens.
+        addr: SocketAddr,
+    },
+    /// Discovery did not take the registration, or what it was to be told.
+    Register(RegisterError),
+    /// The worker has drained, and serves no more.
+    Drained,
+}
+
+impl WorkerError {
+    pub(super) fn missing(variable: &Variable) -> Self {
+        Self::Missing {
+            variable: variable.name,
+            example: variable.example,
+        }
+    }
+
+    pub(super) fn invalid(variable: &Variable, value: &str, source: impl Into<BoxError>) -> Self {
+        Self::Invalid {
+            variable: variable.name,
+            value: excerpt(value),
+            example: variable.example,
+            source: source.into(),
+        }
+    }
+}
+
+impl fmt::Display for WorkerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { variable, example } => {
+                write!(
+                    f,
+                    "{variable} is not set; set it as in {variable}={example}"
+                )
+            }
+            Self::Invalid {
+                variable,
+                value,
+                example,
+                ..
+            } => write!(
+                f,
+                "{variable} is \"{value}\"; set it as in {variable}={example}"
+            ),
+            Self::Bind { addr, .. } => write!(f, "cannot listen at {addr}"),
+            Self::NoAddress { addr } => write!(
+                f,
+                "it listens at {addr}, which nobody can call; say by which address it is reached, as in ROLECALL_ADVERTISE=10.0.0.7"
+            ),
+            Self::Register(_) => f.write_str("cannot register"),
+            Self::Drained => f.write_str("the worker has drained"),
+        }
+    }
+}
+
+impl StdError for WorkerError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Invalid { source, .. } => Some(&**source),
+            Self::Bind { source, .. } => Some(source),
+            Self::Register(error) => Some(error),
+            Self::Missing { .. } | Self::NoAddress { .. } | Self::Drained => None,
+        }
+    }
+}
+
+impl From<RegisterError> for WorkerError {
+    fn from(error: RegisterError) -> Self {
+        Self::Register(error)
+    }
+}

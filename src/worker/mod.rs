@@ -1,0 +1,12 @@
+//! A worker that wires itself: the feature `worker`.
+//!
+//! A [`Worker`] is one instance of a role. It says where it serves, lets only its boundary in, and calls other roles, all by
+//! what its environment tells it, so that one binary runs unchanged on a laptop and on the platform.
+
+mod environment;
+mod error;
+#[expect(clippy::module_inception, reason = "the module's main item")]
+mod worker;
+
+pub use error::WorkerError;
+pub use worker::Worker;

@@ -1,0 +1,327 @@
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body::Body;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::WorkerError;
+use super::environment::Environment;
+use crate::discovery::{Backend, Discovery, Lease, Registrar, Within};
+use crate::guard::{Guard, Listener};
+use crate::http::{self, ClassifyStatus, Connection};
+use crate::{
+    Availability, Balance, BalanceLayer, BoxError, InstanceId, Registration, Target, TargetError,
+    Visibility,
+};
+
+/// How often a worker that drains looks whether its connections are over.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// One instance of a role: registers itself, lets only its boundary in, and calls others.
+///
+/// Clones are cheap and are the same instance. When the last one is dropped it is deregistered, best-effort.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use http_body_util::Empty;
+/// use rolecall::Worker;
+/// # async fn serve(_: rolecall::guard::Listener) {}
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::from_env()?;
+/// let listener = worker.listen("http").await?;
+/// let client = worker.client::<Empty<bytes::Bytes>, _>("billing:http")?;
+/// tokio::spawn(serve(listener));
+/// tokio::signal::ctrl_c().await?;
+/// worker.drain(Duration::from_secs(30)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Worker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    discovery: Within<Arc<dyn Backend>>,
+    registration: Registration,
+    bind: IpAddr,
+    advertise: Option<IpAddr>,
+    guard: Guard,
+    place: Mutex<Place>,
+}
+
+/// What discovery was told of it.
+enum Place {
+    Unregistered,
+    Registered(Lease),
+    Drained,
+}
+
+impl Worker {
+    /// The instance that the environment tells of.
+    ///
+    /// | Variable | Default | Says |
+    /// |---|---|---|
+    /// | `ROLECALL_ROLE` | none, is required | its role |
+    /// | `ROLECALL_DISCOVERY` | none, is required | where instances find each other: a [URI](crate::discovery::from_uri) |
+    /// | `ROLECALL_BOUNDARY` | `default` | its service boundary |
+    /// | `ROLECALL_ID` | `host-pid-random` | its id, which no other live instance of the role may have |
+    /// | `ROLECALL_BIND` | `127.0.0.1` | the ip at which it listens |
+    /// | `ROLECALL_ADVERTISE` | `ROLECALL_BIND` | the ip by which others reach it, and from which its calls come; required where it listens at all addresses, such as `0.0.0.0` |
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::Missing`] and [`WorkerError::Invalid`], which name the variable and show a value that is right.
+    pub fn from_env() -> Result<Self, WorkerError> {
+        let environment = Environment::read(std::env::var)?;
+        Self::build(
+            environment.backend,
+            environment.registration,
+            environment.bind.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            environment.advertise,
+        )
+    }
+
+    /// The instance that a registration tells of, for programs that have settings of their own.
+    ///
+    /// `bind` is the ip at which it listens. By which others reach it is the registration's
+    /// [`peer_ip`](Registration::peer_ip), or else `bind`. Endpoints that the registration has already are announced as they
+    /// are, and served by the program. A [granted](Visibility::Granted) boundary is admitted; where the registration is
+    /// [public](Visibility::Public), everybody may call it but nobody else is admitted by
+    /// [`listen`](Self::listen): serve it by [`open`](Self::open).
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::Register`] if the registration is invalid.
+    pub fn new(
+        backend: impl Backend,
+        registration: Registration,
+        bind: IpAddr,
+    ) -> Result<Self, WorkerError> {
+        Self::build(Arc::new(backend), registration, bind, None)
+    }
+
+    fn build(
+        backend: Arc<dyn Backend>,
+        registration: Registration,
+        bind: IpAddr,
+        advertise: Option<IpAddr>,
+    ) -> Result<Self, WorkerError> {
+        let announced = registration.clone().validate()?;
+        let boundary = announced.boundary().clone();
+        let guard = Guard::new(Arc::clone(&backend), boundary.clone());
+        if let Visibility::Granted(others) = announced.common().visibility() {
+            for other in others {
+                guard.allow_boundary(other.clone());
+            }
+        }
+        let advertise = announced.peer_ip().or(advertise);
+        let reached_by = advertise.or_else(|| Some(bind).filter(|bind| !bind.is_unspecified()));
+        let registration = match reached_by {
+            Some(ip) => registration.peer_ip(ip),
+            None => registration,
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                discovery: backend.within(boundary),
+                registration,
+                bind,
+                advertise,
+                guard,
+                place: Mutex::new(Place::Unregistered),
+            }),
+        })
+    }
+
+    /// Listens at a free port, and announces it as this endpoint. Who is not of the boundary is turned away.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::Bind`] with what the system says; [`WorkerError::NoAddress`]; [`WorkerError::Register`] if the name is
+    /// invalid, the id is taken, or discovery failed; [`WorkerError::Drained`].
+    ///
+    /// # Cancellation
+    ///
+    /// The endpoint may be announced with nobody listening; listen again, or [`close`](Self::close) it.
+    pub async fn listen(&self, endpoint: impl AsRef<str>) -> Result<Listener, WorkerError> {
+        let addr = SocketAddr::new(self.inner.bind, 0);
+        self.listen_at(endpoint, addr).await
+    }
+
+    /// The same at an address of your own; port 0 is a free one.
+    ///
+    /// # Errors
+    ///
+    /// As of [`listen`](Self::listen).
+    pub async fn listen_at(
+        &self,
+        endpoint: impl AsRef<str>,
+        addr: SocketAddr,
+    ) -> Result<Listener, WorkerError> {
+        let refused = |source| WorkerError::Bind { addr, source };
+        let listener = TcpListener::bind(addr).await.map_err(refused)?;
+        let addr = listener.local_addr().map_err(refused)?;
+        let ip = match self.inner.advertise {
+            Some(ip) => ip,
+            None if addr.ip().is_unspecified() => return Err(WorkerError::NoAddress { addr }),
+            None => addr.ip(),
+        };
+        self.open(endpoint, SocketAddr::new(ip, addr.port()))
+            .await?;
+        Ok(self.inner.guard.wrap(listener))
+    }
+
+    /// Announces an endpoint that the program serves by itself, or its new address.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::Register`], [`WorkerError::Drained`].
+    pub async fn open(
+        &self,
+        endpoint: impl AsRef<str>,
+        addr: SocketAddr,
+    ) -> Result<(), WorkerError> {
+        let mut place = self.inner.place.lock().await;
+        let lease = self.inner.registered(&mut place).await?;
+        Ok(lease.open(endpoint, addr).await?)
+    }
+
+    /// Announces that an endpoint is gone; nothing happens if it is not open.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::Register`], [`WorkerError::Drained`].
+    pub async fn close(&self, endpoint: impl AsRef<str>) -> Result<(), WorkerError> {
+        let mut place = self.inner.place.lock().await;
+        let lease = self.inner.registered(&mut place).await?;
+        Ok(lease.close(endpoint).await?)
+    }
+
+    /// Registers it, if nothing did so far, and tells its id: for those who only call, so that the guards of others admit
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::Register`], [`WorkerError::Drained`].
+    pub async fn register(&self) -> Result<InstanceId, WorkerError> {
+        let mut place = self.inner.place.lock().await;
+        let lease = self.inner.registered(&mut place).await?;
+        Ok(lease.id().clone())
+    }
+
+    /// Announces whether it wants requests.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::Register`], [`WorkerError::Drained`].
+    pub async fn set_availability(&self, availability: Availability) -> Result<(), WorkerError> {
+        let mut place = self.inner.place.lock().await;
+        let lease = self.inner.registered(&mut place).await?;
+        Ok(lease.set_availability(availability).await?)
+    }
+
+    /// Balances HTTP/1.1 requests over the instances of another role, or its own: [`http::client`] in its boundary.
+    ///
+    /// # Errors
+    ///
+    /// `target` is not written as one.
+    pub fn client<B, T>(
+        &self,
+        target: T,
+    ) -> Result<Balance<Connection<B>, ClassifyStatus>, TargetError>
+    where
+        B: Body + Send + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+        T: TryInto<Target>,
+        T::Error: Into<TargetError>,
+    {
+        http::client(self.discovery(), target)
+    }
+
+    /// The layer for any other connector, in its boundary.
+    ///
+    /// # Errors
+    ///
+    /// `target` is not written as one.
+    pub fn balance<T>(&self, target: T) -> Result<BalanceLayer, TargetError>
+    where
+        T: TryInto<Target>,
+        T::Error: Into<TargetError>,
+    {
+        BalanceLayer::new(self.discovery(), target)
+    }
+
+    /// What it sees of discovery: for `grpc::channel`, and whatever else takes one.
+    pub fn discovery(&self) -> Within<Arc<dyn Backend>> {
+        self.inner.discovery.clone()
+    }
+
+    /// Who is let in by its listeners.
+    pub fn guard(&self) -> &Guard {
+        &self.inner.guard
+    }
+
+    /// Announces draining, waits until no connection that its listeners handed out is open, at most for `deadline`, and
+    /// deregisters.
+    ///
+    /// Callers give up their connections when they hear of it and what is in flight has ended. Requests are served
+    /// meanwhile, also those of callers who did not hear yet: the listeners end when they are dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::Register`] if it could not be deregistered; its lease expires by itself then.
+    ///
+    /// # Cancellation
+    ///
+    /// It is deregistered at once, best-effort.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with its timer enabled.
+    pub async fn drain(&self, deadline: Duration) -> Result<(), WorkerError> {
+        let place = std::mem::replace(&mut *self.inner.place.lock().await, Place::Drained);
+        match place {
+            Place::Registered(lease) => Ok(lease.drain_until(self.idle(), deadline).await?),
+            Place::Unregistered | Place::Drained => Ok(()),
+        }
+    }
+
+    async fn idle(&self) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.tick().await;
+        while self.inner.guard.status().open > 0 {
+            looks.tick().await;
+        }
+    }
+}
+
+impl Inner {
+    async fn registered<'a>(&self, place: &'a mut Place) -> Result<&'a Lease, WorkerError> {
+        if let Place::Unregistered = place {
+            let registration = self.registration.clone();
+            *place = Place::Registered(self.discovery.register(registration).await?);
+        }
+        match place {
+            Place::Registered(lease) => Ok(lease),
+            Place::Unregistered | Place::Drained => Err(WorkerError::Drained),
+        }
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("registration", &self.inner.registration)
+            .finish_non_exhaustive()
+    }
+}
