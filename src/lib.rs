@@ -171,7 +171,9 @@
 //! | Feature | Adds |
 //! |---|---|
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
+//! | `guard` | `guard::Guard` lets only the registered in; `guard::Networks` lets calls go nowhere else |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
+//! | `retry` | `retry::Retry`, a policy for `tower::retry`: again on another instance, where that is safe |
 //! | `file` | `discovery::File`: a role environment that people write, or a folder in which the processes of one machine register |
 //! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //!
@@ -194,11 +196,16 @@ mod event;
 pub mod fleet;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+#[cfg(feature = "guard")]
+pub mod guard;
 pub mod guide;
 #[cfg(feature = "http")]
 pub mod http;
 mod instance;
 mod name;
+mod own_fault;
+#[cfg(feature = "retry")]
+pub mod retry;
 mod service;
 mod status;
 mod target;

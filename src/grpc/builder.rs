@@ -16,6 +16,7 @@ use crate::{BalanceConfig, BalanceLayer, Outcome, Target, TargetError};
 /// - [`config`](Self::config): that of [`BalanceConfig`]
 /// - [`outcomes`](Self::outcomes): those of [`ClassifyStatus`]
 /// - [`connect_timeout`](Self::connect_timeout): 2 s
+/// - [`max_connection_age`](Self::max_connection_age): none
 /// - [`keep_alive_interval`](Self::keep_alive_interval): none, no pings
 /// - [`keep_alive_timeout`](Self::keep_alive_timeout): 20 s
 /// - [`keep_alive_while_idle`](Self::keep_alive_while_idle): off
@@ -72,6 +73,12 @@ impl Builder {
     /// Limits the time to open one connection, see [`Connector::connect_timeout`].
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connector = self.connector.connect_timeout(timeout);
+        self
+    }
+
+    /// Replaces a connection that is older than this, see [`Connector::max_connection_age`].
+    pub fn max_connection_age(mut self, age: Duration) -> Self {
+        self.connector = self.connector.max_connection_age(age);
         self
     }
 

@@ -8,24 +8,47 @@ use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
 
-/// The authority of requests that name none.
+/// Whom the `Host` of a request names, or its `:authority` in HTTP/2.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum Host {
+    /// Whom the caller's `Host` names, else the authority of the URI, else the address of the instance.
+    #[default]
+    Caller,
+    /// The address of the instance, whatever the caller says.
+    Instance,
+    /// Always this one, say the name that all instances of the target serve. User information in it is left out.
+    Fixed(Authority),
+}
+
+/// The authority of requests that name none, or of all.
 #[derive(Debug)]
 pub(super) struct Fallback {
     host: HeaderValue,
     authority: Authority,
+    is_for_all: bool,
 }
 
 impl Fallback {
-    pub(super) fn new(addr: SocketAddr) -> Self {
-        // Anew, without the scope of an IPv6 address, which means nothing to the instance.
-        let text = SocketAddr::new(addr.ip(), addr.port()).to_string();
+    pub(super) fn new(addr: SocketAddr, host: &Host) -> Self {
+        let authority = match host {
+            Host::Fixed(authority) => without_user(authority),
+            Host::Caller | Host::Instance => None,
+        };
+        let authority = authority.unwrap_or_else(|| of_address(addr));
         Self {
-            host: HeaderValue::from_str(&text).expect("an address is visible ASCII"),
-            authority: text
-                .parse()
-                .expect("an address and a port are an authority"),
+            host: HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII"),
+            authority,
+            is_for_all: !matches!(host, Host::Caller),
         }
     }
+}
+
+fn of_address(addr: SocketAddr) -> Authority {
+    // Anew, without the scope of an IPv6 address, which means nothing to the instance.
+    let text = SocketAddr::new(addr.ip(), addr.port()).to_string();
+    text.parse()
+        .expect("an address and a port are an authority")
 }
 
 /// A target in origin form (that of `CONNECT` is the authority), and a `Host`.
@@ -33,13 +56,16 @@ pub(super) fn for_http1<B>(request: &mut Request<B>, fallback: &Fallback) {
     if request.version() != Version::HTTP_10 {
         *request.version_mut() = Version::HTTP_11;
     }
-    if !request.headers().contains_key(HOST) {
+    let is_connect = request.method() == Method::CONNECT;
+    if fallback.is_for_all && !is_connect {
+        request.headers_mut().insert(HOST, fallback.host.clone());
+    } else if !request.headers().contains_key(HOST) {
         let host = named(request.uri())
             .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
             .unwrap_or_else(|| fallback.host.clone());
         request.headers_mut().insert(HOST, host);
     }
-    if request.method() != Method::CONNECT && request.uri().authority().is_some() {
+    if !is_connect && request.uri().authority().is_some() {
         *request.uri_mut() = Uri::from(path(request.uri()));
     }
 }
@@ -51,9 +77,13 @@ pub(super) fn for_http2<B>(request: &mut Request<B>, fallback: &Fallback) {
     if request.method() == Method::CONNECT {
         return;
     }
-    let authority = host
-        .and_then(|host| Authority::try_from(host.as_bytes()).ok())
-        .or_else(|| named(request.uri()))
+    let callers = || {
+        host.and_then(|host| Authority::try_from(host.as_bytes()).ok())
+            .or_else(|| named(request.uri()))
+    };
+    let authority = (!fallback.is_for_all)
+        .then(callers)
+        .flatten()
         .unwrap_or_else(|| fallback.authority.clone());
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(request.uri().scheme().cloned().unwrap_or(Scheme::HTTP));
@@ -64,9 +94,12 @@ pub(super) fn for_http2<B>(request: &mut Request<B>, fallback: &Fallback) {
     }
 }
 
-/// The authority of a URI without the user information, which is no part of `Host` or `:authority`.
 fn named(uri: &Uri) -> Option<Authority> {
-    let authority = uri.authority()?;
+    without_user(uri.authority()?)
+}
+
+/// User information is no part of `Host` or `:authority`.
+fn without_user(authority: &Authority) -> Option<Authority> {
     match authority.as_str().rsplit_once('@') {
         None => Some(authority.clone()),
         Some((_, host)) => host.parse().ok(),
@@ -85,7 +118,7 @@ mod tests {
     use super::*;
 
     fn fallback() -> Fallback {
-        Fallback::new(([127, 0, 0, 1], 80).into())
+        Fallback::new(([127, 0, 0, 1], 80).into(), &Host::Caller)
     }
 
     fn request(method: Method, uri: &str) -> Request<()> {
@@ -99,6 +132,27 @@ mod tests {
         for_http1(&mut request, &fallback());
         assert_eq!(request.uri(), "role:81");
         assert_eq!(request.headers()[HOST], "role:81");
+    }
+
+    #[test]
+    fn a_fixed_authority_is_for_all_but_connect() {
+        let fixed = Host::Fixed("me:pw@role:81".parse().unwrap());
+        let fallback = Fallback::new(([127, 0, 0, 1], 80).into(), &fixed);
+        let mut mine = request(Method::GET, "http://other/a");
+        mine.headers_mut().insert(HOST, "mine".parse().unwrap());
+        for_http1(&mut mine, &fallback);
+        assert_eq!(
+            (mine.uri().path(), &mine.headers()[HOST]),
+            ("/a", &"role:81".parse().unwrap())
+        );
+        for_http2(&mut mine, &fallback);
+        assert_eq!(mine.uri(), "http://role:81/a");
+        let mut tunnel = request(Method::CONNECT, "other:82");
+        for_http1(&mut tunnel, &fallback);
+        assert_eq!(
+            (tunnel.uri().to_string(), &tunnel.headers()[HOST]),
+            ("other:82".into(), &"other:82".parse().unwrap())
+        );
     }
 
     #[test]
@@ -123,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_instance_is_named_in_brackets_without_its_scope() {
-        let fallback = Fallback::new("[fe80::1%3]:80".parse().unwrap());
+        let fallback = Fallback::new("[fe80::1%3]:80".parse().unwrap(), &Host::Caller);
         let mut request = request(Method::GET, "/a");
         for_http1(&mut request, &fallback);
         assert_eq!(request.headers()[HOST], "[fe80::1]:80");

@@ -1,51 +1,107 @@
 //! Judges an instance by the status of its responses and by how their bodies end.
 
 use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::response::Parts;
+use http::{Request, Response, StatusCode};
 
 use super::answered;
 use super::body::{Judgement, TrackedBody};
 use super::error::CallError;
-use crate::{Attempt, BoxError, Classify, Outcome};
+use super::retry_after::retry_after;
+use super::tried;
+use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 
 /// Classifies HTTP responses.
 ///
 /// | Result | Outcome |
 /// |---|---|
 /// | status below 500 | success |
-/// | status 429 | overloaded: it is given less to do, and not blamed |
-/// | status 500 and above | failure |
-/// | a [`CallError`] whose request was not sent | unsent |
+/// | status 429, or 503 with a `Retry-After` | overloaded: it is given less to do, and not blamed |
+/// | any other status from 500 | failure |
+/// | a [`CallError`] whose request was not sent | unsent; neutral, if it was for want of something in this process |
 /// | a [`CallError`] whose request's own body failed | neutral |
 /// | any other error | failure |
+///
+/// Overloaded is an instance for as long as its `Retry-After` says, counted as 1 s to 60 s, else for the default of 1 s. A date
+/// in there is counted from the `Date` of the response; without that, and if it is neither date nor number, it says nothing.
 ///
 /// The latency is taken when the head of the response arrives. The instance's load counts the request until the body ends:
 /// the outcome is told then. A body that breaks is a failure. One dropped before its end is cancelled, unless the status says
 /// failure or overloaded: callers seldom read those bodies.
 ///
+/// A request goes to another instance than those in its extension [`Tried`](super::Tried), while one is usable.
+///
 /// A [`CallError`] is recognized as the error itself, or anywhere in the sources of a [`BoxError`].
 ///
 /// Which instance it was is told by [`answered_by`](super::answered_by) of the response, by [`Error::instance`](crate::Error::instance)
 /// of an error, and in the field `rolecall.instance` of the caller's `tracing` span, if that declares one.
-#[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
-pub struct ClassifyStatus;
+#[derive(Clone, Default)]
+pub struct ClassifyStatus {
+    outcomes: Option<Arc<Outcomes>>,
+}
+
+type Outcomes = dyn Fn(&Parts) -> Outcome + Send + Sync;
 
 impl ClassifyStatus {
-    /// The classifier; it has no settings.
+    /// The classifier of the table above.
     #[must_use]
     pub fn new() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// Judges responses by another function of their head than the first three rows of the table.
+    ///
+    /// ```
+    /// use http_body_util::Empty;
+    /// use rolecall::http::{ClassifyStatus, Connector};
+    /// use rolecall::{BalanceLayer, Outcome, Registry};
+    /// use tower::Layer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), rolecall::TargetError> {
+    /// // An instance that knows of nothing has lost its data. One that has not implemented something is well.
+    /// let usual = ClassifyStatus::new();
+    /// let classify = ClassifyStatus::by(move |head| match head.status.as_u16() {
+    ///     404 => Outcome::Failure,
+    ///     501 => Outcome::Success,
+    ///     _ => usual.outcome(head),
+    /// });
+    /// let client = BalanceLayer::new(Registry::new(), "worker:http")?
+    ///     .classify(classify)
+    ///     .layer(Connector::<Empty<bytes::Bytes>>::new());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn by(outcomes: impl Fn(&Parts) -> Outcome + Send + Sync + 'static) -> Self {
+        Self {
+            outcomes: Some(Arc::new(outcomes)),
+        }
+    }
+
+    /// What it makes of the head of a response.
+    #[must_use]
+    pub fn outcome(&self, head: &Parts) -> Outcome {
+        match &self.outcomes {
+            Some(outcomes) => outcomes(head),
+            None => outcome(head),
+        }
     }
 }
 
-impl<Req, B, E> Classify<Req, Response<B>, E> for ClassifyStatus
+impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
 where
     B: http_body::Body,
     E: 'static,
 {
     type Response = Response<TrackedBody<B>>;
+
+    fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {
+        tried::of(request)
+    }
 
     fn classify(
         &self,
@@ -54,37 +110,51 @@ where
     ) -> Result<Self::Response, E> {
         answered::record(&attempt);
         match result {
-            Ok(mut response) => {
+            Ok(response) => {
                 attempt.answered();
-                answered::note(response.extensions_mut(), &attempt);
-                let judgement = Judgement::new(attempt, outcome(response.status()));
-                Ok(response.map(|body| TrackedBody::new(body, judgement)))
+                let (mut head, body) = response.into_parts();
+                let outcome = self.outcome(&head);
+                answered::note(&mut head.extensions, &attempt);
+                let body = TrackedBody::new(body, Judgement::new(attempt, outcome));
+                Ok(Response::from_parts(head, body))
             }
             Err(error) => {
-                attempt.end(unanswered(&error));
+                end_unanswered(attempt, &error);
                 Err(error)
             }
         }
     }
 }
 
-fn outcome(status: StatusCode) -> Outcome {
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => Outcome::Overloaded(None),
-        status if status.is_server_error() => Outcome::Failure,
+fn outcome(head: &Parts) -> Outcome {
+    let wait = || retry_after(&head.headers);
+    match head.status {
+        StatusCode::TOO_MANY_REQUESTS => Outcome::Overloaded(wait()),
+        StatusCode::SERVICE_UNAVAILABLE => match wait() {
+            Some(wait) => Outcome::Overloaded(Some(wait)),
+            None => Outcome::Failure,
+        },
+        status if status.as_u16() >= 500 => Outcome::Failure,
         _ => Outcome::Success,
     }
 }
 
-/// What it says of an instance that a request got no response.
-pub(crate) fn unanswered(error: &dyn Any) -> Outcome {
+/// Judges an instance whose request got no response.
+pub(crate) fn end_unanswered(attempt: Attempt, error: &dyn Any) {
     let found = match error.downcast_ref::<BoxError>() {
         Some(boxed) => CallError::find(&**boxed),
         None => error.downcast_ref::<CallError>(),
     };
     match found {
-        Some(error) if !error.was_sent() => Outcome::Unsent,
-        Some(error) if error.is_callers() => Outcome::Neutral,
-        _ => Outcome::Failure,
+        Some(error) if error.is_own_fault() => attempt.own_fault(),
+        Some(error) if !error.was_sent() => attempt.unsent(),
+        Some(error) if error.is_callers() => attempt.neutral(),
+        _ => attempt.failure(),
+    }
+}
+
+impl fmt::Debug for ClassifyStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClassifyStatus").finish_non_exhaustive()
     }
 }

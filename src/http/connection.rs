@@ -14,7 +14,7 @@ use super::checkout::Checkout;
 use super::error::CallError;
 use super::http1::Lane;
 use super::http2::Share;
-use super::line::Transport;
+use super::line::{Fate, Transport, Unanswered};
 use super::pool::Pool;
 use crate::BoxError;
 
@@ -26,15 +26,16 @@ use crate::BoxError;
 ///   response's body it is idle again. A body dropped before its end closes its connection.
 /// - HTTP/2: the one connection for all. When the instance has closed it, it is opened again.
 ///
-/// A request whose connection turns out closed before anything was written is sent on another one. If that cannot be opened
-/// either, [`CallError::was_sent`] is false.
+/// A request whose connection turns out closed before anything was written is sent on another one. So is an HTTP/2 request
+/// without a body that the instance says it did not act on (`GOAWAY`, `REFUSED_STREAM`), up to eight times. If there is no
+/// other connection, or if it has a body, [`CallError::was_sent`] is false.
 ///
 /// `call` without `poll_ready` before is no mistake: the response future claims by itself.
 ///
 /// # Request
 ///
 /// The URI may be a mere path (`/hello`). `Host`, or `:authority` in HTTP/2, is the caller's `Host`, else the authority of
-/// the URI, else the address of the instance. Scheme and authority of the URI do not decide where the request goes.
+/// the URI, else the address of the instance, or whom [`Connector::host`](super::Connector::host) says. Scheme and authority of the URI do not decide where the request goes.
 ///
 /// # Cancellation
 ///
@@ -90,26 +91,35 @@ where
     }
 }
 
+/// How often a request is sent again that the instance did not act on: it goes away now and then, and others may have been
+/// first on the next connection too.
+const REFUSALS: u32 = 8;
+
 async fn exchange<L: Transport>(
     mut checkout: Checkout<L>,
     mut request: Request<L::Body>,
 ) -> Result<Response<Incoming>, CallError> {
     L::address(&mut request, checkout.pool().fallback());
+    let mut refusals = 0;
     loop {
         let mut grant = checkout.take().await.map_err(CallError::connect)?;
-        let mut error = match grant.line.send(request).await {
+        let Unanswered { error, fate } = match grant.line.send(request).await {
             Ok(response) => {
                 grant.line.answered(checkout.pool());
                 return Ok(response);
             }
-            Err(error) => error,
+            Err(unanswered) => unanswered,
         };
         let addr = checkout.pool().addr();
-        match error.take_message() {
+        match fate {
             // One that was opened for this request and is lost again says that the instance is.
-            Some(unsent) if !grant.fresh => request = unsent,
-            Some(_) => return Err(CallError::unsent(addr, error.into_error())),
-            None => return Err(CallError::sent(addr, error.into_error())),
+            Fate::Unsent(unsent) if !grant.fresh => request = unsent,
+            Fate::Refused(Some(refused)) if refusals < REFUSALS => {
+                refusals += 1;
+                request = refused;
+            }
+            Fate::Unsent(_) | Fate::Refused(_) => return Err(CallError::unsent(addr, error)),
+            Fate::Sent => return Err(CallError::sent(addr, error)),
         }
     }
 }

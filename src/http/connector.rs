@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use http_body::Body;
 use tower_service::Service;
 
+use super::address::Host;
 use super::connection::Connection;
 use super::error::ConnectError;
 use super::http2::KeepAlive;
@@ -22,9 +23,11 @@ use crate::{BoxError, Instance};
 /// # Defaults
 ///
 /// - [`http2`](Self::http2): off, HTTP/1.1 with keep-alive
+/// - [`host`](Self::host): the caller's
 /// - [`connect_timeout`](Self::connect_timeout): 2 s
 /// - [`idle_timeout`](Self::idle_timeout): 60 s
 /// - [`max_idle`](Self::max_idle): 128 connections for each instance
+/// - [`max_connection_age`](Self::max_connection_age): none
 /// - [`http2_keep_alive_interval`](Self::http2_keep_alive_interval): none, no pings
 /// - [`http2_keep_alive_timeout`](Self::http2_keep_alive_timeout): 20 s
 /// - [`http2_keep_alive_while_idle`](Self::http2_keep_alive_while_idle): off
@@ -38,6 +41,7 @@ use crate::{BoxError, Instance};
 /// Dropping the future of a dial closes its socket.
 pub struct Connector<B> {
     http2: bool,
+    host: Host,
     limits: Limits,
     body: PhantomData<fn(B)>,
 }
@@ -48,10 +52,12 @@ impl<B> Connector<B> {
     pub fn new() -> Self {
         Self {
             http2: false,
+            host: Host::Caller,
             limits: Limits {
                 connect_timeout: Duration::from_secs(2),
                 idle_timeout: Duration::from_secs(60),
                 max_idle: 128,
+                max_age: None,
                 keep_alive: KeepAlive {
                     interval: None,
                     timeout: Duration::from_secs(20),
@@ -66,6 +72,13 @@ impl<B> Connector<B> {
     #[must_use]
     pub fn http2(mut self) -> Self {
         self.http2 = true;
+        self
+    }
+
+    /// Whom the `Host` of requests names, or their `:authority` in HTTP/2.
+    #[must_use]
+    pub fn host(mut self, host: Host) -> Self {
+        self.host = host;
         self
     }
 
@@ -93,6 +106,19 @@ impl<B> Connector<B> {
     #[must_use]
     pub fn max_idle(mut self, connections: usize) -> Self {
         self.limits.max_idle = connections;
+        self
+    }
+
+    /// Replaces a connection that is older than this, or up to a tenth less, by chance, so that connections that were opened
+    /// together do not close together.
+    ///
+    /// Any duration, counted as at least 100 ms. An old connection is closed after what is in flight on it. Where it is the
+    /// only one, another one is opened before that, and takes the requests from then on; if that fails, the next request
+    /// finds no connection. It brings callers back to instances behind an address that is shared, and to certificates and
+    /// rules that changed.
+    #[must_use]
+    pub fn max_connection_age(mut self, age: Duration) -> Self {
+        self.limits.max_age = Some(age.max(Duration::from_millis(100)));
         self
     }
 
@@ -137,18 +163,21 @@ where
     }
 
     fn call(&mut self, instance: Instance) -> Self::Future {
-        let (addr, limits) = (instance.addr(), self.limits);
+        let (addr, host, limits) = (instance.addr(), self.host.clone(), self.limits);
         if self.http2 {
-            Box::pin(async move { Pool::open(addr, limits).await.map(Connection::http2) })
+            Box::pin(async move { Pool::open(addr, &host, limits).await.map(Connection::http2) })
         } else {
-            Box::pin(async move { Pool::open(addr, limits).await.map(Connection::http1) })
+            Box::pin(async move { Pool::open(addr, &host, limits).await.map(Connection::http1) })
         }
     }
 }
 
 impl<B> Clone for Connector<B> {
     fn clone(&self) -> Self {
-        Self { ..*self }
+        Self {
+            host: self.host.clone(),
+            ..*self
+        }
     }
 }
 
@@ -162,6 +191,7 @@ impl<B> std::fmt::Debug for Connector<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connector")
             .field("http2", &self.http2)
+            .field("host", &self.host)
             .field("limits", &self.limits)
             .finish()
     }

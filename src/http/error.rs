@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use crate::own_fault;
+
 /// Why no connection to an instance could be opened.
 ///
 /// Its [`source`](StdError::source) is the [`io::Error`] of the failed connect, or hyper's error of a failed handshake.
@@ -58,6 +60,12 @@ impl ConnectError {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Whether this process has no file descriptors, local ports or memory for a connection: no fault of the instance.
+    #[must_use]
+    pub fn is_own_fault(&self) -> bool {
+        matches!(&*self.cause, ConnectCause::Io(error) if own_fault::is_own_fault(error))
     }
 
     /// Whether the connect timeout passed without an answer.
@@ -157,6 +165,12 @@ impl CallError {
     #[must_use]
     pub fn was_sent(&self) -> bool {
         matches!(self.cause, CallCause::Sent(_))
+    }
+
+    /// Whether there was no connection for want of something in this process, see [`ConnectError::is_own_fault`].
+    #[must_use]
+    pub fn is_own_fault(&self) -> bool {
+        matches!(&self.cause, CallCause::Connect(error) if error.is_own_fault())
     }
 
     /// Whether the caller is to blame: the body of its own request failed.

@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
-use super::line::{Line, Transport, log_end};
+use super::age::{Age, Aging};
+use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool, lock};
 use super::socket::{Probe, Socket};
 use crate::BoxError;
@@ -37,6 +38,7 @@ struct Wire<B> {
     /// request, which the connection's own task is the first to see.
     busy: Mutex<Option<SendRequest<B>>>,
     probe: Probe,
+    age: Age,
 }
 
 impl<B> Lane<B> {
@@ -60,6 +62,10 @@ impl<B> Line for Lane<B> {
         self.sender.is_ready() && self.wire.probe.is_idle()
     }
 
+    fn is_old(&self) -> bool {
+        self.wire.age.is_old()
+    }
+
     fn share(&self) -> Option<Self> {
         None
     }
@@ -76,16 +82,18 @@ where
     async fn open(
         stream: TcpStream,
         addr: SocketAddr,
-        _limits: Limits,
+        limits: Limits,
         home: Weak<Pool<Self>>,
     ) -> hyper::Result<Self> {
         let socket = Socket::new(stream);
+        let aging = Aging::new(limits.max_age);
         let wire = Arc::new(Wire {
             busy: Mutex::new(None),
             probe: socket.probe(),
+            age: aging.age(),
         });
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-        let running = run(connection.with_upgrades(), wire.clone(), home);
+        let running = run(connection.with_upgrades(), wire.clone(), aging, home);
         tokio::spawn(async move { log_end(addr, running.await) });
         sender.ready().await?;
         Ok(Self::new(sender, wire))
@@ -98,8 +106,12 @@ where
     fn send(
         &mut self,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + Send {
-        self.sender.try_send_request(request)
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
+        let sending = self.sender.try_send_request(request);
+        sending.map_err(|mut error| Unanswered {
+            fate: error.take_message().map_or(Fate::Sent, Fate::Unsent),
+            error: error.into_error(),
+        })
     }
 
     fn answered(self, pool: &Pool<Self>) {
@@ -114,13 +126,15 @@ where
     }
 }
 
-/// Runs a connection until it is closed: by the instance, by the loss of its sender, or for being idle too long.
+/// Runs a connection until it is closed: by the instance, by the loss of its sender, or for being idle or old too long.
 async fn run<B, C>(
     connection: C,
     wire: Arc<Wire<B>>,
+    mut aging: Aging,
     home: Weak<Pool<Lane<B>>>,
 ) -> hyper::Result<()>
 where
+    Lane<B>: Transport,
     C: Future<Output = hyper::Result<()>>,
 {
     let Some(pool) = home.upgrade() else {
@@ -138,6 +152,11 @@ where
         while check.as_mut().poll(cx).is_ready() {
             check.set(tokio::time::sleep(period));
             close_if_idle(&wire, &home);
+        }
+        while aging.poll(cx).is_ready()
+            && let Some(pool) = home.upgrade()
+        {
+            pool.renew();
         }
         Poll::Pending
     })

@@ -1,19 +1,25 @@
 //! HTTP/2 with prior knowledge: all requests share one connection.
 
+use std::error::Error as _;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Weak;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
-use super::line::{Line, Transport, log_end};
+use super::age::{Age, Aging};
+use super::lent::{Lent, lend};
+use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool};
 use super::socket::{Probe, Socket};
 use crate::BoxError;
@@ -29,8 +35,9 @@ pub(super) struct KeepAlive {
 
 /// A sending half of one HTTP/2 connection.
 pub(super) struct Share<B> {
-    sender: SendRequest<B>,
+    sender: SendRequest<Lent<B>>,
     probe: Probe,
+    age: Age,
 }
 
 impl<B> Line for Share<B> {
@@ -44,10 +51,15 @@ impl<B> Line for Share<B> {
         self.is_ready() && !self.probe.is_closed()
     }
 
+    fn is_old(&self) -> bool {
+        self.age.is_old()
+    }
+
     fn share(&self) -> Option<Self> {
         Some(Self {
             sender: self.sender.clone(),
             probe: self.probe.clone(),
+            age: self.age.clone(),
         })
     }
 }
@@ -64,7 +76,7 @@ where
         stream: TcpStream,
         addr: SocketAddr,
         limits: Limits,
-        _home: Weak<Pool<Self>>,
+        home: Weak<Pool<Self>>,
     ) -> hyper::Result<Self> {
         let socket = Socket::new(stream);
         let probe = socket.probe();
@@ -81,8 +93,11 @@ where
             .keep_alive_while_idle(while_idle)
             .handshake(io)
             .await?;
-        tokio::spawn(async move { log_end(addr, connection.await) });
-        Ok(Self { sender, probe })
+        let aging = Aging::new(limits.max_age);
+        let age = aging.age();
+        let running = run(connection, aging, home);
+        tokio::spawn(async move { log_end(addr, running.await) });
+        Ok(Self { sender, probe, age })
     }
 
     fn address(request: &mut Request<B>, fallback: &Fallback) {
@@ -92,9 +107,55 @@ where
     fn send(
         &mut self,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + Send {
-        self.sender.try_send_request(request)
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
+        let (request, kept) = lend(request);
+        let sending = self.sender.try_send_request(request);
+        sending.map_err(|mut error| {
+            let returned = error.take_message();
+            let was_unsent = returned.is_some();
+            let error = error.into_error();
+            let fate = if was_unsent || is_refused(&error) {
+                match kept.restore(returned) {
+                    Some(request) if was_unsent => Fate::Unsent(request),
+                    request => Fate::Refused(request),
+                }
+            } else {
+                Fate::Sent
+            };
+            Unanswered { error, fate }
+        })
     }
 
     fn answered(self, _pool: &Pool<Self>) {}
+}
+
+/// Runs a connection until it is closed: by the instance, or by the loss of its last sender. Once it is old it has that lost.
+async fn run<L, C>(connection: C, mut aging: Aging, home: Weak<Pool<L>>) -> hyper::Result<()>
+where
+    L: Transport,
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        while aging.poll(cx).is_ready()
+            && let Some(pool) = home.upgrade()
+        {
+            pool.renew();
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Whether the instance says that it did not act on a request: RFC 9113, 8.7. It does so by resetting the stream, or by
+/// going away after an earlier one.
+fn is_refused(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|error: &h2::Error| {
+        let is_reset = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || is_reset)
+    })
 }

@@ -5,7 +5,6 @@ use std::sync::Weak;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use tokio::net::TcpStream;
 
 use super::pool::{Limits, Pool};
@@ -20,6 +19,9 @@ pub(super) trait Line: Sized {
 
     /// The same, asked of the kernel too, which knows of a loss before hyper does.
     fn is_alive(&self) -> bool;
+
+    /// Whether its connection is to be replaced.
+    fn is_old(&self) -> bool;
 
     /// Another half of the same connection, if it is one for many.
     fn share(&self) -> Option<Self>;
@@ -41,14 +43,29 @@ pub(super) trait Transport: Line + Send + 'static {
     /// Gives the request the target form, `Host` and version of the protocol.
     fn address(request: &mut Request<Self::Body>, authority: &super::address::Fallback);
 
-    /// Sends one request; it comes back if nothing of it left.
+    /// Sends one request.
     fn send(
         &mut self,
         request: Request<Self::Body>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Self::Body>>>> + Send;
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<Self::Body>>> + Send;
 
     /// Told when the head of the response is here: the line is given back once it can take another request.
     fn answered(self, pool: &Pool<Self>);
+}
+
+/// A request without a response.
+pub(super) struct Unanswered<B> {
+    pub(super) error: hyper::Error,
+    pub(super) fate: Fate<B>,
+}
+
+/// What became of it.
+pub(super) enum Fate<B> {
+    /// Nothing of it left.
+    Unsent(Request<B>),
+    /// The instance says that it did not act on it; here it is, if it can be sent again.
+    Refused(Option<Request<B>>),
+    Sent,
 }
 
 /// Notes the end of a connection that runs in the background.

@@ -15,6 +15,7 @@
 //! few requests more than it had.
 
 mod address;
+mod age;
 pub(crate) mod answered;
 mod body;
 mod checkout;
@@ -26,10 +27,14 @@ mod dial;
 pub(crate) mod error;
 mod http1;
 mod http2;
+mod lent;
 mod line;
 mod pool;
+mod retry_after;
 mod socket;
+pub(crate) mod tried;
 
+pub use address::Host;
 pub use answered::answered_by;
 pub use body::TrackedBody;
 pub use classify::ClassifyStatus;
@@ -37,3 +42,4 @@ pub use client::client;
 pub use connection::Connection;
 pub use connector::Connector;
 pub use error::{CallError, ConnectError};
+pub use tried::Tried;

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::address::Fallback;
+use super::address::{Fallback, Host};
 use super::dial::{self, Dial};
 use super::error::ConnectError;
 use super::http2::KeepAlive;
@@ -31,6 +31,7 @@ pub(super) struct Limits {
     pub(super) connect_timeout: Duration,
     pub(super) idle_timeout: Duration,
     pub(super) max_idle: usize,
+    pub(super) max_age: Option<Duration>,
     pub(super) keep_alive: KeepAlive,
 }
 
@@ -77,11 +78,15 @@ pub(super) enum Claim<L> {
 
 impl<L: Transport> Pool<L> {
     /// Dials `addr`; the connection serves the first claim.
-    pub(super) async fn open(addr: SocketAddr, limits: Limits) -> Result<Arc<Self>, ConnectError> {
+    pub(super) async fn open(
+        addr: SocketAddr,
+        host: &Host,
+        limits: Limits,
+    ) -> Result<Arc<Self>, ConnectError> {
         let runtime = Handle::try_current().map_err(|_| ConnectError::no_runtime(addr))?;
         let pool = Arc::new(Self {
             addr,
-            fallback: Fallback::new(addr),
+            fallback: Fallback::new(addr, host),
             limits,
             runtime,
             store: Mutex::new(Store {
@@ -128,6 +133,24 @@ impl<L: Transport> Pool<L> {
         Claim::Waiting(claimed)
     }
 
+    /// Closes the old lines that nobody uses. If there is no other one, one is opened first.
+    pub(super) fn renew(self: &Arc<Self>) {
+        let mut store = lock(&self.store);
+        if store
+            .lines
+            .iter()
+            .any(|line| line.is_ready() && !line.is_old())
+        {
+            return store.lines.retain(|line| !line.is_old());
+        }
+        if store.lines.is_empty() || store.dials > 0 {
+            return;
+        }
+        store.dials += 1;
+        drop(store);
+        self.dial();
+    }
+
     fn dial(self: &Arc<Self>) {
         let dial = Dial::new(Arc::downgrade(self), self.addr);
         let mut dials = lock(&self.dials);
@@ -139,7 +162,7 @@ impl<L: Transport> Pool<L> {
 impl<L: Line> Pool<L> {
     /// Takes back a line that is ready for another request, or closed.
     pub(super) fn put(&self, line: L) {
-        if !L::SHARED && line.is_ready() {
+        if !L::SHARED && line.is_ready() && !line.is_old() {
             self.deliver(line, false);
         }
     }
@@ -159,7 +182,7 @@ impl<L: Line> Pool<L> {
 
     /// Leaves a failure to the next claim.
     pub(super) fn leave(&self, error: ConnectError) {
-        lock(&self.store).untold = Some(error);
+        lock(&self.store).leave(error);
     }
 
     /// Hands a line to the claim that waited longest, or a share of it to each, and keeps it if it is left over.
@@ -201,8 +224,11 @@ impl<L: Line> Pool<L> {
                         if L::SHARED {
                             store.dials = 0;
                         }
+                        if !error.is_own_fault() {
+                            store.lines.retain(|line| !line.is_old());
+                        }
                         if !told {
-                            store.untold = Some(error.clone());
+                            store.leave(error.clone());
                         }
                         return;
                     }
@@ -249,7 +275,15 @@ impl<L: Line> Store<L> {
         None
     }
 
+    /// A fault of the process may be over by the next claim, and is no news of the instance.
+    fn leave(&mut self, error: ConnectError) {
+        if !error.is_own_fault() {
+            self.untold = Some(error);
+        }
+    }
+
     fn keep(&mut self, line: L, max_idle: usize) {
+        self.lines.retain(|line| !line.is_old());
         if L::SHARED {
             self.dials = 0;
             self.lines.clear();

@@ -56,12 +56,23 @@ impl Attempt {
     /// Said within [`Classify::classify`](crate::Classify::classify), an error returned from there
     /// [was not sent](crate::Error::was_sent).
     pub fn unsent(mut self) {
+        self.note_unsent();
+        self.judged.end(Verdict::Unsent);
+    }
+
+    /// The request never left, by a fault of this process: nobody is judged, and the connection stays.
+    #[cfg(feature = "http")]
+    pub(crate) fn own_fault(mut self) {
+        self.note_unsent();
+        self.judged.end(Verdict::Neutral);
+    }
+
+    fn note_unsent(&self) {
         CALLS.with(|calls| {
             if calls.classified.get() == self.call {
                 calls.classified.set(NONE);
             }
         });
-        self.judged.end(Verdict::Unsent);
     }
 
     /// Ends with what a classifier found.

@@ -18,7 +18,7 @@ use super::hub::{Connected, Hub};
 use super::waiting::Waiting;
 use super::{clock, random, timer};
 use crate::discovery::DiscoveryErrorKind;
-use crate::fleet::{Fleet, PickError, Verdict};
+use crate::fleet::{Fleet, PickError};
 use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status, Target};
 
 /// Spreads requests over the instances of a [`Target`], each by a service of its own.
@@ -33,7 +33,9 @@ use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status
 /// request in hand. If nobody is usable the response waits, until nobody has been usable for
 /// [`unavailable_after`](crate::ConfigBuilder::unavailable_after); from then on all calls fail at once. If the picked
 /// instance's service is not ready at once, a second one is asked too, and whichever is ready first gets the request. A
-/// service that fails to get ready loses its connection, not the request: that goes to another instance.
+/// service that fails to get ready loses its connection, not the request: that goes to another instance. If it fails because
+/// this process has no file descriptors, local ports or memory left, its connection stays, and the request asks again until
+/// it has waited that long.
 ///
 /// # Errors
 ///
@@ -198,8 +200,7 @@ where
         match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => ResponseFuture::sent(judged, service.call(request)),
             Poll::Ready(Err(error)) => {
-                judged.end(Verdict::Unsent);
-                ResponseFuture::waiting(waiting().after_loss(error.into()), request)
+                ResponseFuture::waiting(waiting().after_loss(&mut judged, error.into()), request)
             }
             Poll::Pending => {
                 ResponseFuture::waiting(waiting().with_candidate(judged, service), request)

@@ -3,7 +3,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Sleep;
@@ -13,6 +13,7 @@ use super::attempt::Picked;
 use super::balance::Inner;
 use super::{clock, timer};
 use crate::fleet::{PickError, Verdict};
+use crate::own_fault::is_own_fault;
 use crate::{BoxError, Error, InstanceId};
 
 /// A call on its way to an instance that can take it.
@@ -41,7 +42,28 @@ pub(super) struct Waiting<S, C> {
     deadline: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Why the last candidate was lost.
     lost: Option<BoxError>,
+    own_fault: Option<OwnFault>,
 }
+
+/// This process had no file descriptor, local port or memory for the connection to a member. Nobody is asked for a moment
+/// then, for the next member would find nothing either.
+struct OwnFault {
+    /// When the first came, of this call.
+    since: Instant,
+    /// Whom the last was for.
+    id: InstanceId,
+    pause: Pause,
+}
+
+enum Pause {
+    Until(Pin<Box<Sleep>>),
+    /// Without a timer it never ends.
+    Endless,
+    Over,
+}
+
+/// Between two members that a call asks in vain because of a fault of this process.
+const PAUSE: Duration = Duration::from_millis(50);
 
 struct Candidate<S, C> {
     judged: Picked<S, C>,
@@ -67,6 +89,7 @@ where
             driven: false,
             deadline: None,
             lost: None,
+            own_fault: None,
         }
     }
 
@@ -77,8 +100,8 @@ where
     }
 
     /// Begins after a candidate was lost.
-    pub(super) fn after_loss(mut self, error: BoxError) -> Self {
-        self.lost = Some(error);
+    pub(super) fn after_loss(mut self, judged: &mut Picked<S, C>, error: BoxError) -> Self {
+        self.lose(judged, error);
         self
     }
 
@@ -91,6 +114,7 @@ where
             if let Some(ready) = self.poll_candidates(cx) {
                 return Poll::Ready(Ok(ready));
             }
+            ready!(self.poll_pause(cx))?;
             if self.candidates.iter().all(Option::is_none) {
                 if let Err(why) = self.find_first() {
                     ready!(self.poll_usable(&why, cx))?;
@@ -103,13 +127,14 @@ where
         }
     }
 
-    /// The first candidate that is ready. A lost one is sent back to dialling.
+    /// The first candidate that is ready.
     fn poll_candidates<Req>(&mut self, cx: &mut Context<'_>) -> Option<Ready<S, C>>
     where
         S: Service<Req>,
         S::Error: Into<BoxError>,
     {
-        for slot in &mut self.candidates {
+        for place in 0..self.candidates.len() {
+            let slot = &mut self.candidates[place];
             let Some(candidate) = slot else {
                 continue;
             };
@@ -123,14 +148,56 @@ where
                     return Some((ready.judged, ready.service));
                 }
                 Poll::Ready(Err(error)) => {
-                    candidate.judged.end(Verdict::Unsent);
-                    self.lost = Some(error.into());
-                    *slot = None;
-                    self.searched = false;
+                    let mut lost = slot.take()?;
+                    self.lose(&mut lost.judged, error.into());
                 }
             }
         }
         None
+    }
+
+    /// Sends a lost connection back to dialling, unless it is this process that could not have another one.
+    fn lose(&mut self, judged: &mut Picked<S, C>, error: BoxError) {
+        self.searched = false;
+        if is_own_fault(&*error) {
+            judged.end(Verdict::Neutral);
+            let now = clock::now();
+            let since = self.own_fault.as_ref().map_or(now, |fault| fault.since);
+            self.own_fault = Some(OwnFault {
+                since,
+                id: judged.instance().id().clone(),
+                pause: timer::sleep_until(now + PAUSE).map_or(Pause::Endless, Pause::Until),
+            });
+        } else {
+            judged.end(Verdict::Unsent);
+        }
+        self.lost = Some(error);
+    }
+
+    /// Ready when members can be asked again after a fault of this process.
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(fault) = &mut self.own_fault else {
+            return Poll::Ready(Ok(()));
+        };
+        let Inner { hub, fleet, .. } = &*self.inner;
+        // One that is on its way may still get ready.
+        let is_alone = self.candidates.iter().all(Option::is_none);
+        match &mut fault.pause {
+            Pause::Over => return Poll::Ready(Ok(())),
+            Pause::Until(sleep) => {
+                ready!(sleep.as_mut().poll(cx));
+                fault.pause = Pause::Over;
+                let patience = fleet.config().unavailable_after();
+                if !is_alone || clock::now() < fault.since + patience {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            Pause::Endless if is_alone => {}
+            Pause::Endless => return Poll::Pending,
+        }
+        let id = fault.id.clone();
+        let cause = self.lost.take().unwrap_or_else(|| "no connection".into());
+        Poll::Ready(Err(Error::call(hub.target.clone(), id, false, cause)))
     }
 
     fn find_first(&mut self) -> Result<(), PickError> {

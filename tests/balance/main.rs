@@ -14,6 +14,7 @@ mod errors;
 mod faults;
 mod lifecycle;
 mod news;
+mod own_faults;
 mod promises;
 mod races;
 mod readiness;

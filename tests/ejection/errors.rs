@@ -64,6 +64,8 @@ async fn one_answers_errors(servers: usize, clients: usize, length: Length) -> O
     // From before the first request on: what is lost while nothing is known of anybody is lost here.
     let load = stage.load(rate, None);
     pass(Duration::from_secs(time)).await;
+    // One that failed once and is hardly picked since may be judged later than that.
+    stage.until(0, |_| stage.ejections() > 0).await;
     let calls = load.finish().await;
     let failed = calls.failed_percent();
     println!(
@@ -80,11 +82,6 @@ async fn one_answers_errors(servers: usize, clients: usize, length: Length) -> O
         calls.failed() as f64 <= allowed,
         "{failed:.2} % failed:{}\n{}",
         calls.errors(),
-        stage.timeline()
-    );
-    assert!(
-        stage.ejections() > 0,
-        "it is ejected:\n{}",
         stage.timeline()
     );
     Some(())

@@ -74,7 +74,12 @@ impl Folder {
 
     /// `Err` if the folder cannot be listed: everything stays. Faults of single files come with `Ok`.
     pub(super) fn look(&mut self, tick: bool, edits: &mut Edits) -> Result<Option<Fault>, Fault> {
-        let names = self.list()?;
+        let first = self.identity.is_none();
+        let mut names = self.list()?;
+        if first {
+            // Listing a folder while files are renamed in it may miss some, which later looks then know by name.
+            names.extend(self.list()?);
+        }
         let mut present = HashSet::new();
         let mut unfinished = HashMap::new();
         for name in names {
@@ -92,7 +97,7 @@ impl Folder {
             }
         }
         self.unfinished = unfinished;
-        // Listing a folder while files are renamed in it may miss some: those are looked for by name.
+        // What the listing lacks is looked for by name, before it is taken for gone.
         present.extend(self.entries.keys().cloned());
         let mut names: Vec<_> = present.into_iter().collect();
         names.sort_unstable();
@@ -187,8 +192,8 @@ impl Folder {
                 Some(earlier) => entry.stamp = earlier,
                 None => self.remove(name, edits),
             },
-            Ok(Found::Dead) => {
-                entry.fault = None;
+            Ok(Found::Dead(fault)) => {
+                entry.fault = fault;
                 edits.change(entry.announced.take(), None);
             }
             Ok(Found::Bytes(bytes)) => {
@@ -297,8 +302,8 @@ impl Entry {
 
 enum Found {
     Bytes(Vec<u8>),
-    /// Nobody holds its lock, and it was not seen before: its writer died.
-    Dead,
+    /// Nobody holds its lock, and it was not seen before: its writer died. Or it never was one of ours, which is a fault.
+    Dead(Option<Fault>),
     /// It was replaced or removed at this moment, so the next look finds what came of it.
     Gone,
 }
@@ -312,7 +317,11 @@ fn open(path: &Path, same_file: bool, room: u64) -> Result<Found, Fault> {
         };
         if !same_file && file.try_lock_shared().is_ok() {
             if stands(&file, path) {
-                return Ok(Found::Dead);
+                // Whoever wants the id must not find it locked by us.
+                let _ = file.unlock();
+                let bytes = read_from(&file, path, LARGEST_RECORD);
+                let record = bytes.and_then(|bytes| document::record(path, &bytes));
+                return Ok(Found::Dead(record.err()));
             }
             // Its writer replaced it after we opened it, and let go of what was there before.
             continue;

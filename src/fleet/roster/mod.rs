@@ -187,10 +187,14 @@ impl<S> Roster<S> {
             return;
         };
         let seat = &mut self.seats[index];
-        seat.attempts = seat.attempts.saturating_add(1);
         let replaced = seat.error.replace(Arc::clone(error));
         self.garbage.errors.extend(replaced);
-        let wait = self.retry(index, now);
+        let wait = if error.is_own_fault() {
+            self.retry_soon(index, now)
+        } else {
+            self.seats[index].attempts = self.seats[index].attempts.saturating_add(1);
+            self.retry(index, now)
+        };
         self.note(Event::DialFailed {
             id: ticket.id.clone(),
             error: Arc::clone(error),

@@ -8,6 +8,9 @@ use crate::InstanceId;
 
 /// Longest wait between dials while nothing is usable.
 const URGENT: u64 = 500_000_000;
+/// Longest wait after a dial that failed for want of something in this process: whoever lacks it lacks it for all members,
+/// and is well for all of them again.
+const OWN_FAULT: u64 = 1_000_000_000;
 impl<S> Roster<S> {
     pub(super) fn dial(&mut self, index: usize) -> Dial {
         self.cancel_dial(index);
@@ -33,6 +36,16 @@ impl<S> Roster<S> {
                 .saturating_mul(1 << (attempts - 1).min(32))
                 .min(nanos(backoff.max)),
         };
+        self.retry_within(index, longest, now)
+    }
+
+    /// The same after a dial that says nothing of its instance.
+    pub(super) fn retry_soon(&mut self, index: usize, now: u64) -> u64 {
+        let longest = nanos(self.config.connect_backoff().max).min(OWN_FAULT);
+        self.retry_within(index, longest, now)
+    }
+
+    fn retry_within(&mut self, index: usize, longest: u64, now: u64) -> u64 {
         let wait = self.jittered(longest);
         self.wait(index, now.saturating_add(wait));
         wait

@@ -1,34 +1,27 @@
-//! `rolecall::http` over real sockets: connections, their loss, and what the caller gets to know.
-
-#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+//! Connections, their loss, and what the caller gets to know.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
-use std::error::Error as StdError;
-use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HOST};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use rolecall::http::{CallError, Connection, Connector};
-use rolecall::{Balance, BalanceLayer, Instance, List, MemberStatus, http};
+use rolecall::http::{CallError, Connection, Connector, Host};
+use rolecall::{BalanceLayer, Instance, List, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceExt};
 
-type Client = Connection<Empty<Bytes>>;
+use crate::support::{
+    Client, Gate, Raw, Server, balanced, body, connector, dial, dial_with, free_addr, get, hello,
+    io_kind, io_turn, member, poll_ready_once, read_head, request, spawn_calls_until_after,
+    spawn_get, until, within,
+};
 
 #[tokio::test]
 async fn keep_alive_reuses_one_connection() {
@@ -573,6 +566,37 @@ async fn the_instance_is_told_whom_the_caller_means() {
     }
 }
 
+#[tokio::test]
+async fn the_host_is_kept_or_rewritten() {
+    let server = Server::start(|request: Request<Incoming>| async move {
+        let host = request.headers().get(HOST).cloned();
+        let host = host.map(|host| host.to_str().unwrap().to_owned());
+        let authority = request
+            .uri()
+            .authority()
+            .map(|authority| authority.to_string());
+        Response::new(Full::from(host.or(authority).unwrap()))
+    })
+    .await;
+    let instance = Instance::new("a", server.addr);
+    for http2 in [false, true] {
+        for (host, seen) in [
+            (Host::Caller, "mine".to_owned()),
+            (Host::Instance, server.addr.to_string()),
+            (
+                Host::Fixed("role.internal".parse().unwrap()),
+                "role.internal".to_owned(),
+            ),
+        ] {
+            let client = connector(http2).host(host).oneshot(instance.clone());
+            let request = Request::get("http://other/").header(HOST, "mine");
+            let request = request.body(Empty::new()).unwrap();
+            let response = client.await.unwrap().oneshot(request).await.unwrap();
+            assert_eq!(body(response).await, *seen);
+        }
+    }
+}
+
 #[test]
 fn a_connection_can_be_shared_even_if_its_bodies_cannot() {
     fn shared<T: Clone + Send + Sync + 'static>() {}
@@ -740,324 +764,4 @@ async fn the_last_clone_of_a_client_closes_all_sockets() {
     body(within(client.clone().oneshot(request("/"))).await.unwrap()).await;
     drop(client);
     until(|| server.open() == 0).await;
-}
-
-async fn hello(_: Request<Incoming>) -> Response<Full<Bytes>> {
-    Response::new(Full::from("hello"))
-}
-
-fn request(uri: &str) -> Request<Empty<Bytes>> {
-    Request::get(uri).body(Empty::new()).unwrap()
-}
-
-type Balanced = Balance<Client, http::ClassifyStatus>;
-
-fn balanced(addrs: impl IntoIterator<Item = SocketAddr>) -> Balanced {
-    let list = List::from_addrs(addrs).unwrap();
-    http::client(list, "worker:http").unwrap()
-}
-
-/// Calls without a pause until fifty calls were made after the kill, none of which may fail.
-fn spawn_calls_until_after(killed: Arc<AtomicBool>, client: Balanced) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let mut later = 0;
-        while later < 50 {
-            let is_later = killed.load(Ordering::SeqCst);
-            later += u32::from(is_later);
-            match client.clone().oneshot(request("/")).await {
-                Ok(response) => drop(response.into_body().collect().await),
-                Err(error) => assert!(!is_later, "{error:?}"),
-            }
-        }
-    })
-}
-
-fn member(client: &Balanced) -> MemberStatus {
-    client.status().members.remove(0)
-}
-
-fn connector(http2: bool) -> Connector<Empty<Bytes>> {
-    let connector = Connector::new();
-    if http2 { connector.http2() } else { connector }
-}
-
-async fn dial(addr: SocketAddr) -> Client {
-    dial_with(addr, false).await
-}
-
-async fn dial_with(addr: SocketAddr, http2: bool) -> Client {
-    let instance = Instance::new("a", addr);
-    connector(http2).oneshot(instance).await.unwrap()
-}
-
-async fn get(client: &Client, uri: &str) -> Response<Incoming> {
-    within(client.clone().oneshot(request(uri))).await.unwrap()
-}
-
-fn spawn_get(client: &Client) -> JoinHandle<Result<Response<Incoming>, CallError>> {
-    tokio::spawn(client.clone().oneshot(request("/")))
-}
-
-async fn body<B>(response: Response<B>) -> Bytes
-where
-    B: hyper::body::Body<Data = Bytes, Error = hyper::Error>,
-{
-    within(response.into_body().collect())
-        .await
-        .unwrap()
-        .to_bytes()
-}
-
-async fn poll_ready_once(client: &mut Client) -> Option<Result<(), CallError>> {
-    poll_fn(|cx| match client.poll_ready(cx) {
-        std::task::Poll::Ready(ready) => std::task::Poll::Ready(Some(ready)),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
-    })
-    .await
-}
-
-/// The kind of the first `io::Error` in the chain.
-fn io_kind(error: &(dyn StdError + 'static)) -> io::ErrorKind {
-    let mut chain = std::iter::successors(Some(error), |&error| error.source());
-    let error = chain.find_map(<dyn StdError>::downcast_ref::<io::Error>);
-    error.expect("an io::Error in the chain").kind()
-}
-
-async fn within<F: Future>(future: F) -> F::Output {
-    let limit = Duration::from_secs(10);
-    tokio::time::timeout(limit, future)
-        .await
-        .expect("done in time")
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    within(async {
-        while !condition() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
-/// Returns when every socket event that came before was delivered and handled.
-async fn io_turn() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut stream = TcpStream::connect(listener.local_addr().unwrap())
-        .await
-        .unwrap();
-    drop(listener.accept().await.unwrap());
-    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
-}
-
-async fn free_addr() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
-}
-
-async fn read_head(stream: &mut TcpStream) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return,
-        }
-    }
-}
-
-/// Holds requests until it is opened for them.
-#[derive(Clone)]
-struct Gate {
-    arrived: Arc<Semaphore>,
-    open: Arc<Semaphore>,
-}
-
-impl Gate {
-    fn new() -> Self {
-        let closed = || Arc::new(Semaphore::new(0));
-        Self {
-            arrived: closed(),
-            open: closed(),
-        }
-    }
-
-    fn handler(
-        &self,
-    ) -> impl Fn(Request<Incoming>) -> futures::future::BoxFuture<'static, Response<Full<Bytes>>>
-    + Clone
-    + Send
-    + 'static {
-        let gate = self.clone();
-        move |request| {
-            let gate = gate.clone();
-            Box::pin(async move {
-                gate.arrived.add_permits(1);
-                gate.open.acquire().await.unwrap().forget();
-                hello(request).await
-            })
-        }
-    }
-
-    async fn arrived(&self, requests: u32) {
-        within(self.arrived.acquire_many(requests))
-            .await
-            .unwrap()
-            .forget();
-    }
-
-    fn open(&self, requests: usize) {
-        self.open.add_permits(requests);
-    }
-}
-
-/// An HTTP/1.1 and HTTP/2 server that counts its connections.
-struct Server {
-    addr: SocketAddr,
-    accepted: Arc<AtomicUsize>,
-    orders: watch::Sender<Order>,
-    closed: mpsc::Receiver<Infallible>,
-    open: mpsc::WeakSender<Infallible>,
-    accepting: JoinHandle<()>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Order {
-    Serve,
-    GoAway,
-    Close,
-}
-
-impl Server {
-    async fn start<H, F>(handler: H) -> Self
-    where
-        H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-        F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
-    {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let (orders, order) = watch::channel(Order::Serve);
-        let (open, closed) = mpsc::channel(1);
-        let weak = open.downgrade();
-        let count = accepted.clone();
-        let accepting = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
-                let mut order = order.clone();
-                order.mark_unchanged();
-                tokio::spawn(serve(stream, handler.clone(), order, open.clone()));
-            }
-        });
-        Self {
-            addr,
-            accepted,
-            orders,
-            closed,
-            open: weak,
-            accepting,
-        }
-    }
-
-    fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
-    }
-
-    /// How many connections are open.
-    fn open(&self) -> usize {
-        self.open.strong_count() - 1
-    }
-
-    fn go_away(&self) {
-        self.orders.send(Order::GoAway).unwrap();
-    }
-
-    async fn close_connections(&self) {
-        self.orders.send(Order::Close).unwrap();
-        until(|| self.open() == 0).await;
-    }
-
-    /// Closes every socket, the listening one too.
-    async fn kill(mut self) {
-        self.accepting.abort();
-        self.orders.send_replace(Order::Close);
-        assert!(within(self.closed.recv()).await.is_none());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-async fn serve<H, F>(
-    stream: TcpStream,
-    handler: H,
-    mut order: watch::Receiver<Order>,
-    _open: mpsc::Sender<Infallible>,
-) where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
-{
-    let service = service_fn(move |request| {
-        let response = handler(request);
-        async move { Ok::<_, Infallible>(response.await) }
-    });
-    let server = auto::Builder::new(TokioExecutor::new());
-    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
-    loop {
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            Ok(()) = order.changed() => match *order.borrow() {
-                Order::Serve => {}
-                Order::GoAway => connection.as_mut().graceful_shutdown(),
-                Order::Close => return,
-            },
-        }
-    }
-}
-
-/// A server that plays a script on every connection.
-struct Raw {
-    addr: SocketAddr,
-    accepted: Arc<AtomicUsize>,
-    accepting: JoinHandle<()>,
-}
-
-impl Raw {
-    async fn start<S, F>(script: S) -> Self
-    where
-        S: Fn(TcpStream) -> F + Send + 'static,
-        F: Future<Output = io::Result<()>> + Send + 'static,
-    {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let count = accepted.clone();
-        let accepting = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(script(stream));
-            }
-        });
-        Self {
-            addr,
-            accepted,
-            accepting,
-        }
-    }
-
-    fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
 }

@@ -1,0 +1,11 @@
+//! `rolecall::http` over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+#![expect(clippy::disallowed_methods, reason = "sockets have real time")]
+
+mod age;
+mod closing;
+mod connections;
+mod exhausted;
+mod outcomes;
+mod support;
