@@ -39,6 +39,7 @@ pub(super) struct Folder {
     unfinished: HashMap<String, (Stamp, u32)>,
     known: HashSet<String>,
     bytes: u64,
+    most_entries: usize,
 }
 
 struct Entry {
@@ -65,6 +66,7 @@ impl Folder {
             unfinished: HashMap::new(),
             known: HashSet::new(),
             bytes: 0,
+            most_entries: MOST_ENTRIES,
         }
     }
 
@@ -122,8 +124,8 @@ impl Folder {
         let identity = Identity::of(&fs::metadata(&self.path).map_err(fault)?);
         let mut names = Vec::new();
         for (count, entry) in fs::read_dir(&self.path).map_err(fault)?.enumerate() {
-            if count >= MOST_ENTRIES {
-                let problem = format_args!("it has more than {MOST_ENTRIES} entries");
+            if count >= self.most_entries {
+                let problem = format_args!("it has more than {} entries", self.most_entries);
                 return Err(Fault::new(&self.path, problem));
             }
             // Ours are text; what is not is foreign.
@@ -339,4 +341,102 @@ fn open(path: &Path, same_file: bool, room: u64) -> Result<Found, Fault> {
 fn patience(lease: Duration, tick: Duration) -> u32 {
     let ticks = lease.mul_f64(0.8).as_millis() / tick.as_millis().max(1);
     u32::try_from(ticks).unwrap_or(u32::MAX).max(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::posts::Posts;
+    use super::*;
+    use crate::discovery::Registration;
+
+    /// A folder in which `w-1` is registered.
+    fn folder(name: &str) -> (Folder, Posts) {
+        let path = format!("rolecall-folder-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(path);
+        let lease = Duration::from_secs(10);
+        let mut posts = Posts::new(path.clone(), lease);
+        let worker = Registration::new("worker").id("w-1").validate();
+        posts.announce(worker.unwrap()).unwrap();
+        let folder = Folder::new(path, lease, Duration::from_secs(1));
+        (folder, posts)
+    }
+
+    fn looks(folder: &mut Folder, tick: bool, count: usize) {
+        for _ in 0..count {
+            folder.look(tick, &mut Edits::default()).unwrap();
+        }
+    }
+
+    fn live(folder: &Folder) -> usize {
+        let entries = folder.entries.values();
+        entries.filter(|entry| entry.announced.is_some()).count()
+    }
+
+    #[test]
+    fn a_registration_expires_by_ticks_without_a_change_whatever_clocks_say() {
+        let (mut folder, mut posts) = folder("expires");
+        let path = folder.path.join("default.worker.w-1.json");
+        looks(&mut folder, true, 8);
+        assert_eq!(live(&folder), 1, "the first look starts its lease");
+        looks(&mut folder, false, 100);
+        assert_eq!(live(&folder), 1, "what counts is time, not looks");
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        looks(&mut folder, true, 8);
+        assert_eq!(live(&folder), 1, "a clock that went back is a change");
+        posts.beat();
+        looks(&mut folder, true, 8);
+        assert_eq!(live(&folder), 1);
+        looks(&mut folder, true, 1);
+        assert_eq!(live(&folder), 0);
+        assert!(path.exists(), "its holder lives, though silent");
+        // Not a beat: two in one tick of the file system's clock look the same.
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        file.set_modified(later).unwrap();
+        looks(&mut folder, true, 1);
+        assert_eq!(live(&folder), 1, "and is back");
+        drop(posts);
+        looks(&mut folder, true, 9);
+        assert_eq!(
+            (live(&folder), path.exists()),
+            (0, false),
+            "the dead are swept away"
+        );
+        fs::remove_dir_all(&folder.path).unwrap();
+    }
+
+    #[test]
+    fn a_flooded_folder_is_not_read_and_takes_nobody_away() {
+        let (mut folder, _posts) = folder("flooded");
+        looks(&mut folder, true, 1);
+        folder.most_entries = 20;
+        for number in 0..20 {
+            fs::write(folder.path.join(number.to_string()), "").unwrap();
+        }
+        for _ in 0..100 {
+            let fault = folder.look(true, &mut Edits::default()).unwrap_err();
+            assert!(fault.to_string().ends_with("it has more than 20 entries"));
+        }
+        assert_eq!(live(&folder), 1, "nor does it age meanwhile");
+        fs::remove_dir_all(&folder.path).unwrap();
+    }
+
+    #[test]
+    fn all_registrations_together_are_bounded() {
+        let (mut folder, mut posts) = folder("bounded");
+        looks(&mut folder, true, 1);
+        folder.bytes = LARGEST_FOLDER;
+        let second = Registration::new("worker").id("w-2").validate();
+        posts.announce(second.unwrap()).unwrap();
+        let fault = folder.look(true, &mut Edits::default()).unwrap().unwrap();
+        assert!(
+            fault
+                .to_string()
+                .contains("w-2.json: all registrations together exceed")
+        );
+        assert_eq!(live(&folder), 1);
+        fs::remove_dir_all(&folder.path).unwrap();
+    }
 }
