@@ -82,12 +82,12 @@ impl Folder {
             // Listing a folder while files are renamed in it may miss some, which later looks then know by name.
             names.extend(self.list()?);
         }
-        let mut present = HashSet::new();
+        let mut listed = HashSet::new();
         let mut unfinished = HashMap::new();
         for name in names {
             match name::kind(&name) {
                 Kind::Record => {
-                    present.insert(name);
+                    listed.insert(name);
                 }
                 Kind::Known(boundary, role, endpoint) => {
                     if self.known.insert(name) {
@@ -100,13 +100,15 @@ impl Folder {
         }
         self.unfinished = unfinished;
         // What the listing lacks is looked for by name, before it is taken for gone.
-        present.extend(self.entries.keys().cloned());
-        let mut names: Vec<_> = present.into_iter().collect();
+        let unlisted = self.entries.keys().filter(|name| !listed.contains(*name));
+        let unlisted: Vec<_> = unlisted.map(|name| (name.clone(), false)).collect();
+        let mut names: Vec<_> = listed.into_iter().map(|name| (name, true)).collect();
+        names.extend(unlisted);
         names.sort_unstable();
-        for name in &names {
-            self.look_at(name, tick, edits);
+        for (name, listed) in &names {
+            self.look_at(name, *listed, tick, edits);
         }
-        let faults = names.iter().filter_map(|name| self.entries.get(name));
+        let faults = names.iter().filter_map(|(name, _)| self.entries.get(name));
         Ok(Fault::first_of(
             faults.filter_map(|entry| entry.fault.clone()),
         ))
@@ -121,7 +123,11 @@ impl Folder {
 
     fn list(&mut self) -> Result<Vec<String>, Fault> {
         let fault = |error: io::Error| Fault::io(&self.path, "the folder cannot be read", &error);
-        let identity = Identity::of(&fs::metadata(&self.path).map_err(fault)?);
+        let identity = || match fs::metadata(&self.path) {
+            Ok(folder) => Ok(Identity::of(&folder)),
+            Err(error) => Err(fault(error)),
+        };
+        let before = identity()?;
         let mut names = Vec::new();
         for (count, entry) in fs::read_dir(&self.path).map_err(fault)?.enumerate() {
             if count >= self.most_entries {
@@ -133,14 +139,17 @@ impl Folder {
                 names.push(name);
             }
         }
-        if self.identity != Some(identity) {
-            self.identity = Some(identity);
+        if identity()? != before {
+            return Err(Fault::new(&self.path, "it was replaced while it was read"));
+        }
+        if self.identity != Some(before) {
+            self.identity = Some(before);
             self.generation += 1;
         }
         Ok(names)
     }
 
-    fn look_at(&mut self, name: &str, tick: bool, edits: &mut Edits) {
+    fn look_at(&mut self, name: &str, listed: bool, tick: bool, edits: &mut Edits) {
         let path = self.path.join(name);
         let there = match fs::symlink_metadata(&path) {
             Ok(there) => Some(there),
@@ -149,11 +158,12 @@ impl Folder {
             Err(_) => return self.age(name, tick, edits),
         };
         let Some(there) = there else {
-            let taken_away = |entry: &Entry| entry.generation == self.generation;
+            let taken_away = |entry: &Entry| !listed && entry.generation == self.generation;
             return if self.entries.get(name).is_some_and(taken_away) {
                 self.remove(name, edits);
             } else {
-                // In another folder than before, nobody had the time to register again.
+                // Listed a moment ago: perhaps the whole folder went, which the next look finds. In another folder than
+                // before: nobody had the time to register again.
                 self.age(name, tick, edits);
             };
         };
@@ -404,6 +414,26 @@ mod tests {
             (0, false),
             "the dead are swept away"
         );
+        fs::remove_dir_all(&folder.path).unwrap();
+    }
+
+    #[test]
+    fn what_was_listed_and_is_gone_is_not_taken_away_before_the_next_look() {
+        let (mut folder, posts) = folder("gone");
+        looks(&mut folder, true, 1);
+        let record = "default.worker.w-1.json";
+        let aside = folder.path.with_extension("aside");
+        // The folder goes between the listing and the look at its files.
+        fs::rename(&folder.path, &aside).unwrap();
+        folder.look_at(record, true, false, &mut Edits::default());
+        assert_eq!(live(&folder), 1);
+        assert!(folder.look(false, &mut Edits::default()).is_err());
+        assert_eq!(live(&folder), 1);
+        fs::rename(&aside, &folder.path).unwrap();
+        drop(posts);
+        fs::remove_file(folder.path.join(record)).unwrap();
+        looks(&mut folder, false, 1);
+        assert_eq!(live(&folder), 0);
         fs::remove_dir_all(&folder.path).unwrap();
     }
 
