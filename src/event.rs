@@ -36,14 +36,14 @@ pub enum Event {
     },
     /// An announced instance cannot be used and is left out, or left as it was.
     InstanceRefused {
-        /// Its id.
+        /// Its id; escaped and cut to 80 characters if that is what is wrong.
         id: InstanceId,
         /// What is wrong with it.
         error: InstanceError,
     },
     /// One id was announced several times in one set; the last announcement counts.
     DuplicateId {
-        /// The id.
+        /// The id; escaped and cut to 80 characters if it is no valid one.
         id: InstanceId,
     },
     /// An instance says something else of itself.

@@ -1,5 +1,7 @@
 //! What all short texts of the model share: one shape for the newtypes, one way to quote them in errors.
 
+use std::fmt::{self, Write as _};
+
 /// Reading, comparing and showing a newtype over `Arc<str>`.
 macro_rules! text_newtype {
     ($name:ident) => {
@@ -90,6 +92,7 @@ macro_rules! parsed_from_text {
 pub(crate) use {parsed_from_text, text_newtype};
 
 const LONGEST_EXCERPT: usize = 80;
+const LONGEST_MESSAGE: usize = 400;
 
 /// A foreign value as an error may show it: escaped, so that it cannot forge log lines, and cut to 80 characters.
 pub(crate) fn excerpt(value: &str) -> Box<str> {
@@ -101,9 +104,54 @@ pub(crate) fn excerpt(value: &str) -> Box<str> {
     text.into_boxed_str()
 }
 
+/// A foreign message as an error or a log line may show it: control characters escaped, and cut to 400 characters.
+///
+/// Messages quote what they are about, which may be anything, of any length.
+pub(crate) fn legible(text: impl fmt::Display) -> String {
+    struct Legible {
+        text: String,
+        room: usize,
+    }
+
+    impl fmt::Write for Legible {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            for char in part.chars() {
+                if self.room == 0 {
+                    return Err(fmt::Error);
+                }
+                self.room -= 1;
+                if char.is_control() {
+                    self.text.extend(char.escape_debug());
+                } else {
+                    self.text.push(char);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    let mut legible = Legible {
+        text: String::new(),
+        room: LONGEST_MESSAGE,
+    };
+    if write!(legible, "{text}").is_err() {
+        legible.text.push('…');
+    }
+    legible.text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn legible_escapes_only_what_does_harm() {
+        assert_eq!(legible("a \"b\"\n\u{1b}[31m"), "a \"b\"\\n\\u{1b}[31m");
+        assert_eq!(
+            legible("x".repeat(1 << 20)).chars().count(),
+            LONGEST_MESSAGE + 1
+        );
+    }
 
     #[test]
     fn excerpt_escapes_control_characters() {

@@ -207,17 +207,17 @@ async fn of_a_bad_role_environment_the_last_good_one_stays() {
             "what was good, and the error, in any order"
         );
     }
-    for make in ["mkdir", "mkfifo"] {
-        let _ = fs::remove_file(&path);
+    for (make, port) in [("mkdir", 3), ("mkfifo", 4)] {
+        fs::remove_file(&path).unwrap();
         let made = Command::new(make).arg(&path).status().unwrap();
         assert!(made.success());
         while !answers.fault().await.contains("not a regular file") {}
         fs::remove_dir(&path)
             .or_else(|_| fs::remove_file(&path))
             .unwrap();
+        replace(&path, roles(&[port]));
+        answers.ports(&[port]).await;
     }
-    replace(&path, roles(&[1, 2, 3]));
-    answers.ports(&[1, 2, 3]).await;
 }
 
 #[tokio::test]
@@ -337,6 +337,7 @@ async fn another_folder_in_its_place_loses_nobody() {
 }
 
 #[tokio::test]
+#[ignore = "makes a hundred thousand files"]
 async fn a_flooded_folder_exhausts_nothing_and_takes_nobody_away() {
     let place = Place::new();
     let file = File::new(&place.0).lease(LEASE);

@@ -30,6 +30,9 @@ pub enum DiscoveryErrorKind {
     Backend,
 }
 
+/// Endpoint names that an error tells: more than a role of people has.
+const MOST_NAMES: usize = 20;
+
 #[derive(Clone, Debug)]
 enum Fault {
     UnknownRole(Target),
@@ -137,7 +140,12 @@ impl fmt::Display for DiscoveryError {
                     [] => f.write_str("none"),
                     [first, rest @ ..] => {
                         write!(f, "\"{first}\"")?;
-                        rest.iter().try_for_each(|name| write!(f, ", \"{name}\""))
+                        let (told, more) = rest.split_at(rest.len().min(MOST_NAMES - 1));
+                        told.iter().try_for_each(|name| write!(f, ", \"{name}\""))?;
+                        match more.len() {
+                            0 => Ok(()),
+                            more => write!(f, " and {more} more"),
+                        }
                     }
                 }
             }
@@ -292,6 +300,16 @@ mod tests {
             assert_eq!(error.to_string(), text);
             assert_eq!(error.kind(), kind);
         }
+    }
+
+    #[test]
+    fn a_role_of_very_many_endpoints_gives_a_short_error() {
+        let known = |count: usize| {
+            let names = (0..count).map(|n| EndpointName::new(format!("e{n}")).unwrap());
+            DiscoveryError::unknown_endpoint(&target("worker:http"), names).to_string()
+        };
+        assert!(known(20).ends_with(", \"e19\""), "{}", known(20));
+        assert!(known(100_000).ends_with(", \"e19\" and 99980 more"));
     }
 
     #[test]

@@ -1,18 +1,29 @@
+use std::error::Error as StdError;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use crate::text::excerpt;
+use crate::discovery::DiscoveryError;
+use crate::text::legible;
 use crate::{Event, Target};
 
-/// Lines about ejection and return that are written at `info` within [`PERIOD`]; the rest of a fleet that flaps as a whole
-/// goes to `debug`, and is counted.
+/// Lines about ejection and return that are written at `info` within [`PERIOD`], and as many `warn`ings about discovery; the
+/// rest of a fleet that flaps as a whole, or of a poisoned discovery, goes to `debug`, and is counted.
 const MOST: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(10);
+/// Deeper ones are told by nobody.
+const MOST_CAUSES: usize = 8;
 
 /// Writes every event as a structured log line. Requests themselves are never logged.
 #[derive(Debug, Default)]
 pub(super) struct Log {
+    ejections: Budget,
+    discovery: Budget,
+}
+
+/// Lines of one kind within a period.
+#[derive(Debug, Default)]
+struct Budget {
     began: Option<Instant>,
     written: u32,
     omitted: u64,
@@ -25,6 +36,10 @@ impl Log {
             | Event::EjectionWithheld { .. }
             | Event::ProbeFailed { .. }
             | Event::Returned { .. } => self.ejection(target, event, now),
+            Event::SetDoubted { .. }
+            | Event::InstanceRefused { .. }
+            | Event::DuplicateId { .. }
+            | Event::DiscoveryFailed { .. } => self.discovery(target, event, now),
             Event::Probing { id } => debug!(target: "rolecall", %target, %id, "probing"),
             Event::PanicModeBegan { members } => {
                 warn!(target: "rolecall", %target, members, "panic mode began");
@@ -36,19 +51,6 @@ impl Log {
                 changed,
                 known,
             } => debug!(target: "rolecall", %target, added, removed, changed, known, "set changed"),
-            Event::SetDoubted {
-                known,
-                answered,
-                grace,
-            } => warn!(target: "rolecall", %target, known, answered, ?grace, "set doubted"),
-            Event::InstanceRefused { id, error } => {
-                let id = excerpt(id.as_str());
-                warn!(target: "rolecall", %target, %id, %error, "instance refused");
-            }
-            Event::DuplicateId { id } => {
-                let id = excerpt(id.as_str());
-                warn!(target: "rolecall", %target, %id, "duplicate id");
-            }
             Event::AvailabilityChanged { id, availability } => {
                 debug!(target: "rolecall", %target, %id, %availability, "availability changed");
             }
@@ -63,16 +65,13 @@ impl Log {
             }
             Event::NothingUsable => warn!(target: "rolecall", %target, "nothing usable"),
             Event::Usable => info!(target: "rolecall", %target, "usable"),
-            Event::DiscoveryFailed { error } => {
-                warn!(target: "rolecall", %target, %error, "discovery failed");
-            }
             Event::DiscoveryEnded => debug!(target: "rolecall", %target, "discovery ended"),
             Event::Missed { count } => warn!(target: "rolecall", %target, count, "events missed"),
         }
     }
 
     fn ejection(&mut self, target: &Target, event: &Event, now: Instant) {
-        let admitted = self.admits(target, now);
+        let admitted = self.ejections.admits("ejections", target, now);
         match event {
             Event::Ejected { id, reason, time } if admitted => {
                 info!(target: "rolecall", %target, %id, %reason, ?time, "ejected");
@@ -90,13 +89,53 @@ impl Log {
         }
     }
 
+    fn discovery(&mut self, target: &Target, event: &Event, now: Instant) {
+        let admitted = self.discovery.admits("discovery", target, now);
+        match event {
+            Event::SetDoubted {
+                known,
+                answered,
+                grace,
+            } if admitted => {
+                warn!(target: "rolecall", %target, known, answered, ?grace, "set doubted");
+            }
+            Event::InstanceRefused { id, error } if admitted => {
+                warn!(target: "rolecall", %target, %id, %error, "instance refused");
+            }
+            Event::DuplicateId { id } if admitted => {
+                warn!(target: "rolecall", %target, %id, "duplicate id");
+            }
+            Event::DiscoveryFailed { error } if admitted => {
+                let error = chain(error);
+                warn!(target: "rolecall", %target, error, "discovery failed");
+            }
+            _ => debug!(target: "rolecall", %target, event = legible(event), "about discovery"),
+        }
+    }
+}
+
+/// An error with its causes: which file, which line. They are a backend's, and may quote anything.
+fn chain(error: &DiscoveryError) -> String {
+    let mut text = legible(error);
+    let mut cause = error.source();
+    for _ in 0..MOST_CAUSES {
+        let Some(error) = cause else {
+            break;
+        };
+        text = format!("{text}: {}", legible(error));
+        cause = error.source();
+    }
+    text
+}
+
+impl Budget {
     /// Whether one more line is within bounds; what was not is told of when it is again.
-    fn admits(&mut self, target: &Target, now: Instant) -> bool {
+    fn admits(&mut self, about: &'static str, target: &Target, now: Instant) -> bool {
         let is_over = |began| now.saturating_duration_since(began) >= PERIOD;
         if self.began.is_none_or(is_over) {
             if self.omitted > 0 {
                 let omitted = self.omitted;
-                info!(target: "rolecall", %target, omitted, "lines about ejections were left to debug");
+                info!(target: "rolecall", %target, omitted, "lines about {about} were left to debug");
             }
             *self = Self {
                 began: Some(now),
@@ -115,13 +154,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn causes_of_a_backend_cannot_forge_lines() {
+        let error = DiscoveryError::backend("reading files", "roles.toml:3: x\nWARN y\u{1b}[2J");
+        assert_eq!(
+            chain(&error),
+            "discovery failed while reading files: roles.toml:3: x\\nWARN y\\u{1b}[2J"
+        );
+        let error = DiscoveryError::backend("reading files", "x".repeat(1 << 20));
+        assert!(chain(&error).len() < 1024);
+    }
+
+    #[test]
     fn a_fleet_that_flaps_writes_a_bounded_number_of_lines() {
         let start = super::super::clock::now();
         let target = "worker:http".parse().unwrap();
-        let mut log = Log::default();
-        let admitted = |log: &mut Log, second| {
+        let mut log = Budget::default();
+        let admitted = |log: &mut Budget, second| {
             let now = start + Duration::from_secs(second);
-            (0..1000).filter(|_| log.admits(&target, now)).count()
+            (0..1000)
+                .filter(|_| log.admits("ejections", &target, now))
+                .count()
         };
         assert_eq!(admitted(&mut log, 0), 20);
         assert_eq!(admitted(&mut log, 9), 0);

@@ -36,11 +36,10 @@ impl Child {
 
     /// Waits until it is registered.
     pub(crate) fn registered(&mut self) {
-        let mut line = String::new();
-        while !line.contains("registered") {
-            line.clear();
-            let read = self.output.read_line(&mut line).unwrap();
-            assert!(read > 0, "the child could not register");
+        let mut said = String::new();
+        while !said.contains("registered\n") {
+            let read = self.output.read_line(&mut said).unwrap();
+            assert!(read > 0, "the child could not register: {said}");
         }
     }
 
@@ -72,7 +71,10 @@ async fn registrant() {
     let discovery = File::new(folder).lease(lease);
     let mut port = 1000;
     let registration = worker(&id).metadata("port", "padding".repeat(100));
-    let lease = discovery.register(registration).await.unwrap();
+    let lease = match discovery.register(registration).await {
+        Ok(lease) => lease,
+        Err(error) => return println!("refused: {error:?}"),
+    };
     println!("registered");
     std::io::stdout().flush().unwrap();
     std::thread::spawn(|| {

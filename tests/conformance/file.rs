@@ -14,7 +14,8 @@ use rolecall::discovery::{Backend, File};
 use crate::child::Child;
 use crate::subject::Subject;
 
-pub(crate) const LEASE: Duration = Duration::from_secs(4);
+/// The default: shorter ones mean more heartbeats than a busy machine has time for with ten thousand instances.
+const LEASE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Folder {
     pub(crate) path: PathBuf,

@@ -10,8 +10,10 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::child::Child;
-use crate::file::{Folder, LEASE};
+use crate::file::Folder;
 use crate::subject::{Answers, PATIENCE, Subject, eventually, ids, worker};
+
+const LEASE: Duration = Duration::from_secs(4);
 
 /// What the watcher saw, and what it must or must not see from now on.
 #[derive(Default)]
@@ -83,7 +85,7 @@ fn slot(folder: &Folder, slot: usize, kills: usize, seen: &Mutex<Seen>) {
 
 async fn kills(count: usize) {
     const SLOTS: usize = 4;
-    let folder = Arc::new(Folder::default());
+    let folder = Arc::new(Folder::with_lease(LEASE));
     let _stays = folder.open().register(worker("stays")).await.unwrap();
     let seen = Arc::new(Mutex::new(Seen::default()));
     let mut answers = Answers::of(&folder.open(), "worker:http");

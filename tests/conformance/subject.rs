@@ -91,7 +91,9 @@ impl Answers {
             }
         });
         let found = found.await.ok();
-        assert!(found.is_some(), "no such set; the last answer was {last:?}");
+        let last = last.map(|answer| answer.map(|set| (set.len(), ids(&set).join(" "))));
+        let last = format!("{last:?}");
+        assert!(found.is_some(), "no such set; the last was {last:.500}");
         found.unwrap()
     }
 }

@@ -1,9 +1,11 @@
 //! What is wrong with a file, as its reader is to be told.
 
 use std::error::Error as StdError;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::path::Path;
+
+use crate::text::legible;
 
 /// Names the file, and line and field where there are any; never longer than a few lines, and free of control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,40 +69,6 @@ impl fmt::Display for Fault {
 }
 
 impl StdError for Fault {}
-
-/// A serde message quotes what it read, which may be anything, of any length.
-fn legible(text: impl fmt::Display) -> String {
-    struct Legible {
-        text: String,
-        room: usize,
-    }
-
-    impl fmt::Write for Legible {
-        fn write_str(&mut self, part: &str) -> fmt::Result {
-            for char in part.chars() {
-                if self.room == 0 {
-                    return Err(fmt::Error);
-                }
-                self.room -= 1;
-                if char.is_control() {
-                    self.text.extend(char.escape_debug());
-                } else {
-                    self.text.push(char);
-                }
-            }
-            Ok(())
-        }
-    }
-
-    let mut legible = Legible {
-        text: String::new(),
-        room: 400,
-    };
-    if write!(legible, "{text}").is_err() {
-        legible.text.push('…');
-    }
-    legible.text
-}
 
 #[cfg(test)]
 mod tests {

@@ -39,6 +39,7 @@ pub(super) struct Folder {
     unfinished: HashMap<String, (Stamp, u32)>,
     known: HashSet<String>,
     bytes: u64,
+    most_entries: usize,
 }
 
 struct Entry {
@@ -65,6 +66,7 @@ impl Folder {
             unfinished: HashMap::new(),
             known: HashSet::new(),
             bytes: 0,
+            most_entries: MOST_ENTRIES,
         }
     }
 
@@ -74,13 +76,18 @@ impl Folder {
 
     /// `Err` if the folder cannot be listed: everything stays. Faults of single files come with `Ok`.
     pub(super) fn look(&mut self, tick: bool, edits: &mut Edits) -> Result<Option<Fault>, Fault> {
-        let names = self.list()?;
-        let mut present = HashSet::new();
+        let first = self.identity.is_none();
+        let mut names = self.list()?;
+        if first {
+            // Listing a folder while files are renamed in it may miss some, which later looks then know by name.
+            names.extend(self.list()?);
+        }
+        let mut listed = HashSet::new();
         let mut unfinished = HashMap::new();
         for name in names {
             match name::kind(&name) {
                 Kind::Record => {
-                    present.insert(name);
+                    listed.insert(name);
                 }
                 Kind::Known(boundary, role, endpoint) => {
                     if self.known.insert(name) {
@@ -92,14 +99,16 @@ impl Folder {
             }
         }
         self.unfinished = unfinished;
-        // Listing a folder while files are renamed in it may miss some: those are looked for by name.
-        present.extend(self.entries.keys().cloned());
-        let mut names: Vec<_> = present.into_iter().collect();
+        // What the listing lacks is looked for by name, before it is taken for gone.
+        let unlisted = self.entries.keys().filter(|name| !listed.contains(*name));
+        let unlisted: Vec<_> = unlisted.map(|name| (name.clone(), false)).collect();
+        let mut names: Vec<_> = listed.into_iter().map(|name| (name, true)).collect();
+        names.extend(unlisted);
         names.sort_unstable();
-        for name in &names {
-            self.look_at(name, tick, edits);
+        for (name, listed) in &names {
+            self.look_at(name, *listed, tick, edits);
         }
-        let faults = names.iter().filter_map(|name| self.entries.get(name));
+        let faults = names.iter().filter_map(|(name, _)| self.entries.get(name));
         Ok(Fault::first_of(
             faults.filter_map(|entry| entry.fault.clone()),
         ))
@@ -114,11 +123,15 @@ impl Folder {
 
     fn list(&mut self) -> Result<Vec<String>, Fault> {
         let fault = |error: io::Error| Fault::io(&self.path, "the folder cannot be read", &error);
-        let identity = Identity::of(&fs::metadata(&self.path).map_err(fault)?);
+        let identity = || match fs::metadata(&self.path) {
+            Ok(folder) => Ok(Identity::of(&folder)),
+            Err(error) => Err(fault(error)),
+        };
+        let before = identity()?;
         let mut names = Vec::new();
         for (count, entry) in fs::read_dir(&self.path).map_err(fault)?.enumerate() {
-            if count >= MOST_ENTRIES {
-                let problem = format_args!("it has more than {MOST_ENTRIES} entries");
+            if count >= self.most_entries {
+                let problem = format_args!("it has more than {} entries", self.most_entries);
                 return Err(Fault::new(&self.path, problem));
             }
             // Ours are text; what is not is foreign.
@@ -126,14 +139,17 @@ impl Folder {
                 names.push(name);
             }
         }
-        if self.identity != Some(identity) {
-            self.identity = Some(identity);
+        if identity()? != before {
+            return Err(Fault::new(&self.path, "it was replaced while it was read"));
+        }
+        if self.identity != Some(before) {
+            self.identity = Some(before);
             self.generation += 1;
         }
         Ok(names)
     }
 
-    fn look_at(&mut self, name: &str, tick: bool, edits: &mut Edits) {
+    fn look_at(&mut self, name: &str, listed: bool, tick: bool, edits: &mut Edits) {
         let path = self.path.join(name);
         let there = match fs::symlink_metadata(&path) {
             Ok(there) => Some(there),
@@ -142,11 +158,12 @@ impl Folder {
             Err(_) => return self.age(name, tick, edits),
         };
         let Some(there) = there else {
-            let taken_away = |entry: &Entry| entry.generation == self.generation;
+            let taken_away = |entry: &Entry| !listed && entry.generation == self.generation;
             return if self.entries.get(name).is_some_and(taken_away) {
                 self.remove(name, edits);
             } else {
-                // In another folder than before, nobody had the time to register again.
+                // Listed a moment ago: perhaps the whole folder went, which the next look finds. In another folder than
+                // before: nobody had the time to register again.
                 self.age(name, tick, edits);
             };
         };
@@ -187,8 +204,8 @@ impl Folder {
                 Some(earlier) => entry.stamp = earlier,
                 None => self.remove(name, edits),
             },
-            Ok(Found::Dead) => {
-                entry.fault = None;
+            Ok(Found::Dead(fault)) => {
+                entry.fault = fault;
                 edits.change(entry.announced.take(), None);
             }
             Ok(Found::Bytes(bytes)) => {
@@ -297,8 +314,8 @@ impl Entry {
 
 enum Found {
     Bytes(Vec<u8>),
-    /// Nobody holds its lock, and it was not seen before: its writer died.
-    Dead,
+    /// Nobody holds its lock, and it was not seen before: its writer died. Or it never was one of ours, which is a fault.
+    Dead(Option<Fault>),
     /// It was replaced or removed at this moment, so the next look finds what came of it.
     Gone,
 }
@@ -312,7 +329,11 @@ fn open(path: &Path, same_file: bool, room: u64) -> Result<Found, Fault> {
         };
         if !same_file && file.try_lock_shared().is_ok() {
             if stands(&file, path) {
-                return Ok(Found::Dead);
+                // Whoever wants the id must not find it locked by us.
+                let _ = file.unlock();
+                let bytes = read_from(&file, path, LARGEST_RECORD);
+                let record = bytes.and_then(|bytes| document::record(path, &bytes));
+                return Ok(Found::Dead(record.err()));
             }
             // Its writer replaced it after we opened it, and let go of what was there before.
             continue;
@@ -330,4 +351,122 @@ fn open(path: &Path, same_file: bool, room: u64) -> Result<Found, Fault> {
 fn patience(lease: Duration, tick: Duration) -> u32 {
     let ticks = lease.mul_f64(0.8).as_millis() / tick.as_millis().max(1);
     u32::try_from(ticks).unwrap_or(u32::MAX).max(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::posts::Posts;
+    use super::*;
+    use crate::discovery::Registration;
+
+    /// A folder in which `w-1` is registered.
+    fn folder(name: &str) -> (Folder, Posts) {
+        let path = format!("rolecall-folder-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(path);
+        let lease = Duration::from_secs(10);
+        let mut posts = Posts::new(path.clone(), lease);
+        let worker = Registration::new("worker").id("w-1").validate();
+        posts.announce(worker.unwrap()).unwrap();
+        let folder = Folder::new(path, lease, Duration::from_secs(1));
+        (folder, posts)
+    }
+
+    fn looks(folder: &mut Folder, tick: bool, count: usize) {
+        for _ in 0..count {
+            folder.look(tick, &mut Edits::default()).unwrap();
+        }
+    }
+
+    fn live(folder: &Folder) -> usize {
+        let entries = folder.entries.values();
+        entries.filter(|entry| entry.announced.is_some()).count()
+    }
+
+    #[test]
+    fn a_registration_expires_by_ticks_without_a_change_whatever_clocks_say() {
+        let (mut folder, mut posts) = folder("expires");
+        let path = folder.path.join("default.worker.w-1.json");
+        looks(&mut folder, true, 8);
+        assert_eq!(live(&folder), 1, "the first look starts its lease");
+        looks(&mut folder, false, 100);
+        assert_eq!(live(&folder), 1, "what counts is time, not looks");
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        looks(&mut folder, true, 8);
+        assert_eq!(live(&folder), 1, "a clock that went back is a change");
+        posts.beat();
+        looks(&mut folder, true, 8);
+        assert_eq!(live(&folder), 1);
+        looks(&mut folder, true, 1);
+        assert_eq!(live(&folder), 0);
+        assert!(path.exists(), "its holder lives, though silent");
+        // Not a beat: two in one tick of the file system's clock look the same.
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        file.set_modified(later).unwrap();
+        looks(&mut folder, true, 1);
+        assert_eq!(live(&folder), 1, "and is back");
+        drop(posts);
+        looks(&mut folder, true, 9);
+        assert_eq!(
+            (live(&folder), path.exists()),
+            (0, false),
+            "the dead are swept away"
+        );
+        fs::remove_dir_all(&folder.path).unwrap();
+    }
+
+    #[test]
+    fn what_was_listed_and_is_gone_is_not_taken_away_before_the_next_look() {
+        let (mut folder, posts) = folder("gone");
+        looks(&mut folder, true, 1);
+        let record = "default.worker.w-1.json";
+        let aside = folder.path.with_extension("aside");
+        // The folder goes between the listing and the look at its files.
+        fs::rename(&folder.path, &aside).unwrap();
+        folder.look_at(record, true, false, &mut Edits::default());
+        assert_eq!(live(&folder), 1);
+        assert!(folder.look(false, &mut Edits::default()).is_err());
+        assert_eq!(live(&folder), 1);
+        fs::rename(&aside, &folder.path).unwrap();
+        drop(posts);
+        fs::remove_file(folder.path.join(record)).unwrap();
+        looks(&mut folder, false, 1);
+        assert_eq!(live(&folder), 0);
+        fs::remove_dir_all(&folder.path).unwrap();
+    }
+
+    #[test]
+    fn a_flooded_folder_is_not_read_and_takes_nobody_away() {
+        let (mut folder, _posts) = folder("flooded");
+        looks(&mut folder, true, 1);
+        folder.most_entries = 20;
+        for number in 0..20 {
+            fs::write(folder.path.join(number.to_string()), "").unwrap();
+        }
+        for _ in 0..100 {
+            let fault = folder.look(true, &mut Edits::default()).unwrap_err();
+            assert!(fault.to_string().ends_with("it has more than 20 entries"));
+        }
+        assert_eq!(live(&folder), 1, "nor does it age meanwhile");
+        fs::remove_dir_all(&folder.path).unwrap();
+    }
+
+    #[test]
+    fn all_registrations_together_are_bounded() {
+        let (mut folder, mut posts) = folder("bounded");
+        looks(&mut folder, true, 1);
+        folder.bytes = LARGEST_FOLDER;
+        let second = Registration::new("worker").id("w-2").validate();
+        posts.announce(second.unwrap()).unwrap();
+        let fault = folder.look(true, &mut Edits::default()).unwrap().unwrap();
+        assert!(
+            fault
+                .to_string()
+                .contains("w-2.json: all registrations together exceed")
+        );
+        assert_eq!(live(&folder), 1);
+        fs::remove_dir_all(&folder.path).unwrap();
+    }
 }

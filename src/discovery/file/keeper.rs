@@ -122,6 +122,8 @@ impl Keeper {
                     } else {
                         self.rest();
                     }
+                    // However long that took, commands have their turn before the next.
+                    ticking.reset();
                 }
                 Woken::Ended => return,
             }

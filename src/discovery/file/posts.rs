@@ -39,8 +39,11 @@ struct Post {
     stale: bool,
 }
 
-/// How often a name is tried that changes hands at the same moment.
-const TRIES: usize = 16;
+/// How often a name is tried that changes hands at the same moment, and how long between.
+const TRIES: usize = 500;
+const PAUSE: Duration = Duration::from_millis(2);
+/// As often a lock was exclusive that belongs to a living holder: one who sweeps up has it for less than a millisecond.
+const HELD: usize = 10;
 
 impl Posts {
     pub(super) fn new(folder: PathBuf, lease: Duration) -> Self {
@@ -247,16 +250,19 @@ fn claim(unfinished: &Path, path: &Path, announced: &Announcement) -> Result<(),
             }
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                held += 1;
-                // A reader looks whether the holder lives, for less than a millisecond.
-                if held > 3 {
+                // A holder's lock is exclusive; those of readers, who look whether there is a holder, are not.
+                if let Err(TryLockError::WouldBlock) = there.try_lock_shared() {
+                    held += 1;
+                }
+                if held >= HELD {
                     return Err(RegisterError::IdTaken {
                         id: announced.id().clone(),
                         role: announced.role().clone(),
                         boundary: announced.boundary().clone(),
                     });
                 }
-                thread::sleep(Duration::from_millis(2));
+                drop(there);
+                thread::sleep(PAUSE);
             }
             Err(TryLockError::Error(error)) => return Err(failed("locking", path, error)),
         }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use super::super::news::{News, judge};
 use super::super::seat::{Connection, Seat};
 use super::{Dial, Roster};
-use crate::{Event, Instance, InstanceSet};
+use crate::instance::check_text;
+use crate::text::excerpt;
+use crate::{Event, Instance, InstanceId, InstanceSet};
 
-/// Unusable instances of one set that are told of; a poisoned answer can hold any number.
+/// Unusable instances of one set that are told of, and as many ids that are there twice; a poisoned answer can hold any
+/// number.
 const REFUSALS_TOLD: usize = 8;
 
 /// What becomes of instances that a set lacks.
@@ -21,8 +24,8 @@ impl<S> Roster<S> {
     /// Follows a set, or doubts it; returns whom to dial.
     pub(in super::super) fn apply(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
         let first = self.answered_at.replace(now).is_none();
-        for id in set.duplicates() {
-            self.note(Event::DuplicateId { id: id.clone() });
+        for id in set.duplicates().iter().take(REFUSALS_TOLD) {
+            self.note(Event::DuplicateId { id: tellable(id) });
         }
         let known = self.seats.len();
         let lacks = |seat: &&Seat<S>| set.get(seat.instance.id().as_str()).is_none();
@@ -193,9 +196,17 @@ impl<S> Roster<S> {
         };
         if *refusals > 0 {
             *refusals -= 1;
-            let id = instance.id().clone();
+            let id = tellable(instance.id());
             self.note(Event::InstanceRefused { id, error });
         }
         false
+    }
+}
+
+/// Events are kept for a while and end up in logs: an id that is none is told of escaped, and cut short.
+fn tellable(id: &InstanceId) -> InstanceId {
+    match check_text("id", id.as_str()) {
+        Ok(()) => id.clone(),
+        Err(_) => InstanceId::from(&*excerpt(id.as_str())),
     }
 }
