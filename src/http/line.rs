@@ -7,6 +7,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
+use super::error::ConnectError;
 use super::pool::{Limits, Pool};
 
 /// The sending half of one connection. Dropping the last half of a connection ends it.
@@ -23,6 +24,9 @@ pub(super) trait Line: Sized {
     /// Whether its connection is to be replaced.
     fn is_old(&self) -> bool;
 
+    /// Whether a line that is no longer alive never was of any use.
+    fn is_stillborn(&self) -> bool;
+
     /// Another half of the same connection, if it is one for many.
     fn share(&self) -> Option<Self>;
 }
@@ -38,7 +42,7 @@ pub(super) trait Transport: Line + Send + 'static {
         addr: SocketAddr,
         limits: Limits,
         home: Weak<Pool<Self>>,
-    ) -> impl Future<Output = hyper::Result<Self>> + Send;
+    ) -> impl Future<Output = Result<Self, ConnectError>> + Send;
 
     /// Gives the request the target form, `Host` and version of the protocol.
     fn address(request: &mut Request<Self::Body>, authority: &super::address::Fallback);

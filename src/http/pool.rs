@@ -72,7 +72,7 @@ pub(super) struct Grant<L> {
 pub(super) enum Claim<L> {
     Held(Grant<L>),
     Waiting(oneshot::Receiver<Claimed<L>>),
-    /// A dial failed that an earlier claim left behind.
+    /// A dial failed that an earlier claim left behind, or what it opened was closed at once.
     Failed(ConnectError),
 }
 
@@ -106,16 +106,22 @@ impl<L: Transport> Pool<L> {
     /// Takes an open line, or waits for one.
     pub(super) fn claim(self: &Arc<Self>) -> Claim<L> {
         let mut store = lock(&self.store);
+        let mut stillborn = false;
         while let Some(line) = store.take() {
             drop(store);
             if line.is_alive() {
                 return Claim::Held(Grant { line, fresh: false });
             }
+            stillborn |= line.is_stillborn();
             store = lock(&self.store);
             if L::SHARED {
                 // It was only shared, and its task may be the next one on this very thread.
                 store.lines.retain(Line::is_alive);
             }
+        }
+        if stillborn {
+            // Every claim would dial in vain, and while others serve the requests nobody would ever be told.
+            return Claim::Failed(ConnectError::closed(self.addr));
         }
         if let Some(error) = store.untold.take() {
             return Claim::Failed(error);
@@ -266,13 +272,11 @@ impl<L> Pool<L> {
 
 impl<L: Line> Store<L> {
     fn take(&mut self) -> Option<L> {
-        while let Some(line) = self.lines.pop() {
-            if line.is_ready() {
-                self.lines.extend(line.share());
-                return Some(line);
-            }
+        let line = self.lines.pop()?;
+        if line.is_ready() {
+            self.lines.extend(line.share());
         }
-        None
+        Some(line)
     }
 
     /// A fault of the process may be over by the next claim, and is no news of the instance.
