@@ -24,6 +24,8 @@ struct Inner {
     instance: Option<InstanceId>,
     kind: ErrorKind,
     was_sent: bool,
+    /// Empty where nothing was sent again; told in the order of the attempts.
+    tried: Vec<InstanceId>,
     source: Option<BoxError>,
 }
 
@@ -55,6 +57,7 @@ impl Error {
             instance: None,
             kind,
             was_sent: false,
+            tried: Vec::new(),
             source,
         }))
     }
@@ -70,6 +73,7 @@ impl Error {
             instance: Some(instance),
             kind: ErrorKind::Call,
             was_sent,
+            tried: Vec::new(),
             source: Some(source),
         }))
     }
@@ -81,6 +85,7 @@ impl Error {
             was_sent: instance.is_some(),
             instance,
             kind: ErrorKind::TimedOut,
+            tried: Vec::new(),
             source: None,
         }))
     }
@@ -96,6 +101,13 @@ impl Error {
         self
     }
 
+    /// Notes the instances that earlier attempts went to, in their order.
+    #[cfg(feature = "retry")]
+    pub(crate) fn note_tried(&mut self, tried: &[InstanceId], was_sent: bool) {
+        self.0.tried = tried.to_vec();
+        self.0.was_sent |= was_sent;
+    }
+
     /// What was asked for.
     pub fn target(&self) -> &Target {
         &self.0.target
@@ -104,6 +116,12 @@ impl Error {
     /// The instance that the request went to, or would have gone to.
     pub fn instance(&self) -> Option<&InstanceId> {
         self.0.instance.as_ref()
+    }
+
+    /// The instances that earlier attempts went to, if the request was sent again by `retry::Retry`. That of the last
+    /// attempt is [`instance`](Error::instance).
+    pub fn tried(&self) -> &[InstanceId] {
+        &self.0.tried
     }
 
     /// What kind of failure it was.
@@ -137,7 +155,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = &self.0.target;
-        match (&self.0.kind, &self.0.instance) {
+        let told = match (&self.0.kind, &self.0.instance) {
             (ErrorKind::Unresolved, _) => write!(f, "{target}: discovery has not answered yet"),
             (ErrorKind::NotVisible, _) => write!(f, "{target}: not visible from here"),
             (ErrorKind::Empty, _) => write!(f, "{target}: no instance is announced"),
@@ -163,7 +181,12 @@ impl fmt::Display for Error {
             (ErrorKind::TimedOut, None) => {
                 write!(f, "{target}: time ran out before an instance had the call")
             }
+        };
+        told?;
+        for (position, id) in self.0.tried.iter().enumerate() {
+            write!(f, "{}{id}", if position == 0 { ", after " } else { ", " })?;
         }
+        Ok(())
     }
 }
 

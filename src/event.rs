@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::discovery::DiscoveryError;
 use crate::instance::{Availability, InstanceError, InstanceId};
 use crate::own_fault::is_own_fault;
+use crate::text::excerpt;
 
 /// Something that happened to a balancer's fleet: for people, logs and metrics.
 ///
@@ -153,8 +154,14 @@ impl fmt::Display for Event {
                 f,
                 "set doubted for {grace:?}: {answered} answered where {known} are known"
             ),
-            Self::InstanceRefused { id, error } => write!(f, "instance {id} refused: {error}"),
-            Self::DuplicateId { id } => write!(f, "instance {id} announced several times in a set"),
+            // These ids were not checked: they can be long, and forge lines.
+            Self::InstanceRefused { id, error } => {
+                write!(f, "instance {} refused: {error}", excerpt(id.as_str()))
+            }
+            Self::DuplicateId { id } => {
+                let id = excerpt(id.as_str());
+                write!(f, "instance {id} announced several times in a set")
+            }
             Self::AvailabilityChanged { id, availability } => {
                 write!(f, "instance {id} is {availability}")
             }
@@ -293,7 +300,7 @@ impl DialError {
         }
     }
 
-    /// What a census counts it as: `"refused (111)"`, `"timed out"`, `"dial failed"`.
+    /// What a census counts it as: `"refused (111)"`, `"timed out"`, `"outside the networks"`, `"dial failed"`.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -331,6 +338,10 @@ fn label(error: &(dyn std::error::Error + 'static)) -> String {
     // A foreign chain may be a ring.
     for _ in 0..CAUSES_ASKED {
         let Some(error) = cause else { break };
+        #[cfg(feature = "guard")]
+        if error.is::<crate::guard::OutsideNetworks>() {
+            return "outside the networks".to_owned();
+        }
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             let kind = match io.kind() {
                 ErrorKind::ConnectionRefused => "refused",

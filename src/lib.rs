@@ -1,7 +1,7 @@
 //! Client-side load balancing for private, role-based services: one tower layer, no proxy.
 //!
 //! ```text
-//!          Discovery (registry · list · changes · yours)
+//!          Discovery (registry · list · file · changes · yours)
 //!              │  stream of whole sets of Instance
 //!              ▼
 //!  request  ┌─────────┐              ┌────────────────────────────────────┐
@@ -171,7 +171,10 @@
 //! | Feature | Adds |
 //! |---|---|
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
+//! | `guard` | `guard::Guard` lets only the registered in; `guard::Networks` lets calls go nowhere else |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
+//! | `retry` | `retry::Retry`, a policy for `tower::retry`: again on another instance, where that is safe |
+//! | `file` | `discovery::File`: a role environment that people write, or a folder in which the processes of one machine register |
 //! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //!
 //! # Limits
@@ -193,12 +196,16 @@ mod event;
 pub mod fleet;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+#[cfg(feature = "guard")]
+pub mod guard;
 pub mod guide;
 #[cfg(feature = "http")]
 pub mod http;
 mod instance;
 mod name;
 mod own_fault;
+#[cfg(feature = "retry")]
+pub mod retry;
 mod service;
 mod status;
 mod target;

@@ -272,6 +272,23 @@ fn weights_are_followed_under_load() {
 }
 
 #[test]
+fn looking_further_floods_no_light_members() {
+    let weights = [10, 10, 10, 10, 10, 1, 1, 1, 1, 1];
+    for choices in [2, 8] {
+        let mut sim = Sim::new(defaults().max_choices(choices), &weights);
+        // Three under way at each heavy member, of which a light one's part is a third.
+        sim.run(40_000, 10 * MS / 15, |_| Some(10 * MS));
+        let light: f64 = (5..10).map(|member| sim.share(member)).sum();
+        // A share is told over an equal one, a tenth.
+        let of_fair = light / 10.0 * 55.0 / 5.0;
+        assert!(
+            (0.8..1.6).contains(&of_fair),
+            "{choices} choices: {of_fair:.2} of fair"
+        );
+    }
+}
+
+#[test]
 fn weights_at_idle_are_pulled_towards_equal_but_keep_their_order() {
     for members in [2, 4, 10] {
         let mut weights = vec![100; members];

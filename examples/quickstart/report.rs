@@ -79,20 +79,21 @@ impl Report {
         self.broken |= !came_true;
     }
 
-    /// A killed instance takes with it what it had in its hands, and no request that was sent later; in other phases too
-    /// nothing fails, but in those in which something is broken.
+    /// A killed instance takes with it what it had in its hands, and no request that was sent later; at other times too
+    /// nothing fails, but while something is broken.
     pub(crate) fn no_failures_but(
         &mut self,
         instance: &str,
         killing: RangeInclusive<Instant>,
-        broken: &[&str],
+        broken: &[RangeInclusive<Instant>],
     ) {
-        let failed = |call: &&Call| call.error.is_some() && !broken.contains(&call.phase);
-        let in_hand = |call: &&Call| {
-            let under_way =
-                call.sent <= *killing.end() && call.sent + call.took >= *killing.start();
-            under_way && call.instance.as_deref() == Some(instance)
+        let under_way = |call: &Call, time: &RangeInclusive<Instant>| {
+            call.sent <= *time.end() && call.sent + call.took >= *time.start()
         };
+        let failed =
+            |call: &&Call| call.error.is_some() && !broken.iter().any(|time| under_way(call, time));
+        let in_hand =
+            |call: &&Call| under_way(call, &killing) && call.instance.as_deref() == Some(instance);
         let all = self.calls.iter().filter(failed).count();
         let taken = self.calls.iter().filter(failed).filter(in_hand).count();
         let what = format!(

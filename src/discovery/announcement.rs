@@ -85,6 +85,17 @@ impl Announcement {
         self.common.id()
     }
 
+    /// What all its endpoints say, at a placeholder of an address.
+    #[cfg(feature = "file")]
+    pub(super) fn common(&self) -> &Instance {
+        &self.common
+    }
+
+    #[cfg(feature = "file")]
+    pub(super) fn peer_ip(&self) -> Option<IpAddr> {
+        self.peer_ip
+    }
+
     /// Each open endpoint and the instance that a watch of it is to find.
     pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointName, Instance)> {
         self.endpoints

@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | [`Registry`] | registrations in this process | yes |
 //! | [`List`] | a fixed list | no |
+//! | `File` (feature `file`) | a file that people write, or a folder in which processes register | in a folder |
 //! | [`from_changes`] | any stream of inserts and removals | no |
 //! | yours | an implementation of [`Discovery`] | as you like |
 //!
@@ -47,6 +48,8 @@
 mod announcement;
 mod changes;
 mod error;
+#[cfg(feature = "file")]
+mod file;
 mod lease;
 mod list;
 mod listing;
@@ -64,6 +67,8 @@ use futures_util::stream;
 pub use announcement::Announcement;
 pub use changes::{Change, Changes, from_changes};
 pub use error::{DiscoveryError, DiscoveryErrorKind, RegisterError};
+#[cfg(feature = "file")]
+pub use file::File;
 pub use lease::{Lease, LeaseHandle};
 pub use list::List;
 pub use registration::Registration;

@@ -15,6 +15,7 @@ use crate::text::excerpt;
 /// |---|---|
 /// | `list:127.0.0.1:8001,127.0.0.1:8002` | [`List`] of these addresses, each the id of its instance |
 /// | `list:127.0.0.1:8001;weight=3,[::1]:8002` | the same with weights |
+/// | `file:/etc/roles.toml`, `file:/run/roles` | `File` of this path, with the feature `file`; `file:///run/roles` is the same |
 /// | `registry:` | a new [`Registry`], shared only with those who get a clone of this `Arc` |
 ///
 /// # Errors
@@ -38,15 +39,32 @@ pub fn from_uri(uri: &str) -> Result<Arc<dyn Backend>, UriError> {
 
 const LIST: &str = "list:127.0.0.1:8001,127.0.0.1:8002";
 const REGISTRY: &str = "registry:";
+const FILE: &str = "file:/run/roles";
 
 fn parse(uri: &str) -> Result<Arc<dyn Backend>, Fault> {
     match uri.split_once(':') {
         Some(("list", addrs)) => Ok(Arc::new(list(addrs)?)),
+        Some(("file", path)) => file(path),
         Some(("registry", "")) => Ok(Arc::new(Registry::new())),
         Some(("registry", rest)) => Err(Fault::AfterRegistry(excerpt(rest))),
         Some((scheme, _)) => Err(Fault::UnknownScheme(excerpt(scheme))),
         None => Err(Fault::NoScheme),
     }
+}
+
+fn file(path: &str) -> Result<Arc<dyn Backend>, Fault> {
+    let path = match path.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path,
+        Some(host) => return Err(Fault::Host(excerpt(host))),
+        None => path,
+    };
+    if path.is_empty() {
+        return Err(Fault::NoPath);
+    }
+    #[cfg(feature = "file")]
+    return Ok(Arc::new(super::File::new(path)));
+    #[cfg(not(feature = "file"))]
+    Err(Fault::NoFile)
 }
 
 fn list(parts: &str) -> Result<List, Fault> {
@@ -101,6 +119,10 @@ enum Fault {
     NoScheme,
     UnknownScheme(Box<str>),
     AfterRegistry(Box<str>),
+    Host(Box<str>),
+    NoPath,
+    #[cfg(not(feature = "file"))]
+    NoFile,
     EmptyList,
     Twice(Box<str>),
     Parameter(Box<str>),
@@ -121,13 +143,25 @@ impl fmt::Display for UriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "invalid discovery URI \"{}\": ", self.uri)?;
         match &self.fault {
-            Fault::NoScheme => write!(f, "it has no scheme; write {LIST} or {REGISTRY}"),
+            Fault::NoScheme => write!(f, "it has no scheme; write {LIST}, {FILE} or {REGISTRY}"),
             Fault::UnknownScheme(scheme) => {
-                write!(f, "unknown scheme \"{scheme}\"; write {LIST} or {REGISTRY}")
+                write!(
+                    f,
+                    "unknown scheme \"{scheme}\"; write {LIST}, {FILE} or {REGISTRY}"
+                )
             }
             Fault::AfterRegistry(rest) => {
                 write!(f, "\"{rest}\" has no meaning there; write {REGISTRY}")
             }
+            Fault::Host(host) => write!(
+                f,
+                "\"{host}\" would be a host, and files are of this machine; write {FILE}"
+            ),
+            Fault::NoPath => write!(f, "it names no path; write {FILE}"),
+            #[cfg(not(feature = "file"))]
+            Fault::NoFile => f.write_str(
+                "this program was built without it; enable the feature \"file\" of rolecall",
+            ),
             Fault::EmptyList => write!(f, "it lists no address; write {LIST}"),
             Fault::Twice(part) => write!(f, "\"{part}\" is there twice"),
             Fault::Parameter(part) => {
@@ -196,6 +230,33 @@ mod tests {
         assert!(backend.register(Registration::new("worker")).await.is_ok());
     }
 
+    #[cfg(feature = "file")]
+    #[tokio::test]
+    async fn a_file_is_a_role_environment_or_a_folder() {
+        let root = std::env::temp_dir().join(format!("rolecall-uri-{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        let roles = root.join("roles.toml");
+        let text = "[[role]]\nname = \"worker\"\ninstance = [{ id = \"w\", endpoints = { http = \"10.0.0.7:80\" } }]";
+        std::fs::write(&roles, text).unwrap();
+        for uri in [
+            format!("file:{}", roles.display()),
+            format!("file://{}", roles.display()),
+        ] {
+            let backend = from_uri(&uri).unwrap();
+            let set = backend.watch(&"worker:http".parse().unwrap()).next().await;
+            assert_eq!(set.unwrap().unwrap().len(), 1);
+            let refused = backend
+                .register(Registration::new("worker"))
+                .await
+                .unwrap_err();
+            assert!(matches!(refused, RegisterError::Unsupported));
+        }
+        let folder = from_uri(&format!("file:{}", root.join("folder").display())).unwrap();
+        let lease = folder.register(Registration::new("worker")).await.unwrap();
+        lease.deregister().await.unwrap();
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
     #[test]
     fn errors_name_the_part_and_show_what_is_right() {
         for (uri, says) in [
@@ -235,6 +296,11 @@ mod tests {
             ("list:127.0.0.1:1;weight=65536", "0 to 65535"),
             ("list:127.0.0.1:1;wait=1", "write 127.0.0.1:8001;weight=3"),
             ("registry:here", "\"here\" has no meaning there"),
+            ("file:", "it names no path; write file:/run/roles"),
+            ("file://", "\"\" would be a host"),
+            ("file://here/roles", "\"here/roles\" would be a host"),
+            #[cfg(not(feature = "file"))]
+            ("file:/run/roles", "enable the feature \"file\""),
         ] {
             let error = refusal(uri);
             assert!(

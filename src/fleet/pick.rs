@@ -128,7 +128,7 @@ fn draw_more<S>(
         if toss.is_some_and(|toss| !toss.keeps(position)) {
             continue;
         }
-        let cost = costs.of(position);
+        let cost = costs.beside(position, best.0);
         if cost < best.1 {
             best = (position, cost);
         }
@@ -249,6 +249,23 @@ impl<'a, S> Costs<'a, S> {
     }
 
     fn of(&self, position: usize) -> f32 {
+        self.with_own(position, 1.0)
+    }
+
+    /// Of a member that is looked at further, beside the best so far. To a lighter one the request weighs as much more: the
+    /// further picks look the more idle light members they meet, which would get more than they can take.
+    fn beside(&self, position: usize, best: usize) -> f32 {
+        let list = &self.snapshot.list;
+        if list.is_even() {
+            return self.of(position);
+        }
+        let weight = |position| f32::from(list.entry(position).weight.get());
+        self.with_own(position, (weight(best) / weight(position)).max(1.0))
+    }
+
+    /// `own`: what the request itself weighs.
+    #[inline]
+    fn with_own(&self, position: usize, own: f32) -> f32 {
         let entry = self.snapshot.list.entry(position);
         let stats = &entry.member.stats;
         let in_flight = stats.in_flight();
@@ -260,7 +277,7 @@ impl<'a, S> Costs<'a, S> {
             let latency = stats.latency().read(self.now, self.mean);
             let ordinary = latency > self.band.0 && latency < self.band.1;
             let latency = if ordinary { self.mean } else { latency };
-            latency * (in_flight as f32 * inverse_weight + 1.0)
+            latency * (in_flight as f32 * inverse_weight + own)
         } else {
             (in_flight as f32 + 1.0) * inverse_weight
         };

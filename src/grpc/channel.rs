@@ -97,11 +97,13 @@ impl<S: Send + Sync + 'static> From<Balance<S, ClassifyStatus>> for Channel<S> {
     }
 }
 
-impl<S, B> Service<Request<tonic::body::Body>> for Channel<S>
+/// For a request body of any type, tonic's own being one.
+impl<S, B, R> Service<Request<R>> for Channel<S>
 where
     S: Service<Request<tonic::body::Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError> + 'static,
     B: Body<Error: Into<BoxError> + 'static>,
+    R: Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<ResponseBody<B>>;
     type Error = Error;
@@ -111,9 +113,9 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
+    fn call(&mut self, request: Request<R>) -> Self::Future {
         let deadline = Deadline::of(request.headers());
-        let call = self.balance.call(request);
+        let call = self.balance.call(request.map(tonic::body::Body::new));
         ResponseFuture::new(call, Arc::clone(&self.target), deadline)
     }
 }

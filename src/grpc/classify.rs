@@ -3,15 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::Response;
+use http::{Request, Response};
 use tonic::Code;
 
 use super::code::{self, Head};
 use super::details;
 use super::origin;
 use super::tracked::{Judgement, TrackedBody};
-use crate::http::{answered, classify};
-use crate::{Attempt, Classify, Outcome};
+use crate::http::{answered, classify, tried};
+use crate::{Attempt, Classify, InstanceId, Outcome};
 
 /// Classifies gRPC answers.
 ///
@@ -32,6 +32,8 @@ use crate::{Attempt, Classify, Outcome};
 ///
 /// The latency is taken when the head of the answer arrives. The instance's load counts the call until the trailers, or the
 /// end of the body: the outcome is told then. Dropped before that, it is cancelled, unless the head told the outcome.
+///
+/// A call goes to another instance than those in its extension [`http::Tried`](crate::http::Tried), while one is usable.
 ///
 /// The instance is noted as with [`http::ClassifyStatus`](crate::http::ClassifyStatus): in the response's extensions and in
 /// the field `rolecall.instance` of the current span. A status other than `Ok` gets its id as the metadata
@@ -77,12 +79,16 @@ impl ClassifyStatus {
     }
 }
 
-impl<Req, B, E> Classify<Req, Response<B>, E> for ClassifyStatus
+impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
 where
     B: http_body::Body<Error: 'static>,
     E: 'static,
 {
     type Response = Response<TrackedBody<B>>;
+
+    fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {
+        tried::of(request)
+    }
 
     fn classify(
         &self,

@@ -5,9 +5,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::header::HeaderMap;
+#[cfg(feature = "retry")]
+use http::header::HeaderValue;
 use tokio::time::Sleep;
 
 use crate::service::{clock, timer};
+
+const GRPC_TIMEOUT: &str = "grpc-timeout";
 
 /// When a call's time is over.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ pub(super) struct Deadline {
 impl Deadline {
     /// What `grpc-timeout` says. One that is badly written is none, as for tonic.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let after = parse(headers.get("grpc-timeout")?.as_bytes())?;
+        let after = limit(headers)?;
         let at = clock::now().checked_add(after)?;
         let sleep = timer::sleep_until(at);
         Some(Self { after, at, sleep })
@@ -36,6 +40,30 @@ impl Deadline {
         let sleep = self.sleep.as_mut();
         clock::now() >= self.at
             || sleep.is_some_and(|sleep| matches!(sleep.as_mut().poll(cx), Poll::Ready(())))
+    }
+}
+
+/// How much time a caller gives a call.
+pub(crate) fn limit(headers: &HeaderMap) -> Option<Duration> {
+    parse(headers.get(GRPC_TIMEOUT)?.as_bytes())
+}
+
+/// Gives a call this much time, as exactly as eight digits can say.
+#[cfg(feature = "retry")]
+pub(crate) fn set_limit(headers: &mut HeaderMap, limit: Duration) {
+    const MOST: u128 = 99_999_999;
+    let amounts = [
+        (limit.as_nanos(), "n"),
+        (limit.as_micros(), "u"),
+        (limit.as_millis(), "m"),
+        (limit.as_secs().into(), "S"),
+        (u128::from(limit.as_secs()) / 60, "M"),
+        (u128::from(limit.as_secs()) / 3600, "H"),
+    ];
+    let fits = amounts.into_iter().find(|(amount, _)| *amount <= MOST);
+    let (amount, unit) = fits.unwrap_or((MOST, "H"));
+    if let Ok(text) = HeaderValue::from_str(&format!("{amount}{unit}")) {
+        headers.insert(GRPC_TIMEOUT, text);
     }
 }
 
@@ -73,6 +101,27 @@ mod tests {
         assert_eq!(parse(b"82m"), Some(Duration::from_millis(82)));
         assert_eq!(parse(b"100000u"), Some(Duration::from_millis(100)));
         assert_eq!(parse(b"7n"), Some(Duration::from_nanos(7)));
+    }
+
+    #[cfg(feature = "retry")]
+    #[test]
+    fn timeouts_are_written_so_that_they_are_read_as_they_were() {
+        for limit in [
+            Duration::ZERO,
+            Duration::from_nanos(99_999_999),
+            Duration::from_micros(99_999_999),
+            Duration::from_millis(99_999_999),
+            Duration::from_secs(99_999_999),
+            Duration::from_secs(60 * 99_999_999),
+            Duration::from_secs(3600 * 99_999_999),
+        ] {
+            let mut headers = HeaderMap::new();
+            set_limit(&mut headers, limit);
+            assert_eq!(super::limit(&headers), Some(limit));
+        }
+        let mut headers = HeaderMap::new();
+        set_limit(&mut headers, Duration::MAX);
+        assert!(super::limit(&headers).is_some());
     }
 
     #[test]

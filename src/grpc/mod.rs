@@ -60,7 +60,7 @@ mod builder;
 mod channel;
 mod classify;
 mod code;
-mod deadline;
+pub(crate) mod deadline;
 mod details;
 mod future;
 mod origin;

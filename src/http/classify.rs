@@ -5,13 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::response::Parts;
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 
 use super::answered;
 use super::body::{Judgement, TrackedBody};
 use super::error::CallError;
 use super::retry_after::retry_after;
-use crate::{Attempt, BoxError, Classify, Outcome};
+use super::tried;
+use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 
 /// Classifies HTTP responses.
 ///
@@ -30,6 +31,8 @@ use crate::{Attempt, BoxError, Classify, Outcome};
 /// The latency is taken when the head of the response arrives. The instance's load counts the request until the body ends:
 /// the outcome is told then. A body that breaks is a failure. One dropped before its end is cancelled, unless the status says
 /// failure or overloaded: callers seldom read those bodies.
+///
+/// A request goes to another instance than those in its extension [`Tried`](super::Tried), while one is usable.
 ///
 /// A [`CallError`] is recognized as the error itself, or anywhere in the sources of a [`BoxError`].
 ///
@@ -89,12 +92,16 @@ impl ClassifyStatus {
     }
 }
 
-impl<Req, B, E> Classify<Req, Response<B>, E> for ClassifyStatus
+impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
 where
     B: http_body::Body,
     E: 'static,
 {
     type Response = Response<TrackedBody<B>>;
+
+    fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {
+        tried::of(request)
+    }
 
     fn classify(
         &self,

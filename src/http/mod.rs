@@ -32,6 +32,7 @@ mod line;
 mod pool;
 mod retry_after;
 mod socket;
+pub(crate) mod tried;
 
 pub use address::Host;
 pub use answered::answered_by;
@@ -41,3 +42,4 @@ pub use client::client;
 pub use connection::Connection;
 pub use connector::Connector;
 pub use error::{CallError, ConnectError};
+pub use tried::Tried;

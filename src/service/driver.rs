@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::Release;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use futures_util::{StreamExt, stream};
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -16,10 +15,11 @@ use super::clock;
 use super::dialler::Dialler;
 use super::hub::{Connected, Hub};
 use super::log::Log;
+use super::news::News;
 use super::unwound::caught;
-use crate::discovery::{BoxStream, Discovery, DiscoveryError};
+use crate::discovery::Discovery;
 use crate::fleet::{Dial, Fleet};
-use crate::{BoxError, Event, Instance, InstanceSet, Target};
+use crate::{BoxError, Event, Instance};
 
 /// Answers of discovery taken in one go; a source that is always ready must not starve dials and deadlines.
 const ANSWERS_AT_ONCE: usize = 64;
@@ -58,7 +58,7 @@ impl Driver {
             fleet.restart_wait(clock::now());
             hub.driven.store(true, Release);
             let mut drive = Drive {
-                news: Some(News::watch(&*discovery, &hub.target)),
+                news: Some(News::of(|| discovery.watch(&hub.target))),
                 dialler: Dialler::new(connector),
                 hurry: Box::pin(Arc::clone(&hub.driver).notified_owned()),
                 deadline: None,
@@ -246,25 +246,5 @@ where
 impl<M, S, C> Drop for Drive<M, S, C> {
     fn drop(&mut self) {
         self.fleet.stop_pulse();
-    }
-}
-
-/// Discovery's answers. Foreign code: a panic in it is the end of its news.
-struct News(BoxStream<'static, Result<InstanceSet, DiscoveryError>>);
-
-impl News {
-    fn watch(discovery: &dyn Discovery, target: &Target) -> Self {
-        let answers = caught(|| discovery.watch(target)).unwrap_or_else(|panic| {
-            let error = DiscoveryError::backend("watching", panic);
-            Box::pin(stream::iter([Err(error)]))
-        });
-        Self(answers)
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<InstanceSet, DiscoveryError>>> {
-        caught(|| self.0.poll_next_unpin(cx)).unwrap_or_else(|panic| {
-            self.0 = Box::pin(stream::empty());
-            Poll::Ready(Some(Err(DiscoveryError::backend("watching", panic))))
-        })
     }
 }

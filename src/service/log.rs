@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
+use crate::text::excerpt;
 use crate::{Event, Target};
 
 /// Lines about ejection and return that are written at `info` within [`PERIOD`]; the rest of a fleet that flaps as a whole
@@ -41,9 +42,13 @@ impl Log {
                 grace,
             } => warn!(target: "rolecall", %target, known, answered, ?grace, "set doubted"),
             Event::InstanceRefused { id, error } => {
+                let id = excerpt(id.as_str());
                 warn!(target: "rolecall", %target, %id, %error, "instance refused");
             }
-            Event::DuplicateId { id } => warn!(target: "rolecall", %target, %id, "duplicate id"),
+            Event::DuplicateId { id } => {
+                let id = excerpt(id.as_str());
+                warn!(target: "rolecall", %target, %id, "duplicate id");
+            }
             Event::AvailabilityChanged { id, availability } => {
                 debug!(target: "rolecall", %target, %id, %availability, "availability changed");
             }

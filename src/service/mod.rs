@@ -14,6 +14,7 @@ mod future;
 mod hub;
 mod layer;
 mod log;
+pub(crate) mod news;
 pub(crate) mod random;
 pub(crate) mod timer;
 mod unwound;

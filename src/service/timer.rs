@@ -17,6 +17,6 @@ pub(crate) fn sleep_until(at: Instant) -> Option<Pin<Box<Sleep>>> {
 }
 
 /// Whether there are timers here.
-pub(super) fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     sleep_until(clock::now()).is_some()
 }

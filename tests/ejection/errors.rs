@@ -7,22 +7,34 @@ use crate::stage::{Length, Stage, insist, pass};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_that_answers_errors_at_once_costs_a_shared_balancer_hardly_a_request() {
-    insist(async || one_answers_errors(2, 1, Length::Short).await).await;
+    insist(Length::Short, async |length| {
+        one_answers_errors(2, 1, length).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_three_that_answers_errors_at_once_costs_a_shared_balancer_hardly_a_request() {
-    insist(async || one_answers_errors(3, 1, Length::Short).await).await;
+    insist(Length::Short, async |length| {
+        one_answers_errors(3, 1, length).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_ten_that_answers_errors_at_once_costs_a_shared_balancer_hardly_a_request() {
-    insist(async || one_answers_errors(10, 1, Length::Short).await).await;
+    insist(Length::Short, async |length| {
+        one_answers_errors(10, 1, length).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_that_answers_errors_at_once_costs_ten_balancers_a_few_requests_each() {
-    insist(async || one_answers_errors(2, 10, Length::Short).await).await;
+    insist(Length::Short, async |length| {
+        one_answers_errors(2, 10, length).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,7 +42,10 @@ async fn one_of_two_that_answers_errors_at_once_costs_ten_balancers_a_few_reques
 async fn of_fifteen_thousand_requests_at_most_three_per_mille_meet_the_one_that_answers_errors() {
     for clients in [1, 10] {
         for servers in [2, 3, 10] {
-            insist(async || one_answers_errors(servers, clients, Length::Full).await).await;
+            insist(Length::Full, async |length| {
+                one_answers_errors(servers, clients, length).await
+            })
+            .await;
         }
     }
 }
@@ -49,6 +64,8 @@ async fn one_answers_errors(servers: usize, clients: usize, length: Length) -> O
     // From before the first request on: what is lost while nothing is known of anybody is lost here.
     let load = stage.load(rate, None);
     pass(Duration::from_secs(time)).await;
+    // One that failed once and is hardly picked since may be judged later than that.
+    stage.until(0, |_| stage.ejections() > 0).await;
     let calls = load.finish().await;
     let failed = calls.failed_percent();
     println!(
@@ -65,11 +82,6 @@ async fn one_answers_errors(servers: usize, clients: usize, length: Length) -> O
         calls.failed() as f64 <= allowed,
         "{failed:.2} % failed:{}\n{}",
         calls.errors(),
-        stage.timeline()
-    );
-    assert!(
-        stage.ejections() > 0,
-        "it is ejected:\n{}",
         stage.timeline()
     );
     Some(())

@@ -15,14 +15,14 @@ const WORK: Work = Work {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_all_failed_nobody_is_flooded_and_latency_is_what_it_was() {
-    insist(async || all_fail(Length::Short).await).await;
+    insist(Length::Short, async |length| all_fail(length).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "2 minutes: five outages of 5 s"]
 async fn after_outages_of_five_seconds_nobody_is_flooded_and_latency_is_back_in_two_seconds() {
     for _ in 0..5 {
-        insist(async || all_fail(Length::Full).await).await;
+        insist(Length::Full, async |length| all_fail(length).await).await;
     }
 }
 

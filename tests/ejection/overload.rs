@@ -11,14 +11,17 @@ const SERVERS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_shed_are_not_ejected_for_it() {
-    insist(async || overload(6, 1, Length::Short).await).await;
+    insist(Length::Short, async |length| overload(6, 1, length).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "3 minutes: with a queue, without one, and with ten balancers"]
 async fn at_120_percent_of_capacity_ejection_costs_less_than_a_hundredth() {
     for (queue, clients) in [(6, 1), (0, 1), (6, 10)] {
-        insist(async || overload(queue, clients, Length::Full).await).await;
+        insist(Length::Full, async |length| {
+            overload(queue, clients, length).await
+        })
+        .await;
     }
 }
 

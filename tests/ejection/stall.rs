@@ -41,6 +41,11 @@ async fn stall(length: Length) {
             calls.0.len(),
             stage.census()
         );
+        assert!(
+            calls.0.len() as f64 > 0.9 * rate * f64::from(4 * stalls + 2),
+            "what was due while it was blocked is made up for: {} calls",
+            calls.0.len()
+        );
         let is_verdict = |event: &Event| {
             matches!(
                 event,

@@ -11,12 +11,18 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_is_ejected_by_callers_that_give_up_after_a_second_and_comes_back() {
-    insist(async || one_is_stopped(SECOND, Length::Short).await).await;
+    insist(Length::Short, async |length| {
+        one_is_stopped(SECOND, length).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_is_ejected_by_callers_that_give_up_after_a_tenth_and_comes_back() {
-    insist(async || one_is_stopped(SECOND / 10, Length::Short).await).await;
+    insist(Length::Short, async |length| {
+        one_is_stopped(SECOND / 10, length).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,7 +32,10 @@ async fn of_the_time_a_server_is_stopped_half_a_percent_fails_and_it_is_back_wit
     for patience in [SECOND, SECOND / 10] {
         let mut back_after = Vec::new();
         for _ in 0..5 {
-            let back = insist(async || one_is_stopped(patience, Length::Full).await).await;
+            let back = insist(Length::Full, async |length| {
+                one_is_stopped(patience, length).await
+            })
+            .await;
             back_after.extend(back);
         }
         back_after.sort_unstable();

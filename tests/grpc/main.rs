@@ -8,6 +8,7 @@ mod client;
 mod faults;
 mod limits;
 mod outcomes;
+mod retry;
 mod server;
 mod strangers;
 mod support;

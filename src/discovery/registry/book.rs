@@ -11,7 +11,7 @@ use crate::name::{Boundary, EndpointName, Role};
 
 /// Every boundary, its roles and who is in them.
 #[derive(Default)]
-pub(super) struct Book {
+pub(in crate::discovery) struct Book {
     boundaries: HashMap<Boundary, Page>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Entry {
 
 impl Book {
     /// Enters an instance; what rings for its role comes back.
-    pub(super) fn add(
+    pub(in crate::discovery) fn add(
         &mut self,
         announced: &Announcement,
     ) -> Result<signal::Sender<()>, RegisterError> {
@@ -47,8 +47,24 @@ impl Book {
         Ok(page.update(None, Some(announced), announced.role()))
     }
 
+    /// Makes a role known, or an endpoint of it, although nobody has it.
+    #[cfg(feature = "file")]
+    pub(in crate::discovery) fn know(
+        &mut self,
+        boundary: Boundary,
+        role: Role,
+        endpoint: Option<EndpointName>,
+    ) -> signal::Sender<()> {
+        let page = self.boundaries.entry(boundary).or_default();
+        let entry = page.roles.entry(role).or_default();
+        if let Some(endpoint) = endpoint {
+            entry.endpoints.entry(endpoint).or_default();
+        }
+        entry.changed.clone()
+    }
+
     /// Changes what an instance announces; both announcements are of the same one.
-    pub(super) fn replace(
+    pub(in crate::discovery) fn replace(
         &mut self,
         before: &Announcement,
         after: &Announcement,
@@ -58,7 +74,7 @@ impl Book {
     }
 
     /// Strikes an instance out.
-    pub(super) fn remove(&mut self, announced: &Announcement) -> signal::Sender<()> {
+    pub(in crate::discovery) fn remove(&mut self, announced: &Announcement) -> signal::Sender<()> {
         let page = self.page(announced);
         if let Some(entry) = page.roles.get_mut(announced.role()) {
             entry.live.remove(announced.id());

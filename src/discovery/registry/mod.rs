@@ -59,6 +59,15 @@ impl Registry {
         Self::default()
     }
 
+    /// Makes many changes at once: no watcher sees half of them. What they come back with rings.
+    #[cfg(feature = "file")]
+    pub(super) fn edit(&self, edit: impl FnOnce(&mut Book) -> Vec<signal::Sender<()>>) {
+        let changed = edit(&mut self.shared.book());
+        for role in changed {
+            self.shared.tell(&role);
+        }
+    }
+
     fn watch(&self, subject: Subject) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
         Watch::new(self.shared.clone(), subject).into_stream()
     }

@@ -1,8 +1,10 @@
 //! What is nobody's fault ejects nobody; and time passes also where nobody sends.
 
-use crate::ejection::{ANSWERS, MS, SECOND, is, warm};
-use crate::support::{Does, instance, next_event};
-use rolecall::{Availability, Event, MemberState};
+use std::pin::pin;
+
+use crate::ejection::{ANSWERS, MS, SECOND, all_calls_hang, is, warm};
+use crate::support::{Does, next_event};
+use rolecall::{Event, MemberState};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 #[tokio::test(start_paused = true)]
@@ -28,14 +30,12 @@ async fn a_standstill_of_the_process_itself_is_charged_to_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_standstill_makes_no_silence_of_a_pause_before_it_and_one_after_it() {
-    let stage = warm(&["a", "b"]).await;
-    // All calls go to the one that hangs, whatever its load.
-    let busy = instance("b").with_availability(Availability::Busy);
-    stage.announce([instance("a"), busy].into_iter().collect());
-    stage.until(|status| status.usable == 1).await;
-    stage.node("a").when_called(Does::Hang);
+    let stage = all_calls_hang().await;
+    // While one waits, whether the process stands still is watched.
+    let mut waits = pin!(stage.call());
+    assert!(futures::poll!(waits.as_mut()).is_pending());
     let give_up_together = async || {
-        let callers = (0..20).map(|_| timeout(200 * MS, stage.call()));
+        let callers = (0..20).map(|_| timeout(250 * MS, stage.call()));
         futures::future::join_all(callers).await;
     };
     give_up_together().await;

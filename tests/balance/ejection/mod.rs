@@ -7,8 +7,8 @@ mod rules;
 
 use std::time::Duration;
 
-use crate::support::{Does, Stage};
-use rolecall::{MemberState, Status};
+use crate::support::{Does, Stage, instance};
+use rolecall::{Availability, MemberState, Status};
 use tokio::time::timeout;
 
 const MS: Duration = Duration::from_millis(1);
@@ -19,6 +19,17 @@ const ANSWERS: Does = Does::Answer(Duration::from_millis(10));
 async fn warm(ids: &[&str]) -> Stage {
     let stage = Stage::of(ids).await;
     stage.shares(100).await;
+    stage
+}
+
+/// Two instances, and all calls go to `a`, which hangs: `b` is busy. Who waits for more than 200 ms, twenty times the mean
+/// latency, gives up on an unanswered call.
+async fn all_calls_hang() -> Stage {
+    let stage = warm(&["a", "b"]).await;
+    let busy = instance("b").with_availability(Availability::Busy);
+    stage.announce([instance("a"), busy].into_iter().collect());
+    stage.until(|status| status.usable == 1).await;
+    stage.node("a").when_called(Does::Hang);
     stage
 }
 

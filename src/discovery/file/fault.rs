@@ -1,0 +1,128 @@
+//! What is wrong with a file, as its reader is to be told.
+
+use std::error::Error as StdError;
+use std::fmt::{self, Write as _};
+use std::io;
+use std::path::Path;
+
+/// Names the file, and line and field where there are any; never longer than a few lines, and free of control characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    file: String,
+    line: Option<usize>,
+    field: Option<String>,
+    problem: String,
+    others: usize,
+}
+
+impl Fault {
+    pub(super) fn new(path: &Path, problem: impl fmt::Display) -> Self {
+        Self {
+            file: legible(path.display()),
+            line: None,
+            field: None,
+            problem: legible(problem),
+            others: 0,
+        }
+    }
+
+    pub(super) fn io(path: &Path, doing: &str, error: &io::Error) -> Self {
+        Self::new(path, format_args!("{doing}: {error}"))
+    }
+
+    pub(super) fn at_line(mut self, line: Option<usize>) -> Self {
+        self.line = line;
+        self
+    }
+
+    pub(super) fn in_field(mut self, field: impl fmt::Display) -> Self {
+        self.field = Some(legible(field)).filter(|field| !field.is_empty() && field != ".");
+        self
+    }
+
+    /// Several at once: the first is told, the others are counted.
+    pub(super) fn first_of(faults: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut faults = faults.into_iter();
+        let mut first = faults.next()?;
+        first.others = faults.count();
+        Some(first)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, ": {field}")?;
+        }
+        write!(f, ": {}", self.problem)?;
+        match self.others {
+            0 => Ok(()),
+            others => write!(f, " (and {others} more)"),
+        }
+    }
+}
+
+impl StdError for Fault {}
+
+/// A serde message quotes what it read, which may be anything, of any length.
+fn legible(text: impl fmt::Display) -> String {
+    struct Legible {
+        text: String,
+        room: usize,
+    }
+
+    impl fmt::Write for Legible {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            for char in part.chars() {
+                if self.room == 0 {
+                    return Err(fmt::Error);
+                }
+                self.room -= 1;
+                if char.is_control() {
+                    self.text.extend(char.escape_debug());
+                } else {
+                    self.text.push(char);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    let mut legible = Legible {
+        text: String::new(),
+        room: 400,
+    };
+    if write!(legible, "{text}").is_err() {
+        legible.text.push('…');
+    }
+    legible.text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_short_and_printable_whatever_it_is_about() {
+        let fault = Fault::new(Path::new("a\nb"), "x\u{1b}[31m".repeat(100_000))
+            .at_line(Some(3))
+            .in_field("y\u{7}".repeat(100_000));
+        let text = fault.to_string();
+        assert!(text.starts_with("a\\nb:3: y\\u{7}y"), "{text}");
+        assert!(text.len() < 8192 && !text.contains(char::is_control));
+    }
+
+    #[test]
+    fn several_faults_are_one_and_a_number() {
+        let faults = ["1", "2", "3"].map(|problem| Fault::new(Path::new("f"), problem));
+        assert_eq!(
+            Fault::first_of(faults).unwrap().to_string(),
+            "f: 1 (and 2 more)"
+        );
+        assert_eq!(Fault::first_of([]), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! What all watches and leases of a [`File`](super::File) share while there are any.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use tokio::runtime;
+use tokio::sync::{mpsc, watch};
+
+use super::folder::Folder;
+use super::keeper::{Command, Keeper, Source};
+use super::posts::Posts;
+use super::roles::Roles;
+use crate::discovery::{BoxStream, DiscoveryError, Registry};
+use crate::instance::InstanceSet;
+
+/// The thread ends when the last of them lets go of this.
+pub(super) struct Hub {
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    state: Arc<watch::Sender<State>>,
+    /// What the files say.
+    registry: Registry,
+}
+
+/// How the files stand, besides what they say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    pub(super) looked: bool,
+    /// There was a good answer, which stays.
+    pub(super) readable: bool,
+    pub(super) fault: Option<DiscoveryError>,
+    pub(super) serial: u64,
+}
+
+type Answer = Result<InstanceSet, DiscoveryError>;
+
+impl Hub {
+    pub(super) fn start(path: &Path, is_folder: bool, lease: Duration) -> io::Result<Arc<Self>> {
+        let tick = (lease / 10).min(Duration::from_secs(1));
+        let ticks_a_beat = u32::try_from((lease / 5).as_millis() / tick.as_millis().max(1));
+        let source = if is_folder {
+            let folder = Folder::new(path.to_owned(), lease, tick);
+            Source::Folder(folder, Posts::new(path.to_owned(), lease))
+        } else {
+            Source::Roles(Roles::new(path.to_owned()))
+        };
+        let (commands, obeyed) = mpsc::unbounded_channel();
+        let state = Arc::new(watch::Sender::new(State::default()));
+        let registry = Registry::new();
+        let told = commands.downgrade();
+        let keeper = Keeper::new(source, path, registry.clone(), state.clone(), told);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        let ticks_a_beat = ticks_a_beat.unwrap_or(1).max(1);
+        thread::Builder::new()
+            .name("rolecall-file".to_owned())
+            .spawn(move || runtime.block_on(keeper.run(tick, ticks_a_beat, obeyed)))?;
+        Ok(Arc::new(Self {
+            commands,
+            state,
+            registry,
+        }))
+    }
+
+    /// What a discovery by registry answers, once the files were read, and faults as they come.
+    pub(super) fn follow(
+        self: Arc<Self>,
+        watch: impl FnOnce(&Registry) -> BoxStream<'static, Answer>,
+    ) -> impl Stream<Item = Answer> + Send {
+        let state = self.state.subscribe();
+        let mut read = state.clone();
+        // The thread ends after this, so it hears of it.
+        let _ = self.commands.send(Command::Watched);
+        let sets = watch(&self.registry);
+        let sets = stream::once(async move {
+            let _ = read.wait_for(|state| state.readable).await;
+            sets
+        })
+        .flatten();
+        let faults = stream::unfold((state, 0, self), |(mut state, told, hub)| async move {
+            loop {
+                let (serial, fault) = {
+                    let now = state.borrow_and_update();
+                    (now.serial, now.fault.clone())
+                };
+                if serial != told
+                    && let Some(fault) = fault
+                {
+                    return Some((Err(fault), (state, serial, hub)));
+                }
+                state.changed().await.ok()?;
+            }
+        });
+        stream::select(sets, faults)
+    }
+}

@@ -1,0 +1,261 @@
+//! The one thread of a [`File`](super::File) that touches the disk.
+
+use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{self, Interval, MissedTickBehavior, Sleep};
+
+use super::edits::Edits;
+use super::eyes::Eyes;
+use super::fault::Fault;
+use super::folder::Folder;
+use super::hub::{Hub, State};
+use super::lease::Posted;
+use super::posts::{Key, Posts};
+use super::roles::Roles;
+use crate::discovery::{Announcement, DiscoveryError, RegisterError, Registry};
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, RegisterError>>;
+pub(super) type Edit = Box<dyn FnOnce(&mut Announcement) -> Result<(), RegisterError> + Send>;
+
+pub(super) enum Command {
+    /// Somebody began to watch.
+    Watched,
+    /// Something in the folder changed.
+    Changed,
+    Announce(Arc<Hub>, Box<Announcement>, Reply<Posted>),
+    Change(Key, Edit, Reply<()>),
+    Withdraw(Key, Option<Reply<()>>),
+}
+
+pub(super) enum Source {
+    Folder(Folder, Posts),
+    Roles(Roles),
+}
+
+pub(super) struct Keeper {
+    source: Source,
+    /// The folder, or the one that the file is in.
+    folder: PathBuf,
+    eyes: Eyes,
+    registry: Registry,
+    state: Arc<watch::Sender<State>>,
+    fault: Option<Fault>,
+    told: mpsc::WeakUnboundedSender<Command>,
+    /// A change was told of and not yet looked at.
+    changed: Arc<AtomicBool>,
+    look_at: Option<Pin<Box<Sleep>>>,
+}
+
+enum Woken {
+    Command(Command),
+    Tick,
+    Settled,
+    Ended,
+}
+
+/// Many changes come together, as when a file is written and then renamed.
+const SETTLE: Duration = Duration::from_millis(10);
+/// So much longer for each file of the folder, so that a busy one is not looked at all the time.
+const SETTLE_EACH: Duration = Duration::from_micros(20);
+
+impl Keeper {
+    pub(super) fn new(
+        source: Source,
+        path: &Path,
+        registry: Registry,
+        state: Arc<watch::Sender<State>>,
+        told: mpsc::WeakUnboundedSender<Command>,
+    ) -> Self {
+        let folder = match (&source, path.parent()) {
+            (Source::Folder(..), _) => path,
+            (Source::Roles(_), Some(parent)) if parent != Path::new("") => parent,
+            (Source::Roles(_), _) => Path::new("."),
+        };
+        Self {
+            folder: folder.to_owned(),
+            source,
+            eyes: Eyes::default(),
+            registry,
+            state,
+            fault: None,
+            told,
+            changed: Arc::default(),
+            look_at: None,
+        }
+    }
+
+    /// Until the last handle is gone.
+    pub(super) async fn run(
+        mut self,
+        tick: Duration,
+        ticks_a_beat: u32,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) {
+        let mut ticking = time::interval(tick);
+        ticking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = 0_u32;
+        loop {
+            match self.woken(&mut ticking, &mut commands).await {
+                Woken::Command(command) => self.obey(command),
+                Woken::Settled => {
+                    self.look_at = None;
+                    if self.watched() {
+                        self.look(false);
+                    }
+                }
+                Woken::Tick => {
+                    if let Source::Folder(_, posts) = &mut self.source
+                        && ticks.is_multiple_of(ticks_a_beat)
+                    {
+                        posts.beat();
+                    }
+                    ticks = ticks.wrapping_add(1);
+                    if self.watched() {
+                        self.look(true);
+                    } else {
+                        self.rest();
+                    }
+                }
+                Woken::Ended => return,
+            }
+        }
+    }
+
+    async fn woken(
+        &mut self,
+        ticking: &mut Interval,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+    ) -> Woken {
+        poll_fn(|cx| {
+            // Beats come first: a folder that never rests must not let ours expire.
+            if ticking.poll_tick(cx).is_ready() {
+                return Poll::Ready(Woken::Tick);
+            }
+            if let Some(settled) = &mut self.look_at
+                && settled.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Woken::Settled);
+            }
+            match commands.poll_recv(cx) {
+                Poll::Ready(Some(command)) => Poll::Ready(Woken::Command(command)),
+                Poll::Ready(None) => Poll::Ready(Woken::Ended),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn watched(&self) -> bool {
+        self.state.receiver_count() > 0
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Watched => {
+                if !self.state.borrow().looked {
+                    self.look(false);
+                }
+            }
+            Command::Changed => {
+                if self.look_at.is_none() {
+                    let files = match &self.source {
+                        Source::Folder(folder, _) => folder.len(),
+                        Source::Roles(_) => 0,
+                    };
+                    let files = u32::try_from(files).unwrap_or(u32::MAX);
+                    let settle = SETTLE + SETTLE_EACH.saturating_mul(files);
+                    self.look_at = Some(Box::pin(time::sleep(settle)));
+                }
+            }
+            Command::Announce(hub, announced, reply) => {
+                let Source::Folder(_, posts) = &mut self.source else {
+                    let _ = reply.send(Err(RegisterError::Unsupported));
+                    return;
+                };
+                let id = announced.id().clone();
+                let posted = posts.announce(*announced);
+                // If nobody waits for it any more, the handle deregisters as it is dropped.
+                let _ = reply.send(posted.map(|key| Posted::new(hub, key, id)));
+            }
+            Command::Change(key, edit, reply) => {
+                if let Source::Folder(_, posts) = &mut self.source {
+                    let _ = reply.send(posts.change(key, edit));
+                }
+            }
+            Command::Withdraw(key, reply) => {
+                if let Source::Folder(_, posts) = &mut self.source {
+                    let withdrawn = posts.withdraw(key);
+                    if let Some(reply) = reply {
+                        let _ = reply.send(withdrawn);
+                    }
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, tick: bool) {
+        let beats = matches!(self.source, Source::Folder(..));
+        let (told, changed) = (self.told.clone(), self.changed.clone());
+        self.eyes.on(&self.folder, beats, move || {
+            if !changed.swap(true, Ordering::AcqRel)
+                && let Some(told) = told.upgrade()
+            {
+                let _ = told.send(Command::Changed);
+            }
+        });
+        // Before looking, so that a change during the look is told again.
+        self.changed.store(false, Ordering::Release);
+        let mut edits = Edits::default();
+        let looked = match &mut self.source {
+            Source::Folder(folder, _) => folder.look(tick, &mut edits),
+            Source::Roles(roles) => roles.look(tick, &mut edits),
+        };
+        edits.apply(&self.registry);
+        let (readable, fault) = match looked {
+            Ok(fault) => (true, fault),
+            Err(fault) => (false, Some(fault)),
+        };
+        let news = fault != self.fault;
+        if news && let Some(fault) = &fault {
+            tracing::debug!(%fault, "discovery by file");
+        }
+        self.fault.clone_from(&fault);
+        self.state.send_if_modified(|state| {
+            let first = !state.looked || (readable && !state.readable);
+            state.looked = true;
+            state.readable |= readable;
+            if news {
+                state.serial += 1;
+                state.fault = fault.map(|fault| DiscoveryError::backend("reading files", fault));
+            }
+            first || news
+        });
+    }
+
+    /// Nobody watches: nothing is looked at, so nothing is known.
+    fn rest(&mut self) {
+        if !self.state.borrow().looked {
+            return;
+        }
+        self.eyes.close();
+        let mut edits = Edits::default();
+        match &mut self.source {
+            Source::Folder(folder, _) => folder.forget(&mut edits),
+            Source::Roles(roles) => roles.forget(&mut edits),
+        }
+        edits.apply(&self.registry);
+        self.fault = None;
+        self.state.send_modify(|state| {
+            state.looked = false;
+            state.readable = false;
+            state.fault = None;
+        });
+    }
+}

@@ -1,0 +1,133 @@
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::HeaderError;
+use crate::Boundary;
+use crate::discovery::DiscoveryError;
+
+/// Something that happened at a guard: for people, logs and metrics.
+///
+/// Read with [`Guard::events`](super::Guard::events); every one is also logged by `tracing` under the target `rolecall`.
+/// `Display` is one line for people. What strangers cause is told at a bounded rate, and counted in full by
+/// [`Status`](super::Status).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Discovery announced other peers of a boundary.
+    PeersChanged {
+        /// Which boundary.
+        boundary: Boundary,
+        /// How many addresses are new.
+        added: usize,
+        /// How many are gone.
+        removed: usize,
+        /// How many there are now.
+        known: usize,
+    },
+    /// A boundary is admitted from now on.
+    BoundaryAllowed {
+        /// Which one.
+        boundary: Boundary,
+    },
+    /// A boundary is admitted no longer.
+    BoundaryRevoked {
+        /// Which one.
+        boundary: Boundary,
+    },
+    /// A stranger was turned away.
+    Refused {
+        /// Where it came from.
+        ip: IpAddr,
+    },
+    /// A connection from a trusted proxy had no valid PROXY header, and was closed.
+    HeaderRefused {
+        /// The proxy's address.
+        ip: IpAddr,
+        /// What was wrong.
+        error: HeaderError,
+    },
+    /// Refusals that were not told one by one: their addresses were told of shortly before, or there were too many.
+    RefusalsOmitted {
+        /// How many.
+        count: u64,
+    },
+    /// Connections of a peer that left were closed.
+    CutOff {
+        /// The peer's address.
+        ip: IpAddr,
+        /// How many.
+        connections: usize,
+    },
+    /// The system did not hand out a connection, because of its limits for one. Accepting goes on after a wait.
+    AcceptFailed {
+        /// The system's error.
+        error: Arc<std::io::Error>,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// A friend was admitted, and the server behind a forwarder could not be reached. Told at a bounded rate.
+    ForwardFailed {
+        /// The server's address.
+        addr: SocketAddr,
+        /// The system's error.
+        error: Arc<std::io::Error>,
+    },
+    /// Discovery reported an error. Who was admitted stays admitted.
+    DiscoveryFailed {
+        /// The boundary it was asked for.
+        boundary: Boundary,
+        /// The error.
+        error: DiscoveryError,
+    },
+    /// Discovery has no more news of a boundary. Who was admitted stays admitted.
+    DiscoveryEnded {
+        /// The boundary.
+        boundary: Boundary,
+    },
+    /// Events that were dropped here because nobody read them in time.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PeersChanged {
+                boundary,
+                added,
+                removed,
+                known,
+            } => write!(
+                f,
+                "peers of {boundary} changed: {added} addresses added, {removed} removed, {known} known"
+            ),
+            Self::BoundaryAllowed { boundary } => write!(f, "boundary {boundary} is admitted"),
+            Self::BoundaryRevoked { boundary } => {
+                write!(f, "boundary {boundary} is admitted no longer")
+            }
+            Self::Refused { ip } => write!(f, "stranger {ip} refused"),
+            Self::HeaderRefused { ip, error } => write!(f, "proxy {ip} refused: {error}"),
+            Self::RefusalsOmitted { count } => write!(f, "{count} more refusals"),
+            Self::CutOff { ip, connections } => {
+                write!(f, "{connections} connections of {ip} closed: it left")
+            }
+            Self::AcceptFailed { error, retry_in } => {
+                write!(f, "accepting failed: {error}; again in {retry_in:?}")
+            }
+            Self::ForwardFailed { addr, error } => {
+                write!(f, "forwarding to {addr} failed: {error}")
+            }
+            Self::DiscoveryFailed { boundary, error } => {
+                write!(f, "discovery of {boundary}'s peers failed: {error}")
+            }
+            Self::DiscoveryEnded { boundary } => {
+                write!(f, "discovery of {boundary}'s peers ended")
+            }
+            Self::Missed { count } => write!(f, "{count} events missed"),
+        }
+    }
+}

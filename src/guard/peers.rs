@@ -1,0 +1,64 @@
+//! Who is admitted: an immutable list that readers hold, published whole.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::discovery::DiscoveryError;
+use crate::{Boundary, InstanceId, InstanceSet};
+
+/// The allow-list: the boundaries that are admitted, and their peers as known last.
+#[derive(Clone, Default)]
+pub(super) struct AllowList(pub(super) Vec<Allowed>);
+
+/// One admitted boundary.
+#[derive(Clone)]
+pub(super) struct Allowed {
+    pub(super) boundary: Boundary,
+    /// Which grant it is: a boundary that was revoked and allowed again is watched anew.
+    pub(super) grant: u64,
+    pub(super) peers: Arc<Peers>,
+    /// When discovery last answered with a set; `None` if it never did.
+    pub(super) heard: Option<Instant>,
+    /// Its last error, if no set came after it.
+    pub(super) error: Option<DiscoveryError>,
+}
+
+/// The addresses of a boundary's peers, each with one of those that have it.
+#[derive(Default)]
+pub(super) struct Peers(HashMap<IpAddr, InstanceId>);
+
+impl AllowList {
+    /// Who has this address, and the boundary they are of. The address has to be canonical.
+    pub(super) fn find(&self, ip: IpAddr) -> Option<(&Boundary, &InstanceId)> {
+        let mut boundaries = self.0.iter();
+        boundaries.find_map(|allowed| Some((&allowed.boundary, allowed.peers.0.get(&ip)?)))
+    }
+
+    /// Whether discovery answered for every boundary.
+    pub(super) fn is_heard(&self) -> bool {
+        self.0.iter().all(|allowed| allowed.heard.is_some())
+    }
+}
+
+impl Peers {
+    pub(super) fn of(set: &InstanceSet) -> Self {
+        let peers = set.iter();
+        // `::ffff:10.0.0.7` and `10.0.0.7` are one host: what a socket tells depends on how it listens.
+        Self(
+            peers
+                .map(|peer| (peer.addr().ip().to_canonical(), peer.id().clone()))
+                .collect(),
+        )
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many addresses of this list the other one lacks.
+    pub(super) fn missing_in(&self, other: &Self) -> usize {
+        self.0.keys().filter(|ip| !other.0.contains_key(ip)).count()
+    }
+}

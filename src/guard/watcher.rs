@@ -1,0 +1,166 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::oneshot;
+
+use super::Event;
+use super::gate::Gate;
+use super::peers::Peers;
+use crate::discovery::{Discovery, DiscoveryError};
+use crate::service::clock;
+use crate::service::news::News;
+use crate::{Boundary, InstanceSet};
+
+/// Answers of discovery taken in one go; a source that is always ready must not starve the others.
+const ANSWERS_AT_ONCE: usize = 64;
+
+/// Follows the peers of every admitted boundary. One task for each guard; it ends with the guard's last clone, listener
+/// and connection.
+pub(super) struct Watcher {
+    gate: Arc<Gate>,
+    discovery: Arc<dyn Discovery>,
+    followed: Vec<Followed>,
+    /// Ready when other boundaries are admitted.
+    granted: Pin<Box<OwnedNotified>>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// One boundary, by its grant.
+struct Followed {
+    boundary: Boundary,
+    grant: u64,
+    /// `None` once discovery has no more of it.
+    news: Option<News>,
+}
+
+impl Watcher {
+    pub(super) fn new(
+        gate: Arc<Gate>,
+        discovery: Arc<dyn Discovery>,
+        ended: oneshot::Receiver<()>,
+    ) -> Self {
+        let granted = Box::pin(Arc::clone(&gate.granted).notified_owned());
+        Self {
+            gate,
+            discovery,
+            followed: Vec::new(),
+            granted,
+            ended,
+        }
+    }
+
+    /// Begins to follow what is admitted, and ends to follow what is not.
+    fn regrant(&mut self) {
+        let list = self.gate.list();
+        let grants = || list.0.iter();
+        self.followed
+            .retain(|followed| grants().any(|allowed| allowed.grant == followed.grant));
+        for allowed in grants() {
+            if self.followed.iter().all(|f| f.grant != allowed.grant) {
+                self.followed.push(Followed {
+                    boundary: allowed.boundary.clone(),
+                    grant: allowed.grant,
+                    news: Some(News::of(|| self.discovery.peers(&allowed.boundary))),
+                });
+            }
+        }
+    }
+}
+
+impl Future for Watcher {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if Pin::new(&mut this.ended).poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        while this.granted.as_mut().poll(cx).is_ready() {
+            this.granted = Box::pin(Arc::clone(&this.gate.granted).notified_owned());
+            this.regrant();
+        }
+        let mut is_more = false;
+        for followed in &mut this.followed {
+            is_more |= followed.poll(&this.gate, cx);
+        }
+        if is_more {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Followed {
+    /// Takes what discovery has to say; only the newest set counts. Whether there may be more of it at once.
+    fn poll(&mut self, gate: &Gate, cx: &mut Context<'_>) -> bool {
+        let mut newest = None;
+        let mut is_more = true;
+        for _ in 0..ANSWERS_AT_ONCE {
+            let answer = self.news.as_mut().map(|news| news.poll(cx));
+            match answer {
+                Some(Poll::Ready(Some(Ok(set)))) => newest = Some(set),
+                Some(Poll::Ready(Some(Err(error)))) => {
+                    // The set that came before it is older news.
+                    if let Some(set) = newest.take() {
+                        self.believe(gate, &set);
+                    }
+                    self.report(gate, error);
+                }
+                Some(Poll::Ready(None)) => {
+                    self.news = None;
+                    let boundary = self.boundary.clone();
+                    gate.journal.tell(Event::DiscoveryEnded { boundary });
+                }
+                Some(Poll::Pending) | None => {
+                    is_more = false;
+                    break;
+                }
+            }
+        }
+        if let Some(set) = newest {
+            self.believe(gate, &set);
+        }
+        is_more
+    }
+
+    fn believe(&self, gate: &Gate, set: &InstanceSet) {
+        let peers = Arc::new(Peers::of(set));
+        let now = clock::now();
+        let replaced = gate.edit(|list, _| {
+            let allowed = list.iter_mut().find(|a| a.grant == self.grant)?;
+            allowed.heard = Some(now);
+            allowed.error = None;
+            Some(std::mem::replace(&mut allowed.peers, Arc::clone(&peers)))
+        });
+        // Revoked meanwhile, it is no news.
+        let Some(before) = replaced else { return };
+        let added = peers.missing_in(&before);
+        let removed = before.missing_in(&peers);
+        if removed > 0 {
+            gate.sweep();
+        }
+        if added + removed > 0 {
+            gate.journal.tell(Event::PeersChanged {
+                boundary: self.boundary.clone(),
+                added,
+                removed,
+                known: peers.len(),
+            });
+        }
+    }
+
+    fn report(&self, gate: &Gate, error: DiscoveryError) {
+        gate.edit(|list, _| {
+            if let Some(allowed) = list.iter_mut().find(|a| a.grant == self.grant) {
+                allowed.error = Some(error.clone());
+            }
+        });
+        gate.journal.tell(Event::DiscoveryFailed {
+            boundary: self.boundary.clone(),
+            error,
+        });
+    }
+}

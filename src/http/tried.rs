@@ -1,0 +1,47 @@
+//! Which instances had a request before.
+
+use http::Request;
+
+use crate::InstanceId;
+
+/// Instances that a request had better not go to, since it was there before: an extension of [`http::Request`].
+///
+/// [`ClassifyStatus`](super::ClassifyStatus) and that of `grpc` [avoid](crate::Classify::avoid) them while another one is
+/// usable. The feature `retry` writes it, and leaves it in the extensions of the response too; so may a retry loop of your
+/// own, or a caller that wants a second opinion:
+///
+/// ```
+/// use rolecall::http::{Tried, answered_by};
+/// # fn again(response: http::Response<()>, mut request: http::Request<()>) -> http::Request<()> {
+/// let mut tried = Tried::default();
+/// tried.extend(answered_by(&response).cloned());
+/// request.extensions_mut().insert(tried);
+/// # request
+/// # }
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tried(Vec<InstanceId>);
+
+impl Tried {
+    /// The instances, the first one tried first.
+    #[must_use]
+    pub fn instances(&self) -> &[InstanceId] {
+        &self.0
+    }
+}
+
+impl Extend<InstanceId> for Tried {
+    /// Adds instances; those that are there already are not repeated.
+    fn extend<I: IntoIterator<Item = InstanceId>>(&mut self, instances: I) {
+        for id in instances {
+            if !self.0.contains(&id) {
+                self.0.push(id);
+            }
+        }
+    }
+}
+
+pub(crate) fn of<B>(request: &Request<B>) -> &[InstanceId] {
+    let tried = request.extensions().get();
+    tried.map_or(&[], Tried::instances)
+}

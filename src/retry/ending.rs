@@ -1,0 +1,85 @@
+//! What came of one attempt.
+
+use std::any::Any;
+
+use http::header::HeaderMap;
+use http::{Response, StatusCode};
+
+use crate::http::{CallError, answered};
+use crate::{BoxError, Error, ErrorKind, InstanceId};
+
+/// How an attempt ended, as far as another one is to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Answered, and not by a failure that another instance may do better.
+    Answered,
+    /// No instance saw the request.
+    Unsent,
+    /// An instance may have acted on it.
+    Failed,
+    /// It would fail again, or there is nobody to ask.
+    Final,
+}
+
+/// The ending, and the instance that the request was with.
+pub(super) fn of<B, E: 'static>(result: &Result<Response<B>, E>) -> (Ending, Option<InstanceId>) {
+    match result {
+        Ok(response) => {
+            let id = answered::noted(response.extensions()).cloned();
+            let failed = is_failed(response.status()) || is_grpc_unavailable(response.headers());
+            let ending = if failed {
+                Ending::Failed
+            } else {
+                Ending::Answered
+            };
+            (ending, id)
+        }
+        Err(error) => match ours(error) {
+            Some(error) => (of_error(error), error.instance().cloned()),
+            // Of a layer in between, a time limit for one.
+            None => (Ending::Failed, None),
+        },
+    }
+}
+
+fn of_error(error: &Error) -> Ending {
+    match error.kind() {
+        ErrorKind::Call if !error.was_sent() => Ending::Unsent,
+        ErrorKind::Call if CallError::find(error).is_some_and(CallError::is_callers) => {
+            Ending::Final
+        }
+        ErrorKind::Call => Ending::Failed,
+        _ => Ending::Final,
+    }
+}
+
+/// What says that the instance, or a proxy before it, could not serve; others are answers.
+fn is_failed(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// In the head, where no message went before.
+fn is_grpc_unavailable(headers: &HeaderMap) -> bool {
+    headers
+        .get("grpc-status")
+        .is_some_and(|status| status == "14")
+}
+
+fn ours(error: &dyn Any) -> Option<&Error> {
+    match error.downcast_ref::<BoxError>() {
+        Some(boxed) => Error::find(&**boxed),
+        None => error.downcast_ref(),
+    }
+}
+
+/// Ours, if nothing is round it but a box.
+pub(super) fn ours_mut(error: &mut dyn Any) -> Option<&mut Error> {
+    if error.is::<BoxError>() {
+        error.downcast_mut::<BoxError>()?.downcast_mut()
+    } else {
+        error.downcast_mut()
+    }
+}

@@ -1,0 +1,49 @@
+//! What gRPC says of retries, by its proposal A6.
+
+use std::time::{Duration, Instant};
+
+use http::header::{CONTENT_TYPE, HeaderMap};
+
+use crate::grpc::deadline;
+
+const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+pub(super) fn is_call(headers: &HeaderMap) -> bool {
+    let content = headers.get(CONTENT_TYPE);
+    content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// When the caller's time is over.
+pub(super) fn deadline(headers: &HeaderMap, now: Instant) -> Option<Instant> {
+    now.checked_add(deadline::limit(headers)?)
+}
+
+/// Tells the next instance what time is left, if the caller set a limit, and how many had the call before.
+pub(super) fn prepare(headers: &mut HeaderMap, attempts: u32, left: Option<Duration>) {
+    headers.insert(PREVIOUS_ATTEMPTS, attempts.into());
+    if let Some(left) = left.filter(|_| deadline::limit(headers).is_some()) {
+        deadline::set_limit(headers, left);
+    }
+}
+
+/// What a server wants of those that would call again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushback {
+    None,
+    After(Duration),
+    Never,
+}
+
+pub(super) fn pushback(headers: &HeaderMap) -> Pushback {
+    let Some(asked) = headers.get(PUSHBACK) else {
+        return Pushback::None;
+    };
+    let millis = asked
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<u32>().ok());
+    millis.map_or(Pushback::Never, |millis| {
+        Pushback::After(Duration::from_millis(millis.into()))
+    })
+}

@@ -1,0 +1,137 @@
+//! Sending again on another instance (feature `retry`).
+//!
+//! [`Retry`] is a policy for [`tower::retry`]: it says what may be sent again, keeps it away from the instances that were
+//! tried, and leaves budget and backoff to tower.
+//!
+//! ```no_run
+//! use http_body_util::Full;
+//! use rolecall::{Registry, http, retry::Retry};
+//! use tower::{ServiceBuilder, retry::RetryLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = ServiceBuilder::new()
+//!     .layer(RetryLayer::new(Retry::new().idempotent_methods()))
+//!     .service(http::client::<Full<bytes::Bytes>, _>(Registry::new(), "worker:http")?);
+//! # let _ = client;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is sent again
+//!
+//! | Answer | Sent again |
+//! |---|---|
+//! | an [`Error`](crate::Error) of an instance that [was not sent](crate::Error::was_sent) | always, and at once |
+//! | any other error of an instance or of a layer below | if the request is idempotent |
+//! | status 502, 503 or 504; gRPC `Unavailable` with no message before | if the request is idempotent |
+//! | the request's own body failed; nobody is usable, or all are at `max_in_flight` | never |
+//! | any other | never |
+//!
+//! Nothing is idempotent unless the caller says so: by [`Retry::idempotent_methods`] for the methods that HTTP defines as such,
+//! or by the extension [`Idempotent`] for a single request, which also overrules the method. gRPC calls are all `POST`: only
+//! the extension marks them.
+//!
+//! Where nobody is usable the balancer has waited already, for
+//! [`unavailable_after`](crate::ConfigBuilder::unavailable_after).
+//!
+//! # Bodies
+//!
+//! A request is cloned before it is sent, so only what can be cloned is sent again: bodies that are `Clone`, as
+//! `http_body_util::Full` is. For all others [`ReplayLayer`] keeps what of the body is at hand when the call is made:
+//!
+//! ```no_run
+//! # use rolecall::{Registry, grpc, retry::{ReplayLayer, Retry}};
+//! # use tower::{ServiceBuilder, retry::RetryLayer};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), rolecall::TargetError> {
+//! # #[cfg(feature = "grpc")] {
+//! let channel = ServiceBuilder::new()
+//!     .layer(ReplayLayer::new())
+//!     .layer(RetryLayer::new(Retry::new()))
+//!     .service(grpc::channel(Registry::new(), "worker:grpc")?);
+//! # fn is_channel<T: tonic::client::GrpcService<tonic::body::Body>>(_: T) {}
+//! # is_channel(channel);
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Time
+//!
+//! No attempt begins after the request's [`Deadline`], or after the time in `grpc-timeout`, and no backoff outlasts them: the
+//! last failure is answered at once instead. A later attempt is told what is left in `grpc-timeout`. `tower::timeout`
+//! above [`Retry`] limits all attempts together. Limits for each attempt belong onto the connector's product, below the
+//! balancer: there the failure names its instance, which is then charged and avoided.
+//!
+//! # Who was it
+//!
+//! [`answered_by`](crate::http::answered_by), [`Error::instance`](crate::Error::instance) and the span's field `rolecall.instance` tell
+//! the last instance. Those before are in [`http::Tried`](crate::http::Tried), an extension of the response, and in
+//! [`Error::tried`](crate::Error::tried).
+//!
+//! # Other requests than HTTP
+//!
+//! A policy of your own and a classifier whose [`avoid`](crate::Classify::avoid) reads what that policy wrote:
+//!
+//! ```
+//! use rolecall::{Attempt, Classify, Error, InstanceId};
+//! use std::future::{Ready, ready};
+//! use tower::retry::Policy;
+//!
+//! #[derive(Clone)]
+//! struct Query {
+//!     text: String,
+//!     tried: Vec<InstanceId>,
+//! }
+//!
+//! struct ClassifyQuery;
+//!
+//! impl<Res, Err> Classify<Query, Res, Err> for ClassifyQuery {
+//!     type Response = Res;
+//!
+//!     fn avoid<'a>(&self, query: &'a Query) -> &'a [InstanceId] {
+//!         &query.tried
+//!     }
+//!
+//!     fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
+//!         match result {
+//!             Ok(_) => attempt.success(),
+//!             Err(_) => attempt.failure(),
+//!         }
+//!         result
+//!     }
+//! }
+//!
+//! #[derive(Clone)]
+//! struct Thrice;
+//!
+//! impl<Res> Policy<Query, Res, Error> for Thrice {
+//!     type Future = Ready<()>;
+//!
+//!     fn retry(&mut self, query: &mut Query, result: &mut Result<Res, Error>) -> Option<Ready<()>> {
+//!         let failed_at = result.as_ref().err()?.instance()?;
+//!         query.tried.push(failed_at.clone());
+//!         (query.tried.len() < 3).then(|| ready(()))
+//!     }
+//!
+//!     fn clone_request(&mut self, query: &Query) -> Option<Query> {
+//!         Some(query.clone())
+//!     }
+//! }
+//! ```
+
+mod body;
+mod ending;
+#[cfg(feature = "grpc")]
+mod grpc;
+mod mark;
+mod policy;
+mod replay;
+mod wait;
+
+pub use body::{ReplayBody, TryClone};
+pub use mark::{Deadline, Idempotent};
+pub use policy::Retry;
+pub use replay::{Replay, ReplayLayer};
+pub use wait::Wait;

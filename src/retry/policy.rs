@@ -1,0 +1,234 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use tower::retry::Policy;
+use tower::retry::budget::{Budget, TpsBudget};
+
+use super::body::TryClone;
+use super::ending::{self, Ending};
+use super::mark::{self, Deadline};
+use super::wait::{Backoff, Wait};
+use crate::http::{Tried, tried};
+use crate::service::clock;
+
+/// Sends a request again, on another instance while one is usable, if that is safe; a policy for [`tower::retry`].
+///
+/// What is sent again is told in the [module](super). Clones share the budget.
+///
+/// # Defaults
+///
+/// - [`attempts`](Self::attempts): 3
+/// - [`idempotent_methods`](Self::idempotent_methods): off, only what is marked by [`Idempotent`](super::Idempotent)
+/// - [`budget`](Self::budget): tower's [`TpsBudget`], in ten seconds 20 % of what was answered, and ten a second
+/// - [`backoff`](Self::backoff): from 25 ms to 250 ms, doubled each time, and as much again at random
+#[derive(Clone)]
+pub struct Retry {
+    attempts: u32,
+    by_method: bool,
+    budget: Arc<dyn Budget + Send + Sync>,
+    backoff: Backoff,
+    session: Session,
+}
+
+/// One request's attempts: tower clones the policy for each request.
+#[derive(Debug, Clone, Default)]
+struct Session {
+    attempts: u32,
+    /// Whether an instance may have seen the request.
+    was_sent: bool,
+    deadline: Option<Instant>,
+}
+
+impl Retry {
+    /// A policy with the defaults above and a budget of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            attempts: 3,
+            by_method: false,
+            budget: Arc::new(TpsBudget::default()),
+            backoff: Backoff::new(Duration::from_millis(25), Duration::from_millis(250)),
+            session: Session::default(),
+        }
+    }
+
+    /// Sends a request at most so many times, the first included. Zero counts as one.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// Takes `GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT` and `DELETE` as idempotent, unless a request is marked otherwise.
+    #[must_use]
+    pub fn idempotent_methods(mut self) -> Self {
+        self.by_method = true;
+        self
+    }
+
+    /// Limits the load that retries add. What was not sent adds none, and is sent again without.
+    #[must_use]
+    pub fn budget(mut self, budget: impl Budget + Send + Sync + 'static) -> Self {
+        self.budget = Arc::new(budget);
+        self
+    }
+
+    /// Waits before a request that was sent is sent again: `min` and up to as much again at random, doubled each time, at most
+    /// `max`.
+    ///
+    /// Any durations. `max` counts as at least 1 ms, `min` as at most `max`.
+    #[must_use]
+    pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.backoff = Backoff::new(min, max);
+        self
+    }
+
+    /// When the next attempt begins, if there is to be one.
+    fn next<B, R, E>(
+        &mut self,
+        ending: Ending,
+        request: &Request<B>,
+        result: &Result<Response<R>, E>,
+        now: Instant,
+    ) -> Option<Wait> {
+        let wait = match ending {
+            Ending::Answered => {
+                self.budget.deposit();
+                return None;
+            }
+            Ending::Final => return None,
+            _ if self.session.attempts >= self.attempts => return None,
+            Ending::Unsent => Wait::NONE,
+            Ending::Failed if mark::is_idempotent(request, self.by_method) => {
+                self.after_failure(result, now)?
+            }
+            Ending::Failed => return None,
+        };
+        let deadline = self.session.deadline;
+        if deadline.is_some_and(|deadline| wait.ends(now) >= deadline) {
+            return None;
+        }
+        let is_free = matches!(ending, Ending::Unsent);
+        (is_free || self.budget.withdraw()).then_some(wait)
+    }
+
+    #[cfg(feature = "grpc")]
+    fn after_failure<R, E>(
+        &mut self,
+        result: &Result<Response<R>, E>,
+        now: Instant,
+    ) -> Option<Wait> {
+        use super::grpc::{Pushback, pushback};
+
+        let asked = result.as_ref().map(|response| pushback(response.headers()));
+        match asked.unwrap_or(Pushback::None) {
+            Pushback::None => self.backoff.next(),
+            Pushback::After(duration) => Wait::of(duration, now),
+            Pushback::Never => None,
+        }
+    }
+
+    #[cfg(not(feature = "grpc"))]
+    fn after_failure<R, E>(&mut self, _: &Result<Response<R>, E>, _: Instant) -> Option<Wait> {
+        self.backoff.next()
+    }
+
+    fn deadline<B>(request: &Request<B>) -> Option<Instant> {
+        let marked = Deadline::of(request);
+        #[cfg(feature = "grpc")]
+        let marked = {
+            let limit = super::grpc::deadline(request.headers(), clock::now());
+            marked.into_iter().chain(limit).min()
+        };
+        marked
+    }
+}
+
+impl<B, R, E> Policy<Request<B>, Response<R>, E> for Retry
+where
+    B: TryClone,
+    E: 'static,
+{
+    type Future = Wait;
+
+    fn retry(
+        &mut self,
+        request: &mut Request<B>,
+        result: &mut Result<Response<R>, E>,
+    ) -> Option<Wait> {
+        let now = clock::now();
+        self.session.attempts = self.session.attempts.saturating_add(1);
+        let (ending, instance) = ending::of(result);
+        let Some(wait) = self.next(ending, request, result, now) else {
+            self.tell(request, result);
+            return None;
+        };
+        self.session.was_sent |= matches!(ending, Ending::Failed);
+        request
+            .extensions_mut()
+            .get_or_insert_default::<Tried>()
+            .extend(instance);
+        #[cfg(feature = "grpc")]
+        if super::grpc::is_call(request.headers()) {
+            let deadline = self.session.deadline;
+            let left = deadline.map(|at| at.saturating_duration_since(wait.ends(now)));
+            super::grpc::prepare(request.headers_mut(), self.session.attempts, left);
+        }
+        Some(wait)
+    }
+
+    fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
+        if self.session.attempts == 0 {
+            self.session.deadline = Self::deadline(request);
+        }
+        let mut clone = Request::new(request.body().try_clone()?);
+        *clone.method_mut() = request.method().clone();
+        *clone.uri_mut() = request.uri().clone();
+        *clone.version_mut() = request.version();
+        *clone.headers_mut() = request.headers().clone();
+        *clone.extensions_mut() = request.extensions().clone();
+        Some(clone)
+    }
+}
+
+impl Retry {
+    /// Tells the caller which instances were tried before the last one.
+    fn tell<B, R, E: 'static>(&self, request: &Request<B>, result: &mut Result<Response<R>, E>) {
+        if self.session.attempts < 2 {
+            return;
+        }
+        match result {
+            Ok(response) => {
+                let before = request.extensions().get::<Tried>();
+                drop(
+                    response
+                        .extensions_mut()
+                        .insert(before.cloned().unwrap_or_default()),
+                );
+            }
+            Err(error) => {
+                if let Some(error) = ending::ours_mut(error) {
+                    error.note_tried(tried::of(request), self.session.was_sent);
+                }
+            }
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("attempts", &self.attempts)
+            .field("by_method", &self.by_method)
+            .field("backoff", &self.backoff)
+            .finish_non_exhaustive()
+    }
+}

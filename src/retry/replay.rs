@@ -1,0 +1,81 @@
+//! Makes bodies that cannot be cloned fit for a second attempt.
+
+use std::task::{Context, Poll};
+
+use http::Request;
+use http_body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::body::ReplayBody;
+
+/// Keeps request bodies for [`Retry`](super::Retry), above whose layer it belongs, that cannot be cloned: those of tonic's clients,
+/// boxed ones, streams.
+///
+/// A body is read when the call is made, as far as it is at hand then, without waiting. One that ends within that and within
+/// the limit can be sent again: that is a unary call's message, and whatever is in memory. Any other is sent once, as it comes.
+///
+/// # Defaults
+///
+/// - [`limit`](Self::limit): 64 KiB
+#[derive(Debug, Clone, Copy)]
+pub struct ReplayLayer {
+    limit: usize,
+}
+
+impl ReplayLayer {
+    /// A layer with the default above.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { limit: 64 * 1024 }
+    }
+
+    /// Keeps bodies of at most so many bytes. Zero keeps empty ones.
+    #[must_use]
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+}
+
+impl Default for ReplayLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for ReplayLayer {
+    type Service = Replay<S>;
+
+    fn layer(&self, inner: S) -> Replay<S> {
+        let limit = self.limit;
+        Replay { inner, limit }
+    }
+}
+
+/// What [`ReplayLayer`] makes.
+#[derive(Debug, Clone)]
+pub struct Replay<S> {
+    inner: S,
+    limit: usize,
+}
+
+impl<S, B> Service<Request<B>> for Replay<S>
+where
+    S: Service<Request<ReplayBody<B>>>,
+    B: Body + Unpin,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let limit = self.limit;
+        self.inner
+            .call(request.map(|body| ReplayBody::read(body, limit)))
+    }
+}

@@ -1,0 +1,30 @@
+use std::task::{Context, Poll};
+
+use futures_util::{StreamExt, stream};
+
+use super::unwound::caught;
+use crate::InstanceSet;
+use crate::discovery::{BoxStream, DiscoveryError};
+
+type Answer = Result<InstanceSet, DiscoveryError>;
+
+/// Discovery's answers. Foreign code: a panic in it is the end of its news.
+pub(crate) struct News(BoxStream<'static, Answer>);
+
+impl News {
+    /// What the stream that `watch` makes has to say.
+    pub(crate) fn of(watch: impl FnOnce() -> BoxStream<'static, Answer>) -> Self {
+        let answers = caught(watch).unwrap_or_else(|panic| {
+            let error = DiscoveryError::backend("watching", panic);
+            Box::pin(stream::iter([Err(error)]))
+        });
+        Self(answers)
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
+        caught(|| self.0.poll_next_unpin(cx)).unwrap_or_else(|panic| {
+            self.0 = Box::pin(stream::empty());
+            Poll::Ready(Some(Err(DiscoveryError::backend("watching", panic))))
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! Registrants in processes of their own: this test binary, started again as one.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{self, Command, Stdio};
+use std::time::Duration;
+
+use futures::StreamExt;
+use rolecall::discovery::File;
+use rolecall::{Discovery, Registrar};
+
+use crate::subject::worker;
+
+/// A process that registers `default/worker` and keeps changing what it says; killed when dropped.
+pub(crate) struct Child {
+    process: process::Child,
+    output: BufReader<process::ChildStdout>,
+}
+
+impl Child {
+    pub(crate) fn start(folder: &Path, id: &str, lease: Duration) -> Self {
+        let mut process = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "child::registrant", "--ignored", "--nocapture"])
+            .env("ROLECALL_TEST_FOLDER", folder)
+            .env("ROLECALL_TEST_ID", id)
+            .env("ROLECALL_TEST_LEASE", lease.as_millis().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        Self { process, output }
+    }
+
+    /// Waits until it is registered.
+    pub(crate) fn registered(&mut self) {
+        let mut line = String::new();
+        while !line.contains("registered") {
+            line.clear();
+            let read = self.output.read_line(&mut line).unwrap();
+            assert!(read > 0, "the child could not register");
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The child's half. It writes all the time, so that a kill finds it at anything, and ends with its parent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[ignore = "started by other tests"]
+async fn registrant() {
+    let (Ok(folder), Ok(id), Ok(lease)) = (
+        env::var("ROLECALL_TEST_FOLDER"),
+        env::var("ROLECALL_TEST_ID"),
+        env::var("ROLECALL_TEST_LEASE"),
+    ) else {
+        return println!("not started by a test");
+    };
+    let lease = Duration::from_millis(lease.parse().unwrap());
+    let discovery = File::new(folder).lease(lease);
+    let mut port = 1000;
+    let registration = worker(&id).metadata("port", "padding".repeat(100));
+    let lease = discovery.register(registration).await.unwrap();
+    println!("registered");
+    std::io::stdout().flush().unwrap();
+    std::thread::spawn(|| {
+        let mut end = String::new();
+        let _ = std::io::stdin().read_line(&mut end);
+        process::exit(0);
+    });
+    // It watches too, and so sweeps up after others that were killed.
+    let mut sets = Discovery::watch(&discovery, &"worker:http".parse().unwrap());
+    tokio::spawn(async move { while sets.next().await.is_some() {} });
+    let mut pace = tokio::time::interval(Duration::from_millis(3));
+    loop {
+        pace.tick().await;
+        port = 1000 + (port + 1) % 60_000;
+        lease
+            .open("http", crate::subject::addr(port))
+            .await
+            .unwrap();
+    }
+}

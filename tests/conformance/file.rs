@@ -1,0 +1,110 @@
+//! A folder as a subject: every handle a [`File`] of its own, as in different processes.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rolecall::discovery::{Backend, File};
+
+use crate::child::Child;
+use crate::subject::Subject;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(4);
+
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    lease: Duration,
+}
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self::with_lease(LEASE)
+    }
+}
+
+impl Folder {
+    pub(crate) fn with_lease(lease: Duration) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let root = env::temp_dir().join(format!("rolecall-{}-{number}", process::id()));
+        let path = root.join("folder");
+        fs::create_dir_all(&path).unwrap();
+        Self { path, lease }
+    }
+
+    fn elsewhere(&self) -> PathBuf {
+        self.path.with_file_name("elsewhere")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let root = self.path.parent().unwrap();
+        let _ = fs::remove_dir_all(root);
+    }
+}
+
+impl Subject for Folder {
+    fn open(&self) -> Arc<dyn Backend> {
+        Arc::new(File::new(&self.path).lease(self.lease))
+    }
+
+    fn break_it(&self) -> bool {
+        fs::rename(&self.path, self.elsewhere()).unwrap();
+        true
+    }
+
+    fn repair(&self) {
+        fs::rename(self.elsewhere(), &self.path).unwrap();
+    }
+
+    fn spoil(&self) -> bool {
+        let write = |name: &str, text: &[u8]| fs::write(self.path.join(name), text).unwrap();
+        write("default.worker.torn.json", b"{\"boundary\": \"def");
+        write("default.worker.empty.json", b"");
+        write("default.worker.zero.json", &[0; 4096]);
+        write("default.worker.huge.json", &vec![b' '; 4 << 20]);
+        write(
+            "default.worker.text.json",
+            "\u{1b}[31m\n".repeat(1000).as_bytes(),
+        );
+        write("w-1.json", b"{}");
+        write("README", b"not one of ours");
+        write("Worker.known", b"");
+        write(".half.tmp", b"{");
+        fs::create_dir(self.path.join("default.worker.folder.json")).unwrap();
+        let missing = self.path.join("missing");
+        let link = self.path.join("default.worker.link.json");
+        std::os::unix::fs::symlink(missing, link).unwrap();
+        true
+    }
+
+    fn victim(&self, id: &str) -> Option<(Child, Duration)> {
+        let mut child = Child::start(&self.path, id, self.lease);
+        child.registered();
+        Some((child, self.lease))
+    }
+
+    /// Watches of the folder, and files that are open in it.
+    fn running(&self) -> usize {
+        let Ok(folder) = fs::metadata(&self.path) else {
+            return 0;
+        };
+        let inode = format!(" ino:{:x} ", folder.ino());
+        let entries = |of: &str| fs::read_dir(of).into_iter().flatten().flatten();
+        let open = entries("/proc/self/fd")
+            .filter_map(|fd| fs::read_link(fd.path()).ok())
+            .filter(|path| path.starts_with(&self.path))
+            .count();
+        let watches: usize = entries("/proc/self/fdinfo")
+            .filter_map(|fd| fs::read_to_string(fd.path()).ok())
+            .map(|info| info.matches(&inode).count())
+            .sum();
+        open + watches
+    }
+}
