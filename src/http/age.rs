@@ -44,16 +44,19 @@ impl Age {
     }
 
     /// A request is sent.
-    pub(super) fn used(&self) {
-        if !self.0.used.load(Relaxed) {
+    pub(super) fn note_use(&self) {
+        if !self.is_used() {
             self.0.used.store(true, Relaxed);
         }
     }
 
+    pub(super) fn is_used(&self) -> bool {
+        self.0.used.load(Relaxed)
+    }
+
     /// Whether a connection that was just found closed was opened just now, and never had a request.
     pub(super) fn is_stillborn(&self) -> bool {
-        let unused = !self.0.used.load(Relaxed);
-        unused && clock::now().saturating_duration_since(self.0.began) < YOUNG
+        !self.is_used() && clock::now().saturating_duration_since(self.0.began) < YOUNG
     }
 }
 

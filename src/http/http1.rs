@@ -63,12 +63,8 @@ impl<B> Line for Lane<B> {
         self.sender.is_ready() && self.wire.probe.is_idle()
     }
 
-    fn is_old(&self) -> bool {
-        self.wire.age.is_old()
-    }
-
-    fn is_stillborn(&self) -> bool {
-        self.wire.age.is_stillborn()
+    fn age(&self) -> &Age {
+        &self.wire.age
     }
 
     fn share(&self) -> Option<Self> {
@@ -115,7 +111,7 @@ where
         &mut self,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
-        self.wire.age.used();
+        self.wire.age.note_use();
         let sending = self.sender.try_send_request(request);
         sending.map_err(|mut error| Unanswered {
             fate: error.take_message().map_or(Fate::Sent, Fate::Unsent),

@@ -56,12 +56,8 @@ impl<B> Line for Share<B> {
         self.is_ready() && !self.probe.is_closed()
     }
 
-    fn is_old(&self) -> bool {
-        self.age.is_old()
-    }
-
-    fn is_stillborn(&self) -> bool {
-        self.age.is_stillborn()
+    fn age(&self) -> &Age {
+        &self.age
     }
 
     fn share(&self) -> Option<Self> {
@@ -123,7 +119,7 @@ where
         &mut self,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
-        self.age.used();
+        self.age.note_use();
         let (request, kept) = lend(request);
         let sending = self.sender.try_send_request(request);
         sending.map_err(|mut error| {

@@ -7,6 +7,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
+use super::age::Age;
 use super::error::ConnectError;
 use super::pool::{Limits, Pool};
 
@@ -21,11 +22,8 @@ pub(super) trait Line: Sized {
     /// The same, asked of the kernel too, which knows of a loss before hyper does.
     fn is_alive(&self) -> bool;
 
-    /// Whether its connection is to be replaced.
-    fn is_old(&self) -> bool;
-
-    /// Whether a line that is no longer alive never was of any use.
-    fn is_stillborn(&self) -> bool;
+    /// How its connection stands in its life.
+    fn age(&self) -> &Age;
 
     /// Another half of the same connection, if it is one for many.
     fn share(&self) -> Option<Self>;

@@ -76,6 +76,14 @@ pub(super) enum Claim<L> {
     Failed(ConnectError),
 }
 
+impl<L: Line> Grant<L> {
+    /// Whether a loss of the line, without another word, says that the instance is lost: it was opened for this claim, and
+    /// others did not use it first.
+    pub(super) fn is_unspent(&self) -> bool {
+        self.fresh && !self.line.age().is_used()
+    }
+}
+
 impl<L: Transport> Pool<L> {
     /// Dials `addr`; the connection serves the first claim.
     pub(super) async fn open(
@@ -112,7 +120,7 @@ impl<L: Transport> Pool<L> {
             if line.is_alive() {
                 return Claim::Held(Grant { line, fresh: false });
             }
-            stillborn |= line.is_stillborn();
+            stillborn |= line.age().is_stillborn();
             store = lock(&self.store);
             if L::SHARED {
                 // It was only shared, and its task may be the next one on this very thread.
@@ -145,9 +153,9 @@ impl<L: Transport> Pool<L> {
         if store
             .lines
             .iter()
-            .any(|line| line.is_ready() && !line.is_old())
+            .any(|line| line.is_ready() && !line.age().is_old())
         {
-            return store.lines.retain(|line| !line.is_old());
+            return store.lines.retain(|line| !line.age().is_old());
         }
         if store.lines.is_empty() || store.dials > 0 {
             return;
@@ -168,7 +176,7 @@ impl<L: Transport> Pool<L> {
 impl<L: Line> Pool<L> {
     /// Takes back a line that is ready for another request, or closed.
     pub(super) fn put(&self, line: L) {
-        if !L::SHARED && line.is_ready() && !line.is_old() {
+        if !L::SHARED && line.is_ready() && !line.age().is_old() {
             self.deliver(line, false);
         }
     }
@@ -231,7 +239,7 @@ impl<L: Line> Pool<L> {
                             store.dials = 0;
                         }
                         if !error.is_own_fault() {
-                            store.lines.retain(|line| !line.is_old());
+                            store.lines.retain(|line| !line.age().is_old());
                         }
                         if !told {
                             store.leave(error.clone());
@@ -287,7 +295,7 @@ impl<L: Line> Store<L> {
     }
 
     fn keep(&mut self, line: L, max_idle: usize) {
-        self.lines.retain(|line| !line.is_old());
+        self.lines.retain(|line| !line.age().is_old());
         if L::SHARED {
             self.dials = 0;
             self.lines.clear();

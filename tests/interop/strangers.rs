@@ -133,7 +133,7 @@ async fn over_http1(stranger: Stranger, mut stream: TcpStream) -> Result<(), Box
             return Ok(stream.write_all(half).await?);
         }
         HugeHeader => {
-            let huge = format!("HTTP/1.1 200 OK\r\nhuge: {}\r\n\r\n", "x".repeat(4 << 20));
+            let huge = format!("HTTP/1.1 200 OK\r\nhuge: {}\r\n\r\n", "x".repeat(1 << 20));
             stream.write_all(huge.as_bytes()).await?;
         }
         EndlessHeader => {

@@ -82,22 +82,21 @@ pub(crate) fn beside(stranger: &Server, healthy: &Server) -> List {
     List::new(instances.map(|(id, server)| Instance::new(id, server.addr))).unwrap()
 }
 
-/// Calls by several callers at once until so many calls in a row succeeded, and `settled` besides.
+/// Calls by several callers at once until so many calls succeeded, and `settled` besides.
 ///
 /// Every call ends within its time: with an answer, with an error that `call` has looked at, or given up.
-pub(crate) async fn call_until<F>(call: impl Fn() -> F, in_a_row: usize, settled: impl Fn() -> bool)
+pub(crate) async fn call_until<F>(call: impl Fn() -> F, calls: usize, settled: impl Fn() -> bool)
 where
     F: Future<Output = bool>,
 {
     let succeeded = AtomicUsize::new(0);
-    let is_done = || succeeded.load(SeqCst) >= in_a_row && settled();
+    let is_done = || succeeded.load(SeqCst) >= calls && settled();
     let callers = (0..8).map(|_| async {
         while !is_done() {
             let patience = Duration::from_millis(300);
-            match tokio::time::timeout(patience, call()).await {
-                Ok(true) => succeeded.fetch_add(1, SeqCst),
-                Ok(false) | Err(_) => succeeded.swap(0, SeqCst),
-            };
+            if let Ok(true) = tokio::time::timeout(patience, call()).await {
+                succeeded.fetch_add(1, SeqCst);
+            }
             tokio::task::yield_now().await;
         }
     });
