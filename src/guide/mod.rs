@@ -5,3 +5,6 @@ pub mod tuning {}
 
 #[doc = include_str!("performance.md")]
 pub mod performance {}
+
+#[doc = include_str!("migrating.md")]
+pub mod migrating {}

@@ -226,8 +226,14 @@ where
         let Ok(mut runner_up) = runner_up else {
             return;
         };
+        let avoided = |candidate: &Picked<_, _>| self.avoid.contains(candidate.instance().id());
         let mut standing = self.candidates.iter().flatten();
-        if standing.any(|candidate| candidate.judged.slot().shares_member(runner_up.slot())) {
+        // One to avoid is for want of others, and a wait for another one is no want.
+        if standing.any(|candidate| {
+            let judged = &candidate.judged;
+            judged.slot().shares_member(runner_up.slot())
+                || holds_place(candidate) && avoided(&runner_up) && !avoided(judged)
+        }) {
             runner_up.end(Verdict::Neutral);
         } else if let Some(mut gone) = self.candidates[place].replace(Candidate::new(runner_up)) {
             gone.judged.end(Verdict::Neutral);

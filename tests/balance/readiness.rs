@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use rolecall::{BalanceConfig, ErrorKind};
+use rolecall::{Attempt, BalanceConfig, BalanceLayer, Classify, ErrorKind, InstanceId, List};
 use tokio::time::{Instant, sleep, timeout};
-use tower::Service;
+use tower::{Layer, Service};
 
-use crate::support::{Does, Gets, Stage, set};
+use crate::support::{Does, Gets, Stage, World, instance, set};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -227,6 +227,55 @@ async fn the_runner_up_is_another_instance_even_if_it_has_more_to_do() {
     assert_eq!(b.calls(), 20);
     assert_eq!(stage.member("a").in_flight, 0);
     drop(under_way);
+}
+
+/// For requests that were at a before.
+struct AwayFromA;
+
+static TRIED: std::sync::LazyLock<[InstanceId; 1]> =
+    std::sync::LazyLock::new(|| [InstanceId::from("a")]);
+
+impl<Res, Err> Classify<(), Res, Err> for AwayFromA {
+    type Response = Res;
+
+    fn avoid<'a>(&self, (): &'a ()) -> &'a [InstanceId] {
+        &*TRIED
+    }
+
+    fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
+        attempt.success();
+        result
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_to_avoid_is_no_runner_up_while_the_other_may_be_picked() {
+    let world = World::default();
+    let list = List::new(["a", "b"].map(instance)).unwrap();
+    let balance = BalanceLayer::new(list, "worker:http")
+        .unwrap()
+        .classify(AwayFromA)
+        .layer(world.clone());
+    while balance.status().usable < 2 {
+        sleep(MS).await;
+    }
+    let (a, b) = (world.node("a"), world.node("b"));
+    b.when_polled(Gets::Nowhere);
+    let call = || tokio::spawn(balance.clone().call(()));
+    let waiting: Vec<_> = (0..20).map(|_| call()).collect();
+    sleep(MS).await;
+    assert_eq!(a.calls(), 0, "a is ready, and b is waited for");
+    b.when_polled(Gets::Ready);
+    for call in waiting {
+        assert_eq!(call.await.unwrap().unwrap(), "b");
+    }
+
+    b.when_polled(Gets::Nowhere);
+    let waits = call();
+    sleep(MS).await;
+    balance.eject(&InstanceId::from("b"), 60 * SECOND);
+    assert_eq!(waits.await.unwrap().unwrap(), "a", "for want of another");
+    assert!(balance.status().members.iter().all(|m| m.in_flight == 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,21 +1,24 @@
 //! Workers that leave as they should: no request fails, without retries.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use rolecall::http::{ClassifyStatus, Connector};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use rolecall::http::{ClassifyStatus, Connector, Tried, answered_by};
 use rolecall::{BalanceLayer, Lease, MemberState, MemberStatus, Registrar, Registration, Registry};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 
-use crate::load::{Client, Load, until, usable};
+use crate::load::{Client, Load, until, usable, within};
 
-/// Long enough for requests to be under way whenever a worker leaves.
-const WORK: Duration = Duration::from_millis(30);
+const WORK: Duration = Duration::from_millis(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_draining_axum_workers_fails_no_request_without_retries() {
@@ -47,6 +50,9 @@ async fn a_rolling_restart_of_draining_axum_workers_fails_no_request_without_ret
 
 struct Worker {
     lease: Lease,
+    /// Requests to `/held` that arrived, and those that may be answered.
+    arrived: Arc<Semaphore>,
+    open: Arc<Semaphore>,
     close: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
 }
@@ -56,13 +62,24 @@ impl Worker {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let router = Router::new().route(
-            "/",
-            get(|| async {
-                tokio::time::sleep(WORK).await;
-                "hello"
-            }),
-        );
+        let (arrived, open) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (come, gate) = (Arc::clone(&arrived), Arc::clone(&open));
+        let router = Router::new()
+            .route(
+                "/",
+                get(|| async {
+                    tokio::time::sleep(WORK).await;
+                    "hello"
+                }),
+            )
+            .route(
+                "/held",
+                get(|| async move {
+                    come.add_permits(1);
+                    drop(gate.acquire().await.unwrap());
+                    "held"
+                }),
+            );
         let (close, closed) = oneshot::channel::<()>();
         let serving = axum::serve(listener, router).with_graceful_shutdown(async {
             drop(closed.await);
@@ -70,22 +87,46 @@ impl Worker {
         let registration = Registration::new("worker").id(id).endpoint("http", addr);
         Self {
             lease: registry.register(registration).await.unwrap(),
+            arrived,
+            open,
             close,
             serving: tokio::spawn(async { serving.await }),
         }
     }
 
-    /// Announces draining, and closes when the caller knows of it: a worker waits as long as news takes.
+    /// Announces draining, with a request in its hands that ends only after the server began to close.
     async fn leave(self, client: &Client) {
         let id = self.lease.id().to_string();
+        let held = tokio::spawn(hold(client.clone(), id.clone()));
+        drop(within(self.arrived.acquire()).await.unwrap());
         let idle = async {
-            until(|| member(client, &id).is_none_or(|m| m.state == MemberState::Draining)).await;
+            // A worker that cannot ask its callers waits here for as long as news and requests take on their way.
+            let alone = |m: MemberStatus| m.state == MemberState::Draining && m.in_flight == 1;
+            until(|| member(client, &id).is_some_and(alone)).await;
             self.close.send(()).unwrap();
+            self.open.add_permits(1);
             self.serving.await.unwrap().unwrap();
         };
         let left = self.lease.drain_until(idle, Duration::from_secs(30));
         left.await.unwrap();
+        within(held).await.unwrap();
     }
+}
+
+/// A request to this instance, which it holds.
+async fn hold(client: Client, id: String) {
+    let members = client.status().members.into_iter();
+    let others = members.map(|member| member.instance.id().clone());
+    let mut tried = Tried::default();
+    tried.extend(others.filter(|other| *other != *id));
+    let mut request = Request::get("/held")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    request.extensions_mut().insert(tried);
+    let answer = client.oneshot(request).await.unwrap();
+    assert_eq!(*answered_by(&answer).unwrap(), *id);
+    let body = answer.into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), "held");
 }
 
 fn member(client: &Client, id: &str) -> Option<MemberStatus> {
@@ -93,7 +134,7 @@ fn member(client: &Client, id: &str) -> Option<MemberStatus> {
     members.into_iter().find(|m| *m.instance.id() == *id)
 }
 
-/// Waits until the instance has served some requests, and has others in its hands.
+/// Waits until the instance has taken some requests.
 async fn busy(client: &Client, id: &str) {
-    until(|| member(client, id).is_some_and(|m| m.picks > 10 && m.in_flight > 0)).await;
+    until(|| member(client, id).is_some_and(|m| m.picks > 10)).await;
 }
