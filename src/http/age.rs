@@ -1,28 +1,62 @@
-//! When a connection is too old for more requests.
+//! When a connection is too old for more requests, or died too young.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep};
 
 use crate::fleet::Rng as _;
-use crate::service::random;
+use crate::service::{clock, random};
 
 /// Which part of the largest age an age is less, at most: connections that were opened together do not close together.
 const JITTER: u32 = 10;
 /// Until an old connection that could not be replaced is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Whether a connection is old, for its lines.
+/// A connection closed within this time that never had a request is no better than none. Servers that close idle ones are
+/// more patient.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// How a connection stands in its life, for its lines.
 #[derive(Clone)]
-pub(super) struct Age(Arc<AtomicBool>);
+pub(super) struct Age(Arc<Life>);
+
+struct Life {
+    began: Instant,
+    old: AtomicBool,
+    used: AtomicBool,
+}
 
 impl Age {
+    fn new() -> Self {
+        Self(Arc::new(Life {
+            began: clock::now(),
+            old: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+        }))
+    }
+
     pub(super) fn is_old(&self) -> bool {
-        self.0.load(Relaxed)
+        self.0.old.load(Relaxed)
+    }
+
+    /// A request is sent.
+    pub(super) fn note_use(&self) {
+        if !self.is_used() {
+            self.0.used.store(true, Relaxed);
+        }
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.0.used.load(Relaxed)
+    }
+
+    /// Whether a connection that was just found closed was opened just now, and never had a request.
+    pub(super) fn is_stillborn(&self) -> bool {
+        !self.is_used() && clock::now().saturating_duration_since(self.0.began) < YOUNG
     }
 }
 
@@ -40,7 +74,7 @@ impl Aging {
             Box::pin(sleep(max - (max / JITTER).mul_f64(chance)))
         };
         Self {
-            age: Age(Arc::default()),
+            age: Age::new(),
             timer: max.map(jittered),
         }
     }
@@ -58,7 +92,7 @@ impl Aging {
             return Poll::Pending;
         }
         timer.set(sleep(LOOK_AGAIN));
-        self.age.0.store(true, Relaxed);
+        self.age.0.old.store(true, Relaxed);
         Poll::Ready(())
     }
 }
@@ -68,7 +102,6 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
-    use crate::service::clock;
 
     async fn lifetime(max: Duration) -> Duration {
         let began = clock::now();

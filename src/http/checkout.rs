@@ -50,7 +50,7 @@ impl<L: Transport> Checkout<L> {
                     self.claim = None;
                     let Ok(claimed) = claimed else { continue };
                     let grant = claimed?;
-                    if grant.fresh && !grant.line.is_ready() {
+                    if grant.is_unspent() && !grant.line.is_ready() {
                         // Dialling again at once would never end with an instance that accepts and closes.
                         return Poll::Ready(Err(ConnectError::closed(self.pool.addr())));
                     }

@@ -17,8 +17,8 @@ use crate::{BoxError, Instance};
 
 /// Makes a [`Connection`] to an instance: the connector for [`BalanceLayer`](crate::BalanceLayer).
 ///
-/// A dial opens a TCP connection to [`Instance::addr`], with `TCP_NODELAY` on, and does the handshake of the protocol. That
-/// connection serves the first request.
+/// A dial opens a TCP connection to [`Instance::addr`], with `TCP_NODELAY` on, and does the handshake of the protocol. With
+/// HTTP/2 that is done when the instance has sent its settings. The connection serves the first request.
 ///
 /// # Defaults
 ///

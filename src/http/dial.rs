@@ -20,9 +20,7 @@ pub(super) async fn connect<L: Transport>(
             .await
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
             .map_err(|error| ConnectError::io(addr, error))?;
-        L::open(stream, addr, limits, home)
-            .await
-            .map_err(|error| ConnectError::handshake(addr, error))
+        L::open(stream, addr, limits, home).await
     };
     let limit = limits.connect_timeout;
     let line = tokio::time::timeout(limit, opening)

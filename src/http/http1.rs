@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
 use super::age::{Age, Aging};
+use super::error::ConnectError;
 use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool, lock};
 use super::socket::{Probe, Socket};
@@ -62,8 +63,8 @@ impl<B> Line for Lane<B> {
         self.sender.is_ready() && self.wire.probe.is_idle()
     }
 
-    fn is_old(&self) -> bool {
-        self.wire.age.is_old()
+    fn age(&self) -> &Age {
+        &self.wire.age
     }
 
     fn share(&self) -> Option<Self> {
@@ -84,7 +85,8 @@ where
         addr: SocketAddr,
         limits: Limits,
         home: Weak<Pool<Self>>,
-    ) -> hyper::Result<Self> {
+    ) -> Result<Self, ConnectError> {
+        let failed = |error| ConnectError::handshake(addr, error);
         let socket = Socket::new(stream);
         let aging = Aging::new(limits.max_age);
         let wire = Arc::new(Wire {
@@ -92,10 +94,12 @@ where
             probe: socket.probe(),
             age: aging.age(),
         });
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
+            .await
+            .map_err(failed)?;
         let running = run(connection.with_upgrades(), wire.clone(), aging, home);
         tokio::spawn(async move { log_end(addr, running.await) });
-        sender.ready().await?;
+        sender.ready().await.map_err(failed)?;
         Ok(Self::new(sender, wire))
     }
 
@@ -107,6 +111,7 @@ where
         &mut self,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
+        self.wire.age.note_use();
         let sending = self.sender.try_send_request(request);
         sending.map_err(|mut error| Unanswered {
             fate: error.take_message().map_or(Fate::Sent, Fate::Unsent),

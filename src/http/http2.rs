@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Weak;
@@ -18,11 +19,15 @@ use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
 use super::age::{Age, Aging};
+use super::error::ConnectError;
 use super::lent::{Lent, lend};
 use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool};
 use super::socket::{Probe, Socket};
 use crate::BoxError;
+
+/// The type of a server's first frame: RFC 9113, 3.4. Without it nobody knows that an HTTP/2 server is there.
+const SETTINGS: u8 = 4;
 
 /// How a connection is asked whether it lives.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +56,8 @@ impl<B> Line for Share<B> {
         self.is_ready() && !self.probe.is_closed()
     }
 
-    fn is_old(&self) -> bool {
-        self.age.is_old()
+    fn age(&self) -> &Age {
+        &self.age
     }
 
     fn share(&self) -> Option<Self> {
@@ -77,8 +82,9 @@ where
         addr: SocketAddr,
         limits: Limits,
         home: Weak<Pool<Self>>,
-    ) -> hyper::Result<Self> {
-        let socket = Socket::new(stream);
+    ) -> Result<Self, ConnectError> {
+        let mut socket = Socket::new(stream);
+        let greeting = socket.greeting();
         let probe = socket.probe();
         let io = TokioIo::new(socket);
         let KeepAlive {
@@ -92,12 +98,17 @@ where
             .keep_alive_timeout(timeout)
             .keep_alive_while_idle(while_idle)
             .handshake(io)
-            .await?;
+            .await
+            .map_err(|error| ConnectError::handshake(addr, error))?;
         let aging = Aging::new(limits.max_age);
         let age = aging.age();
         let running = run(connection, aging, home);
         tokio::spawn(async move { log_end(addr, running.await) });
-        Ok(Self { sender, probe, age })
+        match greeting.await {
+            Ok([_, _, _, SETTINGS]) => Ok(Self { sender, probe, age }),
+            Ok(_) => Err(ConnectError::io(addr, io::ErrorKind::InvalidData.into())),
+            Err(_) => Err(ConnectError::closed(addr)),
+        }
     }
 
     fn address(request: &mut Request<B>, fallback: &Fallback) {
@@ -108,6 +119,7 @@ where
         &mut self,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
+        self.age.note_use();
         let (request, kept) = lend(request);
         let sending = self.sender.try_send_request(request);
         sending.map_err(|mut error| {

@@ -7,6 +7,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
+use super::age::Age;
+use super::error::ConnectError;
 use super::pool::{Limits, Pool};
 
 /// The sending half of one connection. Dropping the last half of a connection ends it.
@@ -20,8 +22,8 @@ pub(super) trait Line: Sized {
     /// The same, asked of the kernel too, which knows of a loss before hyper does.
     fn is_alive(&self) -> bool;
 
-    /// Whether its connection is to be replaced.
-    fn is_old(&self) -> bool;
+    /// How its connection stands in its life.
+    fn age(&self) -> &Age;
 
     /// Another half of the same connection, if it is one for many.
     fn share(&self) -> Option<Self>;
@@ -38,7 +40,7 @@ pub(super) trait Transport: Line + Send + 'static {
         addr: SocketAddr,
         limits: Limits,
         home: Weak<Pool<Self>>,
-    ) -> impl Future<Output = hyper::Result<Self>> + Send;
+    ) -> impl Future<Output = Result<Self, ConnectError>> + Send;
 
     /// Gives the request the target form, `Host` and version of the protocol.
     fn address(request: &mut Request<Self::Body>, authority: &super::address::Fallback);

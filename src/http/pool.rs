@@ -72,8 +72,16 @@ pub(super) struct Grant<L> {
 pub(super) enum Claim<L> {
     Held(Grant<L>),
     Waiting(oneshot::Receiver<Claimed<L>>),
-    /// A dial failed that an earlier claim left behind.
+    /// A dial failed that an earlier claim left behind, or what it opened was closed at once.
     Failed(ConnectError),
+}
+
+impl<L: Line> Grant<L> {
+    /// Whether a loss of the line, without another word, says that the instance is lost: it was opened for this claim, and
+    /// others did not use it first.
+    pub(super) fn is_unspent(&self) -> bool {
+        self.fresh && !self.line.age().is_used()
+    }
 }
 
 impl<L: Transport> Pool<L> {
@@ -106,16 +114,22 @@ impl<L: Transport> Pool<L> {
     /// Takes an open line, or waits for one.
     pub(super) fn claim(self: &Arc<Self>) -> Claim<L> {
         let mut store = lock(&self.store);
+        let mut stillborn = false;
         while let Some(line) = store.take() {
             drop(store);
             if line.is_alive() {
                 return Claim::Held(Grant { line, fresh: false });
             }
+            stillborn |= line.age().is_stillborn();
             store = lock(&self.store);
             if L::SHARED {
                 // It was only shared, and its task may be the next one on this very thread.
                 store.lines.retain(Line::is_alive);
             }
+        }
+        if stillborn {
+            // Every claim would dial in vain, and while others serve the requests nobody would ever be told.
+            return Claim::Failed(ConnectError::closed(self.addr));
         }
         if let Some(error) = store.untold.take() {
             return Claim::Failed(error);
@@ -139,9 +153,9 @@ impl<L: Transport> Pool<L> {
         if store
             .lines
             .iter()
-            .any(|line| line.is_ready() && !line.is_old())
+            .any(|line| line.is_ready() && !line.age().is_old())
         {
-            return store.lines.retain(|line| !line.is_old());
+            return store.lines.retain(|line| !line.age().is_old());
         }
         if store.lines.is_empty() || store.dials > 0 {
             return;
@@ -162,7 +176,7 @@ impl<L: Transport> Pool<L> {
 impl<L: Line> Pool<L> {
     /// Takes back a line that is ready for another request, or closed.
     pub(super) fn put(&self, line: L) {
-        if !L::SHARED && line.is_ready() && !line.is_old() {
+        if !L::SHARED && line.is_ready() && !line.age().is_old() {
             self.deliver(line, false);
         }
     }
@@ -225,7 +239,7 @@ impl<L: Line> Pool<L> {
                             store.dials = 0;
                         }
                         if !error.is_own_fault() {
-                            store.lines.retain(|line| !line.is_old());
+                            store.lines.retain(|line| !line.age().is_old());
                         }
                         if !told {
                             store.leave(error.clone());
@@ -266,13 +280,11 @@ impl<L> Pool<L> {
 
 impl<L: Line> Store<L> {
     fn take(&mut self) -> Option<L> {
-        while let Some(line) = self.lines.pop() {
-            if line.is_ready() {
-                self.lines.extend(line.share());
-                return Some(line);
-            }
+        let line = self.lines.pop()?;
+        if line.is_ready() {
+            self.lines.extend(line.share());
         }
-        None
+        Some(line)
     }
 
     /// A fault of the process may be over by the next claim, and is no news of the instance.
@@ -283,7 +295,7 @@ impl<L: Line> Store<L> {
     }
 
     fn keep(&mut self, line: L, max_idle: usize) {
-        self.lines.retain(|line| !line.is_old());
+        self.lines.retain(|line| !line.age().is_old());
         if L::SHARED {
             self.dials = 0;
             self.lines.clear();

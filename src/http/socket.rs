@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::pool::lock;
 
@@ -23,7 +24,12 @@ pub(super) struct Socket {
     stream: Arc<Mutex<TcpStream>>,
     /// Whether something was written since the last news of the peer.
     awaits_answer: bool,
+    /// Told of the first bytes.
+    greeting: Option<oneshot::Sender<Greeting>>,
 }
+
+/// The first bytes of the peer, as far as they came at once: enough of an HTTP/2 frame to tell its type.
+pub(super) type Greeting = [u8; 4];
 
 /// A look at the socket, for others. It does not keep the socket open.
 #[derive(Clone)]
@@ -36,7 +42,15 @@ impl Socket {
         Self {
             stream: Arc::new(Mutex::new(stream)),
             awaits_answer: false,
+            greeting: None,
         }
+    }
+
+    /// The first that the peer says; an error, if it closes without a word.
+    pub(super) fn greeting(&mut self) -> oneshot::Receiver<Greeting> {
+        let (told, greeting) = oneshot::channel();
+        self.greeting = Some(told);
+        greeting
     }
 
     pub(super) fn probe(&self) -> Probe {
@@ -71,6 +85,14 @@ fn peek(stream: &TcpStream) -> io::Result<Option<usize>> {
     }
 }
 
+/// At the end of the stream nobody is greeted.
+fn greet(told: oneshot::Sender<Greeting>, bytes: &[u8]) {
+    if let Some(first) = bytes.first_chunk() {
+        // The dial may be over.
+        let _ = told.send(*first);
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -80,11 +102,16 @@ impl AsyncRead for Socket {
         let Self {
             stream,
             awaits_answer,
+            greeting,
         } = self.get_mut();
         let mut stream = lock(stream);
+        let before = buf.filled().len();
         let read = Pin::new(&mut *stream).poll_read(cx, buf);
         if read.is_ready() {
             *awaits_answer = false;
+            if let Some(told) = greeting.take() {
+                greet(told, &buf.filled()[before..]);
+            }
         } else if !*awaits_answer && peek(&stream)? == Some(0) {
             return Poll::Ready(Ok(()));
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rolecall::grpc::{self, Channel};
 use rolecall::{BalanceConfig, Error, ErrorKind, List, MemberState, Registry};
+use tokio::io::AsyncWriteExt;
 use tonic::Code;
 
 use crate::client::{OrderedClient, read};
@@ -159,8 +160,9 @@ async fn a_request_whose_own_body_fails_is_charged_to_nobody() {
 
 #[tokio::test]
 async fn pings_find_an_instance_that_fell_silent() {
-    // It takes what is sent, and says nothing at all.
+    // It takes what is sent, and says nothing after its settings.
     let server = Server::connections(|mut stream| async move {
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
         tokio::io::copy(&mut stream, &mut tokio::io::sink())
             .await
             .map(drop)

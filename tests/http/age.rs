@@ -7,7 +7,8 @@ use rolecall::{BalanceLayer, Event, Instance, List, http};
 use tower::{Layer, ServiceExt};
 
 use crate::support::{
-    Client, Gate, Server, body, connector, get, hello, io_kind, request, spawn_get, until, within,
+    Client, Gate, Server, accept_and_greet, body, connector, get, hello, io_kind, request,
+    spawn_get, until, within,
 };
 
 const AGE: Duration = Duration::from_millis(100);
@@ -95,9 +96,9 @@ async fn an_instance_that_takes_no_other_connection_shows_in_poll_ready() {
     for http2 in [false, true] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || accept_and_greet(&listener, http2));
         let client = aging(addr, http2).await;
-        let (stream, _) = listener.accept().unwrap();
-        drop(listener);
+        let stream = server.join().unwrap();
         let error = within(async {
             loop {
                 match client.clone().ready().await.map(drop) {

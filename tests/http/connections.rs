@@ -18,9 +18,9 @@ use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::support::{
-    Client, Gate, Raw, Server, balanced, body, connector, dial, dial_with, free_addr, get, hello,
-    io_kind, io_turn, member, poll_ready_once, read_head, request, spawn_calls_until_after,
-    spawn_get, until, within,
+    Client, Gate, Raw, Server, accept_and_greet, balanced, body, connector, dial, dial_with,
+    free_addr, get, hello, io_kind, io_turn, member, poll_ready_once, read_head, request,
+    spawn_calls_until_after, spawn_get, until, within,
 };
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_loss_that_only_the_kernel_knows_of_is_no_endless_search() {
         let addr = listener.local_addr().unwrap();
         let (close, told) = std::sync::mpsc::channel::<()>();
         let server = std::thread::spawn(move || {
-            let (stream, _) = listener.accept().unwrap();
+            let stream = accept_and_greet(&listener, http2);
             told.recv().unwrap();
             drop(stream);
         });
@@ -189,7 +189,10 @@ async fn a_loss_that_only_the_kernel_knows_of_is_no_endless_search() {
         close.send(()).unwrap();
         server.join().unwrap();
         let ready = poll_ready_once(&mut client.clone()).await;
-        assert!(ready.is_none(), "it is dialled again");
+        let error = ready.expect("it is told at once").unwrap_err();
+        assert_eq!(io_kind(&error), io::ErrorKind::ConnectionAborted);
+        let again = poll_ready_once(&mut client.clone()).await;
+        assert!(again.is_none(), "it is dialled again");
     }
 }
 
@@ -427,6 +430,7 @@ async fn a_failed_dial_whose_claim_was_dropped_is_told_to_the_next_one() {
     for http2 in [false, true] {
         let server = Server::start(hello).await;
         let client = dial_with(server.addr, http2).await;
+        body(get(&client, "/").await).await;
         server.kill().await;
         io_turn().await;
         assert!(poll_ready_once(&mut client.clone()).await.is_none());

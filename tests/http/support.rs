@@ -141,6 +141,19 @@ pub(crate) async fn free_addr() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
+/// Accepts a connection as a server that speaks no more than it must.
+pub(crate) fn accept_and_greet(
+    listener: &std::net::TcpListener,
+    http2: bool,
+) -> std::net::TcpStream {
+    let (mut stream, _) = listener.accept().unwrap();
+    if http2 {
+        const NO_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        io::Write::write_all(&mut stream, &NO_SETTINGS).unwrap();
+    }
+    stream
+}
+
 pub(crate) async fn read_head(stream: &mut TcpStream) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
