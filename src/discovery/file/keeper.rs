@@ -243,7 +243,19 @@ impl Keeper {
 
     /// Nobody watches: nothing is looked at, so nothing is known.
     fn rest(&mut self) {
-        if !self.state.borrow().looked {
+        let before = self.state.borrow().clone();
+        if !before.looked {
+            return;
+        }
+        // Whoever comes from now on waits for a look.
+        self.state.send_modify(|state| {
+            state.looked = false;
+            state.readable = false;
+            state.fault = None;
+        });
+        if self.watched() {
+            // Who came just before reads already, and must not find everybody gone.
+            self.state.send_replace(before);
             return;
         }
         self.eyes.close();
@@ -254,10 +266,5 @@ impl Keeper {
         }
         edits.apply(&self.registry);
         self.fault = None;
-        self.state.send_modify(|state| {
-            state.looked = false;
-            state.readable = false;
-            state.fault = None;
-        });
     }
 }
