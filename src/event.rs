@@ -300,7 +300,7 @@ impl DialError {
         }
     }
 
-    /// What a census counts it as: `"refused (111)"`, `"timed out"`, `"outside the networks"`, `"dial failed"`.
+    /// What a census counts it as: `"refused (111)"`, `"timed out"`, `"outside the networks"`, `"TLS failed"`, `"dial failed"`.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -341,6 +341,12 @@ fn label(error: &(dyn std::error::Error + 'static)) -> String {
         #[cfg(feature = "guard")]
         if error.is::<crate::guard::OutsideNetworks>() {
             return "outside the networks".to_owned();
+        }
+        #[cfg(feature = "tls")]
+        if let Some(error) = error.downcast_ref::<crate::http::ConnectError>()
+            && error.is_tls()
+        {
+            return "TLS failed".to_owned();
         }
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             let kind = match io.kind() {

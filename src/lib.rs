@@ -176,6 +176,7 @@
 //! | `retry` | `retry::Retry`, a policy for `tower::retry`: again on another instance, where that is safe |
 //! | `file` | `discovery::File`: a role environment that people write, or a folder in which the processes of one machine register |
 //! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
+//! | `tls` | `http::Tls`, TLS by rustls for `http` and `grpc` |
 //! | `worker` | `Worker`: an instance that registers, guards its endpoints and calls others, by its environment |
 //!
 //! # Limits
@@ -184,7 +185,6 @@
 //! - A caller balances by what it sees itself; very many callers with few requests each learn slowly.
 //! - Latency is measured to the answer, or to the head of an HTTP response; of long streams it says little.
 //! - Weights divide the queue, not the latency: at idle, shares are pulled towards equal (80:20 for 10:1 at two members).
-//! - The features `http` and `grpc` speak plain HTTP; TLS is for a connector of your own.
 //! - [`Visibility`] keeps honest callers apart. It is no access control; [`guide::boundary`] says what is.
 
 #[cfg(doctest)]

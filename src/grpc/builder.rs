@@ -15,6 +15,7 @@ use crate::{BalanceConfig, BalanceLayer, Outcome, Target, TargetError};
 ///
 /// - [`config`](Self::config): that of [`BalanceConfig`]
 /// - [`outcomes`](Self::outcomes): those of [`ClassifyStatus`]
+/// - `tls` (feature `tls`): none
 /// - [`connect_timeout`](Self::connect_timeout): 2 s
 /// - [`max_connection_age`](Self::max_connection_age): none
 /// - [`keep_alive_interval`](Self::keep_alive_interval): none, no pings
@@ -67,6 +68,13 @@ impl Builder {
     /// Judges instances by another function of the status, see [`ClassifyStatus::by`].
     pub fn outcomes(mut self, outcomes: impl Fn(Code) -> Outcome + Send + Sync + 'static) -> Self {
         self.layer = self.layer.classify(ClassifyStatus::by(outcomes));
+        self
+    }
+
+    /// Encrypts connections by TLS, see [`Connector::tls`].
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::http::Tls>) -> Self {
+        self.connector = self.connector.tls(tls);
         self
     }
 

@@ -34,8 +34,8 @@ where
 ///
 /// # A connector of your own
 ///
-/// `S` is the service of one instance, [`http::Connection`](Connection) unless said otherwise. For TLS, or for middleware for
-/// each instance, balance what your connector makes, with [`ClassifyStatus`], and make a channel of that:
+/// `S` is the service of one instance, [`http::Connection`](Connection) unless said otherwise. For middleware for each
+/// instance, balance what your connector makes, with [`ClassifyStatus`], and make a channel of that:
 ///
 /// ```
 /// use rolecall::{BalanceLayer, Instance, Registry, grpc, http};

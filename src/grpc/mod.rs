@@ -48,7 +48,6 @@
 //!
 //! # Limits
 //!
-//! - No TLS yet, but any connector of your own: see [`Channel`].
 //! - A reset of a stream by which an instance or a proxy says `CANCEL` or `NO_ERROR` looks like the end of the stream, because
 //!   hyper tells no more. Without trailers it is a failure all the same.
 //! - A server that stood still may close the connection of a caller who cancelled many calls meanwhile, by time limits too:

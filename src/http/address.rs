@@ -27,10 +27,11 @@ pub(super) struct Fallback {
     host: HeaderValue,
     authority: Authority,
     is_for_all: bool,
+    scheme: Scheme,
 }
 
 impl Fallback {
-    pub(super) fn new(addr: SocketAddr, host: &Host) -> Self {
+    pub(super) fn new(addr: SocketAddr, host: &Host, scheme: Scheme) -> Self {
         let authority = match host {
             Host::Fixed(authority) => without_user(authority),
             Host::Caller | Host::Instance => None,
@@ -40,6 +41,7 @@ impl Fallback {
             host: HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII"),
             authority,
             is_for_all: !matches!(host, Host::Caller),
+            scheme,
         }
     }
 }
@@ -86,7 +88,8 @@ pub(super) fn for_http2<B>(request: &mut Request<B>, fallback: &Fallback) {
         .flatten()
         .unwrap_or_else(|| fallback.authority.clone());
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(request.uri().scheme().cloned().unwrap_or(Scheme::HTTP));
+    let scheme = request.uri().scheme().unwrap_or(&fallback.scheme);
+    parts.scheme = Some(scheme.clone());
     parts.authority = Some(authority);
     parts.path_and_query = Some(path(request.uri()));
     if let Ok(uri) = Uri::from_parts(parts) {
@@ -118,7 +121,7 @@ mod tests {
     use super::*;
 
     fn fallback() -> Fallback {
-        Fallback::new(([127, 0, 0, 1], 80).into(), &Host::Caller)
+        Fallback::new(([127, 0, 0, 1], 80).into(), &Host::Caller, Scheme::HTTP)
     }
 
     fn request(method: Method, uri: &str) -> Request<()> {
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn a_fixed_authority_is_for_all_but_connect() {
         let fixed = Host::Fixed("me:pw@role:81".parse().unwrap());
-        let fallback = Fallback::new(([127, 0, 0, 1], 80).into(), &fixed);
+        let fallback = Fallback::new(([127, 0, 0, 1], 80).into(), &fixed, Scheme::HTTP);
         let mut mine = request(Method::GET, "http://other/a");
         mine.headers_mut().insert(HOST, "mine".parse().unwrap());
         for_http1(&mut mine, &fallback);
@@ -177,7 +180,11 @@ mod tests {
 
     #[test]
     fn an_ipv6_instance_is_named_in_brackets_without_its_scope() {
-        let fallback = Fallback::new("[fe80::1%3]:80".parse().unwrap(), &Host::Caller);
+        let fallback = Fallback::new(
+            "[fe80::1%3]:80".parse().unwrap(),
+            &Host::Caller,
+            Scheme::HTTP,
+        );
         let mut request = request(Method::GET, "/a");
         for_http1(&mut request, &fallback);
         assert_eq!(request.headers()[HOST], "[fe80::1]:80");

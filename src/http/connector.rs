@@ -10,20 +10,25 @@ use tower_service::Service;
 
 use super::address::Host;
 use super::connection::Connection;
+use super::dial::Peer;
 use super::error::ConnectError;
 use super::http2::KeepAlive;
 use super::pool::{Limits, Pool};
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use crate::{BoxError, Instance};
 
 /// Makes a [`Connection`] to an instance: the connector for [`BalanceLayer`](crate::BalanceLayer).
 ///
-/// A dial opens a TCP connection to [`Instance::addr`], with `TCP_NODELAY` on, and does the handshake of the protocol. With
+/// A dial opens a TCP connection to [`Instance::addr`], with `TCP_NODELAY` on, and does the handshakes of TLS and
+/// of the protocol. With
 /// HTTP/2 that is done when the instance has sent its settings. The connection serves the first request.
 ///
 /// # Defaults
 ///
 /// - [`http2`](Self::http2): off, HTTP/1.1 with keep-alive
 /// - [`host`](Self::host): the caller's
+/// - `tls` (feature `tls`): none
 /// - [`connect_timeout`](Self::connect_timeout): 2 s
 /// - [`idle_timeout`](Self::idle_timeout): 60 s
 /// - [`max_idle`](Self::max_idle): 128 connections for each instance
@@ -43,6 +48,8 @@ pub struct Connector<B> {
     http2: bool,
     host: Host,
     limits: Limits,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     body: PhantomData<fn(B)>,
 }
 
@@ -64,15 +71,42 @@ impl<B> Connector<B> {
                     while_idle: false,
                 },
             },
+            #[cfg(feature = "tls")]
+            tls: None,
             body: PhantomData,
         }
     }
 
-    /// Speaks HTTP/2 with prior knowledge (`h2c`): one connection for each instance, shared by all requests.
+    /// Speaks HTTP/2, with prior knowledge (`h2c`) where it is not over TLS: one connection for each instance, shared by all
+    /// requests.
     #[must_use]
     pub fn http2(mut self) -> Self {
         self.http2 = true;
         self
+    }
+
+    /// Encrypts connections by TLS, and finds out who the instance is: see [`Tls`].
+    ///
+    /// The handshake is part of the dial, and of [`connect_timeout`](Self::connect_timeout). It offers `h2` to instances if
+    /// the connector speaks [`http2`](Self::http2), which they have to agree on, and `http/1.1` otherwise. A server of TLS 1.3
+    /// refuses the client's certificate after the handshake: a dial waits for that with HTTP/2, while with HTTP/1.1 the first
+    /// request fails.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
+    fn peer(&self, instance: &Instance) -> Result<Peer, ConnectError> {
+        let addr = instance.addr();
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return tls
+                .expect(instance)
+                .map(|expected| Peer::tls(addr, expected));
+        }
+        Ok(Peer::plain(addr))
     }
 
     /// Whom the `Host` of requests names, or their `:authority` in HTTP/2.
@@ -163,11 +197,19 @@ where
     }
 
     fn call(&mut self, instance: Instance) -> Self::Future {
-        let (addr, host, limits) = (instance.addr(), self.host.clone(), self.limits);
+        let (peer, host, limits) = (self.peer(&instance), self.host.clone(), self.limits);
         if self.http2 {
-            Box::pin(async move { Pool::open(addr, &host, limits).await.map(Connection::http2) })
+            Box::pin(async move {
+                Pool::open(peer?, &host, limits)
+                    .await
+                    .map(Connection::http2)
+            })
         } else {
-            Box::pin(async move { Pool::open(addr, &host, limits).await.map(Connection::http1) })
+            Box::pin(async move {
+                Pool::open(peer?, &host, limits)
+                    .await
+                    .map(Connection::http1)
+            })
         }
     }
 }
@@ -176,6 +218,8 @@ impl<B> Clone for Connector<B> {
     fn clone(&self) -> Self {
         Self {
             host: self.host.clone(),
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
             ..*self
         }
     }
@@ -189,10 +233,13 @@ impl<B> Default for Connector<B> {
 
 impl<B> std::fmt::Debug for Connector<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector")
+        let mut connector = f.debug_struct("Connector");
+        connector
             .field("http2", &self.http2)
             .field("host", &self.host)
-            .field("limits", &self.limits)
-            .finish()
+            .field("limits", &self.limits);
+        #[cfg(feature = "tls")]
+        connector.field("tls", &self.tls);
+        connector.finish()
     }
 }

@@ -3,23 +3,75 @@
 use std::net::SocketAddr;
 use std::sync::Weak;
 
+use http::uri::Scheme;
 use tokio::net::TcpStream;
 
 use super::error::ConnectError;
 use super::line::{Line, Transport};
 use super::pool::{Limits, Pool};
+use super::stream::Stream;
+#[cfg(feature = "tls")]
+use super::tls::Expected;
 
-/// Connects to `addr` and shakes hands; freed lines come back to `home`.
-pub(super) async fn connect<L: Transport>(
+/// Whom a pool dials.
+#[derive(Clone)]
+pub(super) struct Peer {
     addr: SocketAddr,
+    #[cfg(feature = "tls")]
+    tls: Option<Expected>,
+}
+
+impl Peer {
+    pub(super) fn plain(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(addr: SocketAddr, expected: Expected) -> Self {
+        let tls = Some(expected);
+        Self { addr, tls }
+    }
+
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The scheme of requests that have none.
+    pub(super) fn scheme(&self) -> Scheme {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return Scheme::HTTPS;
+        }
+        Scheme::HTTP
+    }
+
+    async fn reach<L: Transport>(&self) -> Result<Stream, ConnectError> {
+        let stream = TcpStream::connect(self.addr)
+            .await
+            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+            .map_err(|error| ConnectError::io(self.addr, error))?;
+        #[cfg(feature = "tls")]
+        if let Some(expected) = &self.tls {
+            let stream = expected.handshake(stream, self.addr, L::ALPN).await?;
+            return Ok(Stream::from(stream));
+        }
+        Ok(Stream::Plain(stream))
+    }
+}
+
+/// Connects to `peer` and shakes hands; freed lines come back to `home`.
+pub(super) async fn connect<L: Transport>(
+    peer: &Peer,
     limits: Limits,
     home: Weak<Pool<L>>,
 ) -> Result<L, ConnectError> {
+    let addr = peer.addr;
     let opening = async {
-        let stream = TcpStream::connect(addr)
-            .await
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|error| ConnectError::io(addr, error))?;
+        let stream = peer.reach::<L>().await?;
         L::open(stream, addr, limits, home).await
     };
     let limit = limits.connect_timeout;
@@ -33,15 +85,15 @@ pub(super) async fn connect<L: Transport>(
 /// One dial for the claims that wait in a pool. They are also told when the runtime drops it.
 pub(super) struct Dial<L: Line> {
     pool: Weak<Pool<L>>,
-    addr: SocketAddr,
+    peer: Peer,
     ended: bool,
 }
 
 impl<L: Line> Dial<L> {
-    pub(super) fn new(pool: Weak<Pool<L>>, addr: SocketAddr) -> Self {
+    pub(super) fn new(pool: Weak<Pool<L>>, peer: Peer) -> Self {
         Self {
             pool,
-            addr,
+            peer,
             ended: false,
         }
     }
@@ -61,7 +113,7 @@ impl<L: Line> Dial<L> {
 
 impl<L: Transport> Dial<L> {
     pub(super) async fn run(mut self, limits: Limits) {
-        let result = connect(self.addr, limits, self.pool.clone()).await;
+        let result = connect(&self.peer, limits, self.pool.clone()).await;
         self.end(result);
     }
 }
@@ -69,7 +121,7 @@ impl<L: Transport> Dial<L> {
 impl<L: Line> Drop for Dial<L> {
     fn drop(&mut self) {
         if !self.ended {
-            self.end(Err(ConnectError::no_runtime(self.addr)));
+            self.end(Err(ConnectError::no_runtime(self.peer.addr)));
         }
     }
 }

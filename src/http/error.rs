@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+#[cfg(feature = "tls")]
+use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
+
 use crate::own_fault;
 
 /// Why no connection to an instance could be opened.
 ///
-/// Its [`source`](StdError::source) is the [`io::Error`] of the failed connect, or hyper's error of a failed handshake.
+/// Its [`source`](StdError::source) is the [`io::Error`] of the failed connect or TLS handshake, or hyper's error of a failed handshake.
 #[derive(Debug, Clone)]
 pub struct ConnectError {
     addr: SocketAddr,
@@ -24,6 +27,12 @@ enum ConnectCause {
     TimedOut(Duration, io::Error),
     Handshake(hyper::Error),
     NoRuntime,
+    #[cfg(feature = "tls")]
+    Tls(ServerName<'static>, io::Error),
+    #[cfg(feature = "tls")]
+    ServerName(String, InvalidDnsNameError),
+    #[cfg(feature = "tls")]
+    NoHttp2,
 }
 
 impl ConnectError {
@@ -47,6 +56,30 @@ impl ConnectError {
 
     pub(super) fn no_runtime(addr: SocketAddr) -> Self {
         Self::new(addr, ConnectCause::NoRuntime)
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(addr: SocketAddr, name: ServerName<'static>, error: io::Error) -> Self {
+        Self::new(addr, ConnectCause::Tls(name, error))
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn server_name(addr: SocketAddr, name: String, error: InvalidDnsNameError) -> Self {
+        Self::new(addr, ConnectCause::ServerName(name, error))
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn no_http2(addr: SocketAddr) -> Self {
+        Self::new(addr, ConnectCause::NoHttp2)
+    }
+
+    /// Whether TLS is the reason.
+    #[cfg(feature = "tls")]
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(
+            *self.cause,
+            ConnectCause::Tls(..) | ConnectCause::ServerName(..) | ConnectCause::NoHttp2
+        )
     }
 
     fn new(addr: SocketAddr, cause: ConnectCause) -> Self {
@@ -84,6 +117,18 @@ impl fmt::Display for ConnectError {
                 write!(f, "cannot connect to {addr} within {limit:?}")
             }
             ConnectCause::Handshake(_) => write!(f, "no HTTP handshake with {addr}"),
+            #[cfg(feature = "tls")]
+            ConnectCause::Tls(ref name, _) => {
+                write!(f, "no TLS handshake with {addr} as {:?}", name.to_str())
+            }
+            #[cfg(feature = "tls")]
+            ConnectCause::ServerName(ref name, _) => {
+                write!(f, "the `tls-server-name` of {addr} is no name: {name:?}")
+            }
+            #[cfg(feature = "tls")]
+            ConnectCause::NoHttp2 => {
+                write!(f, "{addr} did not agree on HTTP/2 in the TLS handshake")
+            }
             ConnectCause::NoRuntime => {
                 write!(
                     f,
@@ -99,6 +144,12 @@ impl StdError for ConnectError {
         match &*self.cause {
             ConnectCause::Io(error) | ConnectCause::TimedOut(_, error) => Some(error),
             ConnectCause::Handshake(error) => Some(error),
+            #[cfg(feature = "tls")]
+            ConnectCause::Tls(_, error) => Some(error),
+            #[cfg(feature = "tls")]
+            ConnectCause::ServerName(_, error) => Some(error),
+            #[cfg(feature = "tls")]
+            ConnectCause::NoHttp2 => None,
             ConnectCause::NoRuntime => None,
         }
     }

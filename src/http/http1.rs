@@ -13,7 +13,6 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
 use super::age::{Age, Aging};
@@ -21,6 +20,7 @@ use super::error::ConnectError;
 use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool, lock};
 use super::socket::{Probe, Socket};
+use super::stream::Stream;
 use crate::BoxError;
 
 /// An idle line is looked at this many times in its idle timeout, so it is closed at most a quarter late without a timer per request.
@@ -80,8 +80,11 @@ where
 {
     type Body = B;
 
+    #[cfg(feature = "tls")]
+    const ALPN: &'static str = "http/1.1";
+
     async fn open(
-        stream: TcpStream,
+        stream: Stream,
         addr: SocketAddr,
         limits: Limits,
         home: Weak<Pool<Self>>,

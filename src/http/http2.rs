@@ -15,7 +15,6 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 
 use super::address::{self, Fallback};
 use super::age::{Age, Aging};
@@ -24,6 +23,7 @@ use super::lent::{Lent, lend};
 use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool};
 use super::socket::{Probe, Socket};
+use super::stream::Stream;
 use crate::BoxError;
 
 /// The type of a server's first frame: RFC 9113, 3.4. Without it nobody knows that an HTTP/2 server is there.
@@ -77,8 +77,11 @@ where
 {
     type Body = B;
 
+    #[cfg(feature = "tls")]
+    const ALPN: &'static str = "h2";
+
     async fn open(
-        stream: TcpStream,
+        stream: Stream,
         addr: SocketAddr,
         limits: Limits,
         home: Weak<Pool<Self>>,
@@ -105,8 +108,9 @@ where
         let running = run(connection, aging, home);
         tokio::spawn(async move { log_end(addr, running.await) });
         match greeting.await {
-            Ok([_, _, _, SETTINGS]) => Ok(Self { sender, probe, age }),
-            Ok(_) => Err(ConnectError::io(addr, io::ErrorKind::InvalidData.into())),
+            Ok(Ok([_, _, _, SETTINGS])) => Ok(Self { sender, probe, age }),
+            Ok(Ok(_)) => Err(ConnectError::io(addr, io::ErrorKind::InvalidData.into())),
+            Ok(Err(error)) => Err(ConnectError::io(addr, error)),
             Err(_) => Err(ConnectError::closed(addr)),
         }
     }

@@ -5,11 +5,11 @@ use std::sync::Weak;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 
 use super::age::Age;
 use super::error::ConnectError;
 use super::pool::{Limits, Pool};
+use super::stream::Stream;
 
 /// The sending half of one connection. Dropping the last half of a connection ends it.
 pub(super) trait Line: Sized {
@@ -34,9 +34,13 @@ pub(super) trait Transport: Line + Send + 'static {
     /// The body of the requests.
     type Body;
 
-    /// Makes a line of a TCP connection to `addr`, which runs in the background and gives freed lines back to `home`.
+    /// What TLS calls the protocol: RFC 7301.
+    #[cfg(feature = "tls")]
+    const ALPN: &'static str;
+
+    /// Makes a line of a connection to `addr`, which runs in the background and gives freed lines back to `home`.
     fn open(
-        stream: TcpStream,
+        stream: Stream,
         addr: SocketAddr,
         limits: Limits,
         home: Weak<Pool<Self>>,

@@ -5,7 +5,8 @@
 //! requests to one of them, and [`ClassifyStatus`] tells the balancer what came of each.
 //!
 //! The connections of an instance are opened as requests need them and live as long as it is a member. HTTP/1.1 takes a
-//! connection for each request in flight and keeps the idle ones for the next. HTTP/2 sends all requests over one.
+//! connection for each request in flight and keeps the idle ones for the next. HTTP/2 sends all requests over one. With the
+//! feature `tls` they are encrypted: [`Connector`] takes an `http::Tls`.
 //!
 //! # Limits
 //!
@@ -32,6 +33,9 @@ mod line;
 mod pool;
 mod retry_after;
 mod socket;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 pub(crate) mod tried;
 
 pub use address::Host;
@@ -42,4 +46,6 @@ pub use client::client;
 pub use connection::Connection;
 pub use connector::Connector;
 pub use error::{CallError, ConnectError};
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 pub use tried::Tried;

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::address::{Fallback, Host};
-use super::dial::{self, Dial};
+use super::dial::{self, Dial, Peer};
 use super::error::ConnectError;
 use super::http2::KeepAlive;
 use super::line::{Line, Transport};
@@ -36,7 +36,7 @@ pub(super) struct Limits {
 }
 
 pub(super) struct Pool<L> {
-    addr: SocketAddr,
+    peer: Peer,
     fallback: Fallback,
     limits: Limits,
     runtime: Handle,
@@ -85,16 +85,16 @@ impl<L: Line> Grant<L> {
 }
 
 impl<L: Transport> Pool<L> {
-    /// Dials `addr`; the connection serves the first claim.
+    /// Dials `peer`; the connection serves the first claim.
     pub(super) async fn open(
-        addr: SocketAddr,
+        peer: Peer,
         host: &Host,
         limits: Limits,
     ) -> Result<Arc<Self>, ConnectError> {
-        let runtime = Handle::try_current().map_err(|_| ConnectError::no_runtime(addr))?;
+        let runtime = Handle::try_current().map_err(|_| ConnectError::no_runtime(peer.addr()))?;
         let pool = Arc::new(Self {
-            addr,
-            fallback: Fallback::new(addr, host),
+            fallback: Fallback::new(peer.addr(), host, peer.scheme()),
+            peer,
             limits,
             runtime,
             store: Mutex::new(Store {
@@ -106,7 +106,7 @@ impl<L: Transport> Pool<L> {
             }),
             dials: Mutex::new(JoinSet::new()),
         });
-        let line = dial::connect(addr, limits, Arc::downgrade(&pool)).await?;
+        let line = dial::connect(&pool.peer, limits, Arc::downgrade(&pool)).await?;
         pool.deliver(line, true);
         Ok(pool)
     }
@@ -129,7 +129,7 @@ impl<L: Transport> Pool<L> {
         }
         if stillborn {
             // Every claim would dial in vain, and while others serve the requests nobody would ever be told.
-            return Claim::Failed(ConnectError::closed(self.addr));
+            return Claim::Failed(ConnectError::closed(self.addr()));
         }
         if let Some(error) = store.untold.take() {
             return Claim::Failed(error);
@@ -166,7 +166,7 @@ impl<L: Transport> Pool<L> {
     }
 
     fn dial(self: &Arc<Self>) {
-        let dial = Dial::new(Arc::downgrade(self), self.addr);
+        let dial = Dial::new(Arc::downgrade(self), self.peer.clone());
         let mut dials = lock(&self.dials);
         while dials.try_join_next().is_some() {}
         dials.spawn_on(dial.run(self.limits), &self.runtime);
@@ -266,7 +266,7 @@ impl<L: Line> Pool<L> {
 
 impl<L> Pool<L> {
     pub(super) fn addr(&self) -> SocketAddr {
-        self.addr
+        self.peer.addr()
     }
 
     pub(super) fn fallback(&self) -> &Fallback {
@@ -313,7 +313,7 @@ impl<L> fmt::Debug for Pool<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let store = lock(&self.store);
         f.debug_struct("Pool")
-            .field("addr", &self.addr)
+            .field("addr", &self.addr())
             .field("lines", &store.lines.len())
             .field("waiting", &store.waiting.len())
             .finish_non_exhaustive()

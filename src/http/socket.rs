@@ -6,26 +6,24 @@
 //! looks for news before it takes a request, so that it finds the end and gives the request back.
 
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::pool::lock;
+use super::stream::Stream;
 
 /// The socket, for the connection's task.
 pub(super) struct Socket {
     // Hardly ever contended: probes look at idle connections, or pass over locked ones.
-    stream: Arc<Mutex<TcpStream>>,
+    stream: Arc<Mutex<Stream>>,
     /// Whether something was written since the last news of the peer.
     awaits_answer: bool,
     /// Told of the first bytes.
-    greeting: Option<oneshot::Sender<Greeting>>,
+    greeting: Option<oneshot::Sender<io::Result<Greeting>>>,
 }
 
 /// The first bytes of the peer, as far as they came at once: enough of an HTTP/2 frame to tell its type.
@@ -34,11 +32,11 @@ pub(super) type Greeting = [u8; 4];
 /// A look at the socket, for others. It does not keep the socket open.
 #[derive(Clone)]
 pub(super) struct Probe {
-    stream: Weak<Mutex<TcpStream>>,
+    stream: Weak<Mutex<Stream>>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self {
             stream: Arc::new(Mutex::new(stream)),
             awaits_answer: false,
@@ -47,7 +45,7 @@ impl Socket {
     }
 
     /// The first that the peer says; an error, if it closes without a word.
-    pub(super) fn greeting(&mut self) -> oneshot::Receiver<Greeting> {
+    pub(super) fn greeting(&mut self) -> oneshot::Receiver<io::Result<Greeting>> {
         let (told, greeting) = oneshot::channel();
         self.greeting = Some(told);
         greeting
@@ -64,33 +62,31 @@ impl Probe {
     /// Whether the connection is open with nothing to read, as one that is idle has to be.
     pub(super) fn is_idle(&self) -> bool {
         let stream = self.stream.upgrade();
-        stream.is_some_and(|stream| matches!(peek(&lock(&stream)), Ok(None)))
+        stream.is_some_and(|stream| matches!(lock(&stream).peek(), Ok(None)))
     }
 
     /// Whether the connection ended with nothing left to read. One that is being read is not asked: its task will know.
     pub(super) fn is_closed(&self) -> bool {
         self.stream.upgrade().is_none_or(|stream| {
-            let unread = stream.try_lock().map(|stream| peek(&stream));
+            let unread = stream.try_lock().map(|mut stream| stream.peek());
             matches!(unread, Ok(Ok(Some(0)) | Err(_)))
         })
     }
 }
 
-/// How many bytes, at most one, can be read now: zero at the end of the stream, `None` if that is still open.
-fn peek(stream: &TcpStream) -> io::Result<Option<usize>> {
-    match SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// At the end of the stream nobody is greeted.
-fn greet(told: oneshot::Sender<Greeting>, bytes: &[u8]) {
-    if let Some(first) = bytes.first_chunk() {
+/// At the end of the stream nobody is greeted. An error is for the dial, which can tell of it; the task has its kind.
+fn greet(
+    told: oneshot::Sender<io::Result<Greeting>>,
+    read: io::Result<()>,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let kind = read.as_ref().err().map(io::Error::kind);
+    let greeting = read.map(|()| bytes.first_chunk().copied());
+    if let Some(greeting) = greeting.transpose() {
         // The dial may be over.
-        let _ = told.send(*first);
+        let _ = told.send(greeting);
     }
+    kind.map_or(Ok(()), |kind| Err(kind.into()))
 }
 
 impl AsyncRead for Socket {
@@ -106,16 +102,18 @@ impl AsyncRead for Socket {
         } = self.get_mut();
         let mut stream = lock(stream);
         let before = buf.filled().len();
-        let read = Pin::new(&mut *stream).poll_read(cx, buf);
-        if read.is_ready() {
+        let read = stream.poll_read(cx, buf);
+        if let Poll::Ready(read) = read {
             *awaits_answer = false;
-            if let Some(told) = greeting.take() {
-                greet(told, &buf.filled()[before..]);
-            }
-        } else if !*awaits_answer && peek(&stream)? == Some(0) {
+            return Poll::Ready(match greeting.take() {
+                Some(told) => greet(told, read, &buf.filled()[before..]),
+                None => read,
+            });
+        }
+        if !*awaits_answer && stream.peek()? == Some(0) {
             return Poll::Ready(Ok(()));
         }
-        read
+        Poll::Pending
     }
 }
 
@@ -126,7 +124,7 @@ impl AsyncWrite for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.awaits_answer = true;
-        Pin::new(&mut *lock(&self.stream)).poll_write(cx, buf)
+        lock(&self.stream).writer().poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -135,18 +133,18 @@ impl AsyncWrite for Socket {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.awaits_answer = true;
-        Pin::new(&mut *lock(&self.stream)).poll_write_vectored(cx, bufs)
+        lock(&self.stream).writer().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        lock(&self.stream).is_write_vectored()
+        lock(&self.stream).writer().is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *lock(&self.stream)).poll_flush(cx)
+        lock(&self.stream).writer().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *lock(&self.stream)).poll_shutdown(cx)
+        lock(&self.stream).writer().poll_shutdown(cx)
     }
 }

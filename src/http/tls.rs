@@ -1,0 +1,135 @@
+//! TLS by rustls: the certificates of the moment, and whose name an instance has to prove.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::error::ConnectError;
+use crate::Instance;
+
+/// Where an instance says by which name it is known.
+const SERVER_NAME: &str = "tls-server-name";
+
+/// How connections are encrypted, see [`Connector::tls`](super::Connector::tls) (feature `tls`).
+///
+/// Made of an `Arc<rustls::ClientConfig>`, or of a function that gives the one of the moment. Roots, client certificate and
+/// cryptography are those of the configuration. Its ALPN protocols are not used: the connector offers the one it speaks.
+///
+/// # Server name
+///
+/// The certificate of an instance has to be for the name in the instance's metadata entry `tls-server-name`, else for
+/// [`server_name`](Self::server_name), else for the address of the instance. A name that changes counts from the next time
+/// on that the balancer dials the instance.
+///
+/// # Reload
+///
+/// [`from_fn`](Self::from_fn) is asked by every dial, so new certificates and roots are used from the next one on. Open
+/// connections keep the old ones: [`max_connection_age`](super::Connector::max_connection_age) limits for how long.
+///
+/// ```
+/// use rolecall::http;
+/// use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+/// use std::sync::{Arc, Mutex, PoisonError};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let roots = RootCertStore::empty();
+/// let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+/// // Whoever reads the certificates again puts the new configuration here.
+/// let current = Arc::new(Mutex::new(Arc::new(config)));
+///
+/// let tls = http::Tls::from_fn(move || current.lock().unwrap_or_else(PoisonError::into_inner).clone())
+///     .server_name(ServerName::try_from("worker.internal")?);
+/// let connector = http::Connector::<String>::new()
+///     .tls(tls)
+///     .max_connection_age(Duration::from_secs(600));
+/// # drop(connector);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Tls {
+    config: Arc<dyn Fn() -> Arc<ClientConfig> + Send + Sync>,
+    server_name: Option<ServerName<'static>>,
+}
+
+impl Tls {
+    /// Asks `config` for the configuration at each dial. It must not block.
+    #[must_use]
+    pub fn from_fn(config: impl Fn() -> Arc<ClientConfig> + Send + Sync + 'static) -> Self {
+        Self {
+            config: Arc::new(config),
+            server_name: None,
+        }
+    }
+
+    /// Expects this name of instances whose metadata has none.
+    #[must_use]
+    pub fn server_name(mut self, name: ServerName<'static>) -> Self {
+        self.server_name = Some(name);
+        self
+    }
+
+    /// The same for one instance.
+    pub(super) fn expect(&self, instance: &Instance) -> Result<Expected, ConnectError> {
+        let addr = instance.addr();
+        let name = match (instance.metadata().get(SERVER_NAME), &self.server_name) {
+            (Some(name), _) => ServerName::try_from(name.clone())
+                .map_err(|error| ConnectError::server_name(addr, name.clone(), error))?,
+            (None, Some(name)) => name.clone(),
+            (None, None) => addr.ip().into(),
+        };
+        let config = Arc::clone(&self.config);
+        Ok(Expected { config, name })
+    }
+}
+
+/// The same configuration for every dial.
+impl From<Arc<ClientConfig>> for Tls {
+    fn from(config: Arc<ClientConfig>) -> Self {
+        Self::from_fn(move || Arc::clone(&config))
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("server_name", &self.server_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whom a dial has to find.
+#[derive(Clone)]
+pub(super) struct Expected {
+    config: Arc<dyn Fn() -> Arc<ClientConfig> + Send + Sync>,
+    name: ServerName<'static>,
+}
+
+impl Expected {
+    pub(super) async fn handshake(
+        &self,
+        stream: TcpStream,
+        addr: SocketAddr,
+        protocol: &'static str,
+    ) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let connector = TlsConnector::from((self.config)());
+        let stream = connector
+            .with_alpn(vec![protocol.into()])
+            .connect(self.name.clone(), stream)
+            .await
+            .map_err(|error| ConnectError::tls(addr, self.name.clone(), error))?;
+        // A server that knows nothing of ALPN speaks HTTP/1.1.
+        let agreed = stream.get_ref().1.alpn_protocol();
+        if protocol == "h2" && agreed.is_none() {
+            return Err(ConnectError::no_http2(addr));
+        }
+        Ok(stream)
+    }
+}

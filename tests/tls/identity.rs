@@ -1,0 +1,186 @@
+//! Who an instance is, who a caller is, and certificates that change.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rolecall::grpc::Channel;
+use rolecall::http::{ClassifyStatus, Tls};
+use rolecall::{BalanceConfig, BalanceLayer, Instance, List};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tower::{Layer, ServiceExt};
+
+use crate::support::{
+    Authority, NAME, Server, body, connector, dial, get, request, server_name, told, until, within,
+};
+
+fn named(server: &Server, name: &str) -> Instance {
+    Instance::new("a", server.addr).with_metadata("tls-server-name", name)
+}
+
+#[tokio::test]
+async fn the_name_is_that_of_the_metadata_else_the_set_one_else_the_address() {
+    let authority = Authority::new();
+    let server = Server::http(authority.server(NAME)).await;
+    let at_address = Server::http(authority.server("127.0.0.1")).await;
+    let other = Tls::from(authority.client()).server_name(server_name("other.test"));
+    for http2 in [false, true] {
+        let by_metadata = connector(http2).tls(other.clone());
+        let client = within(by_metadata.oneshot(named(&server, NAME))).await;
+        get(&client.unwrap()).await.unwrap();
+        let by_setting = connector(http2).tls(authority.tls());
+        get(&dial(by_setting, server.addr).await.unwrap())
+            .await
+            .unwrap();
+        let by_address = connector(http2).tls(authority.client());
+        get(&dial(by_address, at_address.addr).await.unwrap())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_error_of_a_dial_names_the_instance_and_the_expected_name() {
+    let authority = Authority::new();
+    let server = Server::http(authority.server(NAME)).await;
+    let addr = server.addr.to_string();
+    for http2 in [false, true] {
+        let by_address = connector(http2).tls(authority.client());
+        let error = dial(by_address, server.addr).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(&addr) && text.contains("\"127.0.0.1\""),
+            "{text}"
+        );
+        assert!(
+            told(&error).contains("not valid for name"),
+            "{}",
+            told(&error)
+        );
+
+        let strangers = connector(http2).tls(Authority::new().tls());
+        let error = dial(strangers, server.addr).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&addr) && text.contains(NAME), "{text}");
+        assert!(
+            told(&error).contains("invalid peer certificate"),
+            "{}",
+            told(&error)
+        );
+
+        let tls = connector(http2).tls(authority.tls());
+        let error = within(tls.oneshot(named(&server, "no\nname")))
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&addr) && text.contains(r"no\nname"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn status_and_errors_of_the_balancer_tell_of_tls() {
+    let authority = Authority::new();
+    let server = Server::http(authority.server(NAME)).await;
+    let config = BalanceConfig::builder().unavailable_after(Duration::from_millis(100));
+    let balance = BalanceLayer::new(List::from_addrs([server.addr]).unwrap(), "worker:http")
+        .unwrap()
+        .config(config.build().unwrap())
+        .classify(ClassifyStatus::new())
+        .layer(connector(true).tls(Authority::new().tls()));
+    until(|| {
+        let members = balance.status().members;
+        members.iter().any(|member| member.error.is_some())
+    })
+    .await;
+    let error = balance
+        .status()
+        .members
+        .remove(0)
+        .error
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains(&server.addr.to_string()) && error.contains(NAME),
+        "{error}"
+    );
+    let call = within(balance.oneshot(request())).await.unwrap_err();
+    assert!(call.to_string().contains("1 TLS failed"), "{call}");
+}
+
+#[tokio::test]
+async fn a_caller_shows_the_certificate_it_is_asked_for() {
+    let authority = Authority::new();
+    let server = Server::http(authority.asking_server(NAME)).await;
+    let known = Tls::from(authority.known_client()).server_name(server_name(NAME));
+    for http2 in [false, true] {
+        let client = dial(connector(http2).tls(known.clone()), server.addr).await;
+        get(&client.unwrap()).await.unwrap();
+    }
+    // TLS 1.3 tells of it after the handshake.
+    let error = dial(connector(true).tls(authority.tls()), server.addr).await;
+    let told = told(&error.unwrap_err());
+    assert!(told.contains("CertificateRequired"), "{told}");
+    if let Ok(client) = dial(connector(false).tls(authority.tls()), server.addr).await {
+        get(&client).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn the_next_dial_uses_new_certificates() {
+    let authority = Authority::new();
+    let server = Server::http(authority.server(NAME)).await;
+    for http2 in [false, true] {
+        let stranger = Authority::new().client();
+        let current = Arc::new(Mutex::new(stranger.clone()));
+        let reloaded = current.clone();
+        let tls = Tls::from_fn(move || reloaded.lock().unwrap().clone());
+        let connector = connector(http2).tls(tls.server_name(server_name(NAME)));
+        dial(connector.clone(), server.addr).await.unwrap_err();
+        *current.lock().unwrap() = authority.client();
+        let client = dial(connector, server.addr).await.unwrap();
+        body(get(&client).await.unwrap()).await;
+
+        // The connection that is there stays.
+        *current.lock().unwrap() = stranger;
+        body(get(&client).await.unwrap()).await;
+        server.close_connections();
+        let error = within(async {
+            loop {
+                match get(&client).await {
+                    Ok(response) => drop(body(response).await),
+                    Err(error) if told(&error).contains("invalid peer certificate") => break error,
+                    Err(_) => {}
+                }
+            }
+        })
+        .await;
+        assert!(!error.was_sent());
+        *current.lock().unwrap() = authority.client();
+        body(get(&client).await.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn grpc_calls_are_encrypted() {
+    let authority = Authority::new();
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let server = Server::start(authority.server(NAME), move |stream| {
+        let service = TowerToHyperService::new(health.clone());
+        async move {
+            let server = auto::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await;
+    let list = List::from_addrs([server.addr]).unwrap();
+    let builder = Channel::builder(list, "worker:grpc").unwrap();
+    let mut client = HealthClient::new(builder.tls(authority.tls()).build());
+    for _ in 0..20 {
+        let asked = client.check(HealthCheckRequest::default());
+        within(asked).await.unwrap();
+    }
+    assert_eq!(server.accepted(), 1);
+}

@@ -1,0 +1,249 @@
+//! Certificates, servers that have them, and what tests wait for.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rolecall::Instance;
+use rolecall::http::{CallError, ConnectError, Connection, Connector, Tls};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tower::ServiceExt;
+
+pub(crate) type Client = Connection<Empty<Bytes>>;
+
+pub(crate) const NAME: &str = "worker.test";
+
+/// Signs certificates, and knows who trusts it.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        Arc::new(roots)
+    }
+
+    fn identify(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        (vec![certificate.der().clone()], key.into())
+    }
+
+    /// For a server of this name, which agrees on HTTP/2 and HTTP/1.1.
+    pub(crate) fn server(&self, name: &str) -> ServerConfig {
+        let (chain, key) = self.identify(name);
+        let config = ServerConfig::builder().with_no_client_auth();
+        let mut config = config.with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
+        config
+    }
+
+    /// The same, for one that asks clients for a certificate of this authority.
+    pub(crate) fn asking_server(&self, name: &str) -> ServerConfig {
+        let (chain, key) = self.identify(name);
+        let clients = WebPkiClientVerifier::builder(self.roots()).build().unwrap();
+        let config = ServerConfig::builder().with_client_cert_verifier(clients);
+        let mut config = config.with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
+        config
+    }
+
+    /// For a client that trusts this authority.
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        let config = ClientConfig::builder().with_root_certificates(self.roots());
+        Arc::new(config.with_no_client_auth())
+    }
+
+    /// The same, for one that has a certificate of its own.
+    pub(crate) fn known_client(&self) -> Arc<ClientConfig> {
+        let (chain, key) = self.identify("caller.test");
+        let config = ClientConfig::builder().with_root_certificates(self.roots());
+        Arc::new(config.with_client_auth_cert(chain, key).unwrap())
+    }
+
+    /// Trusts this authority and expects `NAME`.
+    pub(crate) fn tls(&self) -> Tls {
+        Tls::from(self.client()).server_name(server_name(NAME))
+    }
+}
+
+pub(crate) fn server_name(name: &'static str) -> ServerName<'static> {
+    ServerName::try_from(name).unwrap()
+}
+
+/// A server that plays a script on each connection, once the handshake is done, and counts the connections.
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    closing: watch::Sender<()>,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) async fn start<S, F>(config: ServerConfig, script: S) -> Self
+    where
+        S: Fn(TlsStream<TcpStream>) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Self::raw(move |stream| {
+            let accept = acceptor.accept(stream);
+            let script = script.clone();
+            async move {
+                // Strangers go away.
+                if let Ok(stream) = accept.await {
+                    script(stream).await;
+                }
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn raw<S, F>(script: S) -> Self
+    where
+        S: Fn(TcpStream) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
+        let (closing, closed) = watch::channel(());
+        let accepting = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, SeqCst);
+                let script = script(stream);
+                let mut closed = closed.clone();
+                closed.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = script => {}
+                        _ = closed.changed() => {}
+                    }
+                });
+            }
+        });
+        Self {
+            addr,
+            accepted,
+            closing,
+            accepting,
+        }
+    }
+
+    /// An HTTP server that answers with the scheme of the request.
+    pub(crate) async fn http(config: ServerConfig) -> Self {
+        Self::start(config, serve).await
+    }
+
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(SeqCst)
+    }
+
+    /// Drops all connections, without a word.
+    pub(crate) fn close_connections(&self) {
+        self.closing.send_replace(());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+pub(crate) async fn serve<IO>(stream: IO)
+where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request: Request<Incoming>| async move {
+        let scheme = request.uri().scheme_str().unwrap_or("no scheme").to_owned();
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(scheme)))
+    });
+    let server = auto::Builder::new(TokioExecutor::new());
+    // However it ends: what matters is what the client says.
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+}
+
+pub(crate) fn connector(http2: bool) -> Connector<Empty<Bytes>> {
+    let connector = Connector::new();
+    if http2 { connector.http2() } else { connector }
+}
+
+pub(crate) async fn dial(
+    connector: Connector<Empty<Bytes>>,
+    addr: SocketAddr,
+) -> Result<Client, ConnectError> {
+    within(connector.oneshot(Instance::new("a", addr))).await
+}
+
+pub(crate) async fn get(client: &Client) -> Result<Response<Incoming>, CallError> {
+    within(client.clone().oneshot(request())).await
+}
+
+pub(crate) fn request() -> Request<Empty<Bytes>> {
+    Request::get("/").body(Empty::new()).unwrap()
+}
+
+pub(crate) async fn body(response: Response<Incoming>) -> Bytes {
+    let body = within(response.into_body().collect()).await;
+    body.unwrap().to_bytes()
+}
+
+/// An error and its causes.
+pub(crate) fn told(error: &(dyn StdError + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    let told: Vec<_> = chain.map(ToString::to_string).collect();
+    told.join(": ")
+}
+
+/// The kind of the first `io::Error` in the chain.
+pub(crate) fn io_kind(error: &(dyn StdError + 'static)) -> io::ErrorKind {
+    let mut chain = std::iter::successors(Some(error), |&error| error.source());
+    let error = chain.find_map(<dyn StdError>::downcast_ref::<io::Error>);
+    error.expect("an io::Error in the chain").kind()
+}
+
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    let limit = Duration::from_secs(20);
+    let done = tokio::time::timeout(limit, future).await;
+    done.expect("done in time")
+}
+
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
