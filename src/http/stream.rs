@@ -118,3 +118,67 @@ fn would_block(read: io::Result<usize>) -> io::Result<Option<usize>> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "tls")]
+mod tests {
+    use std::sync::Arc;
+
+    use rcgen::CertifiedKey;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector, server};
+
+    use super::*;
+
+    const NAME: &str = "a.test";
+
+    async fn pair() -> (Stream, server::TlsStream<TcpStream>) {
+        let CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let config = ClientConfig::builder().with_root_certificates(roots);
+        let connector = TlsConnector::from(Arc::new(config.with_no_client_auth()));
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(vec![cert.der().clone()], key);
+        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (dialled, accepted) = tokio::join!(
+            TcpStream::connect(listener.local_addr().unwrap()),
+            listener.accept()
+        );
+        let (accepted, _) = accepted.unwrap();
+        accepted.set_nodelay(true).unwrap();
+        let name = ServerName::try_from(NAME).unwrap();
+        let (client, server) = tokio::join!(
+            connector.connect(name, dialled.unwrap()),
+            acceptor.accept(accepted)
+        );
+        (Stream::from(client.unwrap()), server.unwrap())
+    }
+
+    #[tokio::test]
+    async fn tickets_are_nothing_to_read_and_data_is() {
+        let (mut stream, mut server) = pair().await;
+        assert!(matches!(stream.peek(), Ok(None)));
+        server.write_all(b"four").await.unwrap();
+        assert!(matches!(stream.peek(), Ok(Some(4))));
+        assert!(matches!(stream.peek(), Ok(Some(4))), "it is still there");
+    }
+
+    #[tokio::test]
+    async fn an_end_without_a_word_is_an_error() {
+        let (mut stream, mut server) = pair().await;
+        server.shutdown().await.unwrap();
+        assert!(matches!(stream.peek(), Ok(Some(0))));
+
+        let (mut stream, server) = pair().await;
+        drop(server);
+        let error = stream.peek().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,9 +1,13 @@
 //! Connections that are used again, and those that end.
 
-use std::sync::mpsc;
+use std::pin::pin;
+use std::sync::{Arc, mpsc};
 
 use http_body_util::BodyExt;
+use hyper::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 use tower::ServiceExt;
 
@@ -31,12 +35,7 @@ async fn unread_session_tickets_are_no_sign_of_a_lost_connection() {
     let authority = Authority::new();
     let config = authority.server(NAME);
     let (sent, tickets) = mpsc::channel();
-    // In a runtime of its own, so that it runs while the client does not.
-    let servers = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let servers = own_runtime();
     let starting = servers.spawn(Server::start(config, move |stream| {
         sent.send(()).unwrap();
         serve(stream)
@@ -109,6 +108,49 @@ async fn a_body_that_was_cut_is_not_taken_for_a_whole_one() {
             }
         }
     }
+}
+
+/// A server runs there while the client does not.
+fn own_runtime() -> Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A response is read by a look at the connection, and no event of the kernel will tell of it.
+#[tokio::test]
+async fn what_a_look_reads_is_told_to_the_connection() {
+    let authority = Authority::new();
+    let config = authority.server(NAME);
+    let (arrived, mut arrivals) = unbounded_channel();
+    let (sent, answers) = mpsc::channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = gate.clone();
+    let servers = own_runtime();
+    let starting = servers.spawn(Server::start(config, move |stream| {
+        let (arrived, sent, opened) = (arrived.clone(), sent.clone(), opened.clone());
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
+            arrived.send(()).unwrap();
+            opened.acquire().await.unwrap().forget();
+            respond.send_response(Response::new(()), true).unwrap();
+            // Writes it.
+            assert!(futures::poll!(pin!(connection.accept())).is_pending());
+            sent.send(()).unwrap();
+            while connection.accept().await.is_some() {}
+        }
+    }));
+    let server = starting.await.unwrap();
+    let client = dial(connector(true).tls(authority.tls()), server.addr).await;
+    let mut client = client.unwrap();
+    let call = tokio::spawn(client.clone().oneshot(request()));
+    within(arrivals.recv()).await.unwrap();
+    gate.add_permits(1);
+    answers.recv().unwrap();
+    assert!(futures::poll!(client.ready()).is_ready());
+    within(call).await.unwrap().unwrap();
+    drop(server);
+    servers.shutdown_background();
 }
 
 /// Each request has a look at the connection that others read.

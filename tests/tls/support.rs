@@ -140,6 +140,7 @@ impl Server {
         let accepting = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 count.fetch_add(1, SeqCst);
                 let script = script(stream);
                 let mut closed = closed.clone();
