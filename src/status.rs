@@ -15,7 +15,7 @@ pub struct Status {
     pub target: Option<Target>,
     /// How long ago discovery last answered with a set; `None` if it never did.
     pub set_age: Option<Duration>,
-    /// The last error of discovery, if no set came after it.
+    /// The last error of discovery with its causes, if no set came after it.
     pub discovery_error: Option<String>,
     /// For how long discovery's last answer is still doubted, if it is.
     pub doubted_for: Option<Duration>,

@@ -10,6 +10,7 @@
 //! cargo run --release --example faults -- --runs 5          # medians
 //! ENVOY=/usr/bin/envoy cargo run --release --example faults # with Envoy
 //! cargo run --release --example faults -- --quick           # rolecall alone, half a minute
+//! cargo run --release --example faults -- 'rolecall HTTP/2' 'rolecall gRPC' 'rolecall stream' # ours by other protocols
 //! cargo run --release --example faults -- --events stop 'tower PeakEwma' rolecall # these only, and what rolecall says
 //! ```
 //!
@@ -35,7 +36,6 @@ use rolecall::BoxError;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::contestants::Contestant;
 use crate::options::Options;
 use crate::report::Row;
 
@@ -84,7 +84,7 @@ async fn all(options: &Options) -> Result<ExitCode, BoxError> {
     // Whatever else the machine does falls on all of them alike.
     for run in 1..=options.runs {
         for row in &mut rows {
-            let tell = options.tell_events && row.contestant == Contestant::Rolecall;
+            let tell = options.tell_events && row.contestant.is_ours();
             let measured =
                 trial::run(row.contestant, row.fault, options.times(), run, tell).await?;
             row.runs.push(measured);

@@ -54,7 +54,7 @@ impl Options {
             } else {
                 Contestant::ALL.into()
             };
-            options.contestants.retain(|it| it.is_there());
+            options.contestants.retain(|it| it.takes_part());
         }
         Ok(options)
     }

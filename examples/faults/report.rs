@@ -132,11 +132,8 @@ pub(crate) fn print_promises(rows: &[Row], options: &Options) -> bool {
         let verdict = if holds { "ok  " } else { "MISS" };
         println!("{verdict}  {what}: {measured:.2}, at most {most}");
     };
-    for row in rows
-        .iter()
-        .filter(|row| row.contestant == Contestant::Rolecall)
-    {
-        let name = row.fault.name();
+    for row in rows.iter().filter(|row| row.contestant.is_ours()) {
+        let name = format!("{}, {}", row.contestant.name(), row.fault.name());
         if let Some(most) = may_fail_percent(row.fault, options.quick) {
             let failed = row.median(|run| run.failed_percent);
             judge(format!("{name}: % failed"), failed, most);

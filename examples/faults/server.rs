@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
@@ -152,6 +153,22 @@ async fn answer(
         .headers()
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc && request.uri().path().ends_with("/Stream") {
+        let ask = tower::service_fn(move |_: tonic::Request<()>| {
+            let state = Arc::clone(&state);
+            async move {
+                // The head at once, the answer when it is there.
+                let answer = stream::once(async move {
+                    let number = work(&state).await;
+                    number.ok_or_else(|| Status::unavailable("told to fail"))
+                });
+                Ok::<_, Status>(tonic::Response::new(Box::pin(answer)))
+            }
+        });
+        let codec = ProstCodec::<String, ()>::default();
+        let mut grpc = tonic::server::Grpc::new(codec);
+        return Ok(grpc.server_streaming(ask, request).await);
+    }
     if is_grpc {
         let ask = tower::service_fn(move |_: tonic::Request<()>| {
             let state = Arc::clone(&state);

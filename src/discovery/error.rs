@@ -7,6 +7,10 @@ use std::sync::Arc;
 use crate::instance::{InstanceError, InstanceId};
 use crate::name::{Boundary, EndpointName, NameError, Role};
 use crate::target::Target;
+use crate::text::legible;
+
+/// A foreign chain of causes may be a ring.
+const MOST_CAUSES: usize = 8;
 
 /// Why a discovery has no set to give; cheap to clone, since status keeps the last one.
 #[derive(Clone, Debug)]
@@ -110,6 +114,20 @@ impl DiscoveryError {
             Fault::Unsupported(_) => DiscoveryErrorKind::Unsupported,
             Fault::Backend { .. } => DiscoveryErrorKind::Backend,
         }
+    }
+
+    /// With its causes: which file, which line. They are a backend's, and may quote anything.
+    pub(crate) fn with_causes(&self) -> String {
+        let mut text = legible(self);
+        let mut cause = self.source();
+        for _ in 0..MOST_CAUSES {
+            let Some(error) = cause else {
+                break;
+            };
+            text = format!("{text}: {}", legible(error));
+            cause = error.source();
+        }
+        text
     }
 }
 
@@ -267,6 +285,17 @@ mod tests {
 
     fn target(text: &str) -> Target {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn causes_of_a_backend_cannot_forge_lines() {
+        let error = DiscoveryError::backend("reading files", "roles.toml:3: x\nWARN y\u{1b}[2J");
+        assert_eq!(
+            error.with_causes(),
+            "discovery failed while reading files: roles.toml:3: x\\nWARN y\\u{1b}[2J"
+        );
+        let error = DiscoveryError::backend("reading files", "x".repeat(1 << 20));
+        assert!(error.with_causes().len() < 1024);
     }
 
     #[test]

@@ -84,8 +84,9 @@ use crate::target::Target;
 pub trait Discovery: Send + Sync + 'static {
     /// The instances of a target, now and whenever they change.
     ///
-    /// Each `Ok` is the whole set. Each `Err` is reported and changes no membership. After the end of the stream no more
-    /// news is expected and the target is not watched again, so a backend that loses its server reconnects by itself.
+    /// Each `Ok` is the whole set, of at most 100 000 instances: a larger one is taken for an error. Each `Err` is reported
+    /// and changes no membership. After the end of the stream no more news is expected and the target is not watched
+    /// again, so a backend that loses its server reconnects by itself.
     /// An unknown role is an error, and so is an unknown endpoint of a known role; a known role that nobody serves
     /// is an empty set. A target without a boundary means the boundary `default`.
     ///

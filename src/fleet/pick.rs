@@ -24,8 +24,8 @@ const POOR: f32 = 1.15;
 const BAND: f32 = 1.5;
 /// Answers per second and member below which latencies are compared as they are.
 const GATE: f32 = 3.0;
-/// Added to the cost of a member that is to be avoided: more than any real cost.
-const AVOIDED: f32 = 1e30;
+/// What the cost of a member that is to be avoided is multiplied by: more than any real cost.
+const AVOIDED: f32 = 1e20;
 /// Most redraws of members already seen: only extreme weights come near.
 const REDRAWS: u32 = 32;
 /// Seen positions are kept on the stack.
@@ -285,7 +285,7 @@ impl<'a, S> Costs<'a, S> {
         if self.avoid.is_empty() || !self.avoid.contains(entry.member.instance.id()) {
             cost
         } else {
-            AVOIDED + cost
+            AVOIDED * (1.0 + cost)
         }
     }
 }

@@ -13,6 +13,7 @@ use super::journal::Journal;
 use super::peers::{AllowList, Allowed};
 use super::{BoundaryStatus, Event, Explanation, Status};
 use crate::Boundary;
+use crate::discovery::DiscoveryError;
 use crate::service::clock;
 
 pub(super) struct Gate {
@@ -199,7 +200,7 @@ impl Gate {
             set_age: allowed
                 .heard
                 .map(|heard| now.saturating_duration_since(heard)),
-            discovery_error: allowed.error.as_ref().map(ToString::to_string),
+            discovery_error: allowed.error.as_ref().map(DiscoveryError::with_causes),
         });
         Status {
             boundaries: boundaries.collect(),

@@ -33,7 +33,7 @@ pub struct BoundaryStatus {
     pub addresses: usize,
     /// How long ago discovery last answered with a set; `None` if it never did.
     pub set_age: Option<Duration>,
-    /// The last error of discovery, if no set came after it.
+    /// The last error of discovery with its causes, if no set came after it.
     pub discovery_error: Option<String>,
 }
 

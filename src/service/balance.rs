@@ -91,7 +91,7 @@ where
         let hub = &self.inner.hub;
         Status {
             target: Some(hub.target.clone()),
-            discovery_error: hub.discovery_error().map(|error| error.to_string()),
+            discovery_error: hub.discovery_error().map(|error| error.with_causes()),
             ..self.inner.fleet.status(clock::now())
         }
     }

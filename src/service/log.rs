@@ -1,9 +1,7 @@
-use std::error::Error as StdError;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use crate::discovery::DiscoveryError;
 use crate::text::legible;
 use crate::{Event, Target};
 
@@ -11,8 +9,6 @@ use crate::{Event, Target};
 /// rest of a fleet that flaps as a whole, or of a poisoned discovery, goes to `debug`, and is counted.
 const MOST: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(10);
-/// Deeper ones are told by nobody.
-const MOST_CAUSES: usize = 8;
 
 /// Writes every event as a structured log line. Requests themselves are never logged.
 #[derive(Debug, Default)]
@@ -106,26 +102,12 @@ impl Log {
                 warn!(target: "rolecall", %target, %id, "duplicate id");
             }
             Event::DiscoveryFailed { error } if admitted => {
-                let error = chain(error);
+                let error = error.with_causes();
                 warn!(target: "rolecall", %target, error, "discovery failed");
             }
             _ => debug!(target: "rolecall", %target, event = legible(event), "about discovery"),
         }
     }
-}
-
-/// An error with its causes: which file, which line. They are a backend's, and may quote anything.
-fn chain(error: &DiscoveryError) -> String {
-    let mut text = legible(error);
-    let mut cause = error.source();
-    for _ in 0..MOST_CAUSES {
-        let Some(error) = cause else {
-            break;
-        };
-        text = format!("{text}: {}", legible(error));
-        cause = error.source();
-    }
-    text
 }
 
 impl Budget {
@@ -152,17 +134,6 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn causes_of_a_backend_cannot_forge_lines() {
-        let error = DiscoveryError::backend("reading files", "roles.toml:3: x\nWARN y\u{1b}[2J");
-        assert_eq!(
-            chain(&error),
-            "discovery failed while reading files: roles.toml:3: x\\nWARN y\\u{1b}[2J"
-        );
-        let error = DiscoveryError::backend("reading files", "x".repeat(1 << 20));
-        assert!(chain(&error).len() < 1024);
-    }
 
     #[test]
     fn a_fleet_that_flaps_writes_a_bounded_number_of_lines() {

@@ -339,3 +339,16 @@ async fn many_changes_at_once_leave_exactly_what_was_announced_last() {
         assert_eq!(stage.node(id).alive(), connected, "{status}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_more_than_can_be_meant_is_an_error_and_changes_nothing() {
+    let stage = Stage::of(&["a"]).await;
+    let crowd = (0..100_000).map(|n| instance(&format!("evil-{n}")));
+    stage.announce(crowd.chain([instance("a")]).collect());
+    stage.until(|status| status.discovery_error.is_some()).await;
+    let status = stage.balance.status();
+    assert_eq!(status.members.len(), 1, "{status}");
+    let error = status.discovery_error.unwrap_or_default();
+    assert!(error.contains("100001 instances in one answer"), "{error}");
+    assert_eq!(stage.call().await.unwrap(), "a");
+}

@@ -154,7 +154,7 @@ async fn broken_instances_are_reported_and_not_dialled() {
     assert_eq!(dialled.ids(), ["good"]);
 }
 
-/// A million of them: `cargo test --release --test guard -- --ignored --nocapture a_million`.
+/// As many as are followed: `cargo test --release --test guard -- --ignored --nocapture a_hundred_thousand`.
 async fn a_crowd_from_anywhere_leads_nobody_out(crowd: u32) {
     let networks: Networks = "127.0.0.0/8".parse().unwrap();
     let anywhere = (0..crowd).map(|n| {
@@ -187,10 +187,10 @@ async fn a_crowd_of_instances_outside_leads_nobody_out() {
 }
 
 #[tokio::test]
-#[ignore = "half a minute and a gigabyte"]
-async fn a_million_instances_outside_lead_nobody_out() {
+#[ignore = "some seconds and a hundred megabytes"]
+async fn a_hundred_thousand_instances_outside_lead_nobody_out() {
     let began = std::time::Instant::now();
-    a_crowd_from_anywhere_leads_nobody_out(1_000_000).await;
+    a_crowd_from_anywhere_leads_nobody_out(99_999).await;
     let memory = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = memory.lines().find(|line| line.starts_with("VmHWM"));
     println!("{:.1?}, {}", began.elapsed(), peak.unwrap_or_default());

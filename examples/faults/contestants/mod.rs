@@ -33,6 +33,9 @@ pub(crate) struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contestant {
     Rolecall,
+    RolecallHttp2,
+    RolecallGrpc,
+    RolecallStream,
     Tower,
     Tonic,
     RoundRobin,
@@ -40,8 +43,11 @@ pub(crate) enum Contestant {
 }
 
 impl Contestant {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Rolecall,
+        Self::RolecallHttp2,
+        Self::RolecallGrpc,
+        Self::RolecallStream,
         Self::Tower,
         Self::Tonic,
         Self::RoundRobin,
@@ -51,6 +57,9 @@ impl Contestant {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rolecall => "rolecall",
+            Self::RolecallHttp2 => "rolecall HTTP/2",
+            Self::RolecallGrpc => "rolecall gRPC",
+            Self::RolecallStream => "rolecall stream",
             Self::Tower => "tower PeakEwma",
             Self::Tonic => "tonic balance_list",
             Self::RoundRobin => "round robin",
@@ -61,6 +70,9 @@ impl Contestant {
     pub(crate) fn explanation(self) -> &'static str {
         match self {
             Self::Rolecall => "http::client with its defaults",
+            Self::RolecallHttp2 => "the same over HTTP/2",
+            Self::RolecallGrpc => "grpc::channel with its defaults, unary calls",
+            Self::RolecallStream => "grpc::channel with its defaults, streams of one answer",
             Self::Tower => {
                 "tower's p2c Balance with PeakEwma behind Buffer; a lost connection is redialled every 100 ms, which tower \
                  leaves to its user"
@@ -74,9 +86,18 @@ impl Contestant {
         }
     }
 
-    /// Whether it can take part here.
-    pub(crate) fn is_there(self) -> bool {
-        self != Self::Envoy || envoy::binary().is_some()
+    /// Whether it takes part unless others are named: ours by HTTP/1.1, and whoever can be run here.
+    pub(crate) fn takes_part(self) -> bool {
+        match self {
+            Self::RolecallHttp2 | Self::RolecallGrpc | Self::RolecallStream => false,
+            Self::Envoy => envoy::binary().is_some(),
+            _ => true,
+        }
+    }
+
+    /// Whether its promises are ours to keep.
+    pub(crate) fn is_ours(self) -> bool {
+        self.name().starts_with("rolecall")
     }
 
     /// Returns when requests can be sent.
@@ -86,7 +107,10 @@ impl Contestant {
         tell_events: bool,
     ) -> Result<Client, BoxError> {
         let ask = match self {
-            Self::Rolecall => ours::connect(servers, tell_events).await?,
+            Self::Rolecall => ours::http1(servers, tell_events).await?,
+            Self::RolecallHttp2 => ours::http2(servers, tell_events).await?,
+            Self::RolecallGrpc => ours::grpc(servers, tell_events).await?,
+            Self::RolecallStream => ours::stream(servers, tell_events).await?,
             Self::Tower => tower_balance::connect(servers).await?,
             Self::Tonic => tonic_list::connect(servers)?,
             Self::RoundRobin => round_robin::connect(servers).await?,

@@ -1,21 +1,60 @@
-//! rolecall's HTTP client, as it comes.
+//! rolecall's clients, as they come.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use http_body_util::Empty;
-use rolecall::{BoxError, Instance, List, http};
+use hyper::http::uri::PathAndQuery;
+use rolecall::{Balance, BalanceLayer, BoxError, Instance, List, grpc, http};
+use tonic::Request;
+use tonic::client::Grpc;
+use tonic_prost::ProstCodec;
+use tower::Layer;
 
 use super::{Ask, ask_by};
 
-pub(super) async fn connect(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
-    let instances = (0..).zip(servers);
-    let list = List::new(
-        instances.map(|(number, addr)| Instance::new(format!("server-{number}"), *addr)),
-    )?;
-    let client = http::client::<Empty<Bytes>, _>(list, "worker:http")?;
+const TARGET: &str = "worker:http";
+
+pub(super) async fn http1(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
+    let client = http::client::<Empty<Bytes>, _>(list(servers)?, TARGET)?;
+    begin(&client, tell_events).await?;
+    Ok(ask_by(client))
+}
+
+pub(super) async fn http2(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
+    let client = BalanceLayer::new(list(servers)?, TARGET)?
+        .classify(http::ClassifyStatus::new())
+        .layer(http::Connector::<Empty<Bytes>>::new().http2());
+    begin(&client, tell_events).await?;
+    Ok(ask_by(client))
+}
+
+pub(super) async fn grpc(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
+    let channel = grpc::channel(list(servers)?, TARGET)?;
+    begin(channel.balance(), tell_events).await?;
+    Ok(Arc::new(move || Box::pin(unary(channel.clone()))))
+}
+
+pub(super) async fn stream(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
+    let channel = grpc::channel(list(servers)?, TARGET)?;
+    begin(channel.balance(), tell_events).await?;
+    Ok(Arc::new(move || Box::pin(streaming(channel.clone()))))
+}
+
+fn list(servers: &[SocketAddr]) -> Result<List, BoxError> {
+    let instance =
+        |(number, addr): (u8, &SocketAddr)| Instance::new(format!("server-{number}"), *addr);
+    Ok(List::new((0..).zip(servers).map(instance))?)
+}
+
+async fn begin<S, C>(client: &Balance<S, C>, tell_events: bool) -> Result<(), BoxError>
+where
+    S: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
     if tell_events {
         let (began, mut events) = (Instant::now(), client.events());
         tokio::spawn(async move {
@@ -24,6 +63,31 @@ pub(super) async fn connect(servers: &[SocketAddr], tell_events: bool) -> Result
             }
         });
     }
-    client.wait_usable(Duration::from_secs(5)).await?;
-    Ok(ask_by(client))
+    Ok(client.wait_usable(Duration::from_secs(5)).await?)
+}
+
+async fn unary(channel: grpc::Channel) -> Result<u8, BoxError> {
+    let mut client = Grpc::new(channel);
+    client.ready().await?;
+    let path = PathAndQuery::from_static("/faults.Worker/Ask");
+    let codec = ProstCodec::<(), String>::default();
+    let response = client.unary(Request::new(()), path, codec).await?;
+    Ok(response.into_inner().parse()?)
+}
+
+async fn streaming(channel: grpc::Channel) -> Result<u8, BoxError> {
+    let mut client = Grpc::new(channel);
+    client.ready().await?;
+    let path = PathAndQuery::from_static("/faults.Worker/Stream");
+    let codec = ProstCodec::<(), String>::default();
+    let response = client
+        .server_streaming(Request::new(()), path, codec)
+        .await?;
+    let mut answers = response.into_inner();
+    let number = answers
+        .message()
+        .await?
+        .ok_or("a stream without an answer")?;
+    while answers.message().await?.is_some() {}
+    Ok(number.parse()?)
 }
