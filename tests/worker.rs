@@ -76,6 +76,26 @@ async fn what_one_serves_another_of_the_boundary_calls() {
 }
 
 #[tokio::test]
+async fn one_calls_from_where_it_listens() {
+    let registry = Registry::new();
+    let at = |id: &str, last| {
+        let registration = Registration::new("worker").id(id).boundary("shop");
+        let ip = IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
+        Worker::new(registry.clone(), registration, ip).unwrap()
+    };
+    let (server, caller) = (at("a", 2), at("b", 3));
+    tokio::spawn(serve(server.listen("http").await.unwrap()));
+    caller.register().await.unwrap();
+    server.guard().heard().await;
+    let client = caller.client("worker:http");
+    let mut client: Balance<Connection<Empty<Bytes>>, ClassifyStatus> = client.unwrap();
+    let answer = client.call(Request::new(Empty::new())).await.unwrap();
+    assert!(answer.status().is_success());
+    let registry_knows = server.guard().explain(HERE).to_string();
+    assert!(registry_knows.starts_with("unknown"), "{registry_knows}");
+}
+
+#[tokio::test]
 async fn a_stranger_is_turned_away() {
     let registry = Registry::new();
     let server = worker(&registry, "a");

@@ -75,5 +75,7 @@ pub use roster::{Dial, Ticket};
 pub use slot::Pick;
 
 pub(crate) use member::{Hold, Member, Recorded, Share};
+#[cfg(feature = "guard")]
+pub(crate) use news::is_doubtful;
 pub(crate) use slot::Slot;
 pub(crate) use verdict::Verdict;

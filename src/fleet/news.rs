@@ -40,10 +40,8 @@ pub(super) fn judge(
     config: &BalanceConfig,
     now: u64,
 ) -> News {
-    let shrunk = set.len() * 2 < known && gone() >= MANY;
-    let vanished = set.is_empty() && known > 0;
     let grace = nanos(config.shrink_grace());
-    if set.is_confirmed() || grace == 0 || !(shrunk || vanished) {
+    if grace == 0 || !is_doubtful(set, known, gone) {
         return News::Believed;
     }
     let since = earlier.map_or(now, |doubt| doubt.since);
@@ -52,6 +50,12 @@ pub(super) fn judge(
         since,
         until: since.saturating_add(grace),
     })
+}
+
+/// Whether an answer may be half of one, where `known` instances are known, of which it lacks `gone`.
+pub(crate) fn is_doubtful(set: &InstanceSet, known: usize, gone: impl FnOnce() -> usize) -> bool {
+    let vanished = set.is_empty() && known > 0;
+    !set.is_confirmed() && (vanished || set.len() * 2 < known && gone() >= MANY)
 }
 
 #[cfg(test)]

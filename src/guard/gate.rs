@@ -179,7 +179,7 @@ impl Gate {
         let oldest = list.0.iter().filter_map(|allowed| allowed.heard).min();
         let errors = list.0.iter().filter_map(|allowed| {
             let error = allowed.error.as_ref()?;
-            Some((allowed.boundary.clone(), error.to_string()))
+            Some((allowed.boundary.clone(), error.with_causes()))
         });
         Explanation {
             ip,

@@ -111,8 +111,9 @@ impl Guard {
     }
 
     /// Requires a PROXY header (version 1 or 2) of connections from this address, and believes it: admitted is whoever has
-    /// the address it tells. Connections that the proxy makes by itself, to see whether the server is well, are admitted too.
-    /// Without it, or from others, a header is nothing but bytes for the server. Returns this very guard.
+    /// the address it tells. Connections that the proxy makes by itself, to see whether the server is well, are admitted if
+    /// they say so (`LOCAL` of version 2); with version 1 they look like those of any client on its machine, so register it.
+    /// Without a header, or from others, a header is nothing but bytes for the server. Returns this very guard.
     ///
     /// Name only proxies that put the header on every connection: who else can send from such an address can claim any.
     pub fn trust_proxy(&self, ip: IpAddr) -> Self {

@@ -150,7 +150,7 @@ impl Listener {
         }
         self.headers.push(Box::pin(async move {
             let mut io = io;
-            let source = proxy::read(&mut io, proxy.ip()).await;
+            let source = proxy::read(&mut io).await;
             Headed { io, proxy, source }
         }));
     }

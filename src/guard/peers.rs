@@ -53,6 +53,15 @@ impl Peers {
         )
     }
 
+    /// These and the other ones.
+    pub(super) fn and(mut self, others: &Self) -> Self {
+        let others = others.0.iter().map(|(ip, id)| (*ip, id.clone()));
+        for (ip, id) in others {
+            self.0.entry(ip).or_insert(id);
+        }
+        self
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

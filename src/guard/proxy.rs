@@ -69,15 +69,10 @@ impl fmt::Display for HeaderError {
 
 impl StdError for HeaderError {}
 
-/// Reads the header of a connection from `proxy`.
-pub(super) async fn read(io: &mut TcpStream, proxy: IpAddr) -> Result<Source, HeaderError> {
+/// Reads the header of a proxy's connection.
+pub(super) async fn read(io: &mut TcpStream) -> Result<Source, HeaderError> {
     let source = timeout(TIME, read_header(io)).await;
-    match source.unwrap_or(Err(HeaderError::TimedOut))? {
-        Source::Client(client) if client.ip().to_canonical() == proxy.to_canonical() => {
-            Ok(Source::Proxy)
-        }
-        source => Ok(source),
-    }
+    source.unwrap_or(Err(HeaderError::TimedOut))
 }
 
 async fn read_header(io: &mut TcpStream) -> Result<Source, HeaderError> {

@@ -2,20 +2,27 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::oneshot;
+use tokio::time::Sleep;
 
 use super::Event;
 use super::gate::Gate;
 use super::peers::Peers;
 use crate::discovery::{Discovery, DiscoveryError};
-use crate::service::clock;
+use crate::fleet::is_doubtful;
 use crate::service::news::News;
+use crate::service::{clock, timer};
 use crate::{Boundary, InstanceSet};
 
 /// Answers of discovery taken in one go; a source that is always ready must not starve the others.
 const ANSWERS_AT_ONCE: usize = 64;
+
+/// How long an answer is doubted that would take away most peers and is not confirmed, such as that of a file caught half
+/// written: as long as a balancer does by default. What it adds is admitted at once.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Follows the peers of every admitted boundary. One task for each guard; it ends with the guard's last clone, listener
 /// and connection.
@@ -34,6 +41,13 @@ struct Followed {
     grant: u64,
     /// `None` once discovery has no more of it.
     news: Option<News>,
+    doubt: Option<Doubt>,
+}
+
+/// An answer that is not believed yet, and until when.
+struct Doubt {
+    set: InstanceSet,
+    over: Pin<Box<Sleep>>,
 }
 
 impl Watcher {
@@ -64,6 +78,7 @@ impl Watcher {
                     boundary: allowed.boundary.clone(),
                     grant: allowed.grant,
                     news: Some(News::of(|| self.discovery.peers(&allowed.boundary))),
+                    doubt: None,
                 });
             }
         }
@@ -105,7 +120,7 @@ impl Followed {
                 Some(Poll::Ready(Some(Err(error)))) => {
                     // The set that came before it is older news.
                     if let Some(set) = newest.take() {
-                        self.believe(gate, &set);
+                        self.judge(gate, set);
                     }
                     self.report(gate, error);
                 }
@@ -121,13 +136,38 @@ impl Followed {
             }
         }
         if let Some(set) = newest {
-            self.believe(gate, &set);
+            self.judge(gate, set);
+        }
+        let is_over = |doubt: &mut Doubt| doubt.over.as_mut().poll(cx).is_ready();
+        if self.doubt.as_mut().is_some_and(is_over)
+            && let Some(doubt) = self.doubt.take()
+        {
+            self.believe(gate, Peers::of(&doubt.set));
         }
         is_more
     }
 
-    fn believe(&self, gate: &Gate, set: &InstanceSet) {
-        let peers = Arc::new(Peers::of(set));
+    /// Believes an answer, or admits what it adds and waits.
+    fn judge(&mut self, gate: &Gate, set: InstanceSet) {
+        let peers = Peers::of(&set);
+        let list = gate.list();
+        let Some(known) = list.0.iter().find(|a| a.grant == self.grant) else {
+            return;
+        };
+        let gone = || known.peers.missing_in(&peers);
+        let earlier = self.doubt.take().map(|doubt| doubt.over);
+        let over = is_doubtful(&set, known.peers.len(), gone)
+            .then(|| earlier.or_else(|| timer::sleep_until(clock::now() + GRACE)))
+            .flatten();
+        let Some(over) = over else {
+            return self.believe(gate, peers);
+        };
+        self.believe(gate, peers.and(&known.peers));
+        self.doubt = Some(Doubt { set, over });
+    }
+
+    fn believe(&self, gate: &Gate, peers: Peers) {
+        let peers = Arc::new(peers);
         let now = clock::now();
         let replaced = gate.edit(|list, _| {
             let allowed = list.iter_mut().find(|a| a.grant == self.grant)?;

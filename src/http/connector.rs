@@ -1,6 +1,7 @@
 //! Dials instances.
 
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::{BoxError, Instance};
 /// - [`http2`](Self::http2): off, HTTP/1.1 with keep-alive
 /// - [`host`](Self::host): the caller's
 /// - `tls` (feature `tls`): none
+/// - [`local_address`](Self::local_address): the system's choice
 /// - [`connect_timeout`](Self::connect_timeout): 2 s
 /// - [`idle_timeout`](Self::idle_timeout): 60 s
 /// - [`max_idle`](Self::max_idle): 128 connections for each instance
@@ -50,6 +52,7 @@ pub struct Connector<B> {
     limits: Limits,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
+    local_address: Option<IpAddr>,
     body: PhantomData<fn(B)>,
 }
 
@@ -73,6 +76,7 @@ impl<B> Connector<B> {
             },
             #[cfg(feature = "tls")]
             tls: None,
+            local_address: None,
             body: PhantomData,
         }
     }
@@ -98,7 +102,22 @@ impl<B> Connector<B> {
         self
     }
 
+    /// Dials from this ip, where it is of the instance's family: the one that guards know the caller by.
+    ///
+    /// By default the system chooses. A dial from an ip that this machine does not have fails.
+    #[must_use]
+    pub fn local_address(mut self, ip: IpAddr) -> Self {
+        self.local_address = Some(ip);
+        self
+    }
+
     fn peer(&self, instance: &Instance) -> Result<Peer, ConnectError> {
+        let mut peer = self.reached_by(instance)?;
+        peer.from = self.local_address;
+        Ok(peer)
+    }
+
+    fn reached_by(&self, instance: &Instance) -> Result<Peer, ConnectError> {
         let addr = instance.addr();
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
@@ -237,6 +256,7 @@ impl<B> std::fmt::Debug for Connector<B> {
         connector
             .field("http2", &self.http2)
             .field("host", &self.host)
+            .field("local_address", &self.local_address)
             .field("limits", &self.limits);
         #[cfg(feature = "tls")]
         connector.field("tls", &self.tls);

@@ -1,10 +1,11 @@
 //! Opens one connection, within the connect timeout.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Weak;
 
 use http::uri::Scheme;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::error::ConnectError;
 use super::line::{Line, Transport};
@@ -17,6 +18,8 @@ use super::tls::Expected;
 #[derive(Clone)]
 pub(super) struct Peer {
     addr: SocketAddr,
+    /// The ip that it is dialled from; `None`: the system's choice.
+    pub(super) from: Option<IpAddr>,
     #[cfg(feature = "tls")]
     tls: Option<Expected>,
 }
@@ -25,6 +28,7 @@ impl Peer {
     pub(super) fn plain(addr: SocketAddr) -> Self {
         Self {
             addr,
+            from: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -33,7 +37,10 @@ impl Peer {
     #[cfg(feature = "tls")]
     pub(super) fn tls(addr: SocketAddr, expected: Expected) -> Self {
         let tls = Some(expected);
-        Self { addr, tls }
+        Self {
+            tls,
+            ..Self::plain(addr)
+        }
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -49,8 +56,22 @@ impl Peer {
         Scheme::HTTP
     }
 
+    async fn tcp(&self) -> io::Result<TcpStream> {
+        let from = self.from.filter(|ip| ip.is_ipv4() == self.addr.is_ipv4());
+        let Some(ip) = from else {
+            return TcpStream::connect(self.addr).await;
+        };
+        let socket = match ip {
+            IpAddr::V4(_) => TcpSocket::new_v4()?,
+            IpAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.bind(SocketAddr::new(ip, 0))?;
+        socket.connect(self.addr).await
+    }
+
     async fn reach<L: Transport>(&self) -> Result<Stream, ConnectError> {
-        let stream = TcpStream::connect(self.addr)
+        let stream = self
+            .tcp()
             .await
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
             .map_err(|error| ConnectError::io(self.addr, error))?;

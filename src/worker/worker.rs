@@ -7,12 +7,13 @@ use http_body::Body;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
+use tower_layer::Layer;
 
 use super::WorkerError;
 use super::environment::Environment;
 use crate::discovery::{Backend, Discovery, Lease, Registrar, Within};
 use crate::guard::{Guard, Listener};
-use crate::http::{self, ClassifyStatus, Connection};
+use crate::http::{ClassifyStatus, Connection, Connector};
 use crate::{
     Availability, Balance, BalanceLayer, BoxError, InstanceId, Registration, Target, TargetError,
     Visibility,
@@ -228,7 +229,9 @@ impl Worker {
         Ok(lease.set_availability(availability).await?)
     }
 
-    /// Balances HTTP/1.1 requests over the instances of another role, or its own: [`http::client`] in its boundary.
+    /// Balances HTTP/1.1 requests over the instances of another role, or its own: [`http::client`](crate::http::client) in
+    /// its boundary. It calls from the ip that it listens at, by which the guards of others know it; where it listens at all
+    /// addresses, from the one that the system chooses.
     ///
     /// # Errors
     ///
@@ -244,7 +247,14 @@ impl Worker {
         T: TryInto<Target>,
         T::Error: Into<TargetError>,
     {
-        http::client(self.discovery(), target)
+        let layer = self.balance(target)?.classify(ClassifyStatus::new());
+        let connector = Connector::new();
+        let bind = self.inner.bind;
+        Ok(layer.layer(if bind.is_unspecified() {
+            connector
+        } else {
+            connector.local_address(bind)
+        }))
     }
 
     /// The layer for any other connector, in its boundary.

@@ -144,7 +144,7 @@ async fn errors_and_an_end_of_discovery_change_nothing_and_are_told() {
     assert_eq!(
         guard.explain(STRANGER).to_string(),
         "unknown: no registration of shop has this address; 60 s old; discovery of shop's peers reports: \
-         discovery failed while watching etcd"
+         discovery failed while watching etcd: connection refused"
     );
     drop(answers);
     event(&mut events, |e| matches!(e, Event::DiscoveryEnded { .. })).await;
@@ -246,4 +246,32 @@ fn made_outside_a_runtime_it_begins_with_the_first_question_inside_one() {
         in_time(guard.heard()).await;
         assert!(guard.admits(FRIEND));
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_lacks_everybody_is_doubted_for_a_while_unless_it_is_confirmed() {
+    let (answers, discovery) = Scripted::new();
+    let guard = Guard::new(discovery, boundary("shop")).cut_off(true);
+    let mut events = guard.events();
+    answers.unbounded_send(Ok(set(&["127.0.0.8"]))).unwrap();
+    until(&guard, &mut events, FRIEND, true).await;
+    // Of a file caught half written, say.
+    answers.unbounded_send(Ok(InstanceSet::empty())).unwrap();
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert!(guard.admits(FRIEND));
+    answers.unbounded_send(Ok(set(&["127.0.0.8"]))).unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(guard.admits(FRIEND), "the whole answer ended the doubt");
+    answers.unbounded_send(Ok(InstanceSet::empty())).unwrap();
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert!(guard.admits(FRIEND));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!guard.admits(FRIEND), "believed in the end");
+    answers.unbounded_send(Ok(set(&["127.0.0.8"]))).unwrap();
+    until(&guard, &mut events, FRIEND, true).await;
+    let began = Instant::now();
+    let empty = InstanceSet::empty().confirmed();
+    answers.unbounded_send(Ok(empty)).unwrap();
+    until(&guard, &mut events, FRIEND, false).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "at once");
 }

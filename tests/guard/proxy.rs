@@ -86,17 +86,19 @@ async fn a_header_from_others_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_proxys_own_connections_are_admitted() {
-    let (_guard, mut server, _lease) = stage().await;
-    let own = b"PROXY TCP4 127.0.0.10 127.0.0.1 4711 80\r\nx".to_vec();
+async fn a_proxys_own_connections_are_admitted_if_they_say_so() {
+    let (guard, mut server, _lease) = stage().await;
+    // So looks everybody on the proxy's machine.
+    let unregistered = b"PROXY TCP4 127.0.0.10 127.0.0.1 4711 80\r\nx";
+    let mut stranger = connect(PROXY, server.addr).await;
+    assert!(greet(&mut stranger, unregistered).await.is_err());
+    assert_eq!(guard.status().refused, 1);
     let mut local = v2(0x20, [1, 2, 3, 4], b"");
     local.push(b'x');
-    for header in [own, local] {
-        greet(&mut connect(PROXY, server.addr).await, &header)
-            .await
-            .unwrap();
-        assert_eq!(in_time(server.came.recv()).await.unwrap().ip(), PROXY);
-    }
+    greet(&mut connect(PROXY, server.addr).await, &local)
+        .await
+        .unwrap();
+    assert_eq!(in_time(server.came.recv()).await.unwrap().ip(), PROXY);
 }
 
 #[tokio::test]

@@ -161,7 +161,8 @@ impl Keeper {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Watched => {
-                if !self.state.borrow().looked {
+                // A change while nobody watched was told of, and not looked at.
+                if !self.state.borrow().looked || self.changed.load(Ordering::Acquire) {
                     self.look(false);
                 }
             }
@@ -256,6 +257,7 @@ impl Keeper {
         if self.watched() {
             // Who came just before reads already, and must not find everybody gone.
             self.state.send_replace(before);
+            self.look(true);
             return;
         }
         self.eyes.close();

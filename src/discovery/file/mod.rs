@@ -143,7 +143,8 @@ impl File {
 
     /// Sets how long a crashed process stays announced: 1 s to 1 h, and the nearer bound outside. Default 10 s.
     ///
-    /// A registrant writes it down, so that those who watch need not know it.
+    /// A registrant writes it down, so that those who watch need not know it. Their looks are a tenth of their own lease
+    /// apart, at most a second: of a registrant with a lease of less than three it may take one or two looks longer.
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         let lease = lease.clamp(SHORTEST_LEASE, LONGEST_LEASE);
