@@ -209,9 +209,10 @@ impl CallError {
         self.addr
     }
 
-    /// Whether any part of the request may have reached the instance.
+    /// Whether the instance may have acted on the request.
     ///
-    /// `false` is certain, so that sending the request again, to this or another instance, is safe. `true` is the cautious
+    /// `false` is certain: nothing left, or the instance said by HTTP/2 that it did not act on it (`GOAWAY`,
+    /// `REFUSED_STREAM`). So that sending the request again, to this or another instance, is safe. `true` is the cautious
     /// answer: the instance may or may not have acted on the request.
     #[must_use]
     pub fn was_sent(&self) -> bool {

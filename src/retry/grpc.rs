@@ -35,6 +35,9 @@ pub(super) enum Pushback {
     Never,
 }
 
+/// A longer one is as good as none: the caller has its error now.
+const LONGEST_PUSHBACK: u32 = 60_000;
+
 pub(super) fn pushback(headers: &HeaderMap) -> Pushback {
     let Some(asked) = headers.get(PUSHBACK) else {
         return Pushback::None;
@@ -42,7 +45,8 @@ pub(super) fn pushback(headers: &HeaderMap) -> Pushback {
     let millis = asked
         .to_str()
         .ok()
-        .and_then(|text| text.parse::<u32>().ok());
+        .and_then(|text| text.parse::<u32>().ok())
+        .filter(|millis| *millis <= LONGEST_PUSHBACK);
     millis.map_or(Pushback::Never, |millis| {
         Pushback::After(Duration::from_millis(millis.into()))
     })

@@ -102,7 +102,7 @@ impl Retry {
             _ if self.session.attempts >= self.attempts => return None,
             Ending::Unsent => Wait::NONE,
             Ending::Failed if mark::is_idempotent(request, self.by_method) => {
-                self.after_failure(result, now)?
+                self.after_failure(request, result, now)?
             }
             Ending::Failed => return None,
         };
@@ -115,14 +115,16 @@ impl Retry {
     }
 
     #[cfg(feature = "grpc")]
-    fn after_failure<R, E>(
+    fn after_failure<B, R, E>(
         &mut self,
+        request: &Request<B>,
         result: &Result<Response<R>, E>,
         now: Instant,
     ) -> Option<Wait> {
-        use super::grpc::{Pushback, pushback};
+        use super::grpc::{Pushback, is_call, pushback};
 
-        let asked = result.as_ref().map(|response| pushback(response.headers()));
+        let response = result.as_ref().ok().filter(|_| is_call(request.headers()));
+        let asked = response.map(|response| pushback(response.headers()));
         match asked.unwrap_or(Pushback::None) {
             Pushback::None => self.backoff.next(),
             Pushback::After(duration) => Wait::of(duration, now),
@@ -131,7 +133,12 @@ impl Retry {
     }
 
     #[cfg(not(feature = "grpc"))]
-    fn after_failure<R, E>(&mut self, _: &Result<Response<R>, E>, _: Instant) -> Option<Wait> {
+    fn after_failure<B, R, E>(
+        &mut self,
+        _: &Request<B>,
+        _: &Result<Response<R>, E>,
+        _: Instant,
+    ) -> Option<Wait> {
         self.backoff.next()
     }
 
@@ -139,7 +146,10 @@ impl Retry {
         let marked = Deadline::of(request);
         #[cfg(feature = "grpc")]
         let marked = {
-            let limit = super::grpc::deadline(request.headers(), clock::now());
+            let headers = request.headers();
+            let limit = super::grpc::is_call(headers)
+                .then(|| super::grpc::deadline(headers, clock::now()))
+                .flatten();
             marked.into_iter().chain(limit).min()
         };
         marked

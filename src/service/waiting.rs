@@ -46,7 +46,7 @@ pub(super) struct Waiting<S, C> {
 }
 
 /// This process had no file descriptor, local port or memory for the connection to a member. Nobody is asked for a moment
-/// then, for the next member would find nothing either.
+/// then, for the next member may well find nothing either.
 struct OwnFault {
     /// When the first came, of this call.
     since: Instant,
@@ -161,6 +161,11 @@ where
         self.searched = false;
         if is_own_fault(&*error) {
             judged.end(Verdict::Neutral);
+            // Others may have a connection still.
+            let id = judged.instance().id();
+            if !self.avoid.contains(id) {
+                self.avoid.push(id.clone());
+            }
             let now = clock::now();
             let since = self.own_fault.as_ref().map_or(now, |fault| fault.since);
             self.own_fault = Some(OwnFault {

@@ -140,10 +140,23 @@ async fn a_later_attempt_is_told_what_time_is_left_and_that_it_is_one() {
 async fn a_server_that_asks_for_a_pause_gets_it() {
     const LATER: Does = Does::Grpc(&[("grpc-status", "14"), ("grpc-retry-pushback-ms", "700")]);
     const NEVER: Does = Does::Grpc(&[("grpc-status", "14"), ("grpc-retry-pushback-ms", "-1")]);
+    const TOO_LONG: Does = Does::Grpc(&[
+        ("grpc-status", "14"),
+        ("grpc-retry-pushback-ms", "4294967295"),
+    ]);
+    let call = || {
+        let mut call = idempotent();
+        let grpc = HeaderValue::from_static("application/grpc");
+        call.headers_mut().insert("content-type", grpc);
+        call
+    };
     let stage = Stage::new(2, [LATER]).await;
     let began = stage.elapsed();
-    stage.send(&Retry::new(), idempotent()).await.unwrap();
+    stage.send(&Retry::new(), call()).await.unwrap();
     let waited = stage.elapsed() - began;
     assert!((700 * MS..=702 * MS).contains(&waited), "{waited:?}");
-    assert_eq!(attempts(Retry::new(), NEVER, idempotent()).await, 1);
+    assert_eq!(attempts(Retry::new(), NEVER, call()).await, 1);
+    assert_eq!(attempts(Retry::new(), TOO_LONG, call()).await, 1);
+    // To plain HTTP it means nothing.
+    assert_eq!(attempts(Retry::new(), NEVER, idempotent()).await, 2);
 }
