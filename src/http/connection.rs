@@ -103,7 +103,7 @@ async fn exchange<L: Transport>(
     let mut refusals = 0;
     loop {
         let mut grant = checkout.take().await.map_err(CallError::connect)?;
-        let (is_unspent, is_fresh) = (grant.is_unspent(), grant.fresh);
+        let is_unspent = grant.is_unspent();
         let Unanswered { error, fate } = match grant.line.send(request).await {
             Ok(response) => {
                 grant.line.answered(checkout.pool());
@@ -114,11 +114,7 @@ async fn exchange<L: Transport>(
         let addr = checkout.pool().addr();
         match fate {
             // One that was opened for this request and is lost again says that the instance is.
-            // So does one that others were first on, if it happens again and again.
-            Fate::Unsent(unsent) if !is_unspent && (!is_fresh || refusals < REFUSALS) => {
-                refusals += u32::from(is_fresh);
-                request = unsent;
-            }
+            Fate::Unsent(unsent) if !is_unspent => request = unsent,
             Fate::Refused(Some(refused)) if refusals < REFUSALS => {
                 refusals += 1;
                 request = refused;
