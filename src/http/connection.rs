@@ -102,13 +102,10 @@ async fn exchange<L: Transport>(
     L::address(&mut request, checkout.pool().fallback());
     let mut refusals = 0;
     loop {
-        let mut grant = checkout.take().await.map_err(CallError::connect)?;
+        let grant = checkout.take().await.map_err(CallError::connect)?;
         let is_unspent = grant.is_unspent();
-        let Unanswered { error, fate } = match grant.line.send(request).await {
-            Ok(response) => {
-                grant.line.answered(checkout.pool());
-                return Ok(response);
-            }
+        let Unanswered { error, fate } = match grant.line.send(request, checkout.pool()).await {
+            Ok(response) => return Ok(response),
             Err(unanswered) => unanswered,
         };
         let addr = checkout.pool().addr();

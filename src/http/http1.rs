@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::TryFutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -110,19 +109,48 @@ where
         address::for_http1(request, fallback);
     }
 
-    fn send(
-        &mut self,
+    async fn send(
+        self,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
-        self.wire.age.note_use();
-        let sending = self.sender.try_send_request(request);
-        sending.map_err(|mut error| Unanswered {
-            fate: error.take_message().map_or(Fate::Sent, Fate::Unsent),
-            error: error.into_error(),
-        })
+        pool: &Pool<Self>,
+    ) -> Result<Response<Incoming>, Unanswered<B>> {
+        let Self {
+            mut sender, wire, ..
+        } = self;
+        wire.age.note_use();
+        let mut sending = pin!(sender.try_send_request(request));
+        let mut sender = Some(sender);
+        let sent = poll_fn(|cx| {
+            let sent = sending.as_mut().poll(cx);
+            let ended =
+                |sender: &mut SendRequest<B>| matches!(sender.poll_ready(cx), Poll::Ready(Err(_)));
+            if sent.is_pending() && sender.as_mut().is_some_and(ended) {
+                sender = None;
+                return sending.as_mut().poll(cx);
+            }
+            sent
+        });
+        match sent.await {
+            Ok(response) => {
+                if let Some(sender) = sender {
+                    Self::new(sender, wire).free(pool);
+                }
+                Ok(response)
+            }
+            Err(mut error) => Err(Unanswered {
+                fate: error.take_message().map_or(Fate::Sent, Fate::Unsent),
+                error: error.into_error(),
+            }),
+        }
     }
+}
 
-    fn answered(self, pool: &Pool<Self>) {
+impl<B> Lane<B>
+where
+    Self: Transport,
+{
+    /// Goes back to the pool, now or when its connection can take another request.
+    fn free(self, pool: &Pool<Self>) {
         let Self { sender, wire, .. } = self;
         let mut busy = lock(&wire.busy);
         if sender.is_ready() {

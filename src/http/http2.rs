@@ -105,8 +105,13 @@ where
             .map_err(|error| ConnectError::handshake(addr, error))?;
         let aging = Aging::new(limits.max_age);
         let age = aging.age();
-        let running = run(connection, aging, home);
-        tokio::spawn(async move { log_end(addr, running.await) });
+        let running = run(connection, aging, home.clone());
+        tokio::spawn(async move {
+            log_end(addr, running.await);
+            if let Some(pool) = home.upgrade() {
+                pool.retain(|line| line.is_ready());
+            }
+        });
         match greeting.await {
             Ok(Ok([_, _, _, SETTINGS])) => Ok(Self { sender, probe, age }),
             Ok(Ok(_)) => Err(ConnectError::io(addr, io::ErrorKind::InvalidData.into())),
@@ -120,8 +125,9 @@ where
     }
 
     fn send(
-        &mut self,
+        mut self,
         request: Request<B>,
+        _pool: &Pool<Self>,
     ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
         self.age.note_use();
         let (request, kept) = lend(request);
@@ -141,8 +147,6 @@ where
             Unanswered { error, fate }
         })
     }
-
-    fn answered(self, _pool: &Pool<Self>) {}
 }
 
 /// Runs a connection until it is closed: by the instance, or by the loss of its last sender. Once it is old it has that lost.

@@ -49,14 +49,15 @@ pub(super) trait Transport: Line + Send + 'static {
     /// Gives the request the target form, `Host` and version of the protocol.
     fn address(request: &mut Request<Self::Body>, authority: &super::address::Fallback);
 
-    /// Sends one request.
+    /// Sends one request. After the head of the response the line goes back to the pool, once it can take another one.
+    ///
+    /// Whoever waits for the response does not hold the sending half of a connection that has ended: a request that is
+    /// handed over in the very moment of the end comes back only when the last of them is gone.
     fn send(
-        &mut self,
+        self,
         request: Request<Self::Body>,
+        pool: &Pool<Self>,
     ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<Self::Body>>> + Send;
-
-    /// Told when the head of the response is here: the line is given back once it can take another request.
-    fn answered(self, pool: &Pool<Self>);
 }
 
 /// A request without a response.

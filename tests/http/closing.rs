@@ -89,7 +89,6 @@ async fn a_graceful_goaway_after_every_tenth_request_fails_none() {
 
 /// Says which was the last request it acts on, and ignores what was on its way meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a known fault: one run in twenty takes longer than the ten seconds it has"]
 async fn an_abrupt_goaway_after_every_tenth_request_fails_none() {
     let server = Raw::start(|stream| async move {
         let mut frames = Frames::accept(stream).await?;
