@@ -21,30 +21,18 @@ pub(super) struct Variable {
     pub(super) example: &'static str,
 }
 
-const ROLE: Variable = Variable {
-    name: "ROLECALL_ROLE",
-    example: "worker",
-};
-const BOUNDARY: Variable = Variable {
-    name: "ROLECALL_BOUNDARY",
-    example: "default",
-};
-const ID: Variable = Variable {
-    name: "ROLECALL_ID",
-    example: "worker-1",
-};
-const DISCOVERY: Variable = Variable {
-    name: "ROLECALL_DISCOVERY",
-    example: "file:/run/roles",
-};
-const BIND: Variable = Variable {
-    name: "ROLECALL_BIND",
-    example: "0.0.0.0",
-};
-const ADVERTISE: Variable = Variable {
-    name: "ROLECALL_ADVERTISE",
-    example: "10.0.0.7",
-};
+impl Variable {
+    const fn new(name: &'static str, example: &'static str) -> Self {
+        Self { name, example }
+    }
+}
+
+const ROLE: Variable = Variable::new("ROLECALL_ROLE", "worker");
+const BOUNDARY: Variable = Variable::new("ROLECALL_BOUNDARY", "default");
+const ID: Variable = Variable::new("ROLECALL_ID", "worker-1");
+const DISCOVERY: Variable = Variable::new("ROLECALL_DISCOVERY", "file:/run/roles");
+const BIND: Variable = Variable::new("ROLECALL_BIND", "0.0.0.0");
+const ADVERTISE: Variable = Variable::new("ROLECALL_ADVERTISE", "10.0.0.7");
 
 impl Environment {
     /// By a look at one variable at a time.

@@ -12,3 +12,5 @@ mod retry;
 mod server;
 mod strangers;
 mod support;
+#[path = "../common/waiting.rs"]
+mod waiting;

@@ -1,6 +1,5 @@
 //! Channels to servers, and what tests wait for.
 
-use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
@@ -11,6 +10,8 @@ use tonic::Status;
 
 use crate::client::OrderedClient;
 use crate::server::Server;
+
+pub(crate) use crate::waiting::{until, within};
 
 pub(crate) type Client = OrderedClient<Channel>;
 
@@ -88,21 +89,6 @@ pub(crate) fn names(status: &Status, instance: &str) {
         grpc::failed_at(status).as_ref().map(|id| id.as_str()),
         Some(instance)
     );
-}
-
-pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    let limit = Duration::from_secs(20);
-    let done = tokio::time::timeout(limit, future).await;
-    done.expect("done in time")
-}
-
-pub(crate) async fn until(condition: impl Fn() -> bool) {
-    within(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
 }
 
 /// A port of an address that no other test uses, also when its server is gone.

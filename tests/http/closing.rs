@@ -148,21 +148,26 @@ where
         .layer(Connector::new().http2())
 }
 
+/// Acts on no request: says so of each, or goes away.
+async fn refusing(goes_away: bool) -> Raw {
+    Raw::start(move |stream| async move {
+        let mut frames = Frames::accept(stream).await?;
+        while let Some(stream_id) = frames.request().await? {
+            if goes_away {
+                frames.go_away(0).await?;
+            } else {
+                frames.refuse(stream_id).await?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_refused_request_with_a_body_was_not_sent_and_nobody_is_charged() {
     for goes_away in [false, true] {
-        let server = Raw::start(move |stream| async move {
-            let mut frames = Frames::accept(stream).await?;
-            while let Some(stream_id) = frames.request().await? {
-                if goes_away {
-                    frames.go_away(0).await?;
-                } else {
-                    frames.refuse(stream_id).await?;
-                }
-            }
-            Ok(())
-        })
-        .await;
+        let server = refusing(goes_away).await;
         let client = client(&server);
         let request = Request::post("/").body(Full::new(Bytes::from_static(b"body")));
         let answer = within(client.clone().oneshot(request.unwrap())).await;
@@ -176,18 +181,7 @@ async fn a_refused_request_with_a_body_was_not_sent_and_nobody_is_charged() {
 #[tokio::test]
 async fn an_instance_that_refuses_everything_is_an_error_not_a_loop() {
     for goes_away in [false, true] {
-        let server = Raw::start(move |stream| async move {
-            let mut frames = Frames::accept(stream).await?;
-            while let Some(stream_id) = frames.request().await? {
-                if goes_away {
-                    frames.go_away(0).await?;
-                } else {
-                    frames.refuse(stream_id).await?;
-                }
-            }
-            Ok(())
-        })
-        .await;
+        let server = refusing(goes_away).await;
         let client = client(&server);
         let answer = within(client.clone().oneshot(request("/"))).await;
         assert!(!answer.unwrap_err().was_sent());

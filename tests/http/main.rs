@@ -4,8 +4,12 @@
 #![expect(clippy::disallowed_methods, reason = "sockets have real time")]
 
 mod age;
+mod claims;
+mod client;
 mod closing;
 mod connections;
 mod exhausted;
+mod host;
+mod loss;
 mod outcomes;
 mod support;

@@ -5,3 +5,5 @@
 mod proxies;
 mod strangers;
 mod support;
+#[path = "../common/waiting.rs"]
+mod waiting;

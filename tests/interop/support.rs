@@ -16,6 +16,8 @@ use rolecall::{BoxError, Instance, List};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+pub(crate) use crate::waiting::{until, within};
+
 /// Plays a script on every connection, and counts those that are open.
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
@@ -101,19 +103,4 @@ where
         }
     });
     within(futures::future::join_all(callers)).await;
-}
-
-pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    let limit = Duration::from_secs(30);
-    let done = tokio::time::timeout(limit, future).await;
-    done.expect("done in time")
-}
-
-pub(crate) async fn until(condition: impl Fn() -> bool) {
-    within(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
 }

@@ -18,6 +18,8 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use crate::server::Server;
 
+pub(crate) use crate::waiting::{until, within};
+
 pub(crate) type Client = Balance<Connection<Full<Bytes>>, ClassifyStatus>;
 pub(crate) type Retrying = tower::retry::Retry<Retry, Client>;
 
@@ -140,20 +142,6 @@ pub(crate) async fn served(client: &Client, requests: u64) {
     let picks = || -> u64 { client.status().members.iter().map(|m| m.picks).sum() };
     let before = picks();
     until(|| picks() >= before + requests).await;
-}
-
-pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    let done = tokio::time::timeout(Duration::from_secs(30), future).await;
-    done.expect("done in time")
-}
-
-pub(crate) async fn until(condition: impl Fn() -> bool) {
-    within(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
 }
 
 pub(crate) fn servers() -> [Server; 4] {

@@ -11,3 +11,5 @@ mod policy;
 mod script;
 mod server;
 mod told;
+#[path = "../common/waiting.rs"]
+mod waiting;

@@ -7,3 +7,5 @@ mod connections;
 mod identity;
 mod plain;
 mod support;
+#[path = "../common/waiting.rs"]
+mod waiting;

@@ -7,7 +7,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
@@ -28,6 +27,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
+
+pub(crate) use crate::waiting::{until, within};
 
 pub(crate) type Client = Connection<Empty<Bytes>>;
 
@@ -232,19 +233,4 @@ pub(crate) fn io_kind(error: &(dyn StdError + 'static)) -> io::ErrorKind {
     let mut chain = std::iter::successors(Some(error), |&error| error.source());
     let error = chain.find_map(<dyn StdError>::downcast_ref::<io::Error>);
     error.expect("an io::Error in the chain").kind()
-}
-
-pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    let limit = Duration::from_secs(20);
-    let done = tokio::time::timeout(limit, future).await;
-    done.expect("done in time")
-}
-
-pub(crate) async fn until(condition: impl Fn() -> bool) {
-    within(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
 }

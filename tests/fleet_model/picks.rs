@@ -1,0 +1,174 @@
+//! Picks, who may be picked, and how they end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::RngExt;
+use rolecall::fleet::PickError;
+use rolecall::{Availability, InstanceId, MemberState};
+
+use crate::{Held, World};
+
+impl World {
+    /// Who is ejected or probing, connected or not.
+    pub(super) fn out(&self) -> BTreeMap<InstanceId, MemberState> {
+        let members = self.fleet.status(self.now).members.into_iter();
+        let out = |ejection: &rolecall::EjectionStatus| !ejection.is_over;
+        let out: BTreeMap<_, _> = members
+            .filter(|member| member.ejection.as_ref().is_some_and(out))
+            .map(|member| (member.instance.id().clone(), member.state))
+            .collect();
+        assert!(self.ejects || out.is_empty(), "nobody ejects");
+        out
+    }
+
+    /// Who may be picked as far as they and their instances go, with the number of their service.
+    pub(super) fn eligible(&self) -> BTreeMap<InstanceId, u64> {
+        self.members
+            .iter()
+            .filter(|(_, m)| m.instance.availability() != Availability::Draining)
+            .filter(|(_, m)| m.instance.weight().get() > 0)
+            .filter_map(|(id, m)| Some((id.clone(), m.up?.0)))
+            .collect()
+    }
+
+    /// Who may be picked, with the number of their service: for want of available members the busy ones, and for want of
+    /// those the ones that are out.
+    pub(super) fn usable(&self) -> BTreeMap<InstanceId, u64> {
+        let (eligible, out) = (self.eligible(), self.out());
+        let listed = |availability| {
+            let mut listed = eligible.clone();
+            listed.retain(|id, _| {
+                !out.contains_key(id) && self.members[id].instance.availability() == availability
+            });
+            listed
+        };
+        [Availability::Available, Availability::Busy]
+            .map(listed)
+            .into_iter()
+            .find(|listed| !listed.is_empty())
+            .unwrap_or(eligible)
+    }
+
+    /// Who may be picked by the next probe.
+    pub(super) fn probing(&self) -> BTreeMap<InstanceId, u64> {
+        let (mut probing, out) = (self.eligible(), self.out());
+        probing.retain(|id, _| out.get(id) == Some(&MemberState::Probing));
+        probing
+    }
+
+    pub(super) fn eject_or_restore(&mut self) {
+        let id = InstanceId::from(format!("i{}", self.rng.random_range(0..14)));
+        let known = self.members.contains_key(&id);
+        let was_out = self.out().contains_key(&id);
+        if self.rng.random_bool(0.5) {
+            let time = match self.rng.random_range(0..10) {
+                0 => Duration::ZERO,
+                1 if self.rng.random_bool(0.1) => Duration::MAX,
+                _ => Duration::from_millis(self.rng.random_range(0..500)),
+            };
+            assert_eq!(self.fleet.eject(&id, time, self.now), known, "who is known");
+            assert_eq!(self.out().contains_key(&id), known, "it is out");
+        } else {
+            assert_eq!(self.fleet.restore(&id, self.now), was_out, "who was out");
+            assert!(!self.out().contains_key(&id), "it is back");
+        }
+    }
+
+    pub(super) fn in_flight(&self, number: u64) -> u32 {
+        self.held
+            .iter()
+            .filter(|held| held.number == number)
+            .count() as u32
+    }
+
+    pub(super) fn pick(&mut self) {
+        let avoid: Vec<InstanceId> = (0..self.rng.random_range(0..4))
+            .map(|_| InstanceId::from(format!("i{}", self.rng.random_range(0..8))))
+            .collect();
+        let (mut free, mut probing) = (self.usable(), self.probing());
+        let usable = free.len();
+        let has_room = |number| self.cap.is_none_or(|cap| self.in_flight(number) < cap);
+        free.retain(|_, number| has_room(*number));
+        probing.retain(|id, number| has_room(*number) && !avoid.contains(id));
+        let before = self.fleet.next_deadline();
+        match self.fleet.pick(self.now, &mut self.picks, &avoid) {
+            Ok(pick) => {
+                let earlier = self.moved_earlier(before);
+                assert!(
+                    !earlier || pick.moves_deadline(),
+                    "a pick tells of the deadline"
+                );
+                let id = pick.instance().id().clone();
+                let number = pick.service().number;
+                let is_probe = probing.get(&id) == Some(&number);
+                assert!(
+                    is_probe || free.get(&id) == Some(&number),
+                    "picked {id}, who may not be picked, avoiding {avoid:?}: {free:?} or {probing:?}\n{}",
+                    self.fleet.status(self.now)
+                );
+                let preferred = free.keys().any(|id| !avoid.contains(id));
+                assert!(
+                    !preferred || !avoid.contains(&id),
+                    "picked {id}, to be avoided, where others were free"
+                );
+                self.held.push(Held { pick, number });
+            }
+            Err(PickError::Saturated) => assert!(usable > 0 && free.is_empty()),
+            Err(PickError::Unresolved) => assert!(!self.answered),
+            Err(PickError::Empty) => assert!(self.answered && self.members.is_empty()),
+            Err(PickError::NoneUsable(census)) => {
+                assert_eq!(usable, 0);
+                assert_eq!(census.known(), self.members.len());
+                let counted: usize = census.reasons().iter().map(|(_, count)| count).sum();
+                assert_eq!(counted, census.known(), "{census}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    pub(super) fn end_pick(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let Held { mut pick, number } = self
+            .held
+            .swap_remove(self.rng.random_range(0..self.held.len()));
+        if self.rng.random_bool(0.2) {
+            pick.answered(self.now);
+        }
+        let now = self.now;
+        let before = self.fleet.next_deadline();
+        let id = pick.instance().id().clone();
+        let fails = self.ejects && matches!(id.as_str(), "i0" | "i1" | "i2");
+        let ending = match self.rng.random_range(0..12) {
+            0..4 if fails => 5,
+            ending => ending,
+        };
+        let hurried = match ending {
+            0..5 => pick.success(now),
+            5 => pick.failure(now),
+            6 => pick.cancelled(now),
+            7 => pick.neutral(),
+            8 => pick.overloaded(Some(Duration::from_millis(5)), now),
+            9 => {
+                drop(pick);
+                false
+            }
+            _ => {
+                if let Some(member) = self.members.get_mut(&id)
+                    && member.up.is_some_and(|(up, _)| up == number)
+                {
+                    member.up = None;
+                    member.waiting |= member.dial.is_none();
+                }
+                pick.unsent(now)
+            }
+        };
+        let earlier = self.moved_earlier(before);
+        assert_eq!(
+            hurried, earlier,
+            "a verdict tells whether the deadline moved"
+        );
+    }
+}
