@@ -401,3 +401,20 @@ async fn a_foreign_name_or_lease_is_refused() {
         "{fault}"
     );
 }
+
+#[tokio::test]
+async fn a_fault_that_is_mended_is_told_of_by_what_was_good_all_the_time() {
+    let place = Place::new();
+    let path = place.at("roles.toml");
+    let good = roles(&[1, 2]);
+    replace(&path, &good);
+    let mut answers = Answers::of(&File::new(&path), "worker:http");
+    answers.ports(&[1, 2]).await;
+    for _ in 0..2 {
+        replace(&path, "[[");
+        answers.fault().await;
+        replace(&path, &good);
+        let set = answers.next().await.expect("well again");
+        assert_eq!(set.len(), 2);
+    }
+}

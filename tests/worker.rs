@@ -238,3 +238,32 @@ async fn a_drain_ends_at_its_deadline() {
     let drained = server.drain(Duration::from_millis(50));
     timeout(LONG, drained).await.expect("in time").unwrap();
 }
+
+#[tokio::test]
+async fn who_drains_a_second_time_waits_for_the_first() {
+    let registry = Registry::new();
+    let server = worker(&registry, "a");
+    let mut listener = server.listen("http").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    server.guard().heard().await;
+    let friend = dial(HERE, addr).await;
+    let (connection, _) = listener.accept().await;
+    let drain = || {
+        let server = server.clone();
+        tokio::spawn(async move { server.drain(LONG).await })
+    };
+    let (first, second) = (drain(), drain());
+    let target = "shop/worker:http".parse().unwrap();
+    let mut sets = registry.watch(&target);
+    let is_draining = |set: &rolecall::InstanceSet| {
+        let mut all = set.iter();
+        all.any(|instance| instance.availability() == Availability::Draining)
+    };
+    while !is_draining(&sets.next().await.unwrap().unwrap()) {}
+    tokio::task::yield_now().await;
+    assert!(!first.is_finished() && !second.is_finished());
+    drop((friend, connection));
+    for drained in [first, second] {
+        timeout(LONG / 2, drained).await.unwrap().unwrap().unwrap();
+    }
+}

@@ -26,7 +26,8 @@ use crate::discovery::Discovery;
 /// of its news, changes nothing: who was admitted stays admitted.
 ///
 /// Clones are cheap and share everything; asking takes no lock. One task watches discovery. It begins with the guard, or
-/// outside a tokio runtime with the first question inside one, and ends with the last clone, listener and connection.
+/// outside a tokio runtime with the first question inside one, and ends with the last clone, listener and connection. If its
+/// runtime ends before, nothing more is heard: who was admitted stays so.
 ///
 /// # Examples
 ///

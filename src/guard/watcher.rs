@@ -193,6 +193,14 @@ impl Followed {
     }
 
     fn report(&self, gate: &Gate, error: DiscoveryError) {
+        let text = error.with_causes();
+        let list = gate.list();
+        let known = list.0.iter().find(|a| a.grant == self.grant);
+        let is_told = |told: &DiscoveryError| told.with_causes() == text;
+        // A backend that says the same whenever it is asked is told of once.
+        if known.is_none_or(|known| known.error.as_ref().is_some_and(is_told)) {
+            return;
+        }
         gate.edit(|list, _| {
             if let Some(allowed) = list.iter_mut().find(|a| a.grant == self.grant) {
                 allowed.error = Some(error.clone());

@@ -103,7 +103,7 @@ async fn exchange<L: Transport>(
     let mut refusals = 0;
     loop {
         let grant = checkout.take().await.map_err(CallError::connect)?;
-        let is_unspent = grant.is_unspent();
+        let (is_unspent, is_fresh) = (grant.is_unspent(), grant.fresh);
         let Unanswered { error, fate } = match grant.line.send(request, checkout.pool()).await {
             Ok(response) => return Ok(response),
             Err(unanswered) => unanswered,
@@ -111,7 +111,11 @@ async fn exchange<L: Transport>(
         let addr = checkout.pool().addr();
         match fate {
             // One that was opened for this request and is lost again says that the instance is.
-            Fate::Unsent(unsent) if !is_unspent => request = unsent,
+            // So does one that others were first on, if it happens again and again.
+            Fate::Unsent(unsent) if !is_unspent && (!is_fresh || refusals < REFUSALS) => {
+                refusals += u32::from(is_fresh);
+                request = unsent;
+            }
             Fate::Refused(Some(refused)) if refusals < REFUSALS => {
                 refusals += 1;
                 request = refused;

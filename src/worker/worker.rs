@@ -298,8 +298,9 @@ impl Worker {
     ///
     /// Outside a tokio runtime with its timer enabled.
     pub async fn drain(&self, deadline: Duration) -> Result<(), WorkerError> {
-        let place = std::mem::replace(&mut *self.inner.place.lock().await, Place::Drained);
-        match place {
+        // Held to the end: who calls it meanwhile waits for that, too.
+        let mut place = self.inner.place.lock().await;
+        match std::mem::replace(&mut *place, Place::Drained) {
             Place::Registered(lease) => Ok(lease.drain_until(self.idle(), deadline).await?),
             Place::Unregistered | Place::Drained => Ok(()),
         }

@@ -1,5 +1,6 @@
 //! What all watches and leases of a [`File`](super::File) share while there are any.
 
+use std::future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +38,43 @@ pub(super) struct State {
 
 type Answer = Result<InstanceSet, DiscoveryError>;
 
+enum Said {
+    /// Of the registry.
+    News(Answer),
+    Fault(DiscoveryError),
+    /// The fault is over, and this holds: perhaps what held before, which a watch of the registry does not repeat.
+    Well(Answer),
+}
+
+/// Whether a watcher knows how the files stand.
+#[derive(Default)]
+struct Health {
+    is_ill: bool,
+    /// What it was told when the fault was over; news of it are none.
+    well: Option<InstanceSet>,
+}
+
+impl Health {
+    fn pass(&mut self, said: Said) -> Option<Answer> {
+        match said {
+            Said::Fault(fault) => {
+                self.is_ill = true;
+                Some(Err(fault))
+            }
+            Said::News(Ok(set)) => {
+                self.is_ill = false;
+                (self.well.take().as_ref() != Some(&set)).then_some(Ok(set))
+            }
+            Said::News(Err(error)) => Some(Err(error)),
+            Said::Well(answer) => {
+                let answer = std::mem::take(&mut self.is_ill).then_some(answer)?;
+                self.well = answer.as_ref().ok().cloned();
+                Some(answer)
+            }
+        }
+    }
+}
+
 impl Hub {
     pub(super) fn start(path: &Path, is_folder: bool, lease: Duration) -> io::Result<Arc<Self>> {
         let tick = (lease / 10).min(Duration::from_secs(1));
@@ -69,7 +107,7 @@ impl Hub {
     /// What a discovery by registry answers, once the files were read, and faults as they come.
     pub(super) fn follow(
         self: Arc<Self>,
-        watch: impl FnOnce(&Registry) -> BoxStream<'static, Answer>,
+        watch: impl Fn(&Registry) -> BoxStream<'static, Answer> + Send + 'static,
     ) -> impl Stream<Item = Answer> + Send {
         let state = self.state.subscribe();
         let mut read = state.clone();
@@ -81,20 +119,27 @@ impl Hub {
             sets
         })
         .flatten();
-        let faults = stream::unfold((state, 0, self), |(mut state, told, hub)| async move {
+        let ill = (state, watch, 0, self);
+        let faults = stream::unfold(ill, |(mut state, watch, told, hub)| async move {
             loop {
                 let (serial, fault) = {
                     let now = state.borrow_and_update();
                     (now.serial, now.fault.clone())
                 };
-                if serial != told
-                    && let Some(fault) = fault
-                {
-                    return Some((Err(fault), (state, serial, hub)));
+                match fault {
+                    Some(fault) if serial != told => {
+                        return Some((Said::Fault(fault), (state, watch, serial, hub)));
+                    }
+                    None if told != 0 => {
+                        let well = watch(&hub.registry).next().await?;
+                        return Some((Said::Well(well), (state, watch, 0, hub)));
+                    }
+                    _ => state.changed().await.ok()?,
                 }
-                state.changed().await.ok()?;
             }
         });
-        stream::select(sets, faults)
+        let mut health = Health::default();
+        let said = stream::select(sets.map(Said::News), faults);
+        said.filter_map(move |said| future::ready(health.pass(said)))
     }
 }

@@ -153,7 +153,7 @@ impl File {
 
     fn watch(
         &self,
-        watch: impl FnOnce(&Registry) -> BoxStream<'static, Answer> + Send + 'static,
+        watch: impl Fn(&Registry) -> BoxStream<'static, Answer> + Send + 'static,
     ) -> BoxStream<'static, Answer> {
         let shared = self.shared.clone();
         let is_roles = !shared.is_folder();
