@@ -74,14 +74,18 @@ async fn a_slow_instance_loses_its_traffic_within_a_few_answers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_instance_is_neither_starved_nor_flooded() {
-    let stage = Stage::of(&["a", "b", "c"]).await;
-    stage.shares(300).await;
-    stage.announce(set(["a", "b", "c", "d"]));
-    stage.until(|status| status.usable == 4).await;
-    let share = stage.shares(400).await["d"];
+    // Of one fleet the picks are too few: one run in thousands is out of bounds by chance.
+    let mut share = 0;
+    for _ in 0..10 {
+        let stage = Stage::of(&["a", "b", "c"]).await;
+        stage.shares(300).await;
+        stage.announce(set(["a", "b", "c", "d"]));
+        stage.until(|status| status.usable == 4).await;
+        share += stage.shares(400).await["d"];
+    }
     assert!(
-        (70..=130).contains(&share),
-        "{share} of 400 went to one of four"
+        (700..=1300).contains(&share),
+        "{share} of 4000 went to one of four"
     );
 }
 
