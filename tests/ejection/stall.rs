@@ -3,7 +3,11 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
+use http_body_util::Empty;
+use hyper::Request;
 use rolecall::{Event, MemberStatus};
+use tokio::task::JoinSet;
+use tower::Service;
 
 use crate::server::{Server, Work};
 use crate::stage::{Length, Stage, pass};
@@ -26,30 +30,15 @@ async fn stall(length: Length) {
         Length::Full => (500.0, 10),
         Length::Short => (200.0, 1),
     };
-    // The servers may stand still as well, so that nothing is answered that was under way when it began.
-    for (patience, stops) in [
-        (Duration::from_secs(2), true),
-        (Duration::from_millis(100), false),
-    ] {
+    for patience in [None, Some(Duration::from_millis(100))] {
         let stage = Stage::of(4, Work::unlimited(Duration::from_millis(2))).await;
-        let load = stage.load(rate, Some(patience));
+        let load = stage.load(rate, patience);
         for _ in 0..stalls {
             pass(Duration::from_secs(2)).await;
-            let stopped: Vec<_> = stage
-                .servers
-                .iter()
-                .filter(|_| stops)
-                .map(Server::stop)
-                .collect();
-            if stops {
-                // Charged, they would eject.
-                let many = |member: &MemberStatus| member.in_flight >= 10;
-                stage
-                    .until(0, |status| status.members.iter().all(many))
-                    .await;
+            match patience {
+                Some(_) => block_all_workers(Duration::from_secs(2)).await,
+                None => block_while_all_wait(&stage, Duration::from_secs(2)).await,
             }
-            block_all_workers(Duration::from_secs(2)).await;
-            drop(stopped);
         }
         pass(Duration::from_secs(2)).await;
         let calls = load.finish().await;
@@ -83,6 +72,20 @@ async fn stall(length: Length) {
             stage.timeline()
         );
     }
+}
+
+/// The servers stand still as well, and whoever waits gives up when it is over: charged, that would eject.
+async fn block_while_all_wait(stage: &Stage, time: Duration) {
+    let stopped: Vec<_> = stage.servers.iter().map(Server::stop).collect();
+    let calls = (0..60).map(|_| stage.client().clone().call(Request::new(Empty::new())));
+    let mut calls: JoinSet<_> = calls.collect();
+    let many = |member: &MemberStatus| member.in_flight >= 10;
+    stage
+        .until(0, |status| status.members.iter().all(many))
+        .await;
+    block_all_workers(time).await;
+    calls.shutdown().await;
+    drop(stopped);
 }
 
 /// All at the same time: each waits for the other ones first.
