@@ -28,6 +28,8 @@ pub struct Pick<S>(pub(crate) Slot<Hold<S>>);
 /// A pick by whatever keeps its member in being.
 pub(crate) struct Slot<H: Recorded> {
     pub(super) latency: Option<NonZeroU64>,
+    /// Whether the instance was heard of, though nothing may have come yet that counts as an answer.
+    pub(super) heard: bool,
     pub(super) picked_at: u64,
     /// Whether the slot is still to be given back.
     pub(super) armed: bool,
@@ -106,6 +108,7 @@ impl<H: Recorded> Slot<H> {
     pub(super) fn holding(holder: H, picked_at: u64, moves_deadline: bool) -> Self {
         Self {
             latency: None,
+            heard: false,
             picked_at,
             armed: true,
             probe: None,
@@ -129,6 +132,7 @@ impl<H: Recorded> Slot<H> {
     pub(crate) fn hand_over<T: Recorded>(&mut self, holder: impl FnOnce(&H) -> T) -> Slot<T> {
         Slot {
             latency: self.latency,
+            heard: self.heard,
             picked_at: self.picked_at,
             holder: holder(&self.holder),
             armed: std::mem::replace(&mut self.armed, false),
@@ -155,10 +159,20 @@ impl<H: Recorded> Slot<H> {
         if self.latency.is_none() {
             let latency = now.saturating_sub(self.picked_at);
             self.latency = NonZeroU64::new(latency.max(1));
+            self.heard = true;
             record.stats.answers(now);
             if let Some(probe) = self.probe {
                 record.shared.probe.answered(probe, latency);
             }
+        }
+    }
+
+    /// What was stamped was only a beginning, after which the caller waits: takes the stamp back. To a probe, which asks
+    /// whether the instance lives, it is answer enough.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn still_waits(&mut self) {
+        if self.probe.is_none() {
+            self.latency = None;
         }
     }
 

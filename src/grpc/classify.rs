@@ -30,8 +30,10 @@ use crate::{Attempt, Classify, InstanceId, Outcome};
 /// | any other HTTP status, or other content than gRPC | failure: what answers there is not the service |
 /// | an error | as with [`http::ClassifyStatus`](crate::http::ClassifyStatus) |
 ///
-/// The latency is taken when the head of the answer arrives. The instance's load counts the call until the trailers, or the
-/// end of the body: the outcome is told then. Dropped before that, it is cancelled, unless the head told the outcome.
+/// The latency is taken when the first message is there, or the status: that is with the head of the answer, or later if the
+/// caller reads on and has to wait. The instance's load counts the call until the trailers, or the end of the body: the outcome
+/// is told then. Dropped before that, it is cancelled, unless the head told the outcome; a caller that waited for a first
+/// message after the head is no sign of an instance that does not answer, however long he did.
 ///
 /// A call goes to another instance than those in its extension [`http::Tried`](crate::http::Tried), while one is usable.
 ///

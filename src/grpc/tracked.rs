@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -55,7 +55,11 @@ impl<B: Body<Error: 'static>> Body for TrackedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        let mut frame = ready!(this.body.as_mut().poll_frame(cx));
+        let Poll::Ready(mut frame) = this.body.as_mut().poll_frame(cx) else {
+            this.judgement.waits();
+            return Poll::Pending;
+        };
+        this.judgement.comes();
         match &mut frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -91,6 +95,16 @@ pub(super) struct Judgement {
     classifier: ClassifyStatus,
     /// What the head told already.
     known: Option<Outcome>,
+    first: First,
+}
+
+/// The first message, or the end of an answer without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Unread,
+    /// The caller has nothing but a head.
+    Awaited,
+    Come,
 }
 
 impl Judgement {
@@ -103,7 +117,29 @@ impl Judgement {
             attempt: Some(attempt),
             classifier,
             known,
+            first: First::Unread,
         }
+    }
+
+    /// The caller has to wait for what comes next. Servers are free to send the head at once, as tonic's do in streams, and
+    /// then it says nothing of how long they take.
+    fn waits(&mut self) {
+        if self.first == First::Unread
+            && self.known.is_none()
+            && let Some(attempt) = &mut self.attempt
+        {
+            attempt.still_waits();
+            self.first = First::Awaited;
+        }
+    }
+
+    fn comes(&mut self) {
+        if self.first == First::Awaited
+            && let Some(attempt) = &mut self.attempt
+        {
+            attempt.answered();
+        }
+        self.first = First::Come;
     }
 
     /// With the status of the trailers, if that is written there.

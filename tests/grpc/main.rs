@@ -11,6 +11,7 @@ mod outcomes;
 mod retry;
 mod server;
 mod strangers;
+mod streams;
 mod support;
 #[path = "../common/waiting.rs"]
 mod waiting;
