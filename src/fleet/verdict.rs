@@ -34,7 +34,7 @@ impl<H: Recorded> Slot<H> {
     /// earlier.
     pub(crate) fn judge(&mut self, verdict: Verdict, now: Instant) -> bool {
         let probe = self.probe.take();
-        if !std::mem::replace(&mut self.armed, false) {
+        if !self.let_go() {
             return false;
         }
         let record = self.holder.record();
