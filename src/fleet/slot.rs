@@ -19,6 +19,8 @@ pub(super) const UNTIMED: u64 = u64::MAX - 1;
 const HELD: u64 = 1;
 /// Mark of a pick that moved the fleet's next deadline.
 const MOVES_DEADLINE: u64 = 2;
+/// Mark of a pick whose instance gave a sign of life, though not yet what its caller waits for.
+const HEARD: u64 = 4;
 
 /// A member chosen for one request: holds its slot until it is dropped.
 ///
@@ -33,8 +35,6 @@ pub struct Pick<S>(pub(crate) Slot<Hold<S>>);
 /// A pick by whatever keeps its member in being.
 pub(crate) struct Slot<H: Recorded> {
     pub(super) latency: Option<NonZeroU64>,
-    /// Whether the instance was heard of, though nothing may have come yet that counts as an answer.
-    pub(super) heard: bool,
     pub(super) picked_at: u64,
     pub(super) probe: Option<Token>,
     /// A whole word, where results and futures would put their own tag into a `bool` and move the pick in odd pieces.
@@ -112,7 +112,6 @@ impl<H: Recorded> Slot<H> {
     pub(super) fn holding(holder: H, picked_at: u64, moves_deadline: bool) -> Self {
         Self {
             latency: None,
-            heard: false,
             picked_at,
             probe: None,
             marks: HELD | if moves_deadline { MOVES_DEADLINE } else { 0 },
@@ -135,6 +134,11 @@ impl<H: Recorded> Slot<H> {
         self.marks & HELD != 0
     }
 
+    /// Whether the instance is not silent.
+    pub(super) fn is_heard(&self) -> bool {
+        self.latency.is_some() || self.marks & HEARD != 0
+    }
+
     /// Whether it was still to be given back; from now on it is not.
     pub(super) fn let_go(&mut self) -> bool {
         let held = self.is_held();
@@ -147,7 +151,6 @@ impl<H: Recorded> Slot<H> {
     pub(crate) fn hand_over<T: Recorded>(&mut self, holder: impl FnOnce(&H) -> T) -> Slot<T> {
         Slot {
             latency: self.latency,
-            heard: self.heard,
             picked_at: self.picked_at,
             holder: holder(&self.holder),
             probe: self.probe.take(),
@@ -173,7 +176,6 @@ impl<H: Recorded> Slot<H> {
         if self.latency.is_none() {
             let latency = now.saturating_sub(self.picked_at);
             self.latency = NonZeroU64::new(latency.max(1));
-            self.heard = true;
             record.stats.answers(now);
             if let Some(probe) = self.probe {
                 record.shared.probe.answered(probe, latency);
@@ -185,8 +187,8 @@ impl<H: Recorded> Slot<H> {
     /// whether the instance lives, it is answer enough.
     #[cfg(feature = "grpc")]
     pub(crate) fn still_waits(&mut self) {
-        if self.probe.is_none() {
-            self.latency = None;
+        if self.probe.is_none() && self.latency.take().is_some() {
+            self.marks |= HEARD;
         }
     }
 

@@ -46,7 +46,7 @@ impl<H: Recorded> Slot<H> {
             record,
             picked_at: self.picked_at,
             latency: self.latency,
-            heard: self.heard,
+            heard: self.is_heard(),
             probe,
             now,
         };
