@@ -70,6 +70,7 @@ mod code;
 pub(crate) mod deadline;
 mod details;
 mod future;
+pub(crate) mod held;
 mod origin;
 mod status;
 mod tracked;

@@ -10,12 +10,14 @@ use hyper::body::{Bytes, Frame};
 use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use rolecall::grpc::{self, Channel};
+use rolecall::retry::{Idempotent, ReplayLayer, Retry};
 use rolecall::{BalanceLayer, Instance, List, MemberStatus, connect};
 use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::{Code, Streaming};
+use tower::retry::RetryLayer;
 use tower::util::BoxCloneSyncService;
-use tower::{Layer, service_fn};
+use tower::{Layer, ServiceBuilder, service_fn};
 
 use crate::client::{OrderedClient, read};
 use crate::server::{Answer, Order};
@@ -157,6 +159,24 @@ async fn a_time_limit_that_passes_after_the_head_is_no_failure_of_the_instance()
         assert_eq!(end.unwrap_err().code(), Code::DeadlineExceeded);
     }
     assert_eq!(members(&channel)[0].failures, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_limit_that_passes_while_the_head_is_held_names_the_instance() {
+    let channel = channel(&[Duration::from_secs(5)]).await;
+    let service = ServiceBuilder::new()
+        .layer(ReplayLayer::new())
+        .layer(RetryLayer::new(Retry::new()))
+        .service(channel.clone());
+    let mut request = tonic::Request::new(Order::default());
+    request.extensions_mut().insert(Idempotent(true));
+    request.set_timeout(Duration::from_secs(1));
+    let status = OrderedClient::new(service).server_stream(request).await;
+    let status = status.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(grpc::failed_at(&status).unwrap().as_str(), "1");
+    let member = &members(&channel)[0];
+    assert_eq!((member.failures, member.in_flight), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
