@@ -4,6 +4,7 @@ use std::any::Any;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::Code;
@@ -31,7 +32,7 @@ pin_project! {
 impl<B: Body> TrackedBody<B> {
     pub(super) fn new(body: B, instance: InstanceId, mut judgement: Judgement) -> Self {
         if body.is_end_stream() {
-            judgement.ended(None);
+            judgement.ended();
         }
         Self {
             body,
@@ -68,13 +69,13 @@ impl<B: Body<Error: 'static>> Body for TrackedBody<B> {
                     if let Some(code) = code {
                         origin::mark(trailers, code, this.instance);
                     }
-                    this.judgement.ended(code);
+                    this.judgement.ended_by(code, trailers);
                 } else if this.body.is_end_stream() {
-                    this.judgement.ended(None);
+                    this.judgement.ended();
                 }
             }
             Some(Err(error)) => this.judgement.broken(error),
-            None => this.judgement.ended(None),
+            None => this.judgement.ended(),
         }
         Poll::Ready(frame)
     }
@@ -142,10 +143,15 @@ impl Judgement {
         self.first = First::Come;
     }
 
+    fn ended(&mut self) {
+        self.ended_by(None, &HeaderMap::new());
+    }
+
     /// With the status of the trailers, if that is written there.
-    fn ended(&mut self, code: Option<Code>) {
+    fn ended_by(&mut self, code: Option<Code>, trailers: &HeaderMap) {
         if let Some(attempt) = self.attempt.take() {
-            let told = || self.classifier.outcome(code.unwrap_or(Code::Unknown));
+            let code = code.unwrap_or(Code::Unknown);
+            let told = || self.classifier.outcome(code, trailers);
             attempt.end(self.known.unwrap_or_else(told));
         }
     }
@@ -164,7 +170,7 @@ impl Drop for Judgement {
     /// What the head told is known without the body, and clients do not read it to the end.
     fn drop(&mut self) {
         if self.known.is_some() {
-            self.ended(None);
+            self.ended();
         }
     }
 }

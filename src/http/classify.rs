@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::response::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::answered;
 use super::body::{Judgement, TrackedBody};
@@ -87,7 +87,7 @@ impl ClassifyStatus {
     pub fn outcome(&self, head: &Parts) -> Outcome {
         match &self.outcomes {
             Some(outcomes) => outcomes(head),
-            None => outcome(head),
+            None => outcome(head.status, &head.headers),
         }
     }
 }
@@ -126,9 +126,10 @@ where
     }
 }
 
-fn outcome(head: &Parts) -> Outcome {
-    let wait = || retry_after(&head.headers);
-    match head.status {
+/// The default outcome of a response.
+pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
+    let wait = || retry_after(headers);
+    match status {
         StatusCode::TOO_MANY_REQUESTS => Outcome::Overloaded(wait()),
         StatusCode::SERVICE_UNAVAILABLE => match wait() {
             Some(wait) => Outcome::Overloaded(Some(wait)),

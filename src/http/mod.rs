@@ -31,7 +31,7 @@ mod http2;
 mod lent;
 mod line;
 mod pool;
-mod retry_after;
+pub(crate) mod retry_after;
 mod socket;
 mod stream;
 #[cfg(feature = "tls")]
