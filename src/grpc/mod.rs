@@ -48,6 +48,9 @@
 //!
 //! A service that passes a status of its own callee on to its callers passes the names on too.
 //!
+//! A call that an instance says it did not act on, because it goes away or refuses the stream, is sent to it again before
+//! it fails: all kinds of calls, see [`http::Connection`](crate::http::Connection) for the limits.
+//!
 //! # Time limits
 //!
 //! The `grpc-timeout` of a request, [`tonic::Request::set_timeout`], is a limit for the whole call: also for a stream that has

@@ -27,8 +27,9 @@ use crate::BoxError;
 /// - HTTP/2: the one connection for all. When the instance has closed it, it is opened again.
 ///
 /// A request whose connection turns out closed before anything was written is sent on another one. So is an HTTP/2 request
-/// without a body that the instance says it did not act on (`GOAWAY`, `REFUSED_STREAM`), up to eight times. If there is no
-/// other connection, or if it has a body, [`CallError::was_sent`] is false.
+/// that the instance says it did not act on (`GOAWAY`, `REFUSED_STREAM`), up to eight times. For that, what is read of its body
+/// is kept until the request is answered: up to 64 KiB, of which every frame takes 64 bytes at least. Nothing is copied if the
+/// data are [`Bytes`](bytes::Bytes). If more was read by then, or if there is no other connection, [`CallError::was_sent`] is false.
 ///
 /// `call` without `poll_ready` before is no mistake: the response future claims by itself.
 ///
@@ -97,9 +98,9 @@ const REFUSALS: u32 = 8;
 
 async fn exchange<L: Transport>(
     mut checkout: Checkout<L>,
-    mut request: Request<L::Body>,
+    request: Request<L::Body>,
 ) -> Result<Response<Incoming>, CallError> {
-    L::address(&mut request, checkout.pool().fallback());
+    let mut request = L::prepare(request, checkout.pool().fallback());
     let mut refusals = 0;
     loop {
         let grant = checkout.take().await.map_err(CallError::connect)?;

@@ -78,6 +78,7 @@ where
     B::Error: Into<BoxError>,
 {
     type Body = B;
+    type Outgoing = B;
 
     #[cfg(feature = "tls")]
     const ALPN: &'static str = "http/1.1";
@@ -105,8 +106,9 @@ where
         Ok(Self::new(sender, wire))
     }
 
-    fn address(request: &mut Request<B>, fallback: &Fallback) {
-        address::for_http1(request, fallback);
+    fn prepare(mut request: Request<B>, fallback: &Fallback) -> Request<B> {
+        address::for_http1(&mut request, fallback);
+        request
     }
 
     async fn send(

@@ -6,6 +6,7 @@ use std::sync::Weak;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
+use super::address::Fallback;
 use super::age::Age;
 use super::error::ConnectError;
 use super::pool::{Limits, Pool};
@@ -34,6 +35,9 @@ pub(super) trait Transport: Line + Send + 'static {
     /// The body of the requests.
     type Body;
 
+    /// The same, for as long as it may be sent.
+    type Outgoing;
+
     /// What TLS calls the protocol: RFC 7301.
     #[cfg(feature = "tls")]
     const ALPN: &'static str;
@@ -47,7 +51,7 @@ pub(super) trait Transport: Line + Send + 'static {
     ) -> impl Future<Output = Result<Self, ConnectError>> + Send;
 
     /// Gives the request the target form, `Host` and version of the protocol.
-    fn address(request: &mut Request<Self::Body>, authority: &super::address::Fallback);
+    fn prepare(request: Request<Self::Body>, authority: &Fallback) -> Request<Self::Outgoing>;
 
     /// Sends one request. After the head of the response the line goes back to the pool, once it can take another one.
     ///
@@ -55,9 +59,9 @@ pub(super) trait Transport: Line + Send + 'static {
     /// handed over in the very moment of the end comes back only when the last of them is gone.
     fn send(
         self,
-        request: Request<Self::Body>,
+        request: Request<Self::Outgoing>,
         pool: &Pool<Self>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<Self::Body>>> + Send;
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<Self::Outgoing>>> + Send;
 }
 
 /// A request without a response.
@@ -70,7 +74,7 @@ pub(super) struct Unanswered<B> {
 pub(super) enum Fate<B> {
     /// Nothing of it left.
     Unsent(Request<B>),
-    /// The instance says that it did not act on it; here it is, if it can be sent again.
+    /// The instance says that it did not act on it; here it is, if not too much of its body was read.
     Refused(Option<Request<B>>),
     Sent,
 }

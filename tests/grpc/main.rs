@@ -5,7 +5,10 @@
 
 mod calls;
 mod client;
+mod closing;
 mod faults;
+#[path = "../common/frames.rs"]
+mod frames;
 mod limits;
 mod outcomes;
 mod retry;
