@@ -75,6 +75,7 @@ mod details;
 mod future;
 pub(crate) mod held;
 mod origin;
+mod resent;
 mod status;
 mod tracked;
 

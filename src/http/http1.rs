@@ -18,6 +18,7 @@ use super::age::{Age, Aging};
 use super::error::ConnectError;
 use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool, lock};
+use super::rewound::Rewound;
 use super::socket::{Probe, Socket};
 use super::stream::Stream;
 use crate::BoxError;
@@ -109,6 +110,10 @@ where
     fn prepare(mut request: Request<B>, fallback: &Fallback) -> Request<B> {
         address::for_http1(&mut request, fallback);
         request
+    }
+
+    fn rewound(request: Request<B>) -> Request<Rewound<B>> {
+        request.map(Rewound::new)
     }
 
     async fn send(

@@ -126,6 +126,10 @@ where
         request.map(Rewound::new)
     }
 
+    fn rewound(request: Request<Rewound<B>>) -> Request<Rewound<B>> {
+        request
+    }
+
     fn send(
         mut self,
         request: Request<Rewound<B>>,

@@ -10,6 +10,7 @@ use super::address::Fallback;
 use super::age::Age;
 use super::error::ConnectError;
 use super::pool::{Limits, Pool};
+use super::rewound::Rewound;
 use super::stream::Stream;
 
 /// The sending half of one connection. Dropping the last half of a connection ends it.
@@ -33,10 +34,10 @@ pub(super) trait Line: Sized {
 /// How lines are opened and used, for bodies that can be sent.
 pub(super) trait Transport: Line + Send + 'static {
     /// The body of the requests.
-    type Body;
+    type Body: Send + 'static;
 
     /// The same, for as long as it may be sent.
-    type Outgoing;
+    type Outgoing: 'static;
 
     /// What TLS calls the protocol: RFC 7301.
     #[cfg(feature = "tls")]
@@ -52,6 +53,9 @@ pub(super) trait Transport: Line + Send + 'static {
 
     /// Gives the request the target form, `Host` and version of the protocol.
     fn prepare(request: Request<Self::Body>, authority: &Fallback) -> Request<Self::Outgoing>;
+
+    /// What is left of a request that was not sent.
+    fn rewound(request: Request<Self::Outgoing>) -> Request<Rewound<Self::Body>>;
 
     /// Sends one request. After the head of the response the line goes back to the pool, once it can take another one.
     ///

@@ -32,6 +32,7 @@ mod lent;
 mod line;
 mod pool;
 pub(crate) mod retry_after;
+pub(crate) mod returned;
 pub(crate) mod rewound;
 mod socket;
 mod stream;

@@ -33,7 +33,8 @@ use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status
 /// request in hand. If nobody is usable the response waits, until nobody has been usable for
 /// [`unavailable_after`](crate::ConfigBuilder::unavailable_after); from then on all calls fail at once. If the picked
 /// instance's service is not ready at once, a second one is asked too, and whichever is ready first gets the request. A
-/// service that fails to get ready loses its connection, not the request: that goes to another instance. If it fails because
+/// service that fails to get ready loses its connection, not the request: that goes to another instance. So does a request that
+/// comes [back](Classify::take_back) from one that it was not sent to. If a service fails to get ready because
 /// this process has no file descriptors, local ports or memory left, its connection stays, and the request asks again until
 /// it has waited that long.
 ///
@@ -70,9 +71,9 @@ where
             unstarted: Mutex::new(None),
             _alive: alive,
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        let inner = Arc::new(inner);
+        inner.hub.belongs_to(&inner);
+        Self { inner }
     }
 
     /// Spawns the driver, now or as soon as there is a runtime.

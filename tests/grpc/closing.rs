@@ -3,8 +3,8 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::stream;
@@ -13,12 +13,13 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rolecall::Registry;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS};
 use crate::server::{Order, Server};
-use crate::support::{channel, client, tally, within};
+use crate::support::{channel, client, register, tally, until, within};
 
 /// Calls that each connection takes.
 const TAKES: usize = 10;
@@ -144,4 +145,43 @@ async fn write_answer(frames: &mut Frames, stream: u32, body: &[u8]) -> io::Resu
 fn field(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     [&[0], &*text(name), &*text(value)].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_an_instance_did_not_act_on_before_it_left_goes_to_another() {
+    let (connections, held) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let (leave, arrived) = (Arc::new(Semaphore::new(0)), held.clone());
+    let may_leave = leave.clone();
+    let leaving = Server::connections(move |stream| {
+        let is_first = connections.fetch_add(1, SeqCst) == 0;
+        let (held, leave) = (held.clone(), may_leave.clone());
+        async move {
+            if !is_first {
+                return Ok(());
+            }
+            let mut frames = Frames::accept(stream).await?;
+            frames.request().await?;
+            held.add_permits(1);
+            leave.acquire().await.unwrap().forget();
+            frames.go_away(0).await?;
+            while frames.request().await?.is_some() {}
+            Ok(())
+        }
+    });
+    let registry = Registry::new();
+    let _lease = register(&registry, "a", &leaving).await;
+    let channel = rolecall::grpc::channel(registry.clone(), "worker:grpc").unwrap();
+    let mut caller = client(&channel);
+    let call = tokio::spawn(async move { caller.unary(Order::messages(3)).await });
+    within(arrived.acquire()).await.unwrap().forget();
+    let staying = Server::tonic();
+    let _lease = register(&registry, "b", &staying).await;
+    until(|| channel.balance().status().usable == 2).await;
+    leave.add_permits(1);
+    let answer = within(call).await.unwrap().unwrap();
+    assert_eq!(rolecall::grpc::answered_by(&answer).unwrap(), "b");
+    assert_eq!(answer.into_inner().number, 3, "the whole message");
+    for member in channel.balance().status().members {
+        assert_eq!((member.in_flight, member.failures), (0, 0));
+    }
 }

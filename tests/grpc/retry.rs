@@ -4,14 +4,14 @@ use futures::stream;
 use rolecall::grpc::{self, Channel};
 use rolecall::http::Tried;
 use rolecall::retry::{Idempotent, Replay, ReplayLayer, Retry};
-use rolecall::{Error, Lease, Registrar, Registration, Registry};
+use rolecall::{Error, Lease, Registry};
 use tonic::{Code, Request};
 use tower::ServiceBuilder;
 use tower::retry::RetryLayer;
 
 use crate::client::{OrderedClient, read};
 use crate::server::{Order, Server};
-use crate::support::{all_usable, channel, until, within};
+use crate::support::{all_usable, channel, register, until, within};
 
 type Retrying = Replay<tower::retry::Retry<Retry, Channel>>;
 
@@ -74,12 +74,6 @@ async fn alone() -> (Server, Registry, Lease, Channel) {
     let lease = register(&registry, "a", &server).await;
     let channel = grpc::channel(registry.clone(), "worker:grpc").unwrap();
     (server, registry, lease, channel)
-}
-
-async fn register(registry: &Registry, id: &str, server: &Server) -> Lease {
-    let registration = Registration::new("worker").id(id);
-    let registration = registration.endpoint("grpc", server.addr);
-    registry.register(registration).await.unwrap()
 }
 
 #[tokio::test]
