@@ -183,7 +183,8 @@
 //!
 //! - It needs tokio.
 //! - A caller balances by what it sees itself; very many callers with few requests each learn slowly.
-//! - Latency is measured to the answer, or to the head of an HTTP response; of long streams it says little.
+//! - Latency is measured to the answer, to the head of an HTTP response, or to the first message of a gRPC one; of long streams
+//!   it says little.
 //! - Weights divide the queue, not the latency: at idle, shares are pulled towards equal (80:20 for 10:1 at two members).
 //! - [`Visibility`] keeps honest callers apart. It is no access control; [`guide::boundary`] says what is.
 

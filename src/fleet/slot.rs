@@ -19,6 +19,8 @@ pub(super) const UNTIMED: u64 = u64::MAX - 1;
 const HELD: u64 = 1;
 /// Mark of a pick that moved the fleet's next deadline.
 const MOVES_DEADLINE: u64 = 2;
+/// Mark of a pick whose instance gave a sign of life, though not yet what its caller waits for.
+const HEARD: u64 = 4;
 
 /// A member chosen for one request: holds its slot until it is dropped.
 ///
@@ -132,6 +134,11 @@ impl<H: Recorded> Slot<H> {
         self.marks & HELD != 0
     }
 
+    /// Whether the instance is not silent.
+    pub(super) fn is_heard(&self) -> bool {
+        self.latency.is_some() || self.marks & HEARD != 0
+    }
+
     /// Whether it was still to be given back; from now on it is not.
     pub(super) fn let_go(&mut self) -> bool {
         let held = self.is_held();
@@ -173,6 +180,15 @@ impl<H: Recorded> Slot<H> {
             if let Some(probe) = self.probe {
                 record.shared.probe.answered(probe, latency);
             }
+        }
+    }
+
+    /// What was stamped was only a beginning, after which the caller waits: takes the stamp back. To a probe, which asks
+    /// whether the instance lives, it is answer enough.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn still_waits(&mut self) {
+        if self.probe.is_none() && self.latency.take().is_some() {
+            self.marks |= HEARD;
         }
     }
 

@@ -46,6 +46,7 @@ impl<H: Recorded> Slot<H> {
             record,
             picked_at: self.picked_at,
             latency: self.latency,
+            heard: self.is_heard(),
             probe,
             now,
         };
@@ -58,6 +59,7 @@ struct End<'a> {
     record: &'a Record,
     picked_at: u64,
     latency: Option<NonZeroU64>,
+    heard: bool,
     probe: Option<Token>,
     now: u64,
 }
@@ -168,7 +170,7 @@ impl End<'_> {
             return self.succeed();
         }
         let waited = self.now.saturating_sub(self.picked_at);
-        let answered = stats.answered_at() > self.picked_at;
+        let answered = self.heard || stats.answered_at() > self.picked_at;
         let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
             let least = nanos(config.unanswered_after());
             outlier::unanswered(waited, least, shared.pool.mean(), answered)

@@ -8,9 +8,10 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::deadline::Deadline;
+use super::held::Rest;
 use super::status;
 use super::tracked::TrackedBody;
-use crate::{BoxError, Error, Target};
+use crate::{BoxError, Error, InstanceId, Target};
 
 pin_project! {
     /// The messages and the trailers of an answer.
@@ -21,7 +22,10 @@ pin_project! {
     ///
     /// Dropped before its end it resets the stream and frees the slot of its instance.
     #[derive(Debug)]
-    pub struct ResponseBody<B> {
+    pub struct ResponseBody<B>
+    where
+        B: Body,
+    {
         // None after an error, and in a body that never was one.
         #[pin]
         call: Option<Call<B>>,
@@ -30,26 +34,59 @@ pin_project! {
 
 pin_project! {
     #[derive(Debug)]
-    struct Call<B> {
+    struct Call<B>
+    where
+        B: Body,
+    {
         #[pin]
-        body: TrackedBody<B>,
+        source: Source<B>,
         target: Arc<Target>,
         deadline: Option<Deadline>,
     }
 }
 
-impl<B> ResponseBody<B> {
+pin_project! {
+    #[project = SourceProj]
+    #[derive(Debug)]
+    enum Source<B>
+    where
+        B: Body,
+    {
+        Whole { #[pin] body: TrackedBody<B> },
+        Rest { #[pin] rest: Rest<B> },
+    }
+}
+
+impl<B: Body> ResponseBody<B> {
     pub(super) fn new(
         body: TrackedBody<B>,
         target: Arc<Target>,
         deadline: Option<Deadline>,
     ) -> Self {
+        Self::of(Source::Whole { body }, target, deadline)
+    }
+
+    /// Of an answer whose first message was waited for.
+    pub(super) fn rest(rest: Rest<B>, target: Arc<Target>, deadline: Option<Deadline>) -> Self {
+        Self::of(Source::Rest { rest }, target, deadline)
+    }
+
+    fn of(source: Source<B>, target: Arc<Target>, deadline: Option<Deadline>) -> Self {
         let call = Some(Call {
-            body,
+            source,
             target,
             deadline,
         });
         Self { call }
+    }
+}
+
+impl<B: Body> Source<B> {
+    fn instance(&self) -> &InstanceId {
+        match self {
+            Self::Whole { body } => body.instance(),
+            Self::Rest { rest } => rest.instance(),
+        }
     }
 }
 
@@ -77,12 +114,21 @@ where
 
     fn is_end_stream(&self) -> bool {
         let call = self.call.as_ref();
-        call.is_none_or(|call| call.body.is_end_stream())
+        call.is_none_or(|call| match &call.source {
+            Source::Whole { body } => body.is_end_stream(),
+            Source::Rest { rest } => rest.is_end_stream(),
+        })
     }
 
     fn size_hint(&self) -> SizeHint {
         let call = self.call.as_ref();
-        call.map_or_else(|| SizeHint::with_exact(0), |call| call.body.size_hint())
+        call.map_or_else(
+            || SizeHint::with_exact(0),
+            |call| match &call.source {
+                Source::Whole { body } => body.size_hint(),
+                Source::Rest { rest } => rest.size_hint(),
+            },
+        )
     }
 }
 
@@ -98,13 +144,16 @@ where
         if let Some(deadline) = this.deadline
             && deadline.has_passed(cx)
         {
-            let instance = Some(this.body.instance().clone());
+            let instance = Some(this.source.instance().clone());
             let error = status::timed_out(this.target, instance, deadline.after);
             return Poll::Ready(Some(Err(error)));
         }
-        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        let frame = ready!(match this.source.as_mut().project() {
+            SourceProj::Whole { body } => body.poll_frame(cx),
+            SourceProj::Rest { rest } => rest.poll_frame(cx),
+        });
         let broken = |error: B::Error| {
-            let instance = this.body.instance().clone();
+            let instance = this.source.instance().clone();
             status::broken(this.target, instance, error.into())
         };
         Poll::Ready(frame.map(|frame| frame.map_err(broken)))
@@ -112,7 +161,7 @@ where
 }
 
 /// An empty body, which tonic's interceptors make.
-impl<B> Default for ResponseBody<B> {
+impl<B: Body> Default for ResponseBody<B> {
     fn default() -> Self {
         Self { call: None }
     }

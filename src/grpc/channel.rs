@@ -11,6 +11,7 @@ use super::builder::Builder;
 use super::classify::ClassifyStatus;
 use super::deadline::Deadline;
 use super::future::ResponseFuture;
+use super::held::HoldHead;
 use crate::discovery::Discovery;
 use crate::http::Connection;
 use crate::{Balance, BoxError, Error, Target, TargetError};
@@ -107,7 +108,7 @@ where
 {
     type Response = Response<ResponseBody<B>>;
     type Error = Error;
-    type Future = ResponseFuture<S>;
+    type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -115,8 +116,9 @@ where
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let deadline = Deadline::of(request.headers());
+        let holds = request.extensions().get::<HoldHead>().is_some();
         let call = self.balance.call(request.map(tonic::body::Body::new));
-        ResponseFuture::new(call, Arc::clone(&self.target), deadline)
+        ResponseFuture::new(call, holds, Arc::clone(&self.target), deadline)
     }
 }
 

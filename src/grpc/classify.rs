@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tonic::Code;
 
 use super::code::{self, Head};
 use super::details;
 use super::origin;
+use super::resent;
 use super::tracked::{Judgement, TrackedBody};
 use crate::http::{answered, classify, tried};
 use crate::{Attempt, Classify, InstanceId, Outcome};
@@ -26,12 +27,20 @@ use crate::{Attempt, Classify, InstanceId, Outcome};
 /// | a body that ends without | that of `Unknown` |
 /// | a body that breaks | failure; neutral, if the body of the request did |
 /// | HTTP status 401 or 403 | success |
-/// | HTTP status 429 | overloaded |
+/// | HTTP status 429, or 503 with a `Retry-After` | overloaded, for as long as [`http::ClassifyStatus`](crate::http::ClassifyStatus) says |
 /// | any other HTTP status, or other content than gRPC | failure: what answers there is not the service |
 /// | an error | as with [`http::ClassifyStatus`](crate::http::ClassifyStatus) |
 ///
-/// The latency is taken when the head of the answer arrives. The instance's load counts the call until the trailers, or the
-/// end of the body: the outcome is told then. Dropped before that, it is cancelled, unless the head told the outcome.
+/// With a status that makes it overloaded an instance may say for how long, by `grpc-retry-pushback-ms`: 1 s to 60 s, else the
+/// default of 1 s.
+///
+/// The latency is taken when the first message is there, or the status: that is with the head of the answer, or later if the
+/// caller reads on and has to wait. The instance's load counts the call until the trailers, or the end of the body: the outcome
+/// is told then. Dropped before that, it is cancelled, unless the head told the outcome; a caller that waited for a first
+/// message after the head is no sign of an instance that does not answer, however long he did.
+///
+/// A call that was not sent, or that an instance did not act on before it went away, goes to another one, up to twice, as long
+/// as not more of its messages was read than is kept for that (64 KiB).
 ///
 /// A call goes to another instance than those in its extension [`http::Tried`](crate::http::Tried), while one is usable.
 ///
@@ -71,16 +80,22 @@ impl ClassifyStatus {
         }
     }
 
-    pub(super) fn outcome(&self, code: Code) -> Outcome {
-        match &self.outcomes {
+    /// Of a status, and what is said beside it.
+    pub(super) fn outcome(&self, code: Code, beside: &HeaderMap) -> Outcome {
+        let outcome = match &self.outcomes {
             Some(outcomes) => outcomes(code),
             None => code::outcome(code),
+        };
+        match outcome {
+            Outcome::Overloaded(None) => Outcome::Overloaded(code::pushback(beside)),
+            outcome => outcome,
         }
     }
 }
 
 impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
 where
+    R: 'static,
     B: http_body::Body<Error: 'static>,
     E: 'static,
 {
@@ -88,6 +103,10 @@ where
 
     fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {
         tried::of(request)
+    }
+
+    fn take_back(&self, error: &mut E) -> Option<Request<R>> {
+        resent::take_back(error)
     }
 
     fn classify(
@@ -105,9 +124,11 @@ where
                     Head::Ended(code) => {
                         details::check(response.headers_mut());
                         origin::mark(response.headers_mut(), code, attempt.instance().id());
-                        Some(self.outcome(code))
+                        Some(self.outcome(code, response.headers()))
                     }
-                    Head::Foreign(status) => Some(code::foreign_outcome(status)),
+                    Head::Foreign(status) => {
+                        Some(code::foreign_outcome(status, response.headers()))
+                    }
                 };
                 let id = attempt.instance().id().clone();
                 let judgement = Judgement::new(attempt, self.clone(), known);

@@ -1,10 +1,13 @@
 //! Where the status of an answer stands, and what it says of the instance.
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{Response, StatusCode};
 use tonic::Code;
 
 use crate::Outcome;
+use crate::http::{classify, retry_after};
 
 const GRPC_STATUS: &str = "grpc-status";
 
@@ -90,12 +93,21 @@ pub(super) fn outcome(code: Code) -> Outcome {
     }
 }
 
+/// For how long an instance with too much to do wants to be left alone, by the gRPC proposal A6.
+pub(super) fn pushback(headers: &HeaderMap) -> Option<Duration> {
+    let asked = headers.get("grpc-retry-pushback-ms")?.to_str().ok()?;
+    let millis = asked.parse::<u32>().ok()?;
+    Some(retry_after::bounded(Duration::from_millis(millis.into())))
+}
+
 /// The outcome of an answer that is not gRPC. Nobody but the instance is to blame for that, unless the answer is about the
 /// caller, or about the load.
-pub(super) fn foreign_outcome(status: StatusCode) -> Outcome {
+pub(super) fn foreign_outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Success,
-        StatusCode::TOO_MANY_REQUESTS => Outcome::Overloaded(None),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            classify::outcome(status, headers)
+        }
         _ => Outcome::Failure,
     }
 }
@@ -138,5 +150,43 @@ mod tests {
         assert_eq!(answer(200, &[]), Head::Foreign(StatusCode::OK));
         let refused = Head::Foreign(StatusCode::BAD_GATEWAY);
         assert_eq!(answer(502, &[grpc]), refused);
+    }
+
+    #[test]
+    fn what_answers_in_place_of_the_instance_may_say_for_how_long() {
+        let outcome = |status: u16, wait: Option<&'static str>| {
+            let wait = wait.map(|wait| (http::header::RETRY_AFTER, wait.parse().unwrap()));
+            let status = StatusCode::from_u16(status).unwrap();
+            foreign_outcome(status, &wait.into_iter().collect())
+        };
+        let overloaded = |seconds| Outcome::Overloaded(Some(Duration::from_secs(seconds)));
+        for status in [429, 503] {
+            assert_eq!(outcome(status, Some("7")), overloaded(7));
+            assert_eq!(outcome(status, Some("0")), overloaded(1));
+            assert_eq!(outcome(status, Some("3600")), overloaded(60));
+        }
+        for nothing in [None, Some("soon")] {
+            assert_eq!(outcome(429, nothing), Outcome::Overloaded(None));
+            assert_eq!(outcome(503, nothing), Outcome::Failure);
+        }
+        assert_eq!(outcome(502, Some("7")), Outcome::Failure);
+        assert_eq!(outcome(403, Some("7")), Outcome::Success);
+    }
+
+    #[test]
+    fn a_pushback_is_read_within_the_same_bounds() {
+        let read = |text: &'static str| {
+            let header = (
+                "grpc-retry-pushback-ms".parse().unwrap(),
+                text.parse().unwrap(),
+            );
+            pushback(&HeaderMap::from_iter([header]))
+        };
+        assert_eq!(read("2500"), Some(Duration::from_millis(2500)));
+        assert_eq!(read("0"), Some(Duration::from_secs(1)));
+        assert_eq!(read("4294967295"), Some(Duration::from_secs(60)));
+        for text in ["", "-1", "soon", "4294967296"] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::body::ResponseBody;
 use super::classify::ClassifyStatus;
 use super::code::Head;
 use super::deadline::Deadline;
+use super::held::Held;
 use super::status;
 use super::tracked::TrackedBody;
 use crate::service;
@@ -26,36 +27,43 @@ pin_project! {
     /// Dropped at any moment, it resets the stream and gives back the slot that it holds. If the request was with an
     /// instance, that counts as [cancelled](crate::Attempt).
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S>
+    pub struct ResponseFuture<S, B>
     where
         S: Service<Request<tonic::body::Body>>,
     {
         // None once it is over.
         #[pin]
         call: Option<service::ResponseFuture<S, Request<tonic::body::Body>, ClassifyStatus>>,
+        // What it came to, if that is held until the first message.
+        held: Option<Held<B>>,
+        holds: bool,
         target: Arc<Target>,
         deadline: Option<Deadline>,
     }
 }
 
-impl<S> ResponseFuture<S>
+impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<tonic::body::Body>>,
 {
+    /// `holds`: whether the caller sees nothing before the first message.
     pub(super) fn new(
         call: service::ResponseFuture<S, Request<tonic::body::Body>, ClassifyStatus>,
+        holds: bool,
         target: Arc<Target>,
         deadline: Option<Deadline>,
     ) -> Self {
         Self {
             call: Some(call),
+            held: None,
+            holds,
             target,
             deadline,
         }
     }
 }
 
-impl<S, B> Future for ResponseFuture<S>
+impl<S, B> Future for ResponseFuture<S, B>
 where
     S: Service<Request<tonic::body::Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError> + 'static,
@@ -63,25 +71,63 @@ where
 {
     type Output = Result<Response<ResponseBody<B>>, Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let call = this.call.as_mut().as_pin_mut();
-        let mut call = call.expect("a future is not polled again after it was ready");
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.as_mut().project();
         let answer = if let Some(deadline) = this.deadline
             && deadline.has_passed(cx)
         {
-            let instance = call.instance().cloned();
-            Err(status::timed_out(this.target, instance, deadline.after))
+            let instance = match this.held {
+                Some(held) => held.instance(),
+                None => this
+                    .call
+                    .as_ref()
+                    .as_pin_ref()
+                    .and_then(|call| call.get_ref().instance()),
+            };
+            Err(status::timed_out(
+                this.target,
+                instance.cloned(),
+                deadline.after,
+            ))
         } else {
-            let answer = ready!(call.as_mut().poll(cx));
-            answer.map_err(status::with_status).and_then(|response| {
-                let response = grpc_only(response, this.target)?;
-                let (target, deadline) = (Arc::clone(this.target), this.deadline.take());
-                Ok(response.map(|body| ResponseBody::new(body, target, deadline)))
-            })
+            ready!(self.as_mut().poll_answer(cx))
         };
+        let mut this = self.project();
         this.call.set(None);
+        *this.held = None;
         Poll::Ready(answer)
+    }
+}
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<tonic::body::Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError> + 'static,
+    B: Body<Error: Into<BoxError> + 'static>,
+{
+    fn poll_answer(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<ResponseBody<B>>, Error>> {
+        let mut this = self.project();
+        if this.held.is_none() {
+            let call = this.call.as_mut().as_pin_mut();
+            let call = call.expect("a future is not polled again after it was ready");
+            let response = ready!(call.poll(cx)).map_err(status::with_status)?;
+            let response = grpc_only(response, this.target)?;
+            if !*this.holds || Head::of(&response) != Head::Begun {
+                let (target, deadline) = (Arc::clone(this.target), this.deadline.take());
+                let answer = response.map(|body| ResponseBody::new(body, target, deadline));
+                return Poll::Ready(Ok(answer));
+            }
+            *this.held = Some(Held::new(response));
+        }
+        let held = this.held.as_mut().expect("it was put there just now");
+        let response = ready!(held.poll(this.target, cx))?;
+        let (target, deadline) = (Arc::clone(this.target), this.deadline.take());
+        Poll::Ready(Ok(
+            response.map(|rest| ResponseBody::rest(rest, target, deadline))
+        ))
     }
 }
 
@@ -107,7 +153,7 @@ where
     }
 }
 
-impl<S> fmt::Debug for ResponseFuture<S>
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
 where
     S: Service<Request<tonic::body::Body>>,
 {

@@ -21,8 +21,16 @@
 //!
 //! # Streams
 //!
-//! The latency of a call is taken at the head of the answer, and its slot is held until the trailers, however long a stream is.
+//! The latency of a call is the time to its first message, and its slot is held until the trailers, however long a stream is.
 //! A stream that breaks is a failure. One that the caller drops is not.
+//!
+//! The head of an answer says little: tonic's servers send that of a stream at once, others with the first message. A caller
+//! that reads late is no latency of the instance, and a message that was there by then counts as come with the head. The time
+//! in which a caller keeps the instance waiting for its own messages is not told apart from the instance's.
+//!
+//! A subscription whose first message waits for something to happen is one slow answer, counted as at most fifteen times the
+//! mean latency: where few calls are such, its instance is given less to do for some seconds after. Where many are, latency
+//! is noise: give them a channel of their own, with [`Load::LeastInFlight`](crate::Load::LeastInFlight).
 //!
 //! # Errors
 //!
@@ -39,6 +47,9 @@
 //! ```
 //!
 //! A service that passes a status of its own callee on to its callers passes the names on too.
+//!
+//! A call that an instance says it did not act on, because it goes away or refuses the stream, is sent to it again before
+//! it fails: all kinds of calls, see [`http::Connection`](crate::http::Connection) for the limits.
 //!
 //! # Time limits
 //!
@@ -62,7 +73,9 @@ mod code;
 pub(crate) mod deadline;
 mod details;
 mod future;
+pub(crate) mod held;
 mod origin;
+mod resent;
 mod status;
 mod tracked;
 

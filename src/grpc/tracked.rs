@@ -2,8 +2,9 @@
 
 use std::any::Any;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::Code;
@@ -31,7 +32,7 @@ pin_project! {
 impl<B: Body> TrackedBody<B> {
     pub(super) fn new(body: B, instance: InstanceId, mut judgement: Judgement) -> Self {
         if body.is_end_stream() {
-            judgement.ended(None);
+            judgement.ended();
         }
         Self {
             body,
@@ -55,7 +56,11 @@ impl<B: Body<Error: 'static>> Body for TrackedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        let mut frame = ready!(this.body.as_mut().poll_frame(cx));
+        let Poll::Ready(mut frame) = this.body.as_mut().poll_frame(cx) else {
+            this.judgement.waits();
+            return Poll::Pending;
+        };
+        this.judgement.comes();
         match &mut frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -64,13 +69,13 @@ impl<B: Body<Error: 'static>> Body for TrackedBody<B> {
                     if let Some(code) = code {
                         origin::mark(trailers, code, this.instance);
                     }
-                    this.judgement.ended(code);
+                    this.judgement.ended_by(code, trailers);
                 } else if this.body.is_end_stream() {
-                    this.judgement.ended(None);
+                    this.judgement.ended();
                 }
             }
             Some(Err(error)) => this.judgement.broken(error),
-            None => this.judgement.ended(None),
+            None => this.judgement.ended(),
         }
         Poll::Ready(frame)
     }
@@ -91,6 +96,16 @@ pub(super) struct Judgement {
     classifier: ClassifyStatus,
     /// What the head told already.
     known: Option<Outcome>,
+    first: First,
+}
+
+/// The first message, or the end of an answer without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Unread,
+    /// The caller has nothing but a head.
+    Awaited,
+    Come,
 }
 
 impl Judgement {
@@ -103,13 +118,40 @@ impl Judgement {
             attempt: Some(attempt),
             classifier,
             known,
+            first: First::Unread,
         }
     }
 
+    /// The caller has to wait for what comes next. Servers are free to send the head at once, as tonic's do in streams, and
+    /// then it says nothing of how long they take.
+    fn waits(&mut self) {
+        if self.first == First::Unread
+            && self.known.is_none()
+            && let Some(attempt) = &mut self.attempt
+        {
+            attempt.still_waits();
+            self.first = First::Awaited;
+        }
+    }
+
+    fn comes(&mut self) {
+        if self.first == First::Awaited
+            && let Some(attempt) = &mut self.attempt
+        {
+            attempt.answered();
+        }
+        self.first = First::Come;
+    }
+
+    fn ended(&mut self) {
+        self.ended_by(None, &HeaderMap::new());
+    }
+
     /// With the status of the trailers, if that is written there.
-    fn ended(&mut self, code: Option<Code>) {
+    fn ended_by(&mut self, code: Option<Code>, trailers: &HeaderMap) {
         if let Some(attempt) = self.attempt.take() {
-            let told = || self.classifier.outcome(code.unwrap_or(Code::Unknown));
+            let code = code.unwrap_or(Code::Unknown);
+            let told = || self.classifier.outcome(code, trailers);
             attempt.end(self.known.unwrap_or_else(told));
         }
     }
@@ -128,7 +170,7 @@ impl Drop for Judgement {
     /// What the head told is known without the body, and clients do not read it to the end.
     fn drop(&mut self) {
         if self.known.is_some() {
-            self.ended(None);
+            self.ended();
         }
     }
 }

@@ -5,12 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::response::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::answered;
 use super::body::{Judgement, TrackedBody};
 use super::error::CallError;
 use super::retry_after::retry_after;
+use super::returned;
+use super::rewound::Rewound;
 use super::tried;
 use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 
@@ -31,6 +33,9 @@ use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 /// The latency is taken when the head of the response arrives. The instance's load counts the request until the body ends:
 /// the outcome is told then. A body that breaks is a failure. One dropped before its end is cancelled, unless the status says
 /// failure or overloaded: callers seldom read those bodies.
+///
+/// A request that was not sent, with an instance that went away meanwhile, goes to another one, up to twice. One whose body was
+/// read by then does not: its error [was not sent](crate::Error::was_sent).
 ///
 /// A request goes to another instance than those in its extension [`Tried`](super::Tried), while one is usable.
 ///
@@ -87,13 +92,14 @@ impl ClassifyStatus {
     pub fn outcome(&self, head: &Parts) -> Outcome {
         match &self.outcomes {
             Some(outcomes) => outcomes(head),
-            None => outcome(head),
+            None => outcome(head.status, &head.headers),
         }
     }
 }
 
 impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
 where
+    R: 'static,
     B: http_body::Body,
     E: 'static,
 {
@@ -101,6 +107,10 @@ where
 
     fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {
         tried::of(request)
+    }
+
+    fn take_back(&self, error: &mut E) -> Option<Request<R>> {
+        take_back(error).and_then(returned::unread)
     }
 
     fn classify(
@@ -126,9 +136,10 @@ where
     }
 }
 
-fn outcome(head: &Parts) -> Outcome {
-    let wait = || retry_after(&head.headers);
-    match head.status {
+/// The default outcome of a response.
+pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
+    let wait = || retry_after(headers);
+    match status {
         StatusCode::TOO_MANY_REQUESTS => Outcome::Overloaded(wait()),
         StatusCode::SERVICE_UNAVAILABLE => match wait() {
             Some(wait) => Outcome::Overloaded(Some(wait)),
@@ -137,6 +148,12 @@ fn outcome(head: &Parts) -> Outcome {
         status if status.as_u16() >= 500 => Outcome::Failure,
         _ => Outcome::Success,
     }
+}
+
+/// The request of an error, for another instance, unless it is this process that cannot send it.
+pub(crate) fn take_back<R: 'static>(error: &mut dyn Any) -> Option<Request<Rewound<R>>> {
+    let error = CallError::of(error).filter(|error| !error.is_own_fault())?;
+    error.take_returned()
 }
 
 /// Judges an instance whose request got no response.

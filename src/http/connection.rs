@@ -16,6 +16,7 @@ use super::http1::Lane;
 use super::http2::Share;
 use super::line::{Fate, Transport, Unanswered};
 use super::pool::Pool;
+use super::returned::Original;
 use crate::BoxError;
 
 /// The connections to one instance, as a service.
@@ -27,8 +28,10 @@ use crate::BoxError;
 /// - HTTP/2: the one connection for all. When the instance has closed it, it is opened again.
 ///
 /// A request whose connection turns out closed before anything was written is sent on another one. So is an HTTP/2 request
-/// without a body that the instance says it did not act on (`GOAWAY`, `REFUSED_STREAM`), up to eight times. If there is no
-/// other connection, or if it has a body, [`CallError::was_sent`] is false.
+/// that the instance says it did not act on (`GOAWAY`, `REFUSED_STREAM`), up to eight times. For that, what is read of its body
+/// is kept until the request is answered: up to 64 KiB, of which every frame takes 64 bytes at least. Nothing is copied if the
+/// data are [`Bytes`](bytes::Bytes). If more was read by then, or if there is no
+/// other connection, [`CallError::was_sent`] is false; the balancer then sends what it can to another instance.
 ///
 /// `call` without `poll_ready` before is no mistake: the response future claims by itself.
 ///
@@ -97,12 +100,19 @@ const REFUSALS: u32 = 8;
 
 async fn exchange<L: Transport>(
     mut checkout: Checkout<L>,
-    mut request: Request<L::Body>,
+    request: Request<L::Body>,
 ) -> Result<Response<Incoming>, CallError> {
-    L::address(&mut request, checkout.pool().fallback());
+    let original = Original::of(&request);
+    let mut request = L::prepare(request, checkout.pool().fallback());
     let mut refusals = 0;
     loop {
-        let grant = checkout.take().await.map_err(CallError::connect)?;
+        let grant = match checkout.take().await {
+            Ok(grant) => grant,
+            Err(error) => {
+                let request = original.restored(L::rewound(request));
+                return Err(CallError::connect(error).returning(request));
+            }
+        };
         let (is_unspent, is_fresh) = (grant.is_unspent(), grant.fresh);
         let Unanswered { error, fate } = match grant.line.send(request, checkout.pool()).await {
             Ok(response) => return Ok(response),
@@ -120,7 +130,11 @@ async fn exchange<L: Transport>(
                 refusals += 1;
                 request = refused;
             }
-            Fate::Unsent(_) | Fate::Refused(_) => return Err(CallError::unsent(addr, error)),
+            Fate::Unsent(request) | Fate::Refused(Some(request)) => {
+                let request = original.restored(L::rewound(request));
+                return Err(CallError::unsent(addr, error).returning(request));
+            }
+            Fate::Refused(None) => return Err(CallError::unsent(addr, error)),
             Fate::Sent => return Err(CallError::sent(addr, error)),
         }
     }

@@ -1,15 +1,16 @@
 //! What goes wrong between a caller and one instance, and whether the request had left by then.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
-use crate::own_fault;
+use crate::{BoxError, own_fault};
 
 /// Why no connection to an instance could be opened.
 ///
@@ -159,10 +160,16 @@ impl StdError for ConnectError {
 pub(crate) fn is_callers(error: &hyper::Error) -> bool {
     let reset = error.source().and_then(|cause| cause.downcast_ref());
     // An HTTP/2 stream that neither the peer nor the library reset was reset by hyper, for that.
-    error.is_user()
+    error.is_user() && !is_abandoned(error)
         || reset.is_some_and(|error: &h2::Error| {
             error.is_reset() && !error.is_remote() && !error.is_library()
         })
+}
+
+/// Whether hyper dropped a request, as it does with one that it was about to send when the instance said that it goes away.
+/// It calls that a fault of its user, and tells it apart by nothing but its text.
+fn is_abandoned(error: &hyper::Error) -> bool {
+    error.to_string().starts_with("dispatch task is gone")
 }
 
 /// Why a [`Connection`](super::Connection) gave no response.
@@ -172,6 +179,19 @@ pub(crate) fn is_callers(error: &hyper::Error) -> bool {
 pub struct CallError {
     addr: SocketAddr,
     cause: CallCause,
+    returned: Returned,
+}
+
+/// A request that was not sent, for whoever knows its type.
+///
+/// An error is shared between threads, which no request needs to be.
+#[derive(Default)]
+struct Returned(Mutex<Option<Box<dyn Any + Send>>>);
+
+impl fmt::Debug for Returned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
 }
 
 #[derive(Debug)]
@@ -186,6 +206,7 @@ impl CallError {
         Self {
             addr: error.addr,
             cause: CallCause::Connect(error),
+            returned: Returned::default(),
         }
     }
 
@@ -193,6 +214,31 @@ impl CallError {
         Self {
             addr,
             cause: CallCause::Unsent(error),
+            returned: Returned::default(),
+        }
+    }
+
+    /// Gives the request of one that was not sent along.
+    pub(super) fn returning(mut self, request: Option<impl Any + Send>) -> Self {
+        let request = request.map(|request| Box::new(request) as Box<dyn Any + Send>);
+        self.returned = Returned(Mutex::new(request));
+        self
+    }
+
+    /// The request that it gives along, if that is of this type.
+    pub(crate) fn take_returned<T: 'static>(&mut self) -> Option<T> {
+        let slot = self.returned.0.get_mut();
+        let slot = slot.unwrap_or_else(PoisonError::into_inner);
+        let request = slot.take_if(|request| request.is::<T>())?;
+        request.downcast().ok().map(|request| *request)
+    }
+
+    /// The error itself, if nothing is round it but a box.
+    pub(crate) fn of(error: &mut dyn Any) -> Option<&mut Self> {
+        if error.is::<BoxError>() {
+            error.downcast_mut::<BoxError>()?.downcast_mut()
+        } else {
+            error.downcast_mut()
         }
     }
 
@@ -200,6 +246,7 @@ impl CallError {
         Self {
             addr,
             cause: CallCause::Sent(error),
+            returned: Returned::default(),
         }
     }
 

@@ -18,6 +18,7 @@ use super::age::{Age, Aging};
 use super::error::ConnectError;
 use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool, lock};
+use super::rewound::Rewound;
 use super::socket::{Probe, Socket};
 use super::stream::Stream;
 use crate::BoxError;
@@ -78,6 +79,7 @@ where
     B::Error: Into<BoxError>,
 {
     type Body = B;
+    type Outgoing = B;
 
     #[cfg(feature = "tls")]
     const ALPN: &'static str = "http/1.1";
@@ -105,8 +107,13 @@ where
         Ok(Self::new(sender, wire))
     }
 
-    fn address(request: &mut Request<B>, fallback: &Fallback) {
-        address::for_http1(request, fallback);
+    fn prepare(mut request: Request<B>, fallback: &Fallback) -> Request<B> {
+        address::for_http1(&mut request, fallback);
+        request
+    }
+
+    fn rewound(request: Request<B>) -> Request<Rewound<B>> {
+        request.map(Rewound::new)
     }
 
     async fn send(

@@ -9,7 +9,6 @@ use std::sync::Weak;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::TryFutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -22,6 +21,7 @@ use super::error::ConnectError;
 use super::lent::{Lent, lend};
 use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool};
+use super::rewound::Rewound;
 use super::socket::{Probe, Socket};
 use super::stream::Stream;
 use crate::BoxError;
@@ -76,6 +76,7 @@ where
     B::Error: Into<BoxError>,
 {
     type Body = B;
+    type Outgoing = Rewound<B>;
 
     #[cfg(feature = "tls")]
     const ALPN: &'static str = "h2";
@@ -120,32 +121,40 @@ where
         }
     }
 
-    fn address(request: &mut Request<B>, fallback: &Fallback) {
-        address::for_http2(request, fallback);
+    fn prepare(mut request: Request<B>, fallback: &Fallback) -> Request<Rewound<B>> {
+        address::for_http2(&mut request, fallback);
+        request.map(Rewound::new)
+    }
+
+    fn rewound(request: Request<Rewound<B>>) -> Request<Rewound<B>> {
+        request
     }
 
     fn send(
         mut self,
-        request: Request<B>,
+        request: Request<Rewound<B>>,
         _pool: &Pool<Self>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<Rewound<B>>>> + Send {
         self.age.note_use();
         let (request, kept) = lend(request);
         let sending = self.sender.try_send_request(request);
-        sending.map_err(|mut error| {
-            let returned = error.take_message();
-            let was_unsent = returned.is_some();
+        async move {
+            let mut error = match sending.await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let is_unsent = error.take_message().is_some();
             let error = error.into_error();
-            let fate = if was_unsent || is_refused(&error) {
-                match kept.restore(returned) {
-                    Some(request) if was_unsent => Fate::Unsent(request),
+            let fate = if is_unsent || is_refused(&error) {
+                match kept.restore().await {
+                    Some(request) if is_unsent => Fate::Unsent(request),
                     request => Fate::Refused(request),
                 }
             } else {
                 Fate::Sent
             };
-            Unanswered { error, fate }
-        })
+            Err(Unanswered { error, fate })
+        }
     }
 }
 

@@ -6,9 +6,11 @@ use std::sync::Weak;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
+use super::address::Fallback;
 use super::age::Age;
 use super::error::ConnectError;
 use super::pool::{Limits, Pool};
+use super::rewound::Rewound;
 use super::stream::Stream;
 
 /// The sending half of one connection. Dropping the last half of a connection ends it.
@@ -32,7 +34,10 @@ pub(super) trait Line: Sized {
 /// How lines are opened and used, for bodies that can be sent.
 pub(super) trait Transport: Line + Send + 'static {
     /// The body of the requests.
-    type Body;
+    type Body: Send + 'static;
+
+    /// The same, for as long as it may be sent.
+    type Outgoing: 'static;
 
     /// What TLS calls the protocol: RFC 7301.
     #[cfg(feature = "tls")]
@@ -47,7 +52,10 @@ pub(super) trait Transport: Line + Send + 'static {
     ) -> impl Future<Output = Result<Self, ConnectError>> + Send;
 
     /// Gives the request the target form, `Host` and version of the protocol.
-    fn address(request: &mut Request<Self::Body>, authority: &super::address::Fallback);
+    fn prepare(request: Request<Self::Body>, authority: &Fallback) -> Request<Self::Outgoing>;
+
+    /// What is left of a request that was not sent.
+    fn rewound(request: Request<Self::Outgoing>) -> Request<Rewound<Self::Body>>;
 
     /// Sends one request. After the head of the response the line goes back to the pool, once it can take another one.
     ///
@@ -55,9 +63,9 @@ pub(super) trait Transport: Line + Send + 'static {
     /// handed over in the very moment of the end comes back only when the last of them is gone.
     fn send(
         self,
-        request: Request<Self::Body>,
+        request: Request<Self::Outgoing>,
         pool: &Pool<Self>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<Self::Body>>> + Send;
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<Self::Outgoing>>> + Send;
 }
 
 /// A request without a response.
@@ -70,7 +78,7 @@ pub(super) struct Unanswered<B> {
 pub(super) enum Fate<B> {
     /// Nothing of it left.
     Unsent(Request<B>),
-    /// The instance says that it did not act on it; here it is, if it can be sent again.
+    /// The instance says that it did not act on it; here it is, if not too much of its body was read.
     Refused(Option<Request<B>>),
     Sent,
 }

@@ -31,7 +31,9 @@ mod http2;
 mod lent;
 mod line;
 mod pool;
-mod retry_after;
+pub(crate) mod retry_after;
+pub(crate) mod returned;
+pub(crate) mod rewound;
 mod socket;
 mod stream;
 #[cfg(feature = "tls")]

@@ -6,9 +6,9 @@ use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 
 /// What less would be no relief is counted as: "at once" is no reason to send as much again.
-const SHORTEST: u64 = 1;
+const SHORTEST: Duration = Duration::from_secs(1);
 /// What more is counted as: no instance talks itself out of work for longer.
-const LONGEST: u64 = 60;
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The `Retry-After` of a response, from 1 s to 60 s; `None` if there is none that can be understood.
 ///
@@ -21,7 +21,12 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         let wait = until.duration_since(httpdate::parse_http_date(date).ok()?);
         Some(wait.unwrap_or_default().as_secs())
     })?;
-    Some(Duration::from_secs(seconds.clamp(SHORTEST, LONGEST)))
+    Some(bounded(Duration::from_secs(seconds)))
+}
+
+/// What is made of a time that an instance asks for.
+pub(crate) fn bounded(asked: Duration) -> Duration {
+    asked.clamp(SHORTEST, LONGEST)
 }
 
 /// A number without a sign, as large as it may be.

@@ -1,13 +1,13 @@
 //! Request bodies that can be sent twice.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+
+use crate::http::rewound::{Piece, Rewound};
 
 /// What [`Retry`](super::Retry) can send again: all that is `Clone`, and a [`ReplayBody`] that was read to its end.
 pub trait TryClone: Sized {
@@ -25,81 +25,86 @@ impl<T: Clone> TryClone for T {
 ///
 /// Read to its end, it can be sent again. Else it is sent once, the rest after what was read.
 pub struct ReplayBody<B: Body> {
-    data: VecDeque<Bytes>,
-    trailers: Option<HeaderMap>,
-    rest: Rest<B>,
-}
-
-enum Rest<B: Body> {
-    None,
-    Body(B),
-    Failed(B::Error),
+    body: Rewound<B>,
+    /// How the reading ended.
+    failed: Option<B::Error>,
 }
 
 impl<B: Body + Unpin> ReplayBody<B> {
     /// Reads a body as far as it is at hand, and not much beyond `limit` bytes.
-    pub(super) fn read(mut body: B, limit: usize) -> Self {
+    pub(super) fn read(body: B, limit: usize) -> Self {
         let mut read = Self {
-            data: VecDeque::new(),
-            trailers: None,
-            rest: Rest::None,
+            body: Rewound::new(body),
+            failed: None,
         };
         let mut left = limit;
-        // What is pending is polled again by whoever sends the rest, with a waker that wakes.
-        let mut cx = Context::from_waker(Waker::noop());
-        while !body.is_end_stream() {
-            if body.size_hint().lower() > left as u64 {
-                read.rest = Rest::Body(body);
-                break;
-            }
-            match Pin::new(&mut body).poll_frame(&mut cx) {
-                Poll::Ready(None) => break,
-                Poll::Ready(Some(Ok(frame))) => {
-                    let Some(bytes) = read.keep(frame) else { break };
-                    // An endless row of empty frames ends too.
-                    let bytes = bytes.max(1);
-                    if bytes > left {
-                        read.rest = Rest::Body(body);
-                        break;
-                    }
-                    left -= bytes;
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    read.rest = Rest::Failed(error);
-                    break;
-                }
-                Poll::Pending => {
-                    read.rest = Rest::Body(body);
-                    break;
-                }
+        while let Some(bytes) = read.read_frame(left) {
+            // An endless row of empty frames ends too.
+            match left.checked_sub(bytes.max(1)) {
+                Some(less) => left = less,
+                None => break,
             }
         }
         read
     }
 
-    /// How many bytes of data it had; none for trailers, after which nothing comes.
-    fn keep(&mut self, frame: Frame<B::Data>) -> Option<usize> {
-        match frame.into_data() {
-            Ok(mut data) => {
-                let bytes = data.copy_to_bytes(data.remaining());
-                let length = bytes.len();
-                self.data.push_back(bytes);
-                Some(length)
-            }
-            Err(frame) => {
-                self.trailers = frame.into_trailers().ok();
-                None
-            }
+    /// Reads one frame of data, and tells how many bytes it had. None if that was the end, or is at hand no more.
+    fn read_frame(&mut self, left: usize) -> Option<usize> {
+        let Rewound {
+            data,
+            trailers,
+            rest,
+        } = &mut self.body;
+        let body = rest.as_mut()?;
+        if body.is_end_stream() {
+            *rest = None;
+            return None;
         }
+        if body.size_hint().lower() > left as u64 {
+            return None;
+        }
+        // What is pending is polled again by whoever sends the rest, with a waker that wakes.
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(&mut cx) else {
+            return None;
+        };
+        let ended = match frame {
+            None => Ok(None),
+            Some(Err(error)) => Err(error),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(frame) => {
+                    let frame = Piece::Own(frame).into_bytes();
+                    let bytes = frame.len();
+                    data.push_back(frame);
+                    return Some(bytes);
+                }
+                Err(frame) => Ok(frame.into_trailers().ok()),
+            },
+        };
+        *rest = None;
+        match ended {
+            Ok(ended) => *trailers = ended,
+            Err(error) => self.failed = Some(error),
+        }
+        None
+    }
+}
+
+impl<B: Body> ReplayBody<B> {
+    fn is_whole(&self) -> bool {
+        self.body.rest.is_none() && self.failed.is_none()
     }
 }
 
 impl<B: Body> TryClone for ReplayBody<B> {
     fn try_clone(&self) -> Option<Self> {
-        matches!(self.rest, Rest::None).then(|| Self {
-            data: self.data.clone(),
-            trailers: self.trailers.clone(),
-            rest: Rest::None,
+        self.is_whole().then(|| Self {
+            body: Rewound {
+                data: self.body.data.clone(),
+                trailers: self.body.trailers.clone(),
+                rest: None,
+            },
+            failed: None,
         })
     }
 }
@@ -115,50 +120,24 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        if let Some(data) = self.data.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        match &mut self.rest {
-            Rest::None => {}
-            Rest::Failed(_) => {
-                if let Rest::Failed(error) = std::mem::replace(&mut self.rest, Rest::None) {
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
-            Rest::Body(body) => {
-                let frame = Pin::new(body).poll_frame(cx);
-                return frame.map_ok(|frame| {
-                    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
-                });
-            }
-        }
-        let trailers = self.trailers.take();
-        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(frame) => Some(frame.map(|frame| frame.map_data(Piece::into_bytes))),
+            None => self.failed.take().map(Err),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        let read = self.data.is_empty() && self.trailers.is_none();
-        read && match &self.rest {
-            Rest::None => true,
-            Rest::Body(body) => body.is_end_stream(),
-            Rest::Failed(_) => false,
-        }
+        self.failed.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let read = self.data.iter().map(|data| data.len() as u64).sum::<u64>();
-        let mut hint = match &self.rest {
-            Rest::None => SizeHint::with_exact(0),
-            Rest::Body(body) => body.size_hint(),
-            Rest::Failed(_) => SizeHint::new(),
-        };
-        let upper = hint.upper().and_then(|upper| upper.checked_add(read));
-        let lower = hint.lower().saturating_add(read);
-        hint = SizeHint::new();
-        hint.set_lower(lower);
-        if let Some(upper) = upper {
-            hint.set_upper(upper);
+        let read = self.body.size_hint();
+        if self.failed.is_none() {
+            return read;
         }
+        let mut hint = SizeHint::new();
+        hint.set_lower(read.lower());
         hint
     }
 }
@@ -166,7 +145,7 @@ where
 impl<B: Body> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplayBody")
-            .field("is_whole", &matches!(self.rest, Rest::None))
+            .field("is_whole", &self.is_whole())
             .finish_non_exhaustive()
     }
 }
@@ -177,6 +156,7 @@ mod tests {
     use std::pin::pin;
 
     use futures_util::{FutureExt, StreamExt, stream};
+    use http::HeaderMap;
     use http_body_util::{BodyExt, Collected, Full, StreamBody};
 
     use super::*;
@@ -249,7 +229,7 @@ mod tests {
         }
         // One that tells its length is not touched.
         let long = ReplayBody::read(Full::<Bytes>::from("one two"), 6);
-        assert_eq!(long.data.len(), 0);
+        assert_eq!(long.body.data.len(), 0);
         assert_eq!(long.size_hint().exact(), Some(7));
         assert!(long.try_clone().is_none());
     }
@@ -259,7 +239,7 @@ mod tests {
         let frames = stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::new())));
         let endless = ReplayBody::read(StreamBody::new(frames), 100);
         assert!(endless.try_clone().is_none());
-        assert!(endless.data.len() <= 101);
+        assert!(endless.body.data.len() <= 101);
     }
 
     #[test]

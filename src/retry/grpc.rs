@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use http::Request;
 use http::header::{CONTENT_TYPE, HeaderMap};
 
+use super::body::TryClone;
+use super::mark;
 use crate::grpc::deadline;
+use crate::grpc::held::HoldHead;
 
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -12,6 +16,17 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 pub(super) fn is_call(headers: &HeaderMap) -> bool {
     let content = headers.get(CONTENT_TYPE);
     content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Has nothing told to the caller before the first message, if the call can then still be made again.
+pub(super) fn hold_head<B: TryClone>(mut request: Request<B>) -> Request<B> {
+    let can_be_repeated = is_call(request.headers())
+        && mark::is_idempotent(&request, false)
+        && request.body().try_clone().is_some();
+    if can_be_repeated {
+        request.extensions_mut().insert(HoldHead);
+    }
+    request
 }
 
 /// When the caller's time is over.

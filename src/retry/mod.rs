@@ -32,6 +32,10 @@
 //! or by the extension [`Idempotent`] for a single request, which also overrules the method. gRPC calls are all `POST`: only
 //! the extension marks them.
 //!
+//! A marked gRPC call that can be sent again gets its answer, head included, only with its first message or its end: many
+//! servers send the head of a stream at once, and what fails after it is sent again like this, too. So do not mark a
+//! subscription whose caller wants to know that it began.
+//!
 //! Where nobody is usable the balancer has waited already, for
 //! [`unavailable_after`](crate::ConfigBuilder::unavailable_after).
 //!

@@ -15,6 +15,9 @@ use super::body::ReplayBody;
 /// A body is read when the call is made, as far as it is at hand then, without waiting. One that ends within that and within
 /// the limit can be sent again: that is a unary call's message, and whatever is in memory. Any other is sent once, as it comes.
 ///
+/// The answer to a gRPC call that can be sent again and is marked [`Idempotent`](super::Idempotent) is held until its first
+/// message.
+///
 /// # Defaults
 ///
 /// - [`limit`](Self::limit): 64 KiB
@@ -75,7 +78,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let limit = self.limit;
-        self.inner
-            .call(request.map(|body| ReplayBody::read(body, limit)))
+        let request = request.map(|body| ReplayBody::read(body, limit));
+        #[cfg(feature = "grpc")]
+        let request = super::grpc::hold_head(request);
+        self.inner.call(request)
     }
 }

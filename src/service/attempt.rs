@@ -36,6 +36,13 @@ impl Attempt {
         self.judged.slot.answered(now);
     }
 
+    /// What was stamped was only the beginning of an answer, after which the caller waits: the latency is what the next
+    /// stamp says, or the verdict. That the instance is not silent stays known.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn still_waits(&mut self) {
+        self.judged.slot.still_waits();
+    }
+
     /// Answered well.
     pub fn success(mut self) {
         self.judged.end(Verdict::Success);

@@ -34,8 +34,9 @@ use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status
 /// [`unavailable_after`](crate::ConfigBuilder::unavailable_after); from then on all calls fail at once, and give way to other
 /// tasks as often as tokio's own resources do. If the picked instance's service is not ready at once, a second one is asked
 /// too, and whichever is ready first gets the request. A service that fails to get ready loses its connection, not the
-/// request: that goes to another instance. If it fails because this process has no file descriptors, local ports or memory
-/// left, its connection stays, and the request asks again until it has waited that long.
+/// request: that goes to another instance, and so does one that comes [back](Classify::take_back) unsent. If a service fails to
+/// get ready because this process has no file descriptors, local ports or memory left, its connection stays, and the request
+/// asks again until it has waited that long.
 ///
 /// # Errors
 ///
@@ -70,9 +71,9 @@ where
             unstarted: Mutex::new(None),
             _alive: alive,
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        let inner = Arc::new(inner);
+        inner.hub.belongs_to(&inner);
+        Self { inner }
     }
 
     /// Spawns the driver, now or as soon as there is a runtime.

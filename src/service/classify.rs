@@ -38,6 +38,16 @@ pub trait Classify<Req, Res, Err> {
         &[]
     }
 
+    /// The request, if the error of one that [was not sent](Attempt::unsent) has it: then it goes to another instance, and the
+    /// caller is not told of the error. `None` by default.
+    ///
+    /// It is asked after [`classify`](Self::classify) ended the attempt as unsent. How often one request may come back is for
+    /// the services or for this to limit.
+    fn take_back(&self, error: &mut Err) -> Option<Req> {
+        let _ = error;
+        None
+    }
+
     /// Ends the attempt, or passes it on, and says what the caller gets.
     ///
     /// # Errors

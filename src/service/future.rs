@@ -8,6 +8,7 @@ use tokio::task::coop::consume_budget;
 use tower_service::Service;
 
 use super::attempt::{Picked, noting_unsent};
+use super::balance::Inner;
 use super::classify::Classify;
 use super::waiting::Waiting;
 #[cfg(feature = "grpc")]
@@ -103,7 +104,10 @@ where
                 StateProj::Sent { sent } => {
                     let sent = sent.project();
                     let result = ready!(sent.future.poll(cx));
-                    return Poll::Ready(classified(sent.judged, result));
+                    match classified(sent.judged, result) {
+                        Ok(answer) => return Poll::Ready(answer),
+                        Err(held) => state.set(State::Waiting { held }),
+                    }
                 }
                 StateProj::Waiting { held } => {
                     let (judged, mut service) = match ready!(held.waiting.poll::<Req>(cx)) {
@@ -130,12 +134,15 @@ where
 
 const POLLED_AGAIN: &str = "a future is not polled again after it was ready";
 
+/// What came of an attempt: an answer, or the call once more, to go to another instance.
+type Classified<S, Req, C, Res> = Result<Result<Res, Error>, Box<Held<S, Req, C>>>;
+
 fn classified<S, Req, C>(
     judged: &mut Picked<S, C>,
     result: Result<S::Response, S::Error>,
-) -> Result<C::Response, Error>
+) -> Classified<S, Req, C, C::Response>
 where
-    S: Service<Req> + Send + Sync + 'static,
+    S: Service<Req> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
 {
@@ -143,10 +150,22 @@ where
     let hub = &judged.connected().hub;
     let (answer, unsent) =
         noting_unsent(attempt, |attempt| hub.classifier.classify(result, attempt));
-    answer.map_err(|error| {
-        let id = judged.instance().id().clone();
-        Error::call(hub.target.clone(), id, !unsent, error.into())
-    })
+    let mut error = match answer {
+        Ok(answer) => return Ok(Ok(answer)),
+        Err(error) => error,
+    };
+    let id = judged.instance().id();
+    if unsent
+        && let Some(inner) = hub.home::<Inner<S, C>>()
+        && let Some(request) = hub.classifier.take_back(&mut error)
+    {
+        let avoid = hub.classifier.avoid(&request);
+        let waiting = Waiting::new(inner, avoid).after_unsent(id, error.into());
+        let request = Some(request);
+        return Err(Box::new(Held { waiting, request }));
+    }
+    let target = hub.target.clone();
+    Ok(Err(Error::call(target, id.clone(), !unsent, error.into())))
 }
 
 impl<S: Service<Req>, Req, C> fmt::Debug for ResponseFuture<S, Req, C> {

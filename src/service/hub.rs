@@ -1,5 +1,6 @@
+use std::any::Any;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tokio::sync::{Notify, broadcast};
 
@@ -22,6 +23,8 @@ pub(super) struct Hub<C> {
     pub(super) look_again: Arc<Notify>,
     pub(super) events: broadcast::Sender<Event>,
     discovery_error: Mutex<Option<DiscoveryError>>,
+    /// The balancer, whatever its services are, for calls that need it again.
+    home: OnceLock<Weak<dyn Any + Send + Sync>>,
 }
 
 impl<C> Hub<C> {
@@ -34,7 +37,20 @@ impl<C> Hub<C> {
             look_again: Arc::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
             discovery_error: Mutex::default(),
+            home: OnceLock::new(),
         }
+    }
+
+    /// Remembers what it belongs to. The first one counts.
+    pub(super) fn belongs_to<T: Send + Sync + 'static>(&self, home: &Arc<T>) {
+        let home: Weak<T> = Arc::downgrade(home);
+        // There is but one.
+        let _ = self.home.set(home);
+    }
+
+    /// What it belongs to, unless that is gone.
+    pub(super) fn home<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.home.get()?.upgrade()?.downcast().ok()
     }
 
     /// Discovery's last error, if no set came after it.

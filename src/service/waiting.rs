@@ -105,6 +105,13 @@ where
         self
     }
 
+    /// Begins after an instance gave the request back unsent.
+    pub(super) fn after_unsent(mut self, id: &InstanceId, error: BoxError) -> Self {
+        self.avoid.push(id.clone());
+        self.lost = Some(error);
+        self
+    }
+
     pub(super) fn poll<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ready<S, C>, Error>>
     where
         S: Service<Req>,

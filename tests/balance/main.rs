@@ -19,4 +19,5 @@ mod promises;
 mod races;
 mod readiness;
 mod support;
+mod taken_back;
 mod visibility;

@@ -1,6 +1,6 @@
 //! A client of the service `test.Ordered`, by hand as tonic would generate it.
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use tonic::body::Body;
 use tonic::client::{Grpc, GrpcService};
 use tonic::codegen::http::uri::PathAndQuery;
@@ -60,7 +60,7 @@ where
 
     pub(crate) async fn bidi(
         &mut self,
-        orders: impl Stream<Item = Order> + Send + 'static,
+        orders: impl IntoStreamingRequest<Message = Order>,
     ) -> Result<Response<Streaming<Answer>>, Status> {
         self.ready().await?;
         let path = PathAndQuery::from_static("/test.Ordered/Bidi");

@@ -5,12 +5,16 @@
 
 mod calls;
 mod client;
+mod closing;
 mod faults;
+#[path = "../common/frames.rs"]
+mod frames;
 mod limits;
 mod outcomes;
 mod retry;
 mod server;
 mod strangers;
+mod streams;
 mod support;
 #[path = "../common/waiting.rs"]
 mod waiting;

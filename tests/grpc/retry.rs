@@ -4,14 +4,14 @@ use futures::stream;
 use rolecall::grpc::{self, Channel};
 use rolecall::http::Tried;
 use rolecall::retry::{Idempotent, Replay, ReplayLayer, Retry};
-use rolecall::{Error, Lease, Registrar, Registration, Registry};
+use rolecall::{Error, Lease, Registry};
 use tonic::{Code, Request};
 use tower::ServiceBuilder;
 use tower::retry::RetryLayer;
 
 use crate::client::{OrderedClient, read};
 use crate::server::{Order, Server};
-use crate::support::{all_usable, channel, until, within};
+use crate::support::{all_usable, channel, register, until, within};
 
 type Retrying = Replay<tower::retry::Retry<Retry, Channel>>;
 
@@ -76,12 +76,6 @@ async fn alone() -> (Server, Registry, Lease, Channel) {
     (server, registry, lease, channel)
 }
 
-async fn register(registry: &Registry, id: &str, server: &Server) -> Lease {
-    let registration = Registration::new("worker").id(id);
-    let registration = registration.endpoint("grpc", server.addr);
-    registry.register(registration).await.unwrap()
-}
-
 #[tokio::test]
 async fn a_marked_call_in_the_hands_of_a_killed_instance_is_answered_by_another() {
     for marked in [true, false] {
@@ -119,10 +113,10 @@ async fn a_marked_call_in_the_hands_of_a_killed_instance_is_answered_by_another(
 #[tokio::test]
 async fn a_stream_that_began_is_not_begun_again() {
     let (mut first, registry, _lease, channel) = alone().await;
+    first.gate.add_permits(1);
     let order = Order::messages(2).gated();
     let answer = within(client(&channel).server_stream(idempotent(order))).await;
     let mut messages = answer.unwrap().into_inner();
-    first.gate.add_permits(1);
     within(messages.message()).await.unwrap().unwrap();
     let second = Server::tonic();
     let _lease = register(&registry, "b", &second).await;
@@ -131,6 +125,72 @@ async fn a_stream_that_began_is_not_begun_again() {
     let status = within(messages.message()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(second.arrived(), 0);
+}
+
+#[tokio::test]
+async fn a_marked_stream_that_breaks_before_its_first_message_is_begun_on_another() {
+    let (mut first, registry, _lease, channel) = alone().await;
+    let order = idempotent(Order::messages(3).gated());
+    let mut caller = client(&channel);
+    let call = tokio::spawn(async move { caller.server_stream(order).await });
+    until(|| first.arrived() == 1).await;
+    let second = Server::tonic();
+    second.gate.add_permits(4);
+    let _lease = register(&registry, "b", &second).await;
+    until(|| channel.balance().status().usable == 2).await;
+    first.kill().await;
+    let answer = within(call).await.unwrap().unwrap();
+    assert_eq!(grpc::answered_by(&answer).unwrap().as_str(), "b");
+    let (numbers, end) = within(read(&mut answer.into_inner())).await;
+    end.unwrap();
+    assert_eq!(numbers, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_marked_stream_that_ends_unavailable_without_a_message_goes_to_one_after_the_other() {
+    let (servers, channel) = three().await;
+    let order = idempotent(Order::default().ending_in(Code::Unavailable));
+    let status = within(client(&channel).server_stream(order)).await;
+    let status = status.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.message(), "as ordered");
+    assert_eq!(servers.each_ref().map(Server::arrived), [1, 1, 1]);
+    assert!(grpc::failed_at(&status).is_some());
+
+    let order = Order::messages(1).ending_in(Code::Unavailable);
+    let answer = within(client(&channel).server_stream(idempotent(order))).await;
+    let (numbers, end) = within(read(&mut answer.unwrap().into_inner())).await;
+    assert_eq!(numbers, [1]);
+    assert_eq!(end.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(arrived(&servers), 4, "not after a message");
+    until(|| {
+        let members = channel.balance().status().members;
+        members.iter().all(|member| member.in_flight == 0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_marked_stream_of_nothing_ends_well() {
+    let (_servers, channel) = three().await;
+    let answer = within(client(&channel).server_stream(idempotent(Order::default()))).await;
+    let (numbers, end) = within(read(&mut answer.unwrap().into_inner())).await;
+    end.unwrap();
+    assert!(numbers.is_empty());
+}
+
+#[tokio::test]
+async fn the_head_of_a_stream_is_held_only_if_the_call_can_be_made_again() {
+    let (_server, _registry, _lease, channel) = alone().await;
+    drop(
+        within(client(&channel).server_stream(Order::hang()))
+            .await
+            .unwrap(),
+    );
+    // Here the caller may say more only when it has seen the head.
+    let mut orders = Request::new(stream::pending::<Order>());
+    orders.extensions_mut().insert(Idempotent(true));
+    drop(within(client(&channel).bidi(orders)).await.unwrap());
 }
 
 #[tokio::test]

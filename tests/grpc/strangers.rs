@@ -5,7 +5,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
 use crate::server::{Order, Server};
-use crate::support::{builder, channel, charges, client, impatient, member, names, within};
+use crate::support::{
+    all_usable, builder, channel, charges, client, impatient, member, names, within,
+};
 
 /// An HTTP status with a page.
 fn page(status: StatusCode) -> Server {
@@ -45,6 +47,27 @@ async fn an_http_status_is_translated_and_names_the_instance() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_asks_for_time_is_given_less_and_the_instance_is_not_blamed() {
+    let well = Server::tonic();
+    let busy = Server::http(|_| async {
+        let page = Response::builder().status(503).header("retry-after", "60");
+        page.body("<html>later</html>".to_owned()).unwrap()
+    });
+    let channel = channel([&well, &busy]);
+    all_usable(&channel).await;
+    let mut refused = 0;
+    for _ in 0..40 {
+        if let Err(status) = within(client(&channel).unary(Order::messages(1))).await {
+            assert_eq!(status.code(), Code::Unavailable);
+            names(&status, "b");
+            refused += 1;
+        }
+    }
+    assert!(refused <= 2, "it was asked {refused} times of 40");
+    assert_eq!(channel.balance().status().members[1].failures, 0);
 }
 
 #[tokio::test]

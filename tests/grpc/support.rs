@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
 use rolecall::grpc::{self, Channel};
-use rolecall::{BalanceConfig, Instance, List, MemberStatus};
+use rolecall::{
+    BalanceConfig, Instance, Lease, List, MemberStatus, Registrar, Registration, Registry,
+};
 use tonic::Status;
 
 use crate::client::OrderedClient;
@@ -89,6 +91,12 @@ pub(crate) fn names(status: &Status, instance: &str) {
         grpc::failed_at(status).as_ref().map(|id| id.as_str()),
         Some(instance)
     );
+}
+
+pub(crate) async fn register(registry: &Registry, id: &str, server: &Server) -> Lease {
+    let registration = Registration::new("worker").id(id);
+    let registration = registration.endpoint("grpc", server.addr);
+    registry.register(registration).await.unwrap()
 }
 
 /// A port of an address that no other test uses, also when its server is gone.

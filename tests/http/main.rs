@@ -9,7 +9,10 @@ mod client;
 mod closing;
 mod connections;
 mod exhausted;
+#[path = "../common/frames.rs"]
+mod frames;
 mod host;
 mod loss;
 mod outcomes;
+mod refused;
 mod support;

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tower::{Layer, ServiceExt};
 
-use crate::load::{Client, Load, until, usable, within};
+use crate::load::{Client, Load, asking, until, usable, within};
 
 const WORK: Duration = Duration::from_millis(5);
 
@@ -34,7 +34,7 @@ async fn a_rolling_restart_of_draining_axum_workers_fails_no_request_without_ret
             .classify(ClassifyStatus::new())
             .layer(if http2 { connector.http2() } else { connector });
         usable(&client, 4).await;
-        let load = Load::start(client.clone(), 200);
+        let load = Load::start(asking(client.clone()), 200);
         let mut started = Vec::new();
         for (number, worker) in workers.into_iter().enumerate() {
             let old = worker.lease.id().to_string();

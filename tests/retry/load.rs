@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use rolecall::http::{self, ClassifyStatus, Connection, Connector};
 use rolecall::retry::Retry;
-use rolecall::{Balance, BalanceLayer, BoxError, List};
+use rolecall::{Balance, BalanceLayer, BoxError, List, Status};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
@@ -40,6 +41,19 @@ pub(crate) fn retrying(client: &Client) -> Retrying {
         .service(client.clone())
 }
 
+/// Sends one request, and says what was wrong.
+pub(crate) type Ask = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+pub(crate) fn asking<S, B>(service: S) -> Ask
+where
+    S: Service<Request<Full<Bytes>>, Response = hyper::Response<B>, Error: Into<BoxError>>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    Box::new(move || Box::pin(one(service.clone())))
+}
+
 /// What came of the requests.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -60,15 +74,9 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn start<S, B>(service: S, per_second: u32) -> Self
-    where
-        S: Service<Request<Full<Bytes>>, Response = hyper::Response<B>, Error: Into<BoxError>>,
-        S: Clone + Send + Sync + 'static,
-        S::Future: Send,
-        B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
+    pub(crate) fn start(ask: Ask, per_second: u32) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let sending = tokio::spawn(send(service, per_second, stopped));
+        let sending = tokio::spawn(send(ask, per_second, stopped));
         Self { stop, sending }
     }
 
@@ -78,13 +86,7 @@ impl Load {
     }
 }
 
-async fn send<S, B>(service: S, per_second: u32, mut stopped: oneshot::Receiver<()>) -> Tally
-where
-    S: Service<Request<Full<Bytes>>, Response = hyper::Response<B>, Error: Into<BoxError>>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send,
-    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+async fn send(ask: Ask, per_second: u32, mut stopped: oneshot::Receiver<()>) -> Tally {
     let mut tick = interval(Duration::from_secs(1) / per_second);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut under_way = JoinSet::new();
@@ -95,7 +97,7 @@ where
             _ = &mut stopped => break,
             Some(done) = under_way.join_next() => tally.count(done.unwrap()),
             _ = tick.tick() => {
-                under_way.spawn(one(service.clone()));
+                under_way.spawn(ask());
             }
         }
     }
@@ -119,7 +121,7 @@ where
     Ok(())
 }
 
-fn said(error: impl Into<BoxError>) -> String {
+pub(crate) fn said(error: impl Into<BoxError>) -> String {
     format!("{:?}", error.into())
 }
 
@@ -132,13 +134,28 @@ impl Tally {
     }
 }
 
+/// A balancer of whatever.
+pub(crate) trait Watched {
+    fn status(&self) -> Status;
+}
+
+impl<S, C> Watched for Balance<S, C>
+where
+    S: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    fn status(&self) -> Status {
+        self.status()
+    }
+}
+
 /// Waits until so many instances are usable.
-pub(crate) async fn usable(client: &Client, instances: usize) {
+pub(crate) async fn usable(client: &impl Watched, instances: usize) {
     until(|| client.status().usable == instances).await;
 }
 
 /// Waits until all together took so many attempts, up to three for each request.
-pub(crate) async fn served(client: &Client, requests: u64) {
+pub(crate) async fn served(client: &impl Watched, requests: u64) {
     let picks = || -> u64 { client.status().members.iter().map(|m| m.picks).sum() };
     let before = picks();
     until(|| picks() >= before + requests).await;

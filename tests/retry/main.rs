@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::disallowed_methods, reason = "a test's own time")]
 
+mod calls;
 mod draining;
 mod faults;
 mod load;

@@ -53,7 +53,7 @@ impl std::error::Error for Lost {}
 /// [`ClassifyStatus`] for connections that hide their loss.
 pub(crate) struct ClassifyScript;
 
-impl<R> Classify<Request<R>, Response<Full<Bytes>>, Lost> for ClassifyScript {
+impl<R: 'static> Classify<Request<R>, Response<Full<Bytes>>, Lost> for ClassifyScript {
     type Response = Answer;
 
     fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {

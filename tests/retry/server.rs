@@ -1,4 +1,4 @@
-//! A hyper server in a runtime of its own, so that it dies at once and as a whole.
+//! A hyper server in a runtime of its own, so that it dies at once and as a whole. It answers HTTP and gRPC.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -7,9 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::Response;
+use futures::{StreamExt, stream};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::HeaderMap;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -17,6 +21,11 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+
+/// The path of calls that are answered by a stream of one message; others are unary.
+pub(crate) const STREAM: &str = "/test.Hello/Stream";
+
+type Body = BoxBody<Bytes, Infallible>;
 
 /// Answers after that long, which makes requests be in its hands when it dies.
 const WORK: Duration = Duration::from_millis(5);
@@ -110,16 +119,9 @@ async fn serve(listener: std::net::TcpListener, fails: Arc<AtomicBool>, close: A
         };
         stream.set_nodelay(true).unwrap();
         let fails = Arc::clone(&fails);
-        let service = service_fn(move |_| {
+        let service = service_fn(move |request| {
             let fails = Arc::clone(&fails);
-            async move {
-                let fails = fails.load(SeqCst);
-                if !fails {
-                    tokio::time::sleep(WORK).await;
-                }
-                let response = Response::builder().status(if fails { 503 } else { 200 });
-                Ok::<_, Infallible>(response.body(Full::<Bytes>::from("hello")).unwrap())
-            }
+            async move { Ok::<_, Infallible>(answer(&request, &fails).await) }
         });
         let connection = auto::Builder::new(TokioExecutor::new())
             .serve_connection(TokioIo::new(stream), service)
@@ -130,6 +132,54 @@ async fn serve(listener: std::net::TcpListener, fails: Arc<AtomicBool>, close: A
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+async fn answer(request: &Request<Incoming>, fails: &AtomicBool) -> Response<Body> {
+    let is_grpc = request.headers().contains_key("te");
+    if is_grpc && request.uri().path() == STREAM {
+        // The head at once, as tonic's servers do; what becomes of it comes later.
+        let fails = fails.load(SeqCst);
+        let rest = stream::once(async move {
+            if !fails {
+                tokio::time::sleep(WORK).await;
+            }
+            stream::iter(messages(fails))
+        });
+        return grpc(Body::new(StreamBody::new(rest.flatten())));
+    }
+    let fails = fails.load(SeqCst);
+    if !fails {
+        tokio::time::sleep(WORK).await;
+    }
+    if is_grpc && fails {
+        let mut answer = grpc(Body::default());
+        answer.headers_mut().insert("grpc-status", 14.into());
+        return answer;
+    }
+    if is_grpc {
+        return grpc(Body::new(StreamBody::new(stream::iter(messages(false)))));
+    }
+    let response = Response::builder().status(if fails { 503 } else { 200 });
+    response.body(Body::new(Full::from("hello"))).unwrap()
+}
+
+fn grpc(body: Body) -> Response<Body> {
+    let head = Response::builder().header("content-type", "application/grpc");
+    head.body(body).unwrap()
+}
+
+/// One message and the status, or only that.
+fn messages(fails: bool) -> Vec<Result<Frame<Bytes>, Infallible>> {
+    // Not compressed, two bytes: the field 1 is 1.
+    let message = Frame::data(Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]));
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", if fails { 14 } else { 0 }.into());
+    let message = (!fails).then_some(message);
+    message
+        .into_iter()
+        .chain([Frame::trailers(trailers)])
+        .map(Ok)
+        .collect()
 }
 
 /// A port of an address that no other test uses, also while its server is gone.

@@ -1,0 +1,127 @@
+//! Requests that come back from a service that did not send them.
+
+use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rolecall::{Attempt, Balance, BalanceLayer, BoxError, Classify, Instance, List, connect};
+use tower::{Layer, Service, ServiceExt};
+
+/// Not `Clone`, as few requests are.
+#[derive(Debug, PartialEq)]
+struct Request(&'static str);
+
+#[derive(Debug)]
+struct Unsent(Option<Request>);
+
+impl std::fmt::Display for Unsent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("unsent")
+    }
+}
+
+impl std::error::Error for Unsent {}
+
+struct TakeBack;
+
+impl<Res> Classify<Request, Res, Unsent> for TakeBack {
+    type Response = Res;
+
+    fn take_back(&self, error: &mut Unsent) -> Option<Request> {
+        error.0.take()
+    }
+
+    fn classify(&self, result: Result<Res, Unsent>, attempt: Attempt) -> Result<Res, Unsent> {
+        match result {
+            Ok(_) => attempt.success(),
+            Err(_) => attempt.unsent(),
+        }
+        result
+    }
+}
+
+/// Who was asked, one after the other.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// The first so many are found gone when they are asked.
+#[derive(Clone)]
+struct Node {
+    id: String,
+    gone: usize,
+    gives_back: bool,
+    asked: Asked,
+}
+
+impl Service<Request> for Node {
+    type Response = (String, Request);
+    type Error = Unsent;
+    type Future = Ready<Result<Self::Response, Unsent>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let mut asked = self.asked.lock().unwrap();
+        asked.push(self.id.clone());
+        ready(if asked.len() > self.gone {
+            Ok((self.id.clone(), request))
+        } else {
+            Err(Unsent(self.gives_back.then_some(request)))
+        })
+    }
+}
+
+async fn balance(gone: usize, gives_back: bool) -> (Balance<Node, TakeBack>, Asked) {
+    let asked = Asked::default();
+    let log = asked.clone();
+    let connector = connect::per_instance(move |instance: &Instance| Node {
+        id: instance.id().to_string(),
+        gone,
+        gives_back,
+        asked: log.clone(),
+    });
+    let instances = ["a", "b", "c"].map(|id| Instance::new(id, ([127, 0, 0, 1], 80).into()));
+    let balance = BalanceLayer::new(List::new(instances).unwrap(), "worker:http")
+        .unwrap()
+        .classify(TakeBack)
+        .layer(connector);
+    while balance.status().usable < 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    (balance, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_back_goes_to_one_instance_after_the_other() {
+    let (balance, asked) = balance(2, true).await;
+    let (id, request) = balance.clone().oneshot(Request("one")).await.unwrap();
+    assert_eq!(request, Request("one"));
+    let mut asked = asked.lock().unwrap().clone();
+    assert_eq!(asked.last(), Some(&id));
+    asked.sort();
+    assert_eq!(asked, ["a", "b", "c"], "each of them once");
+    for member in balance.status().members {
+        assert_eq!((member.in_flight, member.failures), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_does_not_come_back_is_an_error_that_was_not_sent() {
+    let (balance, asked) = balance(1, false).await;
+    let error = balance.oneshot(Request("one")).await.unwrap_err();
+    assert!(!error.was_sent());
+    assert!(error.instance().is_some());
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_last_clone_is_gone_it_is_the_callers() {
+    let (mut balance, asked) = balance(1, true).await;
+    let call = balance.call(Request("one"));
+    drop(balance);
+    let error: BoxError = call.await.unwrap_err().into();
+    assert!(error.to_string().contains("not sent"), "{error}");
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
