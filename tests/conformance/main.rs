@@ -12,9 +12,11 @@ mod child;
 mod endings;
 mod file;
 mod kills;
+mod leases;
 mod load;
 mod outage;
 mod registry;
+mod stalls;
 mod subject;
 
 /// One module of tests for a backend: `$make` sets up a fresh subject for each.

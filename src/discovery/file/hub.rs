@@ -11,12 +11,14 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 
+use super::awake::Awake;
 use super::folder::Folder;
 use super::keeper::{Command, Keeper, Source};
 use super::posts::Posts;
 use super::roles::Roles;
 use crate::discovery::{BoxStream, DiscoveryError, Registry};
 use crate::instance::InstanceSet;
+use crate::service::clock;
 
 /// The thread ends when the last of them lets go of this.
 pub(super) struct Hub {
@@ -77,10 +79,8 @@ impl Health {
 
 impl Hub {
     pub(super) fn start(path: &Path, is_folder: bool, lease: Duration) -> io::Result<Arc<Self>> {
-        let tick = (lease / 10).min(Duration::from_secs(1));
-        let ticks_a_beat = u32::try_from((lease / 5).as_millis() / tick.as_millis().max(1));
         let source = if is_folder {
-            let folder = Folder::new(path.to_owned(), lease, tick);
+            let folder = Folder::new(path.to_owned(), lease, Awake::new(clock::now));
             Source::Folder(folder, Posts::new(path.to_owned(), lease))
         } else {
             Source::Roles(Roles::new(path.to_owned()))
@@ -93,10 +93,9 @@ impl Hub {
         let runtime = runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
-        let ticks_a_beat = ticks_a_beat.unwrap_or(1).max(1);
         thread::Builder::new()
             .name("rolecall-file".to_owned())
-            .spawn(move || runtime.block_on(keeper.run(tick, ticks_a_beat, obeyed)))?;
+            .spawn(move || runtime.block_on(keeper.run(lease / 5, obeyed)))?;
         Ok(Arc::new(Self {
             commands,
             state,

@@ -1,5 +1,6 @@
 //! Instances in files: one that people write, or a folder in which processes register themselves.
 
+mod awake;
 mod document;
 mod edits;
 mod eyes;
@@ -72,9 +73,10 @@ use crate::target::Target;
 /// It is made by the first registration, and belongs to rolecall alone.
 ///
 /// - A registration is written beside its place, and linked or renamed into it: there is never half of one.
-/// - A fifth of the [`lease`](Self::lease) apart its file is touched. Of one that stays untouched the instance disappears
-///   within the lease, and the file is removed. Time is measured by those who watch, since they last saw the
-///   file change; clocks may jump.
+/// - A fifth of the [`lease`](Self::lease) apart its file is touched. Of one that stays untouched for four fifths of it the
+///   instance disappears, and the file is removed: within the lease, if a look at the folder takes less than the last
+///   fifth. A look at ten thousand files takes a few hundredths of a second. Those who watch measure the time by a clock that
+///   nobody sets, and only while they are awake: whoever was suspended or blocked first looks who is there.
 /// - Its writer holds a lock on the file, which the system ends with the process. Hence the id of a crashed process is free
 ///   at once, and new watchers never see what crashed before them. Without locks in the file system the lease decides.
 /// - Ids may be any text; in file names they are encoded.
@@ -143,8 +145,8 @@ impl File {
 
     /// Sets how long a crashed process stays announced: 1 s to 1 h, and the nearer bound outside. Default 10 s.
     ///
-    /// A registrant writes it down, so that those who watch need not know it. Their looks are a tenth of their own lease
-    /// apart, at most a second: of a registrant with a lease of less than three it may take one or two looks longer.
+    /// A registrant writes it down, so that those who watch need not know it: their looks are a tenth of the shortest lease
+    /// apart that they know of, at most a second.
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         let lease = lease.clamp(SHORTEST_LEASE, LONGEST_LEASE);

@@ -101,24 +101,27 @@ impl Posts {
 
     /// Shows that this process lives, and puts back what was taken away.
     pub(super) fn beat(&mut self) {
-        let keys: Vec<Key> = self.posts.keys().copied().collect();
-        for key in keys {
-            let Some(mut post) = self.posts.remove(&key) else {
-                continue;
-            };
+        let mut lost = Vec::new();
+        for (key, post) in &self.posts {
             if post.stale || !post.stands() {
-                // Whether the folder is back is for its owner to say: it may be a mount point.
-                if let Err(error) = self.write(&mut post) {
-                    let cause = std::error::Error::source(&error);
-                    tracing::debug!(
-                        id = ?post.announced.id().as_str(), %error, cause = cause.map(tracing::field::display),
-                        "a registration could not be put back yet"
-                    );
-                }
+                lost.push(*key);
             } else if let Err(error) = post.touch() {
                 tracing::warn!(
                     path = ?post.path, %error,
                     "a registration could not be kept alive"
+                );
+            }
+        }
+        for key in lost {
+            let Some(mut post) = self.posts.remove(&key) else {
+                continue;
+            };
+            // Whether the folder is back is for its owner to say: it may be a mount point.
+            if let Err(error) = self.write(&mut post) {
+                let cause = std::error::Error::source(&error);
+                tracing::debug!(
+                    id = ?post.announced.id().as_str(), %error, cause = cause.map(tracing::field::display),
+                    "a registration could not be put back yet"
                 );
             }
             self.posts.insert(key, post);
@@ -181,8 +184,8 @@ impl Post {
     }
 
     /// Writes its first byte again, which changes nothing but the time of the last write.
-    fn touch(&mut self) -> io::Result<()> {
-        let Some(file) = &mut self.file else {
+    fn touch(&self) -> io::Result<()> {
+        let Some(mut file) = self.file.as_ref() else {
             return Ok(());
         };
         file.rewind()?;

@@ -28,7 +28,9 @@ impl Identity {
 /// jump as they like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    pub(super) identity: Identity,
+    identity: Identity,
+    /// The system gives the number of a file that is gone to another.
+    created: Option<SystemTime>,
     modified: Option<SystemTime>,
     length: u64,
 }
@@ -37,8 +39,19 @@ impl Stamp {
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             identity: Identity::of(metadata),
+            created: metadata.created().ok(),
             modified: metadata.modified().ok(),
             length: metadata.len(),
         }
+    }
+
+    /// Whether it is the same file, written again or not.
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        self.identity == other.identity && self.created == other.created
+    }
+
+    /// Whether nothing but the time of its last write can have changed, if nobody edits it in place.
+    pub(super) fn is_beat_after(&self, earlier: &Self) -> bool {
+        self.is_same_file(earlier) && self.created.is_some() && self.length == earlier.length
     }
 }
