@@ -139,8 +139,9 @@ impl Gate {
                 *counts.entry(live.ip()).or_default() += 1;
             }
         }
+        let now = clock::now();
         for (ip, connections) in counts {
-            self.journal.tell(Event::CutOff { ip, connections });
+            self.journal.tell_of_cut_off(ip, connections, now);
         }
     }
 

@@ -206,9 +206,7 @@ impl Followed {
                 allowed.error = Some(error.clone());
             }
         });
-        gate.journal.tell(Event::DiscoveryFailed {
-            boundary: self.boundary.clone(),
-            error,
-        });
+        let boundary = self.boundary.clone();
+        gate.journal.tell_of_error(boundary, error, clock::now());
     }
 }

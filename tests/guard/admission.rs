@@ -156,6 +156,39 @@ async fn errors_and_an_end_of_discovery_change_nothing_and_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ever_new_errors_of_discovery_are_told_of_in_few_events_and_counted() {
+    let (answers, discovery) = Scripted::new();
+    let guard = Guard::new(discovery, boundary("shop"));
+    let mut events = guard.events();
+    let fails = |n: u32| {
+        let error = DiscoveryError::backend("watching etcd", format!("revision {n} is gone"));
+        answers.unbounded_send(Err(error)).unwrap();
+    };
+    (0..10_000).for_each(fails);
+    answers.unbounded_send(Ok(set(&["127.0.0.8"]))).unwrap();
+    let mut told = 0;
+    event(&mut events, |event| {
+        told += usize::from(matches!(event, Event::DiscoveryFailed { .. }));
+        matches!(event, Event::PeersChanged { .. })
+    })
+    .await;
+    assert_eq!(told, 10);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    fails(10_000);
+    let omitted = event(&mut events, |event| {
+        matches!(event, Event::DiscoveryErrorsOmitted { .. })
+    })
+    .await;
+    assert!(
+        matches!(omitted, Event::DiscoveryErrorsOmitted { count: 9990 }),
+        "{omitted}"
+    );
+    event(&mut events, |e| matches!(e, Event::DiscoveryFailed { .. })).await;
+    let known = guard.status().boundaries[0].discovery_error.clone();
+    assert!(known.unwrap().ends_with("revision 10000 is gone"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_discovery_that_cannot_list_peers_admits_nobody_and_says_so() {
     let list = List::from_addrs(["127.0.0.8:80".parse().unwrap()]).unwrap();
     let guard = Guard::new(list, boundary("shop"));
