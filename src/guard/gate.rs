@@ -85,6 +85,7 @@ impl Gate {
                 grant: *next_grant,
                 peers: Arc::default(),
                 heard: None,
+                is_ended: false,
                 error: None,
             });
             *next_grant += 1;
