@@ -118,7 +118,7 @@ impl Keeper {
                 Woken::Settled => {
                     self.settled = None;
                     if self.watched() {
-                        self.look(false);
+                        self.look();
                     }
                 }
                 Woken::Beat => {
@@ -131,7 +131,7 @@ impl Keeper {
                     beat = Box::pin(time::sleep(rest));
                     continue;
                 }
-                Woken::Due if self.watched() => self.look(true),
+                Woken::Due if self.watched() => self.look(),
                 Woken::Due => self.rest(),
                 Woken::Ended => return,
             }
@@ -181,7 +181,7 @@ impl Keeper {
             Command::Watched => {
                 // A change while nobody watched was told of, and not looked at.
                 if !self.state.borrow().looked || self.changed.load(Ordering::Acquire) {
-                    self.look(false);
+                    self.look();
                     return true;
                 }
             }
@@ -223,7 +223,7 @@ impl Keeper {
         false
     }
 
-    fn look(&mut self, tick: bool) {
+    fn look(&mut self) {
         let beats = matches!(self.source, Source::Folder(..));
         let (told, changed) = (self.told.clone(), self.changed.clone());
         self.eyes.on(&self.folder, beats, move || {
@@ -238,7 +238,7 @@ impl Keeper {
         let mut edits = Edits::default();
         let looked = match &mut self.source {
             Source::Folder(folder, _) => folder.look(&mut edits),
-            Source::Roles(roles) => roles.look(tick, &mut edits),
+            Source::Roles(roles) => roles.look(clock::now(), &mut edits),
         };
         edits.apply(&self.registry);
         let (readable, fault) = match looked {
@@ -277,7 +277,7 @@ impl Keeper {
         if self.watched() {
             // Who came just before reads already, and must not find everybody gone.
             self.state.send_replace(before);
-            self.look(true);
+            self.look();
             return;
         }
         self.eyes.close();

@@ -61,8 +61,9 @@ use crate::target::Target;
 ///
 /// JSON has the same names: `{"role": [{"name": "worker", "instance": [{"id": "worker-1"}]}]}`.
 ///
-/// The file is read again when anything changes in its folder, which includes renames onto it and the swapped symbolic links
-/// of a Kubernetes `ConfigMap`, and once a second if its time or size did. Replace it by a rename: a file caught half
+/// When anything changes in its folder, which includes renames onto it and the swapped symbolic links of a Kubernetes
+/// `ConfigMap`, and once a second, it is looked at, and read again if its times, its size or the file itself are others; and in
+/// the first seconds after that in any case, in which another write may not show in them. Replace it by a rename: a file caught half
 /// written may be a good one with fewer instances, so its sets are not confirmed, and the balancer doubts one
 /// that shrinks suddenly. At most 8 MiB and 100 000 instances are read. Of an id that is there twice the last stays, and
 /// that is reported.
