@@ -14,6 +14,7 @@ use super::awake::Awake;
 use super::document;
 use super::edits::Edits;
 use super::fault::Fault;
+use super::lock::{self, Tried};
 use super::name::{self, Kind, hash};
 use super::posts::{stands, sweep};
 use super::roles::read_from;
@@ -22,7 +23,7 @@ use super::{LONGEST_LEASE, SHORTEST_LEASE};
 use crate::discovery::Announcement;
 
 /// Metadata of 16 KiB, escaped as JSON may have to, and the rest.
-const LARGEST_RECORD: u64 = 128 << 10;
+pub(super) const LARGEST_RECORD: u64 = 128 << 10;
 /// All records together, so that a hostile folder fills no memory.
 const LARGEST_FOLDER: u64 = 64 << 20;
 const MOST_ENTRIES: usize = 100_000;
@@ -325,7 +326,7 @@ impl Folder {
         let path = self.path.join(name);
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.remove(name, edits),
-            _ => sweep(&path),
+            _ => sweep(&path, entry.stamp),
         }
     }
 
@@ -351,7 +352,7 @@ impl Folder {
             _ => now,
         };
         if now >= since + patience(self.lease) {
-            sweep(&path);
+            sweep(&path, stamp);
         } else {
             unfinished.insert(name, (stamp, since));
         }
@@ -401,7 +402,7 @@ fn open(path: &Path, same_file: bool, room: u64) -> Result<Found, Fault> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
             file => file.map_err(unreadable)?,
         };
-        if !same_file && file.try_lock_shared().is_ok() {
+        if !same_file && lock::shared(&file) == Tried::Locked {
             if stands(&file, path) {
                 // Whoever wants the id must not find it locked by us.
                 let _ = file.unlock();
@@ -436,6 +437,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::{Instant, SystemTime};
 
+    use super::super::lock::tests::Unlocked;
     use super::super::posts::Posts;
     use super::*;
     use crate::discovery::Registration;
@@ -454,7 +456,7 @@ mod tests {
         let path = std::env::temp_dir().join(path);
         let mut posts = Posts::new(path.clone(), LEASE);
         let worker = Registration::new("worker").id("w-1").validate();
-        posts.announce(worker.unwrap()).unwrap();
+        announce(&mut posts, worker.unwrap());
         let clock = Arc::new(Mutex::new(crate::service::clock::now()));
         let read = Arc::clone(&clock);
         let awake = Awake::new(move || *read.lock().unwrap());
@@ -463,6 +465,10 @@ mod tests {
             posts: Some(posts),
             clock,
         }
+    }
+
+    fn announce(posts: &mut Posts, announced: Announcement) {
+        assert!(posts.announce(announced, None).is_ok());
     }
 
     impl Stage {
@@ -577,12 +583,27 @@ mod tests {
     }
 
     #[test]
+    fn without_locks_the_lease_decides_and_the_dead_are_swept_away() {
+        let _unlocked = Unlocked::new();
+        let mut at = folder("unlocked");
+        at.posts = None;
+        at.look();
+        at.wait_and_look(7.9);
+        assert_eq!(at.live(), 1, "nobody knows yet");
+        at.wait_and_look(0.2);
+        assert_eq!(at.live(), 0);
+        at.look();
+        assert!(at.folder.entries.is_empty());
+        assert!(!at.folder.path.join("default.worker.w-1.json").exists());
+    }
+
+    #[test]
     fn a_shorter_lease_than_ones_own_is_kept() {
         let mut at = folder("shorter");
         let lease = Duration::from_secs(1);
         let mut brief = Posts::new(at.folder.path.clone(), lease);
         let worker = Registration::new("worker").id("w-2").validate();
-        brief.announce(worker.unwrap()).unwrap();
+        announce(&mut brief, worker.unwrap());
         at.look();
         assert_eq!(at.live(), 2);
         let began = *at.clock.lock().unwrap();
@@ -669,7 +690,7 @@ mod tests {
         at.folder.bytes = LARGEST_FOLDER;
         let second = Registration::new("worker").id("w-2").validate();
         let posts = at.posts.as_mut().unwrap();
-        posts.announce(second.unwrap()).unwrap();
+        announce(posts, second.unwrap());
         let fault = at.folder.look(&mut Edits::default()).unwrap().unwrap();
         assert!(
             fault

@@ -79,6 +79,22 @@ impl Health {
 
 impl Hub {
     pub(super) fn start(path: &Path, is_folder: bool, lease: Duration) -> io::Result<Arc<Self>> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        let (hub, keeping) = Self::new(path, is_folder, lease);
+        thread::Builder::new()
+            .name("rolecall-file".to_owned())
+            .spawn(move || runtime.block_on(keeping))?;
+        Ok(hub)
+    }
+
+    /// And what its thread does.
+    pub(super) fn new(
+        path: &Path,
+        is_folder: bool,
+        lease: Duration,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + use<>) {
         let source = if is_folder {
             let folder = Folder::new(path.to_owned(), lease, Awake::new(clock::now));
             Source::Folder(folder, Posts::new(path.to_owned(), lease))
@@ -90,17 +106,12 @@ impl Hub {
         let registry = Registry::new();
         let told = commands.downgrade();
         let keeper = Keeper::new(source, path, registry.clone(), state.clone(), told);
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()?;
-        thread::Builder::new()
-            .name("rolecall-file".to_owned())
-            .spawn(move || runtime.block_on(keeper.run(lease / 5, obeyed)))?;
-        Ok(Arc::new(Self {
+        let hub = Self {
             commands,
             state,
             registry,
-        }))
+        };
+        (Arc::new(hub), keeper.run(lease / 5, obeyed))
     }
 
     /// What a discovery by registry answers, once the files were read, and faults as they come.

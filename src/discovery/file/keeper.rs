@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{self, Sleep};
 
+use super::claim::{Holder, Refused};
 use super::edits::Edits;
 use super::eyes::Eyes;
 use super::fault::Fault;
@@ -19,6 +20,7 @@ use super::hub::{Hub, State};
 use super::lease::Posted;
 use super::posts::{Key, Posts};
 use super::roles::Roles;
+use super::stamp::Stamp;
 use crate::discovery::{Announcement, DiscoveryError, RegisterError, Registry};
 use crate::service::clock;
 
@@ -30,7 +32,13 @@ pub(super) enum Command {
     Watched,
     /// Something in the folder changed.
     Changed,
-    Announce(Arc<Hub>, Box<Announcement>, Reply<Posted>),
+    /// By whom a name is held, and looks as it did when it was found to be dead, does not count.
+    Announce(
+        Arc<Hub>,
+        Box<Announcement>,
+        Option<Stamp>,
+        Reply<Result<Posted, Holder>>,
+    ),
     Change(Key, Edit, Reply<()>),
     Withdraw(Key, Option<Reply<()>>),
 }
@@ -196,15 +204,18 @@ impl Keeper {
                     self.settled = Some(Box::pin(time::sleep(settle)));
                 }
             }
-            Command::Announce(hub, announced, reply) => {
+            Command::Announce(hub, announced, dead, reply) => {
                 let Source::Folder(_, posts) = &mut self.source else {
                     let _ = reply.send(Err(RegisterError::Unsupported));
                     return false;
                 };
                 let id = announced.id().clone();
-                let posted = posts.announce(*announced);
                 // If nobody waits for it any more, the handle deregisters as it is dropped.
-                let _ = reply.send(posted.map(|key| Posted::new(hub, key, id)));
+                let _ = reply.send(match posts.announce(*announced, dead) {
+                    Ok(key) => Ok(Ok(Posted::new(hub, key, id))),
+                    Err(Refused::Held(holder)) => Ok(Err(holder)),
+                    Err(Refused::Failed(error)) => Err(error),
+                });
             }
             Command::Change(key, edit, reply) => {
                 if let Source::Folder(_, posts) = &mut self.source {

@@ -1,6 +1,7 @@
 //! Instances in files: one that people write, or a folder in which processes register themselves.
 
 mod awake;
+mod claim;
 mod document;
 mod edits;
 mod eyes;
@@ -9,6 +10,7 @@ mod folder;
 mod hub;
 mod keeper;
 mod lease;
+mod lock;
 mod name;
 mod posts;
 mod roles;
@@ -23,9 +25,8 @@ use std::time::Duration;
 use futures_util::{StreamExt, future, stream};
 use tokio::time;
 
+use self::claim::registered;
 use self::hub::Hub;
-use self::keeper::Command;
-use self::lease::asked;
 use super::{
     BoxFuture, BoxStream, Discovery, DiscoveryError, Lease, RegisterError, Registrar, Registration,
     Registry,
@@ -79,7 +80,8 @@ use crate::target::Target;
 ///   fifth. A look at ten thousand files takes a few hundredths of a second. Those who watch measure the time by a clock that
 ///   nobody sets, and only while they are awake: whoever was suspended or blocked first looks who is there.
 /// - Its writer holds a lock on the file, which the system ends with the process. Hence the id of a crashed process is free
-///   at once, and new watchers never see what crashed before them. Without locks in the file system the lease decides.
+///   at once, and new watchers never see what crashed before them. Where the file system knows no locks the lease decides:
+///   who registers under an id that is there waits until its file is touched, which refuses it, or the lease is over.
 /// - Ids may be any text; in file names they are encoded.
 /// - A file that somebody else removed, or all of them, are back with the next touch. When the folder is another one
 ///   suddenly, everybody has the length of the lease to come back.
@@ -234,14 +236,11 @@ impl Registrar for File {
             if !shared.is_folder() {
                 return Err(RegisterError::Unsupported);
             }
-            let announced = Box::new(registration.validate()?);
+            let announced = registration.validate()?;
             let hub = shared
                 .hub()
                 .map_err(|error| RegisterError::backend("starting the thread for files", error))?;
-            let posted = asked(&hub, |reply| {
-                Command::Announce(hub.clone(), announced, reply)
-            });
-            Ok(Lease::new(posted.await?))
+            Ok(Lease::new(registered(&hub, &announced).await?))
         })
     }
 }
