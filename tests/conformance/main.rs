@@ -17,6 +17,7 @@ mod load;
 mod outage;
 mod registry;
 mod roles;
+#[path = "../common/stalls.rs"]
 mod stalls;
 mod subject;
 
