@@ -99,6 +99,8 @@ async fn registrant() {
     tokio::spawn(async move { while sets.next().await.is_some() {} });
     let pace = Duration::from_millis(pace.parse().unwrap());
     let mut pace = tokio::time::interval(pace);
+    // The first is at once.
+    pace.tick().await;
     loop {
         pace.tick().await;
         port = 1000 + (port + 1) % 60_000;

@@ -5,31 +5,20 @@
 //! everybody expire at once.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::awake::Awake;
-use super::document;
 use super::edits::Edits;
+use super::entry::{Entry, Found, LARGEST_FOLDER, open, pace, patience};
 use super::fault::Fault;
-use super::lock::{self, Tried};
 use super::name::{self, Kind, hash};
-use super::posts::{stands, sweep};
-use super::roles::read_from;
+use super::posts::sweep;
 use super::stamp::{Identity, Stamp};
-use super::{LONGEST_LEASE, SHORTEST_LEASE};
-use crate::discovery::Announcement;
 
-/// Metadata of 16 KiB, escaped as JSON may have to, and the rest.
-pub(super) const LARGEST_RECORD: u64 = 128 << 10;
-/// All records together, so that a hostile folder fills no memory.
-const LARGEST_FOLDER: u64 = 64 << 20;
 const MOST_ENTRIES: usize = 100_000;
-/// How often a file is opened that is replaced at the same moment.
-const TRIES: usize = 4;
-
 pub(super) struct Folder {
     path: PathBuf,
     lease: Duration,
@@ -47,26 +36,6 @@ pub(super) struct Folder {
     most_entries: usize,
 }
 
-/// Times are those that the watcher was awake.
-struct Entry {
-    stamp: Stamp,
-    generation: u64,
-    /// The last look that listed it.
-    listed: u64,
-    /// When its stamp was last compared, and since when it is known not to have changed: counted from before its last
-    /// change, not from when that was found.
-    compared: Duration,
-    quiet_since: Duration,
-    lease: Duration,
-    /// It was read again after a beat. Files that replace each other within one tick of the file system's clock may look
-    /// the same; by then it is the last of them that is read, and a beat is nothing but a beat.
-    was_reread: bool,
-    read: u64,
-    bytes: u64,
-    announced: Option<Announcement>,
-    fault: Option<Fault>,
-}
-
 impl Folder {
     pub(super) fn new(path: PathBuf, lease: Duration, mut awake: Awake) -> Self {
         awake.set_longest_pause(2 * pace(lease));
@@ -74,7 +43,7 @@ impl Folder {
             path,
             lease,
             awake,
-            next: Duration::ZERO,
+            next: Duration::MAX,
             identity: None,
             generation: 0,
             looks: 0,
@@ -90,7 +59,7 @@ impl Folder {
         self.entries.len()
     }
 
-    /// How long until the next look is due, whatever happens before.
+    /// How long until the next look is due, if nothing happens before.
     pub(super) fn rest(&self) -> Duration {
         let due = self.next.saturating_sub(self.awake.last());
         due.min(pace(self.lease))
@@ -154,6 +123,7 @@ impl Folder {
         for (_, entry) in self.entries.drain() {
             edits.change(entry.announced, None);
         }
+        self.next = Duration::MAX;
         self.identity = None;
         self.unfinished.clear();
         self.known.clear();
@@ -359,79 +329,6 @@ impl Folder {
     }
 }
 
-impl Entry {
-    fn is_well(&self) -> bool {
-        self.announced.is_some() && self.fault.is_none()
-    }
-
-    fn expires(&self) -> Duration {
-        self.quiet_since + patience(self.lease)
-    }
-
-    fn understand(&mut self, name: &str, path: &Path, bytes: &[u8]) -> Result<Announcement, Fault> {
-        let record = document::record(path, bytes)?;
-        let own = name::record(&record.announced);
-        if own != name {
-            let problem = format_args!("it holds the registration that belongs into {own}");
-            return Err(Fault::new(path, problem));
-        }
-        if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&record.lease) {
-            let problem = format_args!(
-                "{:?} is no lease from {SHORTEST_LEASE:?} to {LONGEST_LEASE:?}",
-                record.lease
-            );
-            return Err(Fault::new(path, problem).in_field("lease"));
-        }
-        self.lease = record.lease;
-        Ok(record.announced)
-    }
-}
-
-enum Found {
-    Bytes(Vec<u8>),
-    /// Nobody holds its lock, and it was not seen before: its writer died. Or it never was one of ours, which is a fault.
-    Dead(Option<Fault>),
-    /// It was replaced or removed at this moment, so the next look finds what came of it.
-    Gone,
-}
-
-fn open(path: &Path, same_file: bool, room: u64) -> Result<Found, Fault> {
-    let unreadable = |error| Fault::io(path, "it cannot be read", &error);
-    for _ in 0..TRIES {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
-            file => file.map_err(unreadable)?,
-        };
-        if !same_file && lock::shared(&file) == Tried::Locked {
-            if stands(&file, path) {
-                // Whoever wants the id must not find it locked by us.
-                let _ = file.unlock();
-                let bytes = read_from(&file, path, LARGEST_RECORD);
-                let record = bytes.and_then(|bytes| document::record(path, &bytes));
-                return Ok(Found::Dead(record.err()));
-            }
-            // Its writer replaced it after we opened it, and let go of what was there before.
-            continue;
-        }
-        if room < LARGEST_RECORD {
-            let problem = format_args!("all registrations together exceed {LARGEST_FOLDER} bytes");
-            return Err(Fault::new(path, problem));
-        }
-        return read_from(&file, path, LARGEST_RECORD).map(Found::Bytes);
-    }
-    Ok(Found::Gone)
-}
-
-/// How far apart looks at a registration with this lease are.
-pub(super) fn pace(lease: Duration) -> Duration {
-    (lease / 10).min(Duration::from_secs(1))
-}
-
-/// How long a file may stay unchanged: what is left of the lease is for a look that takes long or comes late.
-fn patience(lease: Duration) -> Duration {
-    lease / 5 * 4
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -440,7 +337,7 @@ mod tests {
     use super::super::lock::tests::Unlocked;
     use super::super::posts::Posts;
     use super::*;
-    use crate::discovery::Registration;
+    use crate::discovery::{Announcement, Registration};
 
     const LEASE: Duration = Duration::from_secs(10);
 
@@ -636,6 +533,17 @@ mod tests {
         }
         let gone = *at.clock.lock().unwrap() - began;
         assert!(gone <= LEASE, "after {gone:?}");
+    }
+
+    #[test]
+    fn who_watches_nothing_wakes_no_more_often_than_a_watcher() {
+        let mut at = folder("idle");
+        assert_eq!(at.folder.rest(), LEASE / 10);
+        at.look();
+        at.wait_and_look(7.99);
+        assert!(at.folder.rest() < LEASE / 100, "somebody expires");
+        at.folder.forget(&mut Edits::default());
+        assert_eq!(at.folder.rest(), LEASE / 10);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod awake;
 mod claim;
 mod document;
 mod edits;
+mod entry;
 mod eyes;
 mod fault;
 mod folder;

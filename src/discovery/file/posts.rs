@@ -17,7 +17,7 @@ use rand::rngs::SysRng;
 
 use super::claim::{Holder, Refused, taken};
 use super::document::{self, text_of};
-use super::folder::LARGEST_RECORD;
+use super::entry::LARGEST_RECORD;
 use super::lock::{self, Tried};
 use super::name;
 use super::roles::read_from;
