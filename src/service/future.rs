@@ -1,9 +1,10 @@
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
+use tokio::task::coop::consume_budget;
 use tower_service::Service;
 
 use super::attempt::{Picked, noting_unsent};
@@ -105,13 +106,21 @@ where
                     return Poll::Ready(classified(sent.judged, result));
                 }
                 StateProj::Waiting { held } => {
-                    let (judged, mut service) = ready!(held.waiting.poll::<Req>(cx))?;
+                    let (judged, mut service) = match ready!(held.waiting.poll::<Req>(cx)) {
+                        Ok(ready) => ready,
+                        Err(error) => {
+                            state.set(State::Failed { error: Some(error) });
+                            continue;
+                        }
+                    };
                     let request = held.request.take().expect(POLLED_AGAIN);
                     let future = service.call(request);
                     let sent = Sent { future, judged };
                     state.set(State::Sent { sent });
                 }
                 StateProj::Failed { error } => {
+                    // Whoever tries again without pause must not starve what makes somebody usable.
+                    ready!(pin!(consume_budget()).poll(cx));
                     return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
                 }
             }
