@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Adds up by how much threads of this process come late: time that a watcher of it cannot have been awake.
+/// Adds up by how much a thread of this process comes late.
 pub(crate) struct Stalls {
     microseconds: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
@@ -31,8 +31,9 @@ impl Stalls {
         stalls
     }
 
+    /// Twice that: news pass through the thread that finds them and the one that hears them, and each may come late.
     pub(crate) fn so_far(&self) -> Duration {
-        Duration::from_micros(self.microseconds.load(Ordering::Relaxed))
+        2 * Duration::from_micros(self.microseconds.load(Ordering::Relaxed))
     }
 }
 
