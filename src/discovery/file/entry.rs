@@ -28,8 +28,7 @@ pub(super) struct Entry {
     pub(super) generation: u64,
     /// The last look that listed it.
     pub(super) listed: u64,
-    /// When its stamp was last compared, and since when it is known not to have changed: counted from before its last
-    /// change, not from when that was found.
+    /// When its stamp was last compared, and since when it has not changed.
     pub(super) compared: Duration,
     pub(super) quiet_since: Duration,
     pub(super) lease: Duration,

@@ -103,10 +103,10 @@ impl Folder {
         let unlisted = entries.filter(|(_, entry)| entry.listed != self.looks);
         let unlisted: Vec<_> = unlisted.map(|(name, _)| name.clone()).collect();
         for name in &listed {
-            self.look_at(name, true, now, edits);
+            self.look_at(name, true, edits);
         }
         for name in &unlisted {
-            self.look_at(name, false, now, edits);
+            self.look_at(name, false, edits);
         }
         self.plan();
         let entries = self.entries.iter();
@@ -181,9 +181,9 @@ impl Folder {
         self.next = expiry.unwrap_or(Duration::MAX).min(now + pace);
     }
 
-    fn look_at(&mut self, name: &str, listed: bool, now: Duration, edits: &mut Edits) {
-        // A long look is no pause.
-        self.awake.now();
+    fn look_at(&mut self, name: &str, listed: bool, edits: &mut Edits) {
+        // Of this file: a look at many takes long.
+        let now = self.awake.now();
         let path = self.path.join(name);
         let there = match fs::symlink_metadata(&path) {
             Ok(there) => Some(there),
@@ -232,7 +232,12 @@ impl Folder {
                 fault: None,
             });
         entry.stamp = stamp;
-        entry.quiet_since = if same_file { entry.compared } else { now };
+        // Counted from before the change; but a look that came late is its own fault.
+        let latest = now.saturating_sub(2 * pace(entry.lease));
+        entry.quiet_since = match same_file {
+            true => entry.compared.max(latest),
+            false => now,
+        };
         entry.compared = now;
         if !same_file {
             entry.was_reread = false;
@@ -346,6 +351,8 @@ mod tests {
         folder: Folder,
         posts: Option<Posts>,
         clock: Arc<Mutex<Instant>>,
+        /// How much it goes on at each reading, of which there is one for each file.
+        runs: Arc<Mutex<Duration>>,
     }
 
     fn folder(name: &str) -> Stage {
@@ -355,12 +362,18 @@ mod tests {
         let worker = Registration::new("worker").id("w-1").validate();
         announce(&mut posts, worker.unwrap());
         let clock = Arc::new(Mutex::new(crate::service::clock::now()));
-        let read = Arc::clone(&clock);
-        let awake = Awake::new(move || *read.lock().unwrap());
+        let runs = Arc::new(Mutex::new(Duration::ZERO));
+        let (read, by) = (Arc::clone(&clock), Arc::clone(&runs));
+        let awake = Awake::new(move || {
+            let mut clock = read.lock().unwrap();
+            *clock += *by.lock().unwrap();
+            *clock
+        });
         Stage {
             folder: Folder::new(path, LEASE, awake),
             posts: Some(posts),
             clock,
+            runs,
         }
     }
 
@@ -375,7 +388,12 @@ mod tests {
 
         /// Changes the file of `w-1` as a beat does, to a time of its own.
         fn touch(&self, seconds: u64) {
-            let path = self.folder.path.join("default.worker.w-1.json");
+            self.touch_of(1, seconds);
+        }
+
+        fn touch_of(&self, id: usize, seconds: u64) {
+            let path = format!("default.worker.w-{id}.json");
+            let path = self.folder.path.join(path);
             let file = fs::File::options().write(true).open(path).unwrap();
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
             file.set_modified(time).unwrap();
@@ -450,8 +468,7 @@ mod tests {
         let aside = path.with_extension("aside");
         // The folder goes between the listing and the look at its files.
         fs::rename(&path, &aside).unwrap();
-        let now = at.folder.awake.now();
-        at.folder.look_at(record, true, now, &mut Edits::default());
+        at.folder.look_at(record, true, &mut Edits::default());
         assert_eq!(at.live(), 1);
         assert!(at.folder.look(&mut Edits::default()).is_err());
         assert_eq!(at.live(), 1);
@@ -544,6 +561,32 @@ mod tests {
         assert!(at.folder.rest() < LEASE / 100, "somebody expires");
         at.folder.forget(&mut Edits::default());
         assert_eq!(at.folder.rest(), LEASE / 10);
+    }
+
+    #[test]
+    fn a_look_that_takes_longer_than_the_lease_lets_nobody_expire_who_beats() {
+        const CROWD: usize = 50;
+        let mut at = folder("crowd");
+        for id in 2..=CROWD {
+            let worker = Registration::new("worker").id(format!("w-{id}"));
+            let posts = at.posts.as_mut().unwrap();
+            announce(posts, worker.validate().unwrap());
+        }
+        for look in 0..3 {
+            *at.runs.lock().unwrap() = LEASE / 40;
+            at.look();
+            *at.runs.lock().unwrap() = Duration::ZERO;
+            assert_eq!(at.live(), CROWD);
+            for id in 1..=CROWD {
+                at.touch_of(id, look);
+            }
+            at.look();
+            at.wait_and_look(5.0);
+            assert_eq!(at.live(), CROWD, "they are half a lease old at most");
+            for id in 1..=CROWD {
+                at.touch_of(id, look + 100);
+            }
+        }
     }
 
     #[test]
