@@ -14,7 +14,7 @@ use crate::{Instance, Outcome};
 /// # Cancellation
 ///
 /// Dropped before any outcome it counts as cancelled: the caller went away. That frees the slot, and a wait longer than
-/// the instance's latency counts as at least that latency.
+/// the instance's latency counts as at least that latency. After [`answered`](Self::answered) it counts as answered well.
 #[must_use = "a dropped attempt counts as cancelled"]
 pub struct Attempt {
     judged: Judged<Arc<dyn Signal + Send + Sync>>,
