@@ -233,7 +233,7 @@ pub use service::{
 pub use status::{Census, EjectionCounters, EjectionStatus, MemberState, MemberStatus, Status};
 pub use target::{Target, TargetError};
 #[cfg(feature = "worker")]
-pub use worker::{Worker, WorkerError};
+pub use worker::{Drained, Worker, WorkerError};
 
 /// A boxed error, as tower has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

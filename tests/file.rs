@@ -116,6 +116,17 @@ async fn every_replacement_of_a_role_environment_is_followed() {
 }
 
 #[tokio::test]
+async fn quick_rewrites_of_equal_length_are_seen() {
+    let place = Place::new();
+    let path = place.at("roles.toml");
+    let mut answers = Answers::of(&File::new(&path), "worker:http");
+    for port in 100..300 {
+        fs::write(&path, roles(&[port])).unwrap();
+        answers.ports(&[port]).await;
+    }
+}
+
+#[tokio::test]
 async fn swapped_symbolic_links_are_followed() {
     let place = Place::new();
     let version = |number: u16| {

@@ -4,7 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::convert::Infallible;
+use std::future::{pending, ready};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +17,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use rolecall::discovery::Discovery;
+use rolecall::discovery::{
+    BoxFuture, BoxStream, Discovery, DiscoveryError, LeaseHandle, RegisterError, Registrar,
+};
 use rolecall::guard::Listener;
 use rolecall::http::{ClassifyStatus, Connection};
 use rolecall::{
-    Availability, Balance, Instance, Registration, Registry, Visibility, Worker, WorkerError,
+    Availability, Balance, EndpointName, Instance, InstanceId, InstanceSet, Lease, Registration,
+    Registry, Target, Visibility, Worker, WorkerError,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -236,7 +242,88 @@ async fn a_drain_ends_at_its_deadline() {
     let _friend = dial(HERE, addr).await;
     let _open = listener.accept().await;
     let drained = server.drain(Duration::from_millis(50));
-    timeout(LONG, drained).await.expect("in time").unwrap();
+    let drained = timeout(LONG, drained).await.expect("in time").unwrap();
+    assert_eq!(drained.open, 1, "and says what is not over");
+    assert_eq!(server.drain(LONG).await.unwrap().open, 1);
+}
+
+/// Takes registrations and does not come back from what it is asked then, or from the registration.
+struct Hangs {
+    registration: bool,
+    dropped: Arc<AtomicBool>,
+}
+
+impl Discovery for Hangs {
+    fn watch(&self, _: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+        futures::stream::pending().boxed()
+    }
+}
+
+impl Registrar for Hangs {
+    fn register(&self, _: Registration) -> BoxFuture<'static, Result<Lease, RegisterError>> {
+        if self.registration {
+            return Box::pin(pending());
+        }
+        let handle = HangingLease("a".into(), Arc::clone(&self.dropped));
+        Box::pin(ready(Ok(Lease::new(handle))))
+    }
+}
+
+struct HangingLease(InstanceId, Arc<AtomicBool>);
+
+impl LeaseHandle for HangingLease {
+    fn id(&self) -> &InstanceId {
+        &self.0
+    }
+
+    fn set_availability(&self, _: Availability) -> BoxFuture<'_, Result<(), RegisterError>> {
+        Box::pin(pending())
+    }
+
+    fn open(&self, _: EndpointName, _: SocketAddr) -> BoxFuture<'_, Result<(), RegisterError>> {
+        Box::pin(pending())
+    }
+
+    fn close(&self, _: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>> {
+        Box::pin(pending())
+    }
+
+    fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {
+        Box::pin(pending())
+    }
+}
+
+impl Drop for HangingLease {
+    fn drop(&mut self) {
+        self.1.store(true, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_at_its_deadline_whatever_hangs() {
+    for registration in [false, true] {
+        let dropped = Arc::new(AtomicBool::new(false));
+        let backend = Hangs {
+            registration,
+            dropped: Arc::clone(&dropped),
+        };
+        let server = Worker::new(backend, Registration::new("worker"), HERE).unwrap();
+        let opening = tokio::spawn({
+            let server = server.clone();
+            async move { server.open("http", SocketAddr::new(HERE, 80)).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!opening.is_finished(), "it hangs");
+        let drain = |deadline| timeout(deadline, server.drain(deadline));
+        let (first, second) = futures::join!(drain(LONG), drain(LONG / 2));
+        for drained in [first, second] {
+            let drained = drained.expect("by the deadline");
+            assert_eq!(drained.is_err(), !registration, "{drained:?}");
+        }
+        let error = opening.await.unwrap().unwrap_err();
+        assert!(matches!(error, WorkerError::Drained), "{error}");
+        assert_eq!(dropped.load(Ordering::SeqCst), !registration, "best-effort");
+    }
 }
 
 #[tokio::test]

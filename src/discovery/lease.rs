@@ -3,9 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::{self, Future};
+use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tokio::time;
 
 use super::{BoxFuture, RegisterError};
@@ -20,6 +23,9 @@ use crate::name::EndpointName;
 pub struct Lease {
     handle: Box<dyn LeaseHandle>,
 }
+
+/// What of a drain's deadline is kept for deregistering: a quarter, at most this. A backend across a network needs less.
+const LONGEST_SPARE: Duration = Duration::from_secs(1);
 
 /// What a registrar does on behalf of one lease: the backend's half of [`Lease`].
 ///
@@ -95,14 +101,16 @@ impl Lease {
         self.handle.close(EndpointName::new(endpoint)?).await
     }
 
-    /// Announces draining, waits for the whole of `deadline`, and deregisters.
+    /// Announces draining, waits for the whole of `deadline`, and deregisters by then.
     ///
     /// Callers stop sending as soon as they hear of it, and what is in flight has that long to finish.
-    /// [`drain_until`](Self::drain_until) ends the wait as soon as nothing is.
+    /// [`drain_until`](Self::drain_until) ends the wait as soon as nothing is. Deregistering begins a second before the
+    /// deadline, or when three quarters of a shorter one are over, and never makes the drain last longer.
     ///
     /// # Errors
     ///
-    /// A [`RegisterError`] if deregistering failed. Announcing is best-effort: if it fails, the wait still happens.
+    /// A [`RegisterError`] if deregistering failed, or was not done by the deadline; then it goes on best-effort, as when the
+    /// lease is dropped. Announcing is best-effort: if it fails, the wait still happens.
     ///
     /// # Cancellation
     ///
@@ -136,17 +144,32 @@ impl Lease {
         idle: impl Future,
         deadline: Duration,
     ) -> Result<(), RegisterError> {
+        let mut over = pin!(time::sleep(deadline));
+        let mut idle = pin!(idle);
         let finished = async {
             if let Err(error) = self.set_availability(Availability::Draining).await {
                 let error: &(dyn StdError + 'static) = &error;
                 tracing::warn!(id = %self.id(), error, "draining could not be announced");
             }
-            idle.await;
+            idle.as_mut().await;
         };
-        if time::timeout(deadline, finished).await.is_err() {
-            tracing::debug!(id = %self.id(), "drain reached its deadline");
+        let spare = LONGEST_SPARE.min(deadline / 4);
+        let is_idle = time::timeout(deadline - spare, finished).await.is_ok();
+        let Self { mut handle } = self;
+        let deregistered = match select(handle.deregister(), over.as_mut()).await {
+            Either::Left((deregistered, _)) => deregistered,
+            Either::Right(_) => {
+                let late = io::Error::from(io::ErrorKind::TimedOut);
+                Err(RegisterError::backend(
+                    "deregistering by the deadline of the drain",
+                    late,
+                ))
+            }
+        };
+        if !is_idle && let Either::Right(_) = select(idle, over).await {
+            tracing::debug!(id = %handle.id(), "drain reached its deadline");
         }
-        self.deregister().await
+        deregistered
     }
 
     /// Deregisters the instance, and waits until that is done.
@@ -184,22 +207,29 @@ mod tests {
     struct Scripted {
         id: InstanceId,
         calls: Arc<Mutex<Vec<&'static str>>>,
-        announcing_hangs: bool,
+        hangs: &'static [&'static str],
     }
 
     impl Scripted {
         fn lease() -> (Lease, Arc<Mutex<Vec<&'static str>>>) {
+            Self::hanging(&[])
+        }
+
+        fn hanging(hangs: &'static [&'static str]) -> (Lease, Arc<Mutex<Vec<&'static str>>>) {
             let calls = Arc::default();
             let handle = Self {
                 id: "w-1".into(),
                 calls: Arc::clone(&calls),
-                announcing_hangs: false,
+                hangs,
             };
             (Lease::new(handle), calls)
         }
 
         fn note(&self, call: &'static str) -> BoxFuture<'_, Result<(), RegisterError>> {
             self.calls.lock().unwrap().push(call);
+            if self.hangs.contains(&call) {
+                return Box::pin(future::pending());
+            }
             Box::pin(ready(Ok(())))
         }
     }
@@ -213,9 +243,6 @@ mod tests {
             &self,
             availability: Availability,
         ) -> BoxFuture<'_, Result<(), RegisterError>> {
-            if self.announcing_hangs {
-                return Box::pin(future::pending());
-            }
             assert_eq!(availability, Availability::Draining);
             self.note("draining")
         }
@@ -247,13 +274,20 @@ mod tests {
         let mut drain = Box::pin(lease.drain(DEADLINE));
         assert!((&mut drain).now_or_never().is_none());
         assert_eq!(*calls.lock().unwrap(), ["draining"]);
-        time::advance(DEADLINE - Duration::from_millis(10)).await;
+        time::advance(DEADLINE - Duration::from_millis(1010)).await;
+        assert!((&mut drain).now_or_never().is_none());
+        assert_eq!(*calls.lock().unwrap(), ["draining"]);
+        time::advance(Duration::from_secs(1)).await;
         assert!(
             (&mut drain).now_or_never().is_none(),
             "in flight may still finish"
         );
+        assert_eq!(*calls.lock().unwrap(), ["draining", "deregister"]);
         time::advance(Duration::from_millis(10)).await;
-        drain.await.unwrap();
+        (&mut drain)
+            .now_or_never()
+            .expect("at the deadline")
+            .unwrap();
         assert_eq!(*calls.lock().unwrap(), ["draining", "deregister", "drop"]);
     }
 
@@ -272,14 +306,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_backend_that_hangs_does_not_hold_a_drain_past_its_deadline() {
-        let calls = Arc::default();
-        let handle = Scripted {
-            id: "w-1".into(),
-            calls: Arc::clone(&calls),
-            announcing_hangs: true,
-        };
-        Lease::new(handle).drain(DEADLINE).await.unwrap();
-        assert_eq!(*calls.lock().unwrap(), ["deregister", "drop"]);
+        let (lease, calls) = Scripted::hanging(&["draining"]);
+        let drained = time::timeout(DEADLINE, lease.drain(DEADLINE));
+        drained.await.expect("by the deadline").unwrap();
+        let all = ["draining", "deregister", "drop"];
+        assert_eq!(*calls.lock().unwrap(), all);
+
+        for idle in [false, true] {
+            let (lease, calls) = Scripted::hanging(&["draining", "deregister"]);
+            let idle = async move {
+                if !idle {
+                    future::pending::<()>().await;
+                }
+            };
+            let drained = time::timeout(DEADLINE, lease.drain_until(idle, DEADLINE));
+            let error = drained.await.expect("by the deadline").unwrap_err();
+            assert!(error.to_string().contains("by the deadline"), "{error}");
+            assert_eq!(*calls.lock().unwrap(), all, "the rest is best-effort");
+        }
     }
 
     #[tokio::test(start_paused = true)]

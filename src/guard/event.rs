@@ -10,8 +10,9 @@ use crate::discovery::DiscoveryError;
 /// Something that happened at a guard: for people, logs and metrics.
 ///
 /// Read with [`Guard::events`](super::Guard::events); every one is also logged by `tracing` under the target `rolecall`.
-/// `Display` is one line for people. What strangers cause is told at a bounded rate, and counted in full by
-/// [`Status`](super::Status).
+/// `Display` is one line for people. What others can cause at will, strangers, peers that leave, discovery that fails, is told
+/// at a bounded rate: of each sort at most ten in ten seconds, and how many were omitted. [`Status`](super::Status) counts
+/// connections in full.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -53,12 +54,17 @@ pub enum Event {
         /// How many.
         count: u64,
     },
-    /// Connections of a peer that left were closed.
+    /// Connections of a peer that left were closed. Told at a bounded rate.
     CutOff {
         /// The peer's address.
         ip: IpAddr,
         /// How many.
         connections: usize,
+    },
+    /// Connections that were cut off and not told of address by address.
+    CutOffsOmitted {
+        /// How many.
+        connections: u64,
     },
     /// The system did not hand out a connection, because of its limits for one. Accepting goes on after a wait.
     AcceptFailed {
@@ -74,12 +80,17 @@ pub enum Event {
         /// The system's error.
         error: Arc<std::io::Error>,
     },
-    /// Discovery reported an error. Who was admitted stays admitted.
+    /// Discovery reported an error. Who was admitted stays admitted. Told at a bounded rate.
     DiscoveryFailed {
         /// The boundary it was asked for.
         boundary: Boundary,
         /// The error.
         error: DiscoveryError,
+    },
+    /// Errors of discovery that were not told one by one.
+    DiscoveryErrorsOmitted {
+        /// How many.
+        count: u64,
     },
     /// Discovery has no more news of a boundary. Who was admitted stays admitted.
     DiscoveryEnded {
@@ -115,6 +126,12 @@ impl fmt::Display for Event {
             Self::CutOff { ip, connections } => {
                 write!(f, "{connections} connections of {ip} closed: it left")
             }
+            Self::CutOffsOmitted { connections } => {
+                write!(
+                    f,
+                    "{connections} more connections closed of peers that left"
+                )
+            }
             Self::AcceptFailed { error, retry_in } => {
                 write!(f, "accepting failed: {error}; again in {retry_in:?}")
             }
@@ -124,6 +141,7 @@ impl fmt::Display for Event {
             Self::DiscoveryFailed { boundary, error } => {
                 write!(f, "discovery of {boundary}'s peers failed: {error}")
             }
+            Self::DiscoveryErrorsOmitted { count } => write!(f, "{count} more errors of discovery"),
             Self::DiscoveryEnded { boundary } => {
                 write!(f, "discovery of {boundary}'s peers ended")
             }

@@ -85,6 +85,7 @@ impl Gate {
                 grant: *next_grant,
                 peers: Arc::default(),
                 heard: None,
+                is_ended: false,
                 error: None,
             });
             *next_grant += 1;
@@ -139,8 +140,9 @@ impl Gate {
                 *counts.entry(live.ip()).or_default() += 1;
             }
         }
+        let now = clock::now();
         for (ip, connections) in counts {
-            self.journal.tell(Event::CutOff { ip, connections });
+            self.journal.tell_of_cut_off(ip, connections, now);
         }
     }
 

@@ -3,7 +3,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, Mutex};
 
 use futures_core::Stream;
@@ -27,7 +27,7 @@ use crate::discovery::Discovery;
 ///
 /// Clones are cheap and share everything; asking takes no lock. One task watches discovery. It begins with the guard, or
 /// outside a tokio runtime with the first question inside one, and ends with the last clone, listener and connection. If its
-/// runtime ends before, nothing more is heard: who was admitted stays so.
+/// runtime ends before, who was admitted stays so, and the next question or accept inside another runtime begins it anew.
 ///
 /// # Examples
 ///
@@ -71,25 +71,21 @@ pub struct Guard {
 
 struct Inner {
     gate: Arc<Gate>,
-    /// Whether the watcher was spawned.
-    is_started: AtomicBool,
-    /// The watcher, until there is a runtime to spawn it on.
-    unstarted: Mutex<Option<Watcher>>,
+    discovery: Arc<dyn Discovery>,
+    /// Whether there is a watcher; it says so itself when it is dropped with its runtime.
+    is_watched: Arc<AtomicBool>,
     /// Dropped with the last clone: tells the watcher to end.
-    _alive: oneshot::Sender<()>,
+    alive: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl Guard {
     /// Admits the peers of `boundary`, as `discovery` tells them.
     pub fn new(discovery: impl Discovery, boundary: Boundary) -> Self {
-        let gate = Arc::new(Gate::new(boundary));
-        let (alive, ended) = oneshot::channel();
-        let watcher = Watcher::new(Arc::clone(&gate), Arc::new(discovery), ended);
         let inner = Inner {
-            gate,
-            is_started: AtomicBool::new(false),
-            unstarted: Mutex::new(Some(watcher)),
-            _alive: alive,
+            gate: Arc::new(Gate::new(boundary)),
+            discovery: Arc::new(discovery),
+            is_watched: Arc::default(),
+            alive: Mutex::default(),
         };
         inner.start();
         Self {
@@ -204,7 +200,7 @@ impl Guard {
         &self.inner.gate
     }
 
-    /// Spawns the watcher if that is still to be done and there is a runtime.
+    /// Spawns the watcher if there is none and there is a runtime.
     pub(super) fn start(&self) {
         self.inner.start();
     }
@@ -212,18 +208,21 @@ impl Guard {
 
 impl Inner {
     fn start(&self) {
-        if self.is_started.load(Acquire) {
+        if self.is_watched.load(Acquire) {
             return;
         }
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let unstarted = lock(&self.unstarted).take();
-        self.is_started.store(true, Release);
-        // Spawned with no lock held: a runtime that is shutting down drops it at once, and with it foreign code.
-        if let Some(watcher) = unstarted {
-            runtime.spawn(watcher);
+        if self.is_watched.swap(true, AcqRel) {
+            return;
         }
+        let (alive, ended) = oneshot::channel();
+        *lock(&self.alive) = Some(alive);
+        let (gate, discovery) = (Arc::clone(&self.gate), Arc::clone(&self.discovery));
+        let watcher = Watcher::new(gate, discovery, ended, Arc::clone(&self.is_watched));
+        // With no lock held: a runtime that is shutting down drops it at once, and with it foreign code.
+        runtime.spawn(watcher);
     }
 }
 

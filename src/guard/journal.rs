@@ -1,4 +1,5 @@
-//! What is told of what happens: every event to subscribers and to the log, those that strangers cause at a bounded rate.
+//! What is told of what happens: every event to subscribers and to the log, those that others can cause at will at a bounded
+//! rate.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -9,10 +10,11 @@ use tracing::{debug, info, warn};
 
 use super::Event;
 use crate::Boundary;
+use crate::discovery::DiscoveryError;
 
 /// Events kept for a subscriber that is late.
 const EVENTS_KEPT: usize = 1024;
-/// Lines that strangers can cause within [`PERIOD`], one for each address.
+/// Lines of each sort that others can cause within [`PERIOD`], one for each address or error.
 const MOST: usize = 10;
 const PERIOD: Duration = Duration::from_secs(10);
 
@@ -20,7 +22,9 @@ pub(super) struct Journal {
     /// The guard's own boundary, by which log lines are told apart.
     boundary: Boundary,
     pub(super) events: broadcast::Sender<Event>,
-    ration: Mutex<Ration>,
+    strangers: Mutex<Ration<IpAddr>>,
+    cut_offs: Mutex<Ration<IpAddr>>,
+    errors: Mutex<Ration<(Boundary, String)>>,
 }
 
 impl Journal {
@@ -28,18 +32,47 @@ impl Journal {
         Self {
             boundary,
             events: broadcast::Sender::new(EVENTS_KEPT),
-            ration: Mutex::default(),
+            strangers: Mutex::default(),
+            cut_offs: Mutex::default(),
+            errors: Mutex::default(),
         }
     }
 
     /// Tells of something that this address caused, if there is room for it.
     pub(super) fn tell_of(&self, ip: IpAddr, event: Event, now: Instant) {
-        let (omitted, told) = {
-            let mut ration = self.ration.lock().unwrap_or_else(PoisonError::into_inner);
-            (ration.renew(now), ration.admits(ip))
+        let omitted = |count| Event::RefusalsOmitted { count };
+        self.ration(&self.strangers, ip, 1, event, omitted, now);
+    }
+
+    pub(super) fn tell_of_cut_off(&self, ip: IpAddr, connections: usize, now: Instant) {
+        let count = u64::try_from(connections).unwrap_or(u64::MAX);
+        let event = Event::CutOff { ip, connections };
+        let omitted = |connections| Event::CutOffsOmitted { connections };
+        self.ration(&self.cut_offs, ip, count, event, omitted, now);
+    }
+
+    pub(super) fn tell_of_error(&self, boundary: Boundary, error: DiscoveryError, now: Instant) {
+        let key = (boundary.clone(), error.with_causes());
+        let event = Event::DiscoveryFailed { boundary, error };
+        let omitted = |count| Event::DiscoveryErrorsOmitted { count };
+        self.ration(&self.errors, key, 1, event, omitted, now);
+    }
+
+    fn ration<K: PartialEq>(
+        &self,
+        ration: &Mutex<Ration<K>>,
+        key: K,
+        count: u64,
+        event: Event,
+        omitted: impl FnOnce(u64) -> Event,
+        now: Instant,
+    ) {
+        let (before, told) = {
+            let mut ration = ration.lock().unwrap_or_else(PoisonError::into_inner);
+            (ration.renew(now), ration.admits(key, count))
         };
-        if let Some(count) = omitted {
-            self.tell(Event::RefusalsOmitted { count });
+        if let Some(count) = before {
+            self.tell(omitted(count));
         }
         if told {
             self.tell(event);
@@ -79,6 +112,9 @@ impl Journal {
             Event::CutOff { ip, connections } => {
                 info!(target: "rolecall", %guard, %ip, connections, "peer cut off");
             }
+            Event::CutOffsOmitted { connections } => {
+                info!(target: "rolecall", %guard, connections, "peers cut off were not logged one by one");
+            }
             Event::AcceptFailed { error, retry_in } => {
                 warn!(target: "rolecall", %guard, %error, ?retry_in, "accepting failed");
             }
@@ -86,7 +122,11 @@ impl Journal {
                 warn!(target: "rolecall", %guard, %addr, %error, "forwarding failed");
             }
             Event::DiscoveryFailed { boundary, error } => {
+                let error = error.with_causes();
                 warn!(target: "rolecall", %guard, %boundary, %error, "discovery of peers failed");
+            }
+            Event::DiscoveryErrorsOmitted { count } => {
+                warn!(target: "rolecall", %guard, count, "errors of discovery were not logged one by one");
             }
             Event::DiscoveryEnded { boundary } => {
                 debug!(target: "rolecall", %guard, %boundary, "discovery of peers ended");
@@ -96,15 +136,24 @@ impl Journal {
     }
 }
 
-/// What was told in this period. The addresses told of are few, however many there are.
-#[derive(Default)]
-struct Ration {
+/// What was told in this period. The keys told of are few, however many there are.
+struct Ration<K> {
     began: Option<Instant>,
-    told: Vec<IpAddr>,
+    told: Vec<K>,
     omitted: u64,
 }
 
-impl Ration {
+impl<K> Default for Ration<K> {
+    fn default() -> Self {
+        Self {
+            began: None,
+            told: Vec::new(),
+            omitted: 0,
+        }
+    }
+}
+
+impl<K: PartialEq> Ration<K> {
     /// Begins another period if this one is over; returns how much was omitted in it, if any.
     fn renew(&mut self, now: Instant) -> Option<u64> {
         let is_over = |began| now.saturating_duration_since(began) >= PERIOD;
@@ -117,12 +166,13 @@ impl Ration {
         (omitted > 0).then_some(omitted)
     }
 
-    fn admits(&mut self, ip: IpAddr) -> bool {
-        let admitted = self.told.len() < MOST && !self.told.contains(&ip);
+    /// Whether there is room; if not, so many are omitted.
+    fn admits(&mut self, key: K, count: u64) -> bool {
+        let admitted = self.told.len() < MOST && !self.told.contains(&key);
         if admitted {
-            self.told.push(ip);
+            self.told.push(key);
         } else {
-            self.omitted += 1;
+            self.omitted = self.omitted.saturating_add(count);
         }
         admitted
     }
@@ -143,19 +193,50 @@ mod tests {
         let start = crate::service::clock::now();
         let mut ration = Ration::default();
         assert_eq!(ration.renew(start), None);
-        assert_eq!((0..100_000).filter(|n| ration.admits(ip(*n))).count(), 10);
+        assert_eq!(
+            (0..100_000).filter(|n| ration.admits(ip(*n), 1)).count(),
+            10
+        );
         assert_eq!(ration.told.capacity().min(64), ration.told.capacity());
         let later = start + Duration::from_secs(9);
         assert_eq!(ration.renew(later), None);
-        assert!(!ration.admits(ip(7)));
+        assert!(!ration.admits(ip(7), 1));
         assert_eq!(ration.renew(start + PERIOD), Some(99_991));
-        assert!(ration.admits(ip(7)));
+        assert!(ration.admits(ip(7), 1));
     }
 
     #[test]
     fn one_address_that_insists_leaves_room_for_the_others() {
         let mut ration = Ration::default();
-        assert_eq!((0..1000).filter(|_| ration.admits(ip(1))).count(), 1);
-        assert!(ration.admits(ip(2)));
+        assert_eq!((0..1000).filter(|_| ration.admits(ip(1), 1)).count(), 1);
+        assert!(ration.admits(ip(2), 1));
+    }
+
+    #[test]
+    fn peers_cut_off_are_told_of_in_few_lines_and_counted() {
+        let journal = Journal::new(Boundary::default());
+        let mut told = journal.events.subscribe();
+        let start = crate::service::clock::now();
+        for n in 0..10_000 {
+            journal.tell_of_cut_off(ip(n), 3, start);
+        }
+        assert_eq!(told.len(), 10);
+        journal.tell_of(ip(1), Event::Refused { ip: ip(1) }, start);
+        assert_eq!(told.len(), 11, "they take no line from strangers");
+        for _ in 0..11 {
+            told.try_recv().unwrap();
+        }
+        journal.tell_of_cut_off(ip(7), 1, start + PERIOD);
+        let omitted = told.try_recv().unwrap();
+        assert!(
+            matches!(
+                omitted,
+                Event::CutOffsOmitted {
+                    connections: 29_970
+                }
+            ),
+            "{omitted}"
+        );
+        assert!(matches!(told.try_recv().unwrap(), Event::CutOff { .. }));
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Allowed {
     pub(super) peers: Arc<Peers>,
     /// When discovery last answered with a set; `None` if it never did.
     pub(super) heard: Option<Instant>,
+    /// Whether discovery has no more news of it.
+    pub(super) is_ended: bool,
     /// Its last error, if no set came after it.
     pub(super) error: Option<DiscoveryError>,
 }

@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub(super) struct Watcher {
     /// Ready when other boundaries are admitted.
     granted: Pin<Box<OwnedNotified>>,
     ended: oneshot::Receiver<()>,
+    is_watched: Arc<AtomicBool>,
 }
 
 /// One boundary, by its grant.
@@ -55,7 +57,10 @@ impl Watcher {
         gate: Arc<Gate>,
         discovery: Arc<dyn Discovery>,
         ended: oneshot::Receiver<()>,
+        is_watched: Arc<AtomicBool>,
     ) -> Self {
+        // Whoever watched before may have followed them all.
+        gate.granted.notify_one();
         let granted = Box::pin(Arc::clone(&gate.granted).notified_owned());
         Self {
             gate,
@@ -63,6 +68,7 @@ impl Watcher {
             followed: Vec::new(),
             granted,
             ended,
+            is_watched,
         }
     }
 
@@ -77,11 +83,18 @@ impl Watcher {
                 self.followed.push(Followed {
                     boundary: allowed.boundary.clone(),
                     grant: allowed.grant,
-                    news: Some(News::of(|| self.discovery.peers(&allowed.boundary))),
+                    news: (!allowed.is_ended)
+                        .then(|| News::of(|| self.discovery.peers(&allowed.boundary))),
                     doubt: None,
                 });
             }
         }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.is_watched.store(false, Release);
     }
 }
 
@@ -126,6 +139,10 @@ impl Followed {
                 }
                 Some(Poll::Ready(None)) => {
                     self.news = None;
+                    gate.edit(|list, _| {
+                        let allowed = list.iter_mut().find(|a| a.grant == self.grant);
+                        allowed.map(|allowed| allowed.is_ended = true)
+                    });
                     let boundary = self.boundary.clone();
                     gate.journal.tell(Event::DiscoveryEnded { boundary });
                 }
@@ -206,9 +223,7 @@ impl Followed {
                 allowed.error = Some(error.clone());
             }
         });
-        gate.journal.tell(Event::DiscoveryFailed {
-            boundary: self.boundary.clone(),
-            error,
-        });
+        let boundary = self.boundary.clone();
+        gate.journal.tell_of_error(boundary, error, clock::now());
     }
 }

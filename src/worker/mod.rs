@@ -9,4 +9,4 @@ mod error;
 mod worker;
 
 pub use error::WorkerError;
-pub use worker::Worker;
+pub use worker::{Drained, Worker};

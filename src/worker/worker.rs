@@ -1,19 +1,22 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use http_body::Body;
 use tokio::net::TcpListener;
-use tokio::sync::Mutex;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tower_layer::Layer;
 
 use super::WorkerError;
 use super::environment::Environment;
-use crate::discovery::{Backend, Discovery, Lease, Registrar, Within};
+use crate::discovery::{Backend, Discovery, Lease, RegisterError, Registrar, Within};
 use crate::guard::{Guard, Listener};
 use crate::http::{ClassifyStatus, Connection, Connector};
+use crate::service::clock;
 use crate::{
     Availability, Balance, BalanceLayer, BoxError, InstanceId, Registration, Target, TargetError,
     Visibility,
@@ -57,6 +60,16 @@ struct Inner {
     advertise: Option<IpAddr>,
     guard: Guard,
     place: Mutex<Place>,
+    /// Whether a drain has begun, for which others give way.
+    drains: watch::Sender<bool>,
+}
+
+/// How a [drain](Worker::drain) ended that deregistered the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// How many connections were open at the deadline; 0 if it ended before.
+    pub open: usize,
 }
 
 /// What discovery was told of it.
@@ -138,6 +151,7 @@ impl Worker {
                 advertise,
                 guard,
                 place: Mutex::new(Place::Unregistered),
+                drains: watch::Sender::new(false),
             }),
         })
     }
@@ -190,9 +204,9 @@ impl Worker {
         endpoint: impl AsRef<str>,
         addr: SocketAddr,
     ) -> Result<(), WorkerError> {
-        let mut place = self.inner.place.lock().await;
-        let lease = self.inner.registered(&mut place).await?;
-        Ok(lease.open(endpoint, addr).await?)
+        self.inner
+            .told(async |lease| lease.open(endpoint, addr).await)
+            .await
     }
 
     /// Announces that an endpoint is gone; nothing happens if it is not open.
@@ -201,9 +215,9 @@ impl Worker {
     ///
     /// [`WorkerError::Register`], [`WorkerError::Drained`].
     pub async fn close(&self, endpoint: impl AsRef<str>) -> Result<(), WorkerError> {
-        let mut place = self.inner.place.lock().await;
-        let lease = self.inner.registered(&mut place).await?;
-        Ok(lease.close(endpoint).await?)
+        self.inner
+            .told(async |lease| lease.close(endpoint).await)
+            .await
     }
 
     /// Registers it, if nothing did so far, and tells its id: for those who only call, so that the guards of others admit
@@ -213,9 +227,7 @@ impl Worker {
     ///
     /// [`WorkerError::Register`], [`WorkerError::Drained`].
     pub async fn register(&self) -> Result<InstanceId, WorkerError> {
-        let mut place = self.inner.place.lock().await;
-        let lease = self.inner.registered(&mut place).await?;
-        Ok(lease.id().clone())
+        self.inner.told(async |lease| Ok(lease.id().clone())).await
     }
 
     /// Announces whether it wants requests.
@@ -224,9 +236,9 @@ impl Worker {
     ///
     /// [`WorkerError::Register`], [`WorkerError::Drained`].
     pub async fn set_availability(&self, availability: Availability) -> Result<(), WorkerError> {
-        let mut place = self.inner.place.lock().await;
-        let lease = self.inner.registered(&mut place).await?;
-        Ok(lease.set_availability(availability).await?)
+        self.inner
+            .told(async |lease| lease.set_availability(availability).await)
+            .await
     }
 
     /// Balances HTTP/1.1 requests over the instances of another role, or its own: [`http::client`](crate::http::client) in
@@ -280,15 +292,19 @@ impl Worker {
         &self.inner.guard
     }
 
-    /// Announces draining, waits until no connection that its listeners handed out is open, at most for `deadline`, and
-    /// deregisters.
+    /// Announces draining, waits until no connection that its listeners handed out is open, and deregisters: all of it by
+    /// the deadline, whatever discovery does.
     ///
     /// Callers give up their connections when they hear of it and what is in flight has ended. Requests are served
-    /// meanwhile, also those of callers who did not hear yet: the listeners end when they are dropped.
+    /// meanwhile, also those of callers who did not hear yet: the listeners end when they are dropped. Connections that are
+    /// open at the deadline are left open, and counted. Deregistering begins a second before the deadline, or when three
+    /// quarters of a shorter one are over. Whatever waits for discovery meanwhile, such as a [`listen`](Self::listen), gives
+    /// way with [`WorkerError::Drained`].
     ///
     /// # Errors
     ///
-    /// [`WorkerError::Register`] if it could not be deregistered; its lease expires by itself then.
+    /// [`WorkerError::Register`] if it could not be deregistered by the deadline, or another drain was not over by then.
+    /// It goes on best-effort, and the lease expires by itself.
     ///
     /// # Cancellation
     ///
@@ -297,13 +313,21 @@ impl Worker {
     /// # Panics
     ///
     /// Outside a tokio runtime with its timer enabled.
-    pub async fn drain(&self, deadline: Duration) -> Result<(), WorkerError> {
+    pub async fn drain(&self, deadline: Duration) -> Result<Drained, WorkerError> {
+        let began = clock::now();
+        self.inner.drains.send_replace(true);
         // Held to the end: who calls it meanwhile waits for that, too.
-        let mut place = self.inner.place.lock().await;
-        match std::mem::replace(&mut *place, Place::Drained) {
-            Place::Registered(lease) => Ok(lease.drain_until(self.idle(), deadline).await?),
-            Place::Unregistered | Place::Drained => Ok(()),
+        let mut place = timeout(deadline, self.inner.place.lock())
+            .await
+            .map_err(|late| RegisterError::backend("waiting for another drain", late))?;
+        let lease = std::mem::replace(&mut *place, Place::Drained);
+        if let Place::Registered(lease) = lease {
+            let waited = clock::now().saturating_duration_since(began);
+            let left = deadline.saturating_sub(waited);
+            lease.drain_until(self.idle(), left).await?;
         }
+        let open = self.inner.guard.status().open;
+        Ok(Drained { open })
     }
 
     async fn idle(&self) {
@@ -317,6 +341,24 @@ impl Worker {
 }
 
 impl Inner {
+    /// Tells discovery something, once it is registered, unless a drain begins.
+    async fn told<T>(
+        &self,
+        tell: impl AsyncFnOnce(&Lease) -> Result<T, RegisterError>,
+    ) -> Result<T, WorkerError> {
+        let mut drains = self.drains.subscribe();
+        let drained = pin!(drains.wait_for(|drains| *drains));
+        let told = pin!(async {
+            let mut place = self.place.lock().await;
+            let lease = self.registered(&mut place).await?;
+            Ok(tell(lease).await?)
+        });
+        match select(drained, told).await {
+            Either::Left(_) => Err(WorkerError::Drained),
+            Either::Right((told, _)) => told,
+        }
+    }
+
     async fn registered<'a>(&self, place: &'a mut Place) -> Result<&'a Lease, WorkerError> {
         if let Place::Unregistered = place {
             let registration = self.registration.clone();

@@ -19,7 +19,8 @@ pub(crate) async fn instances_come_and_go(subject: &dyn Subject) {
     answers.until(|set| ids(set) == ["w-2"]).await;
     second.deregister().await.unwrap();
     let nobody = answers.until(|set| set.is_empty()).await;
-    assert!(nobody.is_confirmed(), "they said good-bye");
+    let said_good_bye = nobody.is_confirmed();
+    assert_eq!(said_good_bye, subject.confirms());
     let _again = backend.register(worker("w-1")).await.unwrap();
     answers.until(|set| ids(set) == ["w-1"]).await;
 }

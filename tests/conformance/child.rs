@@ -12,19 +12,30 @@ use rolecall::{Discovery, Registrar};
 
 use crate::subject::worker;
 
-/// A process that registers `default/worker` and keeps changing what it says; killed when dropped.
+/// A process that registers `default/worker`; killed when dropped.
 pub(crate) struct Child {
     process: process::Child,
     output: BufReader<process::ChildStdout>,
 }
 
 impl Child {
+    /// One that changes what it says all the time, so that a kill finds it at anything.
     pub(crate) fn start(folder: &Path, id: &str, lease: Duration) -> Self {
+        Self::with_pace(folder, id, lease, "3")
+    }
+
+    /// One that says the same all the time.
+    pub(crate) fn quiet(folder: &Path, id: &str, lease: Duration) -> Self {
+        Self::with_pace(folder, id, lease, "1000000")
+    }
+
+    fn with_pace(folder: &Path, id: &str, lease: Duration, milliseconds: &str) -> Self {
         let mut process = Command::new(env::current_exe().unwrap())
             .args(["--exact", "child::registrant", "--ignored", "--nocapture"])
             .env("ROLECALL_TEST_FOLDER", folder)
             .env("ROLECALL_TEST_ID", id)
             .env("ROLECALL_TEST_LEASE", lease.as_millis().to_string())
+            .env("ROLECALL_TEST_PACE", milliseconds)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -56,14 +67,15 @@ impl Drop for Child {
     }
 }
 
-/// The child's half. It writes all the time, so that a kill finds it at anything, and ends with its parent.
+/// The child's half. It ends with its parent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "started by other tests"]
 async fn registrant() {
-    let (Ok(folder), Ok(id), Ok(lease)) = (
+    let (Ok(folder), Ok(id), Ok(lease), Ok(pace)) = (
         env::var("ROLECALL_TEST_FOLDER"),
         env::var("ROLECALL_TEST_ID"),
         env::var("ROLECALL_TEST_LEASE"),
+        env::var("ROLECALL_TEST_PACE"),
     ) else {
         return println!("not started by a test");
     };
@@ -85,7 +97,10 @@ async fn registrant() {
     // It watches too, and so sweeps up after others that were killed.
     let mut sets = Discovery::watch(&discovery, &"worker:http".parse().unwrap());
     tokio::spawn(async move { while sets.next().await.is_some() {} });
-    let mut pace = tokio::time::interval(Duration::from_millis(3));
+    let pace = Duration::from_millis(pace.parse().unwrap());
+    let mut pace = tokio::time::interval(pace);
+    // The first is at once.
+    pace.tick().await;
     loop {
         pace.tick().await;
         port = 1000 + (port + 1) % 60_000;

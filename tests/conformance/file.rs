@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -91,21 +91,25 @@ impl Subject for Folder {
         Some((child, self.lease))
     }
 
-    /// Watches of the folder, and files that are open in it.
     fn running(&self) -> usize {
-        let Ok(folder) = fs::metadata(&self.path) else {
-            return 0;
-        };
-        let inode = format!(" ino:{:x} ", folder.ino());
-        let entries = |of: &str| fs::read_dir(of).into_iter().flatten().flatten();
-        let open = entries("/proc/self/fd")
-            .filter_map(|fd| fs::read_link(fd.path()).ok())
-            .filter(|path| path.starts_with(&self.path))
-            .count();
-        let watches: usize = entries("/proc/self/fdinfo")
-            .filter_map(|fd| fs::read_to_string(fd.path()).ok())
-            .map(|info| info.matches(&inode).count())
-            .sum();
-        open + watches
+        watched(&self.path)
     }
+}
+
+/// Watches of a folder, and files that are open in it.
+pub(crate) fn watched(folder: &Path) -> usize {
+    let Ok(there) = fs::metadata(folder) else {
+        return 0;
+    };
+    let inode = format!(" ino:{:x} ", there.ino());
+    let entries = |of: &str| fs::read_dir(of).into_iter().flatten().flatten();
+    let open = entries("/proc/self/fd")
+        .filter_map(|fd| fs::read_link(fd.path()).ok())
+        .filter(|path| path.starts_with(folder))
+        .count();
+    let watches: usize = entries("/proc/self/fdinfo")
+        .filter_map(|fd| fs::read_to_string(fd.path()).ok())
+        .map(|info| info.matches(&inode).count())
+        .sum();
+    open + watches
 }

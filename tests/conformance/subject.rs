@@ -16,6 +16,11 @@ pub(crate) trait Subject: Send + Sync {
     /// A handle on the backend as another process would open it.
     fn open(&self) -> Arc<dyn Backend>;
 
+    /// Whether its sets cannot be half answers.
+    fn confirms(&self) -> bool {
+        true
+    }
+
     /// Makes the backend unreachable; false if it cannot be.
     fn break_it(&self) -> bool {
         false

@@ -156,6 +156,39 @@ async fn errors_and_an_end_of_discovery_change_nothing_and_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ever_new_errors_of_discovery_are_told_of_in_few_events_and_counted() {
+    let (answers, discovery) = Scripted::new();
+    let guard = Guard::new(discovery, boundary("shop"));
+    let mut events = guard.events();
+    let fails = |n: u32| {
+        let error = DiscoveryError::backend("watching etcd", format!("revision {n} is gone"));
+        answers.unbounded_send(Err(error)).unwrap();
+    };
+    (0..10_000).for_each(fails);
+    answers.unbounded_send(Ok(set(&["127.0.0.8"]))).unwrap();
+    let mut told = 0;
+    event(&mut events, |event| {
+        told += usize::from(matches!(event, Event::DiscoveryFailed { .. }));
+        matches!(event, Event::PeersChanged { .. })
+    })
+    .await;
+    assert_eq!(told, 10);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    fails(10_000);
+    let omitted = event(&mut events, |event| {
+        matches!(event, Event::DiscoveryErrorsOmitted { .. })
+    })
+    .await;
+    assert!(
+        matches!(omitted, Event::DiscoveryErrorsOmitted { count: 9990 }),
+        "{omitted}"
+    );
+    event(&mut events, |e| matches!(e, Event::DiscoveryFailed { .. })).await;
+    let known = guard.status().boundaries[0].discovery_error.clone();
+    assert!(known.unwrap().ends_with("revision 10000 is gone"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_discovery_that_cannot_list_peers_admits_nobody_and_says_so() {
     let list = List::from_addrs(["127.0.0.8:80".parse().unwrap()]).unwrap();
     let guard = Guard::new(list, boundary("shop"));
@@ -238,14 +271,59 @@ fn made_outside_a_runtime_it_begins_with_the_first_question_inside_one() {
     let guard = Guard::new(registry.clone(), boundary("shop"));
     assert!(!guard.admits(FRIEND));
     let _lease = register(&registry, "shop", FRIEND).now_or_never().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         in_time(guard.heard()).await;
         assert!(guard.admits(FRIEND));
     });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().build().unwrap()
+}
+
+#[test]
+fn news_that_ended_are_not_asked_for_again_in_another_runtime() {
+    let (answers, discovery) = Scripted::new();
+    let guard = Guard::new(discovery, boundary("shop"));
+    answers.unbounded_send(Ok(set(&["127.0.0.8"]))).unwrap();
+    drop(answers);
+    let mut events = guard.events();
+    runtime().block_on(async {
+        in_time(guard.heard()).await;
+        event(&mut events, |e| matches!(e, Event::DiscoveryEnded { .. })).await;
+    });
+    runtime().block_on(async {
+        assert!(guard.admits(FRIEND));
+        let mut events = guard.events();
+        guard.allow_boundary(boundary("billing"));
+        // Of which alone there is something to ask, once too often for this discovery.
+        let asked = event(&mut events, |_| true).await;
+        assert!(matches!(asked, Event::BoundaryAllowed { .. }), "{asked}");
+        let Event::DiscoveryFailed { boundary, .. } = event(&mut events, |_| true).await else {
+            unreachable!("it panics when it is asked twice");
+        };
+        assert_eq!(boundary.as_str(), "billing");
+    });
+}
+
+#[test]
+fn when_its_runtime_ended_it_goes_on_inside_the_next() {
+    let registry = Registry::new();
+    let guard = Guard::new(registry.clone(), boundary("shop"));
+    let friend = register(&registry, "shop", FRIEND).now_or_never().unwrap();
+    runtime().block_on(async { in_time(guard.heard()).await });
+    // That runtime is gone.
+    let _stranger = register(&registry, "shop", STRANGER).now_or_never();
+    friend.deregister().now_or_never().unwrap().unwrap();
+    assert!(guard.admits(FRIEND) && !guard.admits(STRANGER), "unheard");
+    for _ in 0..2 {
+        runtime().block_on(async {
+            let mut events = guard.events();
+            until(&guard, &mut events, STRANGER, true).await;
+            assert!(!guard.admits(FRIEND));
+        });
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,10 +5,13 @@
 
 mod admission;
 mod flood;
+mod folder;
 mod forward;
 mod listener;
 mod networks;
 mod out_of_files;
 mod proxy;
 mod servers;
+#[path = "../common/stalls.rs"]
+mod stalls;
 mod support;

@@ -34,7 +34,7 @@ pub(crate) async fn in_time<F: Future>(what: F) -> F::Output {
 /// Waits for the first event that is one of these.
 pub(crate) async fn event(
     events: &mut (impl Stream<Item = Event> + Unpin),
-    wanted: impl Fn(&Event) -> bool,
+    mut wanted: impl FnMut(&Event) -> bool,
 ) -> Event {
     in_time(async {
         loop {

@@ -1,67 +1,52 @@
 //! A folder in which processes register themselves, as somebody sees it who watches.
 //!
-//! Nobody's clock is compared with anybody else's: a registration lives for as long as its file keeps changing, and its
-//! age is counted in looks of ours since it last did. A watcher that stood still counts nothing meanwhile, so that neither
-//! a jumping clock nor a suspended machine lets everybody expire at once.
+//! Nobody's clock is compared with anybody else's: a registration lives for as long as its file keeps changing, and how
+//! long it has not is measured in time that the watcher was awake. Neither a jumping clock nor a suspended machine lets
+//! everybody expire at once.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::document;
+use super::awake::Awake;
 use super::edits::Edits;
+use super::entry::{Entry, Found, LARGEST_FOLDER, open, pace, patience};
 use super::fault::Fault;
 use super::name::{self, Kind, hash};
-use super::posts::{stands, sweep};
-use super::roles::read_from;
+use super::posts::sweep;
 use super::stamp::{Identity, Stamp};
-use super::{LONGEST_LEASE, SHORTEST_LEASE};
-use crate::discovery::Announcement;
 
-/// Metadata of 16 KiB, escaped as JSON may have to, and the rest.
-const LARGEST_RECORD: u64 = 128 << 10;
-/// All records together, so that a hostile folder fills no memory.
-const LARGEST_FOLDER: u64 = 64 << 20;
 const MOST_ENTRIES: usize = 100_000;
-/// How often a file is opened that is replaced at the same moment.
-const TRIES: usize = 4;
-
 pub(super) struct Folder {
     path: PathBuf,
     lease: Duration,
-    tick: Duration,
+    awake: Awake,
+    /// When something is to be looked at next, in time awake.
+    next: Duration,
     identity: Option<Identity>,
     /// Rises when another folder is found in place of the one before.
     generation: u64,
+    looks: u64,
     entries: HashMap<String, Entry>,
-    unfinished: HashMap<String, (Stamp, u32)>,
+    unfinished: HashMap<String, (Stamp, Duration)>,
     known: HashSet<String>,
     bytes: u64,
     most_entries: usize,
 }
 
-struct Entry {
-    stamp: Stamp,
-    generation: u64,
-    /// Ticks since it last changed, and how many make it expire.
-    quiet: u32,
-    patience: u32,
-    read: u64,
-    bytes: u64,
-    announced: Option<Announcement>,
-    fault: Option<Fault>,
-}
-
 impl Folder {
-    pub(super) fn new(path: PathBuf, lease: Duration, tick: Duration) -> Self {
+    pub(super) fn new(path: PathBuf, lease: Duration, mut awake: Awake) -> Self {
+        awake.set_longest_pause(2 * pace(lease));
         Self {
             path,
             lease,
-            tick,
+            awake,
+            next: Duration::MAX,
             identity: None,
             generation: 0,
+            looks: 0,
             entries: HashMap::new(),
             unfinished: HashMap::new(),
             known: HashSet::new(),
@@ -74,51 +59,87 @@ impl Folder {
         self.entries.len()
     }
 
+    /// How long until the next look is due, if nothing happens before.
+    pub(super) fn rest(&self) -> Duration {
+        let due = self.next.saturating_sub(self.awake.last());
+        due.min(pace(self.lease))
+    }
+
     /// `Err` if the folder cannot be listed: everything stays. Faults of single files come with `Ok`.
-    pub(super) fn look(&mut self, tick: bool, edits: &mut Edits) -> Result<Option<Fault>, Fault> {
-        let first = self.identity.is_none();
-        let mut names = self.list()?;
-        if first {
-            // Listing a folder while files are renamed in it may miss some, which later looks then know by name.
-            names.extend(self.list()?);
-        }
-        let mut listed = HashSet::new();
+    pub(super) fn look(&mut self, edits: &mut Edits) -> Result<Option<Fault>, Fault> {
+        let names = match self.list_all() {
+            Ok(names) => names,
+            Err(fault) => {
+                // Nobody could be seen meanwhile.
+                self.awake.pass();
+                self.next = self.awake.last() + pace(self.lease);
+                return Err(fault);
+            }
+        };
+        let now = self.awake.now();
+        self.looks += 1;
         let mut unfinished = HashMap::new();
+        let mut listed = Vec::new();
         for name in names {
+            if let Some(entry) = self.entries.get_mut(&name) {
+                entry.listed = self.looks;
+                listed.push(name);
+                continue;
+            }
             match name::kind(&name) {
-                Kind::Record => {
-                    listed.insert(name);
-                }
+                Kind::Record => listed.push(name),
                 Kind::Known(boundary, role, endpoint) => {
                     if self.known.insert(name) {
                         edits.know((boundary, role, endpoint));
                     }
                 }
-                Kind::Unfinished => self.age_unfinished(name, tick, &mut unfinished),
+                Kind::Unfinished => self.age_unfinished(name, now, &mut unfinished),
                 Kind::Foreign => {}
             }
         }
         self.unfinished = unfinished;
         // What the listing lacks is looked for by name, before it is taken for gone.
-        let unlisted = self.entries.keys().filter(|name| !listed.contains(*name));
-        let unlisted: Vec<_> = unlisted.map(|name| (name.clone(), false)).collect();
-        let mut names: Vec<_> = listed.into_iter().map(|name| (name, true)).collect();
-        names.extend(unlisted);
-        names.sort_unstable();
-        for (name, listed) in &names {
-            self.look_at(name, *listed, tick, edits);
+        let entries = self.entries.iter();
+        let unlisted = entries.filter(|(_, entry)| entry.listed != self.looks);
+        let unlisted: Vec<_> = unlisted.map(|(name, _)| name.clone()).collect();
+        for name in &listed {
+            self.look_at(name, true, edits);
         }
-        let faults = names.iter().filter_map(|(name, _)| self.entries.get(name));
+        for name in &unlisted {
+            self.look_at(name, false, edits);
+        }
+        self.plan();
+        let entries = self.entries.iter();
+        let mut faults: Vec<_> = entries
+            .filter_map(|(name, entry)| Some((name, entry.fault.as_ref()?)))
+            .collect();
+        faults.sort_unstable_by_key(|(name, _)| *name);
         Ok(Fault::first_of(
-            faults.filter_map(|entry| entry.fault.clone()),
+            faults.into_iter().map(|(_, fault)| fault.clone()),
         ))
     }
 
     pub(super) fn forget(&mut self, edits: &mut Edits) {
-        let fresh = Self::new(self.path.clone(), self.lease, self.tick);
-        for (_, entry) in std::mem::replace(self, fresh).entries {
+        for (_, entry) in self.entries.drain() {
             edits.change(entry.announced, None);
         }
+        self.next = Duration::MAX;
+        self.identity = None;
+        self.unfinished.clear();
+        self.known.clear();
+        self.bytes = 0;
+    }
+
+    fn list_all(&mut self) -> Result<Vec<String>, Fault> {
+        let first = self.identity.is_none();
+        let mut names = self.list()?;
+        if first {
+            // Listing a folder while files are renamed in it may miss some, which later looks then know by name.
+            names.extend(self.list()?);
+            names.sort_unstable();
+            names.dedup();
+        }
+        Ok(names)
     }
 
     fn list(&mut self) -> Result<Vec<String>, Fault> {
@@ -149,13 +170,26 @@ impl Folder {
         Ok(names)
     }
 
-    fn look_at(&mut self, name: &str, listed: bool, tick: bool, edits: &mut Edits) {
+    /// When the next look is due: a tenth of the shortest lease from now, or when somebody expires.
+    fn plan(&mut self) {
+        let now = self.awake.now();
+        let live = self.entries.values().filter(|e| e.announced.is_some());
+        let shortest = live.map(|e| e.lease).min().unwrap_or(self.lease);
+        let pace = pace(shortest.min(self.lease));
+        self.awake.set_longest_pause(2 * pace);
+        let expiry = self.entries.values().map(Entry::expires).min();
+        self.next = expiry.unwrap_or(Duration::MAX).min(now + pace);
+    }
+
+    fn look_at(&mut self, name: &str, listed: bool, edits: &mut Edits) {
+        // Of this file: a look at many takes long.
+        let now = self.awake.now();
         let path = self.path.join(name);
         let there = match fs::symlink_metadata(&path) {
             Ok(there) => Some(there),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             // Neither there nor gone: it ages.
-            Err(_) => return self.age(name, tick, edits),
+            Err(_) => return self.age(name, now, edits),
         };
         let Some(there) = there else {
             let taken_away = |entry: &Entry| !listed && entry.generation == self.generation;
@@ -164,19 +198,21 @@ impl Folder {
             } else {
                 // Listed a moment ago: perhaps the whole folder went, which the next look finds. In another folder than
                 // before: nobody had the time to register again.
-                self.age(name, tick, edits);
+                self.age(name, now, edits);
             };
         };
         let stamp = Stamp::of(&there);
         if let Some(entry) = self.entries.get_mut(name) {
             entry.generation = self.generation;
             if entry.stamp == stamp {
-                return self.age(name, tick, edits);
+                entry.compared = now;
+                return self.age(name, now, edits);
             }
         }
         let before = self.entries.get(name);
         let earlier = before.map(|entry| entry.stamp);
-        let same_file = earlier.is_some_and(|earlier| earlier.identity == stamp.identity);
+        let same_file = earlier.is_some_and(|earlier| earlier.is_same_file(&stamp));
+        let is_beat = earlier.is_some_and(|earlier| stamp.is_beat_after(&earlier));
         let room =
             LARGEST_FOLDER.saturating_sub(self.bytes - before.map_or(0, |entry| entry.bytes));
         let entry = self
@@ -185,15 +221,29 @@ impl Folder {
             .or_insert_with(|| Entry {
                 stamp,
                 generation: self.generation,
-                quiet: 0,
-                patience: patience(self.lease, self.tick),
+                listed: self.looks,
+                compared: now,
+                quiet_since: now,
+                was_reread: false,
+                lease: self.lease,
                 read: 0,
                 bytes: 0,
                 announced: None,
                 fault: None,
             });
         entry.stamp = stamp;
-        entry.quiet = 0;
+        // Counted from before the change; but a look that came late is its own fault.
+        let latest = now.saturating_sub(2 * pace(entry.lease));
+        entry.quiet_since = match same_file {
+            true => entry.compared.max(latest),
+            false => now,
+        };
+        entry.compared = now;
+        if !same_file {
+            entry.was_reread = false;
+        } else if is_beat && entry.was_reread && entry.is_well() {
+            return;
+        }
         let found = if there.is_file() {
             open(&path, same_file, room)
         } else {
@@ -215,9 +265,10 @@ impl Folder {
                 let read = hash(&bytes);
                 if entry.read == read && entry.announced.is_some() {
                     entry.fault = None;
+                    entry.was_reread = same_file;
                     return;
                 }
-                match entry.understand(name, &path, &bytes, self.tick) {
+                match entry.understand(name, &path, &bytes) {
                     Ok(announced) => {
                         entry.read = read;
                         entry.fault = None;
@@ -231,14 +282,11 @@ impl Folder {
         }
     }
 
-    fn age(&mut self, name: &str, tick: bool, edits: &mut Edits) {
+    fn age(&mut self, name: &str, now: Duration, edits: &mut Edits) {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
-        if tick {
-            entry.quiet = entry.quiet.saturating_add(1);
-        }
-        if entry.quiet < entry.patience {
+        if now < entry.expires() {
             return;
         }
         if let Some(expired) = entry.announced.take() {
@@ -248,12 +296,12 @@ impl Folder {
             );
             edits.change(Some(expired), None);
         }
-        if tick && entry.quiet.is_multiple_of(entry.patience) {
-            let path = self.path.join(name);
-            match fs::symlink_metadata(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.remove(name, edits),
-                _ => sweep(&path),
-            }
+        // Whoever cannot be swept away is tried again as long after.
+        entry.quiet_since = now;
+        let path = self.path.join(name);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.remove(name, edits),
+            _ => sweep(&path, entry.stamp),
         }
     }
 
@@ -267,206 +315,339 @@ impl Folder {
     fn age_unfinished(
         &self,
         name: String,
-        tick: bool,
-        unfinished: &mut HashMap<String, (Stamp, u32)>,
+        now: Duration,
+        unfinished: &mut HashMap<String, (Stamp, Duration)>,
     ) {
         let path = self.path.join(&name);
         let Ok(stamp) = fs::symlink_metadata(&path).as_ref().map(Stamp::of) else {
             return;
         };
-        let quiet = match self.unfinished.get(&name) {
-            Some((before, quiet)) if *before == stamp => quiet + u32::from(tick),
-            _ => 0,
+        let since = match self.unfinished.get(&name) {
+            Some((before, since)) if *before == stamp => *since,
+            _ => now,
         };
-        if quiet >= patience(self.lease, self.tick) {
-            sweep(&path);
+        if now >= since + patience(self.lease) {
+            sweep(&path, stamp);
         } else {
-            unfinished.insert(name, (stamp, quiet));
+            unfinished.insert(name, (stamp, since));
         }
     }
-}
-
-impl Entry {
-    fn understand(
-        &mut self,
-        name: &str,
-        path: &Path,
-        bytes: &[u8],
-        tick: Duration,
-    ) -> Result<Announcement, Fault> {
-        let record = document::record(path, bytes)?;
-        let own = name::record(&record.announced);
-        if own != name {
-            let problem = format_args!("it holds the registration that belongs into {own}");
-            return Err(Fault::new(path, problem));
-        }
-        if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&record.lease) {
-            let problem = format_args!(
-                "{:?} is no lease from {SHORTEST_LEASE:?} to {LONGEST_LEASE:?}",
-                record.lease
-            );
-            return Err(Fault::new(path, problem).in_field("lease"));
-        }
-        self.patience = patience(record.lease, tick);
-        Ok(record.announced)
-    }
-}
-
-enum Found {
-    Bytes(Vec<u8>),
-    /// Nobody holds its lock, and it was not seen before: its writer died. Or it never was one of ours, which is a fault.
-    Dead(Option<Fault>),
-    /// It was replaced or removed at this moment, so the next look finds what came of it.
-    Gone,
-}
-
-fn open(path: &Path, same_file: bool, room: u64) -> Result<Found, Fault> {
-    let unreadable = |error| Fault::io(path, "it cannot be read", &error);
-    for _ in 0..TRIES {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
-            file => file.map_err(unreadable)?,
-        };
-        if !same_file && file.try_lock_shared().is_ok() {
-            if stands(&file, path) {
-                // Whoever wants the id must not find it locked by us.
-                let _ = file.unlock();
-                let bytes = read_from(&file, path, LARGEST_RECORD);
-                let record = bytes.and_then(|bytes| document::record(path, &bytes));
-                return Ok(Found::Dead(record.err()));
-            }
-            // Its writer replaced it after we opened it, and let go of what was there before.
-            continue;
-        }
-        if room < LARGEST_RECORD {
-            let problem = format_args!("all registrations together exceed {LARGEST_FOLDER} bytes");
-            return Err(Fault::new(path, problem));
-        }
-        return read_from(&file, path, LARGEST_RECORD).map(Found::Bytes);
-    }
-    Ok(Found::Gone)
-}
-
-/// Four fifths of the lease: what is left covers the beat and the tick that may have gone by unseen.
-fn patience(lease: Duration, tick: Duration) -> u32 {
-    let ticks = lease.mul_f64(0.8).as_millis() / tick.as_millis().max(1);
-    u32::try_from(ticks).unwrap_or(u32::MAX).max(2)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::sync::{Arc, Mutex};
+    use std::time::{Instant, SystemTime};
 
+    use super::super::lock::tests::Unlocked;
     use super::super::posts::Posts;
     use super::*;
-    use crate::discovery::Registration;
+    use crate::discovery::{Announcement, Registration};
 
-    /// A folder in which `w-1` is registered.
-    fn folder(name: &str) -> (Folder, Posts) {
-        let path = format!("rolecall-folder-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(path);
-        let lease = Duration::from_secs(10);
-        let mut posts = Posts::new(path.clone(), lease);
-        let worker = Registration::new("worker").id("w-1").validate();
-        posts.announce(worker.unwrap()).unwrap();
-        let folder = Folder::new(path, lease, Duration::from_secs(1));
-        (folder, posts)
+    const LEASE: Duration = Duration::from_secs(10);
+
+    /// A folder in which `w-1` is registered, and a clock set by hand.
+    struct Stage {
+        folder: Folder,
+        posts: Option<Posts>,
+        clock: Arc<Mutex<Instant>>,
+        /// How much it goes on at each reading, of which there is one for each file.
+        runs: Arc<Mutex<Duration>>,
     }
 
-    fn looks(folder: &mut Folder, tick: bool, count: usize) {
-        for _ in 0..count {
-            folder.look(tick, &mut Edits::default()).unwrap();
+    fn folder(name: &str) -> Stage {
+        let path = format!("rolecall-folder-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(path);
+        let mut posts = Posts::new(path.clone(), LEASE);
+        let worker = Registration::new("worker").id("w-1").validate();
+        announce(&mut posts, worker.unwrap());
+        let clock = Arc::new(Mutex::new(crate::service::clock::now()));
+        let runs = Arc::new(Mutex::new(Duration::ZERO));
+        let (read, by) = (Arc::clone(&clock), Arc::clone(&runs));
+        let awake = Awake::new(move || {
+            let mut clock = read.lock().unwrap();
+            *clock += *by.lock().unwrap();
+            *clock
+        });
+        Stage {
+            folder: Folder::new(path, LEASE, awake),
+            posts: Some(posts),
+            clock,
+            runs,
         }
     }
 
-    fn live(folder: &Folder) -> usize {
-        let entries = folder.entries.values();
-        entries.filter(|entry| entry.announced.is_some()).count()
+    fn announce(posts: &mut Posts, announced: Announcement) {
+        assert!(posts.announce(announced, None).is_ok());
+    }
+
+    impl Stage {
+        fn look(&mut self) {
+            self.folder.look(&mut Edits::default()).unwrap();
+        }
+
+        /// Changes the file of `w-1` as a beat does, to a time of its own.
+        fn touch(&self, seconds: u64) {
+            self.touch_of(1, seconds);
+        }
+
+        fn touch_of(&self, id: usize, seconds: u64) {
+            let path = format!("default.worker.w-{id}.json");
+            let path = self.folder.path.join(path);
+            let file = fs::File::options().write(true).open(path).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            file.set_modified(time).unwrap();
+        }
+
+        fn pass(&self, time: Duration) {
+            *self.clock.lock().unwrap() += time;
+        }
+
+        /// Looks whenever that is due, for so many seconds.
+        fn wait_and_look(&mut self, seconds: f64) {
+            let mut left = Duration::from_secs_f64(seconds);
+            while !left.is_zero() {
+                let rest = self.folder.rest().min(left);
+                self.pass(rest);
+                left -= rest;
+                self.look();
+            }
+        }
+
+        fn live(&self) -> usize {
+            let entries = self.folder.entries.values();
+            entries.filter(|entry| entry.announced.is_some()).count()
+        }
+    }
+
+    impl Drop for Stage {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.folder.path);
+        }
     }
 
     #[test]
-    fn a_registration_expires_by_ticks_without_a_change_whatever_clocks_say() {
-        let (mut folder, mut posts) = folder("expires");
-        let path = folder.path.join("default.worker.w-1.json");
-        looks(&mut folder, true, 8);
-        assert_eq!(live(&folder), 1, "the first look starts its lease");
-        looks(&mut folder, false, 100);
-        assert_eq!(live(&folder), 1, "what counts is time, not looks");
-        let file = fs::File::options().write(true).open(&path).unwrap();
-        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        looks(&mut folder, true, 8);
-        assert_eq!(live(&folder), 1, "a clock that went back is a change");
-        posts.beat();
-        looks(&mut folder, true, 8);
-        assert_eq!(live(&folder), 1);
-        looks(&mut folder, true, 1);
-        assert_eq!(live(&folder), 0);
+    fn a_registration_expires_by_time_without_a_change_whatever_clocks_say() {
+        let mut at = folder("expires");
+        let path = at.folder.path.join("default.worker.w-1.json");
+        at.look();
+        at.wait_and_look(7.9);
+        assert_eq!(at.live(), 1);
+        for _ in 0..100 {
+            at.look();
+        }
+        assert_eq!(at.live(), 1, "what counts is time, not looks");
+        at.touch(0);
+        at.look();
+        at.wait_and_look(6.9);
+        assert_eq!(at.live(), 1, "a clock that went back is a change");
+        at.posts.as_mut().unwrap().beat();
+        at.wait_and_look(7.9);
+        assert_eq!(at.live(), 1);
+        at.wait_and_look(0.9);
+        assert_eq!(at.live(), 0);
         assert!(path.exists(), "its holder lives, though silent");
         // Not a beat: two in one tick of the file system's clock look the same.
-        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
-        file.set_modified(later).unwrap();
-        looks(&mut folder, true, 1);
-        assert_eq!(live(&folder), 1, "and is back");
-        drop(posts);
-        looks(&mut folder, true, 9);
+        at.touch(1);
+        at.wait_and_look(1.0);
+        assert_eq!(at.live(), 1, "and is back");
+        at.posts = None;
+        at.wait_and_look(9.0);
         assert_eq!(
-            (live(&folder), path.exists()),
+            (at.live(), path.exists()),
             (0, false),
             "the dead are swept away"
         );
-        fs::remove_dir_all(&folder.path).unwrap();
+    }
+    #[test]
+    fn what_was_listed_and_is_gone_is_not_taken_away_before_the_next_look() {
+        let mut at = folder("gone");
+        at.look();
+        let record = "default.worker.w-1.json";
+        let path = at.folder.path.clone();
+        let aside = path.with_extension("aside");
+        // The folder goes between the listing and the look at its files.
+        fs::rename(&path, &aside).unwrap();
+        at.folder.look_at(record, true, &mut Edits::default());
+        assert_eq!(at.live(), 1);
+        assert!(at.folder.look(&mut Edits::default()).is_err());
+        assert_eq!(at.live(), 1);
+        fs::rename(&aside, &path).unwrap();
+        at.posts = None;
+        fs::remove_file(path.join(record)).unwrap();
+        at.look();
+        assert_eq!(at.live(), 0);
     }
 
     #[test]
-    fn what_was_listed_and_is_gone_is_not_taken_away_before_the_next_look() {
-        let (mut folder, posts) = folder("gone");
-        looks(&mut folder, true, 1);
-        let record = "default.worker.w-1.json";
-        let aside = folder.path.with_extension("aside");
-        // The folder goes between the listing and the look at its files.
-        fs::rename(&folder.path, &aside).unwrap();
-        folder.look_at(record, true, false, &mut Edits::default());
-        assert_eq!(live(&folder), 1);
-        assert!(folder.look(false, &mut Edits::default()).is_err());
-        assert_eq!(live(&folder), 1);
-        fs::rename(&aside, &folder.path).unwrap();
-        drop(posts);
-        fs::remove_file(folder.path.join(record)).unwrap();
-        looks(&mut folder, false, 1);
-        assert_eq!(live(&folder), 0);
-        fs::remove_dir_all(&folder.path).unwrap();
+    fn a_watcher_that_stood_still_lets_nobody_expire() {
+        let mut at = folder("still");
+        at.look();
+        at.wait_and_look(5.0);
+        for _ in 0..3 {
+            at.pass(Duration::from_secs(100_000));
+            at.look();
+            assert_eq!(at.live(), 1, "it may have stood still as well");
+            at.touch(at.folder.looks);
+            at.wait_and_look(5.0);
+        }
+        at.pass(Duration::from_secs(100_000));
+        at.wait_and_look(3.0);
+        assert_eq!(at.live(), 0, "and time goes on");
+    }
+
+    #[test]
+    fn without_locks_the_lease_decides_and_the_dead_are_swept_away() {
+        let _unlocked = Unlocked::new();
+        let mut at = folder("unlocked");
+        at.posts = None;
+        at.look();
+        at.wait_and_look(7.9);
+        assert_eq!(at.live(), 1, "nobody knows yet");
+        at.wait_and_look(0.2);
+        assert_eq!(at.live(), 0);
+        at.look();
+        assert!(at.folder.entries.is_empty());
+        assert!(!at.folder.path.join("default.worker.w-1.json").exists());
+    }
+
+    #[test]
+    fn a_shorter_lease_than_ones_own_is_kept() {
+        let mut at = folder("shorter");
+        let lease = Duration::from_secs(1);
+        let mut brief = Posts::new(at.folder.path.clone(), lease);
+        let worker = Registration::new("worker").id("w-2").validate();
+        announce(&mut brief, worker.unwrap());
+        at.look();
+        assert_eq!(at.live(), 2);
+        let began = *at.clock.lock().unwrap();
+        while at.live() == 2 {
+            let rest = at.folder.rest();
+            assert!(rest <= lease / 10, "looks are {rest:?} apart");
+            at.pass(rest);
+            at.look();
+        }
+        let gone = *at.clock.lock().unwrap() - began;
+        assert!(gone < lease, "after {gone:?}");
+        assert!(gone >= lease / 2, "after {gone:?}");
+        assert!(
+            at.folder.entries["default.worker.w-1.json"]
+                .announced
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_slow_look_makes_nobody_older_than_the_lease() {
+        let mut at = folder("slow");
+        at.look();
+        let began = *at.clock.lock().unwrap();
+        while at.live() == 1 {
+            // Each look takes half as long as the pause before it.
+            at.pass(at.folder.rest());
+            at.look();
+            at.pass(Duration::from_millis(500));
+        }
+        let gone = *at.clock.lock().unwrap() - began;
+        assert!(gone <= LEASE, "after {gone:?}");
+    }
+
+    #[test]
+    fn who_watches_nothing_wakes_no_more_often_than_a_watcher() {
+        let mut at = folder("idle");
+        assert_eq!(at.folder.rest(), LEASE / 10);
+        at.look();
+        at.wait_and_look(7.99);
+        assert!(at.folder.rest() < LEASE / 100, "somebody expires");
+        at.folder.forget(&mut Edits::default());
+        assert_eq!(at.folder.rest(), LEASE / 10);
+    }
+
+    #[test]
+    fn a_look_that_takes_longer_than_the_lease_lets_nobody_expire_who_beats() {
+        const CROWD: usize = 50;
+        let mut at = folder("crowd");
+        for id in 2..=CROWD {
+            let worker = Registration::new("worker").id(format!("w-{id}"));
+            let posts = at.posts.as_mut().unwrap();
+            announce(posts, worker.validate().unwrap());
+        }
+        for look in 0..3 {
+            *at.runs.lock().unwrap() = LEASE / 40;
+            at.look();
+            *at.runs.lock().unwrap() = Duration::ZERO;
+            assert_eq!(at.live(), CROWD);
+            for id in 1..=CROWD {
+                at.touch_of(id, look);
+            }
+            at.look();
+            at.wait_and_look(5.0);
+            assert_eq!(at.live(), CROWD, "they are half a lease old at most");
+            for id in 1..=CROWD {
+                at.touch_of(id, look + 100);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_read_after_a_beat_is_not_read_at_each() {
+        let mut at = folder("beats");
+        let name = "default.worker.w-1.json";
+        at.look();
+        assert!(!at.folder.entries[name].was_reread);
+        at.touch(1);
+        at.look();
+        assert!(at.folder.entries[name].was_reread);
+        at.touch(2);
+        at.look();
+        let posts = at.posts.as_mut().unwrap();
+        let drain = |announced: &mut Announcement| {
+            announced.set_availability(crate::Availability::Draining);
+            Ok(())
+        };
+        posts.change(1, drain).unwrap();
+        at.look();
+        let entry = &at.folder.entries[name];
+        assert!(!entry.was_reread, "it is another file");
+        let announced = entry.announced.as_ref().unwrap();
+        assert_eq!(
+            announced.common().availability(),
+            crate::Availability::Draining
+        );
     }
 
     #[test]
     fn a_flooded_folder_is_not_read_and_takes_nobody_away() {
-        let (mut folder, _posts) = folder("flooded");
-        looks(&mut folder, true, 1);
-        folder.most_entries = 20;
+        let mut at = folder("flooded");
+        at.look();
+        at.folder.most_entries = 20;
         for number in 0..20 {
-            fs::write(folder.path.join(number.to_string()), "").unwrap();
+            fs::write(at.folder.path.join(number.to_string()), "").unwrap();
         }
         for _ in 0..100 {
-            let fault = folder.look(true, &mut Edits::default()).unwrap_err();
+            at.pass(at.folder.rest());
+            let fault = at.folder.look(&mut Edits::default()).unwrap_err();
             assert!(fault.to_string().ends_with("it has more than 20 entries"));
         }
-        assert_eq!(live(&folder), 1, "nor does it age meanwhile");
-        fs::remove_dir_all(&folder.path).unwrap();
+        at.folder.most_entries = MOST_ENTRIES;
+        at.look();
+        assert_eq!(at.live(), 1, "nor does it age meanwhile");
     }
 
     #[test]
     fn all_registrations_together_are_bounded() {
-        let (mut folder, mut posts) = folder("bounded");
-        looks(&mut folder, true, 1);
-        folder.bytes = LARGEST_FOLDER;
+        let mut at = folder("bounded");
+        at.look();
+        at.folder.bytes = LARGEST_FOLDER;
         let second = Registration::new("worker").id("w-2").validate();
-        posts.announce(second.unwrap()).unwrap();
-        let fault = folder.look(true, &mut Edits::default()).unwrap().unwrap();
+        let posts = at.posts.as_mut().unwrap();
+        announce(posts, second.unwrap());
+        let fault = at.folder.look(&mut Edits::default()).unwrap().unwrap();
         assert!(
             fault
                 .to_string()
                 .contains("w-2.json: all registrations together exceed")
         );
-        assert_eq!(live(&folder), 1);
-        fs::remove_dir_all(&folder.path).unwrap();
+        assert_eq!(at.live(), 1);
     }
 }

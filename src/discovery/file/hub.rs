@@ -11,12 +11,14 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 
+use super::awake::Awake;
 use super::folder::Folder;
 use super::keeper::{Command, Keeper, Source};
 use super::posts::Posts;
 use super::roles::Roles;
 use crate::discovery::{BoxStream, DiscoveryError, Registry};
 use crate::instance::InstanceSet;
+use crate::service::clock;
 
 /// The thread ends when the last of them lets go of this.
 pub(super) struct Hub {
@@ -77,10 +79,24 @@ impl Health {
 
 impl Hub {
     pub(super) fn start(path: &Path, is_folder: bool, lease: Duration) -> io::Result<Arc<Self>> {
-        let tick = (lease / 10).min(Duration::from_secs(1));
-        let ticks_a_beat = u32::try_from((lease / 5).as_millis() / tick.as_millis().max(1));
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        let (hub, keeping) = Self::new(path, is_folder, lease);
+        thread::Builder::new()
+            .name("rolecall-file".to_owned())
+            .spawn(move || runtime.block_on(keeping))?;
+        Ok(hub)
+    }
+
+    /// And what its thread does.
+    pub(super) fn new(
+        path: &Path,
+        is_folder: bool,
+        lease: Duration,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + use<>) {
         let source = if is_folder {
-            let folder = Folder::new(path.to_owned(), lease, tick);
+            let folder = Folder::new(path.to_owned(), lease, Awake::new(clock::now));
             Source::Folder(folder, Posts::new(path.to_owned(), lease))
         } else {
             Source::Roles(Roles::new(path.to_owned()))
@@ -90,18 +106,12 @@ impl Hub {
         let registry = Registry::new();
         let told = commands.downgrade();
         let keeper = Keeper::new(source, path, registry.clone(), state.clone(), told);
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()?;
-        let ticks_a_beat = ticks_a_beat.unwrap_or(1).max(1);
-        thread::Builder::new()
-            .name("rolecall-file".to_owned())
-            .spawn(move || runtime.block_on(keeper.run(tick, ticks_a_beat, obeyed)))?;
-        Ok(Arc::new(Self {
+        let hub = Self {
             commands,
             state,
             registry,
-        }))
+        };
+        (Arc::new(hub), keeper.run(lease / 5, obeyed))
     }
 
     /// What a discovery by registry answers, once the files were read, and faults as they come.

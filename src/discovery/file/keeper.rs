@@ -9,8 +9,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{self, Interval, MissedTickBehavior, Sleep};
+use tokio::time::{self, Sleep};
 
+use super::claim::{Holder, Refused};
 use super::edits::Edits;
 use super::eyes::Eyes;
 use super::fault::Fault;
@@ -19,7 +20,9 @@ use super::hub::{Hub, State};
 use super::lease::Posted;
 use super::posts::{Key, Posts};
 use super::roles::Roles;
+use super::stamp::Stamp;
 use crate::discovery::{Announcement, DiscoveryError, RegisterError, Registry};
+use crate::service::clock;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, RegisterError>>;
 pub(super) type Edit = Box<dyn FnOnce(&mut Announcement) -> Result<(), RegisterError> + Send>;
@@ -29,7 +32,13 @@ pub(super) enum Command {
     Watched,
     /// Something in the folder changed.
     Changed,
-    Announce(Arc<Hub>, Box<Announcement>, Reply<Posted>),
+    /// By whom a name is held, and looks as it did when it was found to be dead, does not count.
+    Announce(
+        Arc<Hub>,
+        Box<Announcement>,
+        Option<Stamp>,
+        Reply<Result<Posted, Holder>>,
+    ),
     Change(Key, Edit, Reply<()>),
     Withdraw(Key, Option<Reply<()>>),
 }
@@ -50,20 +59,28 @@ pub(super) struct Keeper {
     told: mpsc::WeakUnboundedSender<Command>,
     /// A change was told of and not yet looked at.
     changed: Arc<AtomicBool>,
-    look_at: Option<Pin<Box<Sleep>>>,
+    /// Ends when changes have had time to come together.
+    settled: Option<Timer>,
 }
+
+type Timer = Pin<Box<Sleep>>;
 
 enum Woken {
     Command(Command),
-    Tick,
+    Beat,
+    Due,
     Settled,
     Ended,
 }
 
+/// How often a role environment is looked at that nobody tells of.
+const POLL: Duration = Duration::from_secs(1);
 /// Many changes come together, as when a file is written and then renamed.
 const SETTLE: Duration = Duration::from_millis(10);
 /// So much longer for each file of the folder, so that a busy one is not looked at all the time.
 const SETTLE_EACH: Duration = Duration::from_micros(20);
+/// Between two pieces of work that are always due, for commands.
+const BREATH: Duration = Duration::from_millis(2);
 
 impl Keeper {
     pub(super) fn new(
@@ -87,60 +104,68 @@ impl Keeper {
             fault: None,
             told,
             changed: Arc::default(),
-            look_at: None,
+            settled: None,
         }
     }
 
     /// Until the last handle is gone.
     pub(super) async fn run(
         mut self,
-        tick: Duration,
-        ticks_a_beat: u32,
+        beats_apart: Duration,
         mut commands: mpsc::UnboundedReceiver<Command>,
     ) {
-        let mut ticking = time::interval(tick);
-        ticking.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ticks = 0_u32;
+        let mut beat = Box::pin(time::sleep(beats_apart));
+        let mut due = Box::pin(time::sleep(Duration::ZERO));
         loop {
-            match self.woken(&mut ticking, &mut commands).await {
-                Woken::Command(command) => self.obey(command),
-                Woken::Settled => {
-                    self.look_at = None;
-                    if self.watched() {
-                        self.look(false);
+            match self.woken(&mut beat, &mut due, &mut commands).await {
+                Woken::Command(command) => {
+                    if !self.obey(command) {
+                        continue;
                     }
                 }
-                Woken::Tick => {
-                    if let Source::Folder(_, posts) = &mut self.source
-                        && ticks.is_multiple_of(ticks_a_beat)
-                    {
+                Woken::Settled => {
+                    self.settled = None;
+                    if self.watched() {
+                        self.look();
+                    }
+                }
+                Woken::Beat => {
+                    let began = clock::now();
+                    if let Source::Folder(_, posts) = &mut self.source {
                         posts.beat();
                     }
-                    ticks = ticks.wrapping_add(1);
-                    if self.watched() {
-                        self.look(true);
-                    } else {
-                        self.rest();
-                    }
-                    // However long that took, commands have their turn before the next.
-                    ticking.reset();
+                    let took = clock::now().saturating_duration_since(began);
+                    let rest = beats_apart.saturating_sub(took).max(beats_apart / 4);
+                    beat = Box::pin(time::sleep(rest));
+                    continue;
                 }
+                Woken::Due if self.watched() => self.look(),
+                Woken::Due => self.rest(),
                 Woken::Ended => return,
             }
+            let rest = match &self.source {
+                Source::Folder(folder, _) => folder.rest(),
+                Source::Roles(_) => POLL,
+            };
+            due = Box::pin(time::sleep(rest.max(BREATH)));
         }
     }
 
     async fn woken(
         &mut self,
-        ticking: &mut Interval,
+        beat: &mut Timer,
+        due: &mut Timer,
         commands: &mut mpsc::UnboundedReceiver<Command>,
     ) -> Woken {
         poll_fn(|cx| {
             // Beats come first: a folder that never rests must not let ours expire.
-            if ticking.poll_tick(cx).is_ready() {
-                return Poll::Ready(Woken::Tick);
+            if beat.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woken::Beat);
             }
-            if let Some(settled) = &mut self.look_at
+            if due.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woken::Due);
+            }
+            if let Some(settled) = &mut self.settled
                 && settled.as_mut().poll(cx).is_ready()
             {
                 return Poll::Ready(Woken::Settled);
@@ -158,34 +183,39 @@ impl Keeper {
         self.state.receiver_count() > 0
     }
 
-    fn obey(&mut self, command: Command) {
+    /// Whether that took a look.
+    fn obey(&mut self, command: Command) -> bool {
         match command {
             Command::Watched => {
                 // A change while nobody watched was told of, and not looked at.
                 if !self.state.borrow().looked || self.changed.load(Ordering::Acquire) {
-                    self.look(false);
+                    self.look();
+                    return true;
                 }
             }
             Command::Changed => {
-                if self.look_at.is_none() {
+                if self.settled.is_none() {
                     let files = match &self.source {
                         Source::Folder(folder, _) => folder.len(),
                         Source::Roles(_) => 0,
                     };
                     let files = u32::try_from(files).unwrap_or(u32::MAX);
                     let settle = SETTLE + SETTLE_EACH.saturating_mul(files);
-                    self.look_at = Some(Box::pin(time::sleep(settle)));
+                    self.settled = Some(Box::pin(time::sleep(settle)));
                 }
             }
-            Command::Announce(hub, announced, reply) => {
+            Command::Announce(hub, announced, dead, reply) => {
                 let Source::Folder(_, posts) = &mut self.source else {
                     let _ = reply.send(Err(RegisterError::Unsupported));
-                    return;
+                    return false;
                 };
                 let id = announced.id().clone();
-                let posted = posts.announce(*announced);
                 // If nobody waits for it any more, the handle deregisters as it is dropped.
-                let _ = reply.send(posted.map(|key| Posted::new(hub, key, id)));
+                let _ = reply.send(match posts.announce(*announced, dead) {
+                    Ok(key) => Ok(Ok(Posted::new(hub, key, id))),
+                    Err(Refused::Held(holder)) => Ok(Err(holder)),
+                    Err(Refused::Failed(error)) => Err(error),
+                });
             }
             Command::Change(key, edit, reply) => {
                 if let Source::Folder(_, posts) = &mut self.source {
@@ -201,9 +231,10 @@ impl Keeper {
                 }
             }
         }
+        false
     }
 
-    fn look(&mut self, tick: bool) {
+    fn look(&mut self) {
         let beats = matches!(self.source, Source::Folder(..));
         let (told, changed) = (self.told.clone(), self.changed.clone());
         self.eyes.on(&self.folder, beats, move || {
@@ -217,8 +248,8 @@ impl Keeper {
         self.changed.store(false, Ordering::Release);
         let mut edits = Edits::default();
         let looked = match &mut self.source {
-            Source::Folder(folder, _) => folder.look(tick, &mut edits),
-            Source::Roles(roles) => roles.look(tick, &mut edits),
+            Source::Folder(folder, _) => folder.look(&mut edits),
+            Source::Roles(roles) => roles.look(clock::now(), &mut edits),
         };
         edits.apply(&self.registry);
         let (readable, fault) = match looked {
@@ -257,7 +288,7 @@ impl Keeper {
         if self.watched() {
             // Who came just before reads already, and must not find everybody gone.
             self.state.send_replace(before);
-            self.look(true);
+            self.look();
             return;
         }
         self.eyes.close();

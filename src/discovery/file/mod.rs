@@ -1,13 +1,17 @@
 //! Instances in files: one that people write, or a folder in which processes register themselves.
 
+mod awake;
+mod claim;
 mod document;
 mod edits;
+mod entry;
 mod eyes;
 mod fault;
 mod folder;
 mod hub;
 mod keeper;
 mod lease;
+mod lock;
 mod name;
 mod posts;
 mod roles;
@@ -22,9 +26,8 @@ use std::time::Duration;
 use futures_util::{StreamExt, future, stream};
 use tokio::time;
 
+use self::claim::registered;
 use self::hub::Hub;
-use self::keeper::Command;
-use self::lease::asked;
 use super::{
     BoxFuture, BoxStream, Discovery, DiscoveryError, Lease, RegisterError, Registrar, Registration,
     Registry,
@@ -60,8 +63,9 @@ use crate::target::Target;
 ///
 /// JSON has the same names: `{"role": [{"name": "worker", "instance": [{"id": "worker-1"}]}]}`.
 ///
-/// The file is read again when anything changes in its folder, which includes renames onto it and the swapped symbolic links
-/// of a Kubernetes `ConfigMap`, and once a second if its time or size did. Replace it by a rename: a file caught half
+/// When anything changes in its folder, which includes renames onto it and the swapped symbolic links of a Kubernetes
+/// `ConfigMap`, and once a second, it is looked at, and read again if its times, its size or the file itself are others; and in
+/// the first seconds after that in any case, in which another write may not show in them. Replace it by a rename: a file caught half
 /// written may be a good one with fewer instances, so its sets are not confirmed, and the balancer doubts one
 /// that shrinks suddenly. At most 8 MiB and 100 000 instances are read. Of an id that is there twice the last stays, and
 /// that is reported.
@@ -72,11 +76,13 @@ use crate::target::Target;
 /// It is made by the first registration, and belongs to rolecall alone.
 ///
 /// - A registration is written beside its place, and linked or renamed into it: there is never half of one.
-/// - A fifth of the [`lease`](Self::lease) apart its file is touched. Of one that stays untouched the instance disappears
-///   within the lease, and the file is removed. Time is measured by those who watch, since they last saw the
-///   file change; clocks may jump.
+/// - A fifth of the [`lease`](Self::lease) apart its file is touched. Of one that stays untouched for four fifths of it the
+///   instance disappears, and the file is removed: within the lease, if a look at the folder takes less than the last
+///   fifth. A look at ten thousand files takes a few hundredths of a second. Those who watch measure the time by a clock that
+///   nobody sets, and only while they are awake: whoever was suspended or blocked first looks who is there.
 /// - Its writer holds a lock on the file, which the system ends with the process. Hence the id of a crashed process is free
-///   at once, and new watchers never see what crashed before them. Without locks in the file system the lease decides.
+///   at once, and new watchers never see what crashed before them. Where the file system knows no locks the lease decides:
+///   who registers under an id that is there waits until its file is touched, which refuses it, or the lease is over.
 /// - Ids may be any text; in file names they are encoded.
 /// - A file that somebody else removed, or all of them, are back with the next touch. When the folder is another one
 ///   suddenly, everybody has the length of the lease to come back.
@@ -143,8 +149,8 @@ impl File {
 
     /// Sets how long a crashed process stays announced: 1 s to 1 h, and the nearer bound outside. Default 10 s.
     ///
-    /// A registrant writes it down, so that those who watch need not know it. Their looks are a tenth of their own lease
-    /// apart, at most a second: of a registrant with a lease of less than three it may take one or two looks longer.
+    /// A registrant writes it down, so that those who watch need not know it: their looks are a tenth of the shortest lease
+    /// apart that they know of, at most a second.
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         let lease = lease.clamp(SHORTEST_LEASE, LONGEST_LEASE);
@@ -231,14 +237,11 @@ impl Registrar for File {
             if !shared.is_folder() {
                 return Err(RegisterError::Unsupported);
             }
-            let announced = Box::new(registration.validate()?);
+            let announced = registration.validate()?;
             let hub = shared
                 .hub()
                 .map_err(|error| RegisterError::backend("starting the thread for files", error))?;
-            let posted = asked(&hub, |reply| {
-                Command::Announce(hub.clone(), announced, reply)
-            });
-            Ok(Lease::new(posted.await?))
+            Ok(Lease::new(registered(&hub, &announced).await?))
         })
     }
 }

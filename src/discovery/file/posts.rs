@@ -5,7 +5,7 @@
 //! others tell a taken id from one whose holder died.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -15,9 +15,14 @@ use std::time::Duration;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-use super::document::text_of;
+use super::claim::{Holder, Refused, taken};
+use super::document::{self, text_of};
+use super::entry::LARGEST_RECORD;
+use super::lock::{self, Tried};
 use super::name;
-use super::stamp::Identity;
+use super::roles::read_from;
+use super::stamp::{Identity, Stamp};
+use super::{LONGEST_LEASE, SHORTEST_LEASE};
 use crate::discovery::{Announcement, RegisterError};
 
 /// Names a registration of this process.
@@ -55,7 +60,12 @@ impl Posts {
         }
     }
 
-    pub(super) fn announce(&mut self, announced: Announcement) -> Result<Key, RegisterError> {
+    /// `dead`: how the file of somebody looks of whom it is known that it died.
+    pub(super) fn announce(
+        &mut self,
+        announced: Announcement,
+        dead: Option<Stamp>,
+    ) -> Result<Key, Refused> {
         fs::create_dir_all(&self.folder)
             .map_err(|error| failed("making the folder", &self.folder, error))?;
         let mut post = Post {
@@ -64,7 +74,7 @@ impl Posts {
             file: None,
             stale: true,
         };
-        self.write(&mut post)?;
+        self.write(&mut post, dead)?;
         let key = self.written;
         self.posts.insert(key, post);
         Ok(key)
@@ -83,7 +93,8 @@ impl Posts {
         let written = edit(&mut edited).and_then(|()| {
             post.announced = edited;
             post.stale = true;
-            self.write(&mut post)
+            let written = self.write(&mut post, None);
+            written.map_err(|refused| refused.of(&post.announced))
         });
         self.posts.insert(key, post);
         written
@@ -101,31 +112,35 @@ impl Posts {
 
     /// Shows that this process lives, and puts back what was taken away.
     pub(super) fn beat(&mut self) {
-        let keys: Vec<Key> = self.posts.keys().copied().collect();
-        for key in keys {
-            let Some(mut post) = self.posts.remove(&key) else {
-                continue;
-            };
+        let mut lost = Vec::new();
+        for (key, post) in &self.posts {
             if post.stale || !post.stands() {
-                // Whether the folder is back is for its owner to say: it may be a mount point.
-                if let Err(error) = self.write(&mut post) {
-                    let cause = std::error::Error::source(&error);
-                    tracing::debug!(
-                        id = ?post.announced.id().as_str(), %error, cause = cause.map(tracing::field::display),
-                        "a registration could not be put back yet"
-                    );
-                }
+                lost.push(*key);
             } else if let Err(error) = post.touch() {
                 tracing::warn!(
                     path = ?post.path, %error,
                     "a registration could not be kept alive"
                 );
             }
+        }
+        for key in lost {
+            let Some(mut post) = self.posts.remove(&key) else {
+                continue;
+            };
+            // Whether the folder is back is for its owner to say: it may be a mount point.
+            if let Err(refused) = self.write(&mut post, None) {
+                let error = refused.of(&post.announced);
+                let cause = std::error::Error::source(&error);
+                tracing::debug!(
+                    id = ?post.announced.id().as_str(), %error, cause = cause.map(tracing::field::display),
+                    "a registration could not be put back yet"
+                );
+            }
             self.posts.insert(key, post);
         }
     }
 
-    fn write(&mut self, post: &mut Post) -> Result<(), RegisterError> {
+    fn write(&mut self, post: &mut Post, dead: Option<Stamp>) -> Result<(), Refused> {
         let text = text_of(&post.announced, self.lease)
             .map_err(|error| RegisterError::backend("writing a registration", error))?;
         self.written += 1;
@@ -133,14 +148,14 @@ impl Posts {
         let unfinished = name::unfinished(process::id(), self.written, random);
         let unfinished = self.folder.join(unfinished);
         let placed = finished(&unfinished, &text)
-            .map_err(|error| failed("writing", &unfinished, error))
+            .map_err(|error| failed("writing", &unfinished, error).into())
             .and_then(|file| {
                 self.keep_known(&post.announced)?;
                 if post.stands() {
                     fs::rename(&unfinished, &post.path)
                         .map_err(|error| failed("replacing", &post.path, error))?;
                 } else {
-                    claim(&unfinished, &post.path, &post.announced)?;
+                    self.claim(&unfinished, post, dead)?;
                 }
                 Ok(file)
             });
@@ -155,6 +170,64 @@ impl Posts {
                 Err(error)
             }
         }
+    }
+
+    /// Gives the finished file the name of the post, which nobody holds, or somebody who is known to be dead.
+    fn claim(&self, unfinished: &Path, post: &Post, dead: Option<Stamp>) -> Result<(), Refused> {
+        let path = &post.path;
+        let mut held = 0;
+        for _ in 0..TRIES {
+            match fs::hard_link(unfinished, path) {
+                Ok(()) => {
+                    let _ = fs::remove_file(unfinished);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed("linking", path, error).into()),
+            }
+            let stamp = match fs::symlink_metadata(path) {
+                Ok(there) if there.is_file() => Stamp::of(&there),
+                _ => continue,
+            };
+            let Ok(there) = File::open(path) else {
+                continue;
+            };
+            let is_dead = match lock::exclusive(&there) {
+                // While we hold the lock nobody else takes its place.
+                Tried::Locked => true,
+                Tried::Held => false,
+                Tried::Unknown if dead == Some(stamp) => true,
+                Tried::Unknown => {
+                    let lease = self.lease_in(&there, path);
+                    return Err(Refused::Held(Holder { stamp, lease }));
+                }
+            };
+            if is_dead && stands(&there, path) {
+                return fs::rename(unfinished, path)
+                    .map_err(|error| failed("replacing", path, error).into());
+            }
+            if !is_dead {
+                // A holder's lock is exclusive; those of readers, who look whether there is a holder, are not.
+                if lock::shared(&there) == Tried::Held {
+                    held += 1;
+                }
+                if held >= HELD {
+                    return Err(taken(&post.announced).into());
+                }
+                drop(there);
+                thread::sleep(PAUSE);
+            }
+        }
+        let error = io::Error::other("something that is no registration is in its place");
+        Err(failed("writing", path, error).into())
+    }
+
+    /// What the holder of a name says of its lease.
+    fn lease_in(&self, file: &File, path: &Path) -> Duration {
+        let bytes = read_from(file, path, LARGEST_RECORD);
+        let record = bytes.and_then(|bytes| document::record(path, &bytes));
+        let lease = record.map_or(self.lease, |record| record.lease);
+        lease.clamp(SHORTEST_LEASE, LONGEST_LEASE)
     }
 
     fn keep_known(&self, announced: &Announcement) -> Result<(), RegisterError> {
@@ -181,8 +254,8 @@ impl Post {
     }
 
     /// Writes its first byte again, which changes nothing but the time of the last write.
-    fn touch(&mut self) -> io::Result<()> {
-        let Some(file) = &mut self.file else {
+    fn touch(&self) -> io::Result<()> {
+        let Some(mut file) = self.file.as_ref() else {
             return Ok(());
         };
         file.rewind()?;
@@ -198,14 +271,22 @@ pub(super) fn stands(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Removes a file whose writer is dead; leaves it if somebody holds it.
-pub(super) fn sweep(path: &Path) {
-    let regular = fs::symlink_metadata(path).is_ok_and(|there| there.is_file());
-    if regular
-        && let Ok(file) = File::open(path)
-        && file.try_lock().is_ok()
-        && stands(&file, path)
-    {
+/// Removes a file whose writer is dead; leaves it if somebody holds it. Where no lock tells, dead is who had this stamp and
+/// has it still: a living one puts back what was taken from it.
+pub(super) fn sweep(path: &Path, dead: Stamp) {
+    let there = fs::symlink_metadata(path);
+    let Some(there) = there.ok().filter(fs::Metadata::is_file) else {
+        return;
+    };
+    let Ok(file) = File::open(path) else {
+        return;
+    };
+    let is_dead = match lock::exclusive(&file) {
+        Tried::Locked => true,
+        Tried::Held => false,
+        Tried::Unknown => Stamp::of(&there) == dead,
+    };
+    if is_dead && stands(&file, path) {
         let _ = fs::remove_file(path);
     }
 }
@@ -217,58 +298,11 @@ fn finished(path: &Path, text: &[u8]) -> io::Result<File> {
         .write(true)
         .create_new(true)
         .open(path)?;
-    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+    if lock::exclusive(&file) == Tried::Held {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     file.write_all(text)?;
     Ok(file)
-}
-
-/// Gives the finished file a name that nobody holds.
-fn claim(unfinished: &Path, path: &Path, announced: &Announcement) -> Result<(), RegisterError> {
-    let mut held = 0;
-    for _ in 0..TRIES {
-        match fs::hard_link(unfinished, path) {
-            Ok(()) => {
-                let _ = fs::remove_file(unfinished);
-                return Ok(());
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed("linking", path, error)),
-        }
-        if !fs::symlink_metadata(path).is_ok_and(|there| there.is_file()) {
-            continue;
-        }
-        let Ok(there) = File::open(path) else {
-            continue;
-        };
-        match there.try_lock() {
-            // Its holder is dead, and while we hold the lock nobody else takes its place.
-            Ok(()) if stands(&there, path) => {
-                return fs::rename(unfinished, path)
-                    .map_err(|error| failed("replacing", path, error));
-            }
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                // A holder's lock is exclusive; those of readers, who look whether there is a holder, are not.
-                if let Err(TryLockError::WouldBlock) = there.try_lock_shared() {
-                    held += 1;
-                }
-                if held >= HELD {
-                    return Err(RegisterError::IdTaken {
-                        id: announced.id().clone(),
-                        role: announced.role().clone(),
-                        boundary: announced.boundary().clone(),
-                    });
-                }
-                drop(there);
-                thread::sleep(PAUSE);
-            }
-            Err(TryLockError::Error(error)) => return Err(failed("locking", path, error)),
-        }
-    }
-    let error = io::Error::other("something that is no registration is in its place");
-    Err(failed("writing", path, error))
 }
 
 fn failed(doing: &str, path: &Path, error: io::Error) -> RegisterError {

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::document;
 use super::edits::Edits;
 use super::fault::Fault;
 use super::name::hash;
-use super::stamp::Stamp;
+use super::stamp::{Reading, Stamp};
 use crate::discovery::Announcement;
 use crate::instance::InstanceId;
 use crate::name::{Boundary, Role};
@@ -19,7 +20,7 @@ const LARGEST: u64 = 8 << 20;
 
 pub(super) struct Roles {
     path: PathBuf,
-    stamp: Option<Stamp>,
+    reading: Reading,
     read: Option<u64>,
     announced: HashMap<(Boundary, Role, InstanceId), Announcement>,
     outcome: Result<Option<Fault>, Fault>,
@@ -29,21 +30,20 @@ impl Roles {
     pub(super) fn new(path: PathBuf) -> Self {
         Self {
             path,
-            stamp: None,
+            reading: Reading::default(),
             read: None,
             announced: HashMap::new(),
             outcome: Ok(None),
         }
     }
 
-    /// `Err` if the file cannot be understood: what it said last stays. A tick trusts a stamp that did not change.
-    pub(super) fn look(&mut self, tick: bool, edits: &mut Edits) -> Result<Option<Fault>, Fault> {
-        let stamp = fs::metadata(&self.path).as_ref().map(Stamp::of).ok();
-        if tick && stamp.is_some() && stamp == self.stamp {
-            return self.outcome.clone();
+    /// `Err` if the file cannot be understood: what it said last stays. It is not read if that would tell nothing new: its
+    /// folder may be a busy one.
+    pub(super) fn look(&mut self, now: Instant, edits: &mut Edits) -> Result<Option<Fault>, Fault> {
+        let there = fs::metadata(&self.path).as_ref().map(Stamp::of).ok();
+        if self.reading.is_due(there, now) {
+            self.outcome = self.read(edits);
         }
-        self.stamp = stamp;
-        self.outcome = self.read(edits);
         self.outcome.clone()
     }
 
