@@ -82,6 +82,15 @@ impl ConnectError {
         )
     }
 
+    /// Whether one side could talk to the other one, and does not trust it.
+    pub(super) fn is_distrust(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if let ConnectCause::Tls(_, error) = &*self.cause {
+            return error.kind() == io::ErrorKind::InvalidData;
+        }
+        false
+    }
+
     fn new(addr: SocketAddr, cause: ConnectCause) -> Self {
         Self {
             addr,

@@ -6,6 +6,7 @@
 mod connections;
 mod identity;
 mod plain;
+mod renewal;
 mod support;
 #[path = "../common/waiting.rs"]
 mod waiting;
