@@ -132,7 +132,7 @@ impl fmt::Display for ConnectError {
             }
             #[cfg(feature = "tls")]
             ConnectCause::ServerName(ref name, _) => {
-                write!(f, "the `tls-server-name` of {addr} is no name: {name:?}")
+                write!(f, "no TLS with {addr}: {name:?} is no server name")
             }
             #[cfg(feature = "tls")]
             ConnectCause::NoHttp2 => {

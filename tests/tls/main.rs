@@ -8,5 +8,6 @@ mod identity;
 mod plain;
 mod renewal;
 mod support;
+mod version12;
 #[path = "../common/waiting.rs"]
 mod waiting;
