@@ -58,7 +58,7 @@
 //! |---|---|
 //! | instance killed, connection refused or reset | at most the requests in its hands fail; no picks until it is connected again |
 //! | instance answers errors at once | charged at the first failure, soon ejected; attracts no traffic |
-//! | instance hangs | callers that give up raise its load at once; ejected as *unresponsive* although no error ever came |
+//! | instance hangs | callers that give up raise its load at once; ejected as *unresponsive* although no error ever came, where they wait 20 times the mean latency, or a second and 8 times it |
 //! | instance turns slow | load moves away within a few of its answers; it is not ejected for that |
 //! | every instance bad | no ejection goes beyond the cap, nor takes the last one; if all are out nevertheless, all are picked from |
 //! | ejected instance recovers | probes first, then slow start |

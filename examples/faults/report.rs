@@ -21,6 +21,22 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// One line of progress.
+    pub(crate) fn last(&self, options: &Options) -> String {
+        let measured = self.runs.last().map_or(String::new(), |run| {
+            format!(
+                "failed {:.2} %, p99 {:.1} ms ({:.1} before), back after {} s, {} failed afterwards",
+                run.failed_percent,
+                run.p99,
+                run.p99_before,
+                seconds_until_back(run.back_after, options),
+                run.failed_afterwards
+            )
+        });
+        let (fault, contestant) = (self.fault.name(), self.contestant.name());
+        format!("{fault:<7} {contestant:<18} {measured}")
+    }
+
     fn median(&self, of: impl Fn(&Measured) -> f64) -> f64 {
         let sorted = self.sorted(of);
         sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
@@ -58,13 +74,18 @@ pub(crate) fn print_table(rows: &[Row], options: &Options) {
     println!(
         "failed: of the requests under way during the fault{}; p99, p99.9: ms, of those answered then; before: p99\n\
          before the fault; back: seconds after it until the server has {BACK} of its fair share; share: of that, from then on.\n\
-         Medians of {} run(s).\n",
+         Medians of {} run(s){}.\n",
         if options.runs > 1 {
             ", and from least to most"
         } else {
             ""
         },
-        options.runs
+        options.runs,
+        if options.quick {
+            ", of two more where a promise was missed"
+        } else {
+            ""
+        }
     );
     println!(
         "{:<8}{:<20}{:>9}{:>18}{:>9}{:>9}{:>9}{:>9}{:>8}",
@@ -101,18 +122,6 @@ pub(crate) fn print_table(rows: &[Row], options: &Options) {
     println!();
 }
 
-/// One line of progress.
-pub(crate) fn describe(run: &Measured, options: &Options) -> String {
-    format!(
-        "failed {:.2} %, p99 {:.1} ms ({:.1} before), back after {} s, {} failed afterwards",
-        run.failed_percent,
-        run.p99,
-        run.p99_before,
-        seconds_until_back(run.back_after, options),
-        run.failed_afterwards
-    )
-}
-
 fn seconds_until_back(after: f64, options: &Options) -> String {
     if options.quick {
         UNKNOWN.to_owned()
@@ -125,31 +134,65 @@ fn seconds_until_back(after: f64, options: &Options) -> String {
 
 /// Says which promises of ours hold, and whether all do.
 pub(crate) fn print_promises(rows: &[Row], options: &Options) -> bool {
-    let mut all_hold = true;
-    let mut judge = |what: String, measured: f64, most: f64| {
-        let holds = measured <= most;
-        all_hold &= holds;
-        let verdict = if holds { "ok  " } else { "MISS" };
+    let promises: Vec<_> = rows.iter().flat_map(|row| row.promises(options)).collect();
+    for promise in &promises {
+        let verdict = if promise.holds() { "ok  " } else { "MISS" };
+        let Promise {
+            what,
+            measured,
+            most,
+        } = promise;
         println!("{verdict}  {what}: {measured:.2}, at most {most}");
-    };
-    for row in rows.iter().filter(|row| row.contestant.is_ours()) {
-        let name = format!("{}, {}", row.contestant.name(), row.fault.name());
-        if let Some(most) = may_fail_percent(row.fault, options.quick) {
-            let failed = row.median(|run| run.failed_percent);
-            judge(format!("{name}: % failed"), failed, most);
+    }
+    promises.iter().all(Promise::holds)
+}
+
+struct Promise {
+    what: String,
+    measured: f64,
+    most: f64,
+}
+
+impl Promise {
+    fn holds(&self) -> bool {
+        self.measured <= self.most
+    }
+}
+
+impl Row {
+    /// Whether everything promised of ours holds.
+    pub(crate) fn holds(&self, options: &Options) -> bool {
+        self.promises(options).iter().all(Promise::holds)
+    }
+
+    fn promises(&self, options: &Options) -> Vec<Promise> {
+        let mut promises = Vec::new();
+        if !self.contestant.is_ours() {
+            return promises;
+        }
+        let mut promise = |what: &str, measured, most| {
+            let what = format!("{}, {}: {what}", self.contestant.name(), self.fault.name());
+            promises.push(Promise {
+                what,
+                measured,
+                most,
+            });
+        };
+        if let Some(most) = may_fail_percent(self.fault, options.quick) {
+            promise("% failed", self.median(|run| run.failed_percent), most);
         }
         // A quick run may be beside anything: it judges no latencies.
         if options.quick {
-            continue;
+            return promises;
         }
-        if row.fault == Fault::Slow {
-            let ratio = row.median(|run| run.p99 / run.p99_before);
-            judge(format!("{name}: p99 over p99 before"), ratio, 2.0);
+        if self.fault == Fault::Slow {
+            let ratio = self.median(|run| run.p99 / run.p99_before);
+            promise("p99 over p99 before", ratio, 2.0);
         }
-        let back = row.median(|run| run.back_after);
-        judge(format!("{name}: seconds until back"), back, 20.0);
+        let back = self.median(|run| run.back_after);
+        promise("seconds until back", back, 20.0);
+        promises
     }
-    all_hold
 }
 
 /// The promise; from a quick run, on whatever machine, only that nothing is badly wrong.

@@ -219,9 +219,8 @@ impl<S: Send + Sync + 'static> Fleet<S> {
                     .store(config.load() == Load::Latency, Relaxed);
                 shared.pool.forget_winners();
             }
-            shared
-                .outlier
-                .store(config.outlier().cloned().map(Arc::new));
+            let judges = config.outlier().filter(|_| !shared.pulse.is_stopped());
+            shared.outlier.store(judges.cloned().map(Arc::new));
             roster.reconfigure(config, shared, moment);
         });
     }
@@ -285,13 +284,18 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 }
 
 impl<S> Fleet<S> {
-    /// Nobody will call [`on_deadline`](Self::on_deadline) any more.
-    pub(crate) fn stop_pulse(&self) {
-        self.state.shared.pulse.stop();
+    /// Nobody will call [`on_deadline`](Self::on_deadline) any more: no ejection would end, so there are none from now on.
+    pub(crate) fn stop(&self, now: Instant) {
+        let shared = &self.state.shared;
+        shared.pulse.stop();
+        shared.outlier.store(None);
+        let moment = shared.nanos(now);
+        self.state
+            .write(now, |roster| roster.pardon(shared, moment));
     }
 }
 
-impl<S: Send + Sync + 'static> State<S> {
+impl<S> State<S> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Roster<S>> {
         // The roster has no half-done states that a panic could leave: it calls no foreign code.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)

@@ -115,7 +115,6 @@ impl Stats {
 
     /// A request whose slot was just given back was answered well.
     pub(super) fn succeeded(&self, now: u64) {
-        self.answers(now);
         self.turn_window(now);
         if self.failures_in_row() != 0 {
             self.failures_in_row.store(0, Relaxed);

@@ -70,6 +70,10 @@ impl Pulse {
         self.next.store(STOPPED, Relaxed);
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        self.next.load(Relaxed) == STOPPED
+    }
+
     /// For how many nanoseconds the process has not stood still.
     pub(super) fn since_standstill(&self, now: u64) -> u64 {
         match self.stood_until.load(Relaxed) {

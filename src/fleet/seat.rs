@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::member::{Member, Stats};
-use super::outlier::{Health, State};
+use super::outlier::{Health, OutlierConfig, State};
 use super::shared::Shared;
 use super::snapshot::Position;
 use crate::event::DialError;
@@ -196,6 +196,7 @@ impl<S> Seat<S> {
     pub(super) fn status(
         &self,
         shared: &Shared,
+        outlier: &OutlierConfig,
         now: u64,
         borrowed: &mut Vec<Arc<Member<S>>>,
     ) -> MemberStatus {
@@ -227,7 +228,9 @@ impl<S> Seat<S> {
                 .error
                 .as_ref()
                 .map(|error| format!("{}: {error}", error.label())),
-            ejection: self.health().and_then(|health| health.status(now)),
+            ejection: self
+                .health()
+                .and_then(|health| health.status(stats.map_or(0, Stats::successes), outlier, now)),
         }
     }
 }

@@ -15,6 +15,11 @@ pub(super) const FAILURE_COST: f32 = 20.0;
 /// The time of a pick that was made without looking at a clock: its latency is nobody's.
 pub(super) const UNTIMED: u64 = u64::MAX - 1;
 
+/// Mark of a slot that is still to be given back.
+const HELD: u64 = 1;
+/// Mark of a pick that moved the fleet's next deadline.
+const MOVES_DEADLINE: u64 = 2;
+
 /// A member chosen for one request: holds its slot until it is dropped.
 ///
 /// One of the verdicts says how the request ended; each returns `true` if
@@ -29,10 +34,9 @@ pub struct Pick<S>(pub(crate) Slot<Hold<S>>);
 pub(crate) struct Slot<H: Recorded> {
     pub(super) latency: Option<NonZeroU64>,
     pub(super) picked_at: u64,
-    /// Whether the slot is still to be given back.
-    pub(super) armed: bool,
     pub(super) probe: Option<Token>,
-    moves_deadline: bool,
+    /// A whole word, where results and futures would put their own tag into a `bool` and move the pick in odd pieces.
+    marks: u64,
     pub(super) holder: H,
 }
 
@@ -51,7 +55,7 @@ impl<S> Pick<S> {
     /// Whether [`Fleet::next_deadline`](super::Fleet::next_deadline) may have moved earlier by this pick: it is the first
     /// one after a rest.
     pub fn moves_deadline(&self) -> bool {
-        self.0.moves_deadline
+        self.0.moves_deadline()
     }
 
     /// Whether verdicts use their `now` at all, see [`Fleet::reads_clock`](super::Fleet::reads_clock); if not, any instant
@@ -77,8 +81,8 @@ impl<S> Pick<S> {
     }
 
     /// The caller went away. A wait that was longer than the member's latency is evidence of at least that latency; a
-    /// shorter one is none (hedged requests, closed browsers). After [`answered`](Self::answered) it is the latency of
-    /// the answer.
+    /// shorter one is none (hedged requests, closed browsers). After [`answered`](Self::answered) it is a success: what a
+    /// caller does not want to read to the end is no fault of the instance.
     pub fn cancelled(mut self, now: Instant) -> bool {
         self.0.judge(Verdict::Cancelled, now)
     }
@@ -107,9 +111,8 @@ impl<H: Recorded> Slot<H> {
         Self {
             latency: None,
             picked_at,
-            armed: true,
             probe: None,
-            moves_deadline,
+            marks: HELD | if moves_deadline { MOVES_DEADLINE } else { 0 },
             holder,
         }
     }
@@ -121,7 +124,19 @@ impl<H: Recorded> Slot<H> {
     }
 
     pub(crate) fn moves_deadline(&self) -> bool {
-        self.moves_deadline
+        self.marks & MOVES_DEADLINE != 0
+    }
+
+    /// Whether the slot is still to be given back.
+    pub(crate) fn is_held(&self) -> bool {
+        self.marks & HELD != 0
+    }
+
+    /// Whether it was still to be given back; from now on it is not.
+    pub(super) fn let_go(&mut self) -> bool {
+        let held = self.is_held();
+        self.marks &= !HELD;
+        held
     }
 
     /// The same pick by another holder of its member. What stays behind holds the member, but no slot, and is to be
@@ -131,9 +146,8 @@ impl<H: Recorded> Slot<H> {
             latency: self.latency,
             picked_at: self.picked_at,
             holder: holder(&self.holder),
-            armed: std::mem::replace(&mut self.armed, false),
             probe: self.probe.take(),
-            moves_deadline: self.moves_deadline,
+            marks: std::mem::replace(&mut self.marks, 0),
         }
     }
 
@@ -180,7 +194,7 @@ impl<H: Recorded> Slot<H> {
 /// Gives the slot back however the pick ends.
 impl<H: Recorded> Drop for Slot<H> {
     fn drop(&mut self) {
-        if !self.armed {
+        if !self.is_held() {
             return;
         }
         let record = self.holder.record();

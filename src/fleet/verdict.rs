@@ -34,7 +34,7 @@ impl<H: Recorded> Slot<H> {
     /// earlier.
     pub(crate) fn judge(&mut self, verdict: Verdict, now: Instant) -> bool {
         let probe = self.probe.take();
-        if !std::mem::replace(&mut self.armed, false) {
+        if !self.let_go() {
             return false;
         }
         let record = self.holder.record();
@@ -66,7 +66,10 @@ impl End<'_> {
     fn judge(&self, verdict: Verdict) -> bool {
         let Record { stats, shared, .. } = self.record;
         match verdict {
-            Verdict::Success if self.counts() => self.succeed(),
+            Verdict::Success if self.counts() => {
+                stats.answers(self.now);
+                self.succeed()
+            }
             Verdict::Failure if self.counts() => self.fail(false),
             Verdict::Cancelled if self.counts() => self.give_up(),
             Verdict::Success | Verdict::Failure | Verdict::Cancelled | Verdict::Neutral => {
@@ -160,12 +163,12 @@ impl End<'_> {
     /// The caller went away.
     fn give_up(&self) -> bool {
         let Record { stats, shared, .. } = self.record;
-        if self.latency.is_some() && self.probe.is_some() {
-            // It did answer: what a caller does not want to read to the end is no fault of it.
+        if self.latency.is_some() {
+            // It did answer, then and not now: what a caller does not want to read to the end is no fault of it.
             return self.succeed();
         }
         let waited = self.now.saturating_sub(self.picked_at);
-        let answered = self.latency.is_some() || stats.answered_at() > self.picked_at;
+        let answered = stats.answered_at() > self.picked_at;
         let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
             let least = nanos(config.unanswered_after());
             outlier::unanswered(waited, least, shared.pool.mean(), answered)
@@ -197,12 +200,7 @@ impl End<'_> {
     fn record_wait(&self) {
         let (now, Record { stats, shared, .. }) = (self.now, self.record);
         let mean = shared.pool.mean();
-        if !shared.measures_latency() {
-            return;
-        }
-        if self.latency.is_some() {
-            self.record_latency();
-        } else if mean > 0.0 {
+        if shared.measures_latency() && mean > 0.0 {
             let waited = now.saturating_sub(self.picked_at) as f32;
             if waited > stats.latency().read(now, mean) {
                 stats.latency().record(waited.min(FAILURE_COST * mean), now);

@@ -14,7 +14,7 @@ use crate::{Instance, Outcome};
 /// # Cancellation
 ///
 /// Dropped before any outcome it counts as cancelled: the caller went away. That frees the slot, and a wait longer than
-/// the instance's latency counts as at least that latency.
+/// the instance's latency counts as at least that latency. After [`answered`](Self::answered) it counts as answered well.
 #[must_use = "a dropped attempt counts as cancelled"]
 pub struct Attempt {
     judged: Judged<Arc<dyn Signal + Send + Sync>>,
@@ -151,14 +151,12 @@ pub(super) type Picked<S, C> = Judged<Hold<Connected<S, C>>>;
 
 /// A pick that is judged as cancelled unless it was judged otherwise.
 pub(super) struct Judged<H: Signal> {
-    judged: bool,
     slot: Slot<H>,
 }
 
 impl<H: Signal> Judged<H> {
     fn new(slot: Slot<H>) -> Self {
-        let judged = false;
-        Self { judged, slot }
+        Self { slot }
     }
 
     pub(super) fn slot(&self) -> &Slot<H> {
@@ -171,7 +169,6 @@ impl<H: Signal> Judged<H> {
 
     /// Gives the verdict; the driver is told if it has to hurry, or has a loss to report.
     pub(super) fn end(&mut self, verdict: Verdict) {
-        self.judged = true;
         let hurry = self.slot.judge(verdict, self.time_of(verdict));
         if hurry || matches!(verdict, Verdict::Unsent) {
             self.slot.holder().driver().notify_one();
@@ -211,7 +208,6 @@ where
 
     /// Passes the slot on to an attempt. What stays behind keeps the member in being and judges nobody.
     pub(super) fn pass_on(&mut self) -> Attempt {
-        self.judged = true;
         let slot = self.slot.hand_over(|holder| match holder {
             Hold::Whole(member) => Arc::clone(member) as Arc<dyn Signal + Send + Sync>,
             Hold::Share(share) => Arc::clone(share) as Arc<_>,
@@ -225,7 +221,7 @@ where
 
 impl<H: Signal> Drop for Judged<H> {
     fn drop(&mut self) {
-        if !self.judged {
+        if self.slot.is_held() {
             self.end(Verdict::Cancelled);
         }
     }

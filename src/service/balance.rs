@@ -31,11 +31,11 @@ use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status
 ///
 /// [`poll_ready`](Service::poll_ready) is always ready and reserves nothing. [`call`](Service::call) picks with the
 /// request in hand. If nobody is usable the response waits, until nobody has been usable for
-/// [`unavailable_after`](crate::ConfigBuilder::unavailable_after); from then on all calls fail at once. If the picked
-/// instance's service is not ready at once, a second one is asked too, and whichever is ready first gets the request. A
-/// service that fails to get ready loses its connection, not the request: that goes to another instance. If it fails because
-/// this process has no file descriptors, local ports or memory left, its connection stays, and the request asks again until
-/// it has waited that long.
+/// [`unavailable_after`](crate::ConfigBuilder::unavailable_after); from then on all calls fail at once, and give way to other
+/// tasks as often as tokio's own resources do. If the picked instance's service is not ready at once, a second one is asked
+/// too, and whichever is ready first gets the request. A service that fails to get ready loses its connection, not the
+/// request: that goes to another instance. If it fails because this process has no file descriptors, local ports or memory
+/// left, its connection stays, and the request asks again until it has waited that long.
 ///
 /// # Errors
 ///

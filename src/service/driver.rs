@@ -31,7 +31,8 @@ const ROUNDS_AT_ONCE: usize = 16;
 ///
 /// # Cancellation
 ///
-/// Dropped earlier, the balancer goes on with the connections it has and learns nothing new.
+/// Dropped earlier, the balancer goes on with the connections it has and learns nothing new. Nobody would end an ejection
+/// then, so those that the rules ejected are back, and no more are ejected.
 ///
 /// # Panics
 ///
@@ -242,9 +243,9 @@ where
     }
 }
 
-/// Without a driver what was learnt stays, and requests go on to be judged.
+/// Without a driver loads go on to be learnt.
 impl<M, S, C> Drop for Drive<M, S, C> {
     fn drop(&mut self) {
-        self.fleet.stop_pulse();
+        self.fleet.stop(clock::now());
     }
 }

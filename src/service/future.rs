@@ -1,9 +1,10 @@
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
+use tokio::task::coop::consume_budget;
 use tower_service::Service;
 
 use super::attempt::{Picked, noting_unsent};
@@ -34,22 +35,40 @@ pin_project! {
     #[project = StateProj]
     enum State<F, S, Req, C> {
         /// With an instance.
-        Sent { #[pin] future: F, judged: Picked<S, C> },
+        Sent { #[pin] sent: Sent<F, S, C> },
         /// Waiting for an instance that can take it.
-        Waiting { waiting: Box<Waiting<S, C>>, request: Option<Req> },
+        Waiting { held: Box<Held<S, Req, C>> },
         Failed { error: Option<Error> },
     }
 }
 
+pin_project! {
+    /// A whole of its own, so that the tag of the state is as wide as everything else: beside a small future it would be a
+    /// byte, and the state be moved in odd pieces.
+    struct Sent<F, S, C> {
+        #[pin]
+        future: F,
+        judged: Picked<S, C>,
+    }
+}
+
+/// A call that waits, and what it is to send.
+struct Held<S, Req, C> {
+    waiting: Waiting<S, C>,
+    request: Option<Req>,
+}
+
 impl<S: Service<Req>, Req, C> ResponseFuture<S, Req, C> {
     pub(super) fn sent(judged: Picked<S, C>, future: S::Future) -> Self {
-        let state = State::Sent { future, judged };
+        let sent = Sent { future, judged };
+        let state = State::Sent { sent };
         Self { state }
     }
 
     pub(super) fn waiting(waiting: Waiting<S, C>, request: Req) -> Self {
-        let (waiting, request) = (Box::new(waiting), Some(request));
-        let state = State::Waiting { waiting, request };
+        let request = Some(request);
+        let held = Box::new(Held { waiting, request });
+        let state = State::Waiting { held };
         Self { state }
     }
 
@@ -63,7 +82,7 @@ impl<S: Service<Req>, Req, C> ResponseFuture<S, Req, C> {
     #[cfg(feature = "grpc")]
     pub(crate) fn instance(&self) -> Option<&InstanceId> {
         match &self.state {
-            State::Sent { judged, .. } => Some(judged.instance().id()),
+            State::Sent { sent } => Some(sent.judged.instance().id()),
             State::Waiting { .. } | State::Failed { .. } => None,
         }
     }
@@ -81,17 +100,27 @@ where
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
-                StateProj::Sent { future, judged } => {
-                    let result = ready!(future.poll(cx));
-                    return Poll::Ready(classified(judged, result));
+                StateProj::Sent { sent } => {
+                    let sent = sent.project();
+                    let result = ready!(sent.future.poll(cx));
+                    return Poll::Ready(classified(sent.judged, result));
                 }
-                StateProj::Waiting { waiting, request } => {
-                    let (judged, mut service) = ready!(waiting.poll::<Req>(cx))?;
-                    let request = request.take().expect(POLLED_AGAIN);
+                StateProj::Waiting { held } => {
+                    let (judged, mut service) = match ready!(held.waiting.poll::<Req>(cx)) {
+                        Ok(ready) => ready,
+                        Err(error) => {
+                            state.set(State::Failed { error: Some(error) });
+                            continue;
+                        }
+                    };
+                    let request = held.request.take().expect(POLLED_AGAIN);
                     let future = service.call(request);
-                    state.set(State::Sent { future, judged });
+                    let sent = Sent { future, judged };
+                    state.set(State::Sent { sent });
                 }
                 StateProj::Failed { error } => {
+                    // Whoever tries again without pause must not starve what makes somebody usable.
+                    ready!(pin!(consume_budget()).poll(cx));
                     return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
                 }
             }

@@ -5,8 +5,8 @@ use tracing::{debug, info, warn};
 use crate::text::legible;
 use crate::{Event, Target};
 
-/// Lines about ejection and return that are written at `info` within [`PERIOD`], and as many `warn`ings about discovery; the
-/// rest of a fleet that flaps as a whole, or of a poisoned discovery, goes to `debug`, and is counted.
+/// Lines about ejection and return that are written at `info` within [`PERIOD`], and as many about the fleet as a whole and
+/// about discovery; the rest of a fleet that flaps, or of a poisoned discovery, goes to `debug`, and is counted.
 const MOST: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(10);
 
@@ -14,6 +14,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Log {
     ejections: Budget,
+    fleet: Budget,
     discovery: Budget,
 }
 
@@ -37,10 +38,10 @@ impl Log {
             | Event::DuplicateId { .. }
             | Event::DiscoveryFailed { .. } => self.discovery(target, event, now),
             Event::Probing { id } => debug!(target: "rolecall", %target, %id, "probing"),
-            Event::PanicModeBegan { members } => {
-                warn!(target: "rolecall", %target, members, "panic mode began");
-            }
-            Event::PanicModeEnded => info!(target: "rolecall", %target, "panic mode ended"),
+            Event::PanicModeBegan { .. }
+            | Event::PanicModeEnded
+            | Event::NothingUsable
+            | Event::Usable => self.fleet(target, event, now),
             Event::SetChanged {
                 added,
                 removed,
@@ -59,8 +60,6 @@ impl Log {
             Event::ConnectionLost { id } => {
                 debug!(target: "rolecall", %target, %id, "connection lost");
             }
-            Event::NothingUsable => warn!(target: "rolecall", %target, "nothing usable"),
-            Event::Usable => info!(target: "rolecall", %target, "usable"),
             Event::DiscoveryEnded => debug!(target: "rolecall", %target, "discovery ended"),
             Event::Missed { count } => warn!(target: "rolecall", %target, count, "events missed"),
         }
@@ -81,6 +80,23 @@ impl Log {
             Event::EjectionWithheld { id, reason, by } if admitted => {
                 info!(target: "rolecall", %target, %id, %reason, %by, "ejection withheld");
             }
+            _ => debug!(target: "rolecall", %target, "{event}"),
+        }
+    }
+
+    fn fleet(&mut self, target: &Target, event: &Event, now: Instant) {
+        let admitted = self.fleet.admits("the fleet", target, now);
+        match event {
+            Event::PanicModeBegan { members } if admitted => {
+                warn!(target: "rolecall", %target, members, "panic mode began");
+            }
+            Event::PanicModeEnded if admitted => {
+                info!(target: "rolecall", %target, "panic mode ended");
+            }
+            Event::NothingUsable if admitted => {
+                warn!(target: "rolecall", %target, "nothing usable")
+            }
+            Event::Usable if admitted => info!(target: "rolecall", %target, "usable"),
             _ => debug!(target: "rolecall", %target, "{event}"),
         }
     }

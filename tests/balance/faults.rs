@@ -78,6 +78,28 @@ fn a_discovery_that_always_has_news_starves_nobody() {
     assert_eq!(finished.recv_timeout(10 * SECOND), Ok(true));
 }
 
+#[test]
+fn a_caller_that_tries_again_without_pause_starves_nobody() {
+    let (done, finished) = std::sync::mpsc::channel();
+    // On a thread of its own, so that it fails instead of hanging.
+    std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (script, feed) = Script::new();
+            let config = BalanceConfig::builder().unavailable_after(MS);
+            let mut balance = BalanceLayer::new(script, "worker:http")
+                .unwrap()
+                .config(config.build().unwrap())
+                .layer(World::default());
+            balance.call(()).await.unwrap_err();
+            feed.send(Ok(set(["a"]))).unwrap();
+            while balance.call(()).await.is_err() {}
+            done.send(()).unwrap();
+        });
+    });
+    assert_eq!(finished.recv_timeout(10 * SECOND), Ok(()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_is_told_when_the_only_instances_connections_do_not_last() {
     let stage = Stage::of(&["a"]).await;

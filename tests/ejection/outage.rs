@@ -82,6 +82,13 @@ async fn all_fail(length: Length) -> Option<()> {
         most(&later),
         stage.timeline()
     );
+    if length == Length::Full {
+        assert!(
+            in_three_seconds <= 1.75,
+            "flooded for three seconds: {in_three_seconds:.2} of a fair share\n{}",
+            stage.timeline()
+        );
+    }
     let slowest = means[2..].iter().max().copied().unwrap_or_default();
     assert!(
         slowest <= 2 * before,

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use rolecall::Event;
+use rolecall::{Event, MemberStatus};
 
-use crate::server::Work;
+use crate::server::{Server, Work};
 use crate::stage::{Length, Stage, pass};
 
 const WORKERS: usize = 2;
@@ -26,12 +26,30 @@ async fn stall(length: Length) {
         Length::Full => (500.0, 10),
         Length::Short => (200.0, 1),
     };
-    for patience in [Duration::from_secs(1), Duration::from_millis(100)] {
+    // The servers may stand still as well, so that nothing is answered that was under way when it began.
+    for (patience, stops) in [
+        (Duration::from_secs(2), true),
+        (Duration::from_millis(100), false),
+    ] {
         let stage = Stage::of(4, Work::unlimited(Duration::from_millis(2))).await;
         let load = stage.load(rate, Some(patience));
         for _ in 0..stalls {
             pass(Duration::from_secs(2)).await;
+            let stopped: Vec<_> = stage
+                .servers
+                .iter()
+                .filter(|_| stops)
+                .map(Server::stop)
+                .collect();
+            if stops {
+                // Charged, they would eject.
+                let many = |member: &MemberStatus| member.in_flight >= 10;
+                stage
+                    .until(0, |status| status.members.iter().all(many))
+                    .await;
+            }
             block_all_workers(Duration::from_secs(2)).await;
+            drop(stopped);
         }
         pass(Duration::from_secs(2)).await;
         let calls = load.finish().await;

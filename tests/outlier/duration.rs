@@ -223,3 +223,12 @@ fn one_by_hand_does_not_wipe_out_evidence_of_health() {
         .fail("a", 5);
     lasts(&scenario, "a", 10 * SECOND);
 }
+
+#[test]
+fn what_was_lived_down_shows_before_the_next_one() {
+    let mut scenario = notorious();
+    let before = scenario.ejection("a").multiplier;
+    scenario.pass(3600 * SECOND).succeed("a", 1000);
+    assert!(before > 0);
+    assert_eq!(scenario.ejection("a").multiplier, 0);
+}

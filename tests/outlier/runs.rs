@@ -3,7 +3,9 @@
 use rolecall::EjectionReason::{FailuresInRow, Unresponsive};
 use rolecall::MemberState::{Ejected, Usable};
 
-use crate::scenario::{MS, SECOND, USUAL, cold_fleet_with, fleet, fleet_with, rules};
+use crate::scenario::{
+    Does, MS, SECOND, USUAL, cold_fleet_with, fleet, fleet_with, rules, seeded_fleet,
+};
 
 const FIVE: rolecall::EjectionReason = FailuresInRow {
     failures: 5,
@@ -48,6 +50,30 @@ fn a_success_ends_a_run() {
         .is("a", Usable)
         .fail("a", 1)
         .is("a", Ejected);
+}
+
+#[test]
+fn an_answer_that_is_not_read_to_its_end_ends_a_run_and_is_one_of_the_outcomes() {
+    let mut scenario = fleet(3);
+    for _ in 0..20 {
+        scenario.fail("a", 1);
+        for _ in 0..5 {
+            scenario.begin("a").pass(5 * MS).answer("a").pass(5 * MS);
+            scenario.end("a", |pick, now| pick.cancelled(now));
+        }
+        scenario.run_is("a", 0).is("a", Usable);
+    }
+}
+
+#[test]
+fn leaving_an_answer_is_no_sign_of_life() {
+    let mut scenario = fleet(3);
+    scenario.begin("a").pass(5 * MS).answer("a").pass(SECOND);
+    let waiting = scenario.pick("a");
+    scenario.pass(LONG);
+    scenario.end("a", |pick, now| pick.cancelled(now));
+    waiting.cancelled(scenario.now());
+    scenario.run_is("a", 1);
 }
 
 #[test]
@@ -253,4 +279,27 @@ fn fewer_failures_are_enough_where_it_is_configured() {
         .is("a", Usable)
         .fail("a", 1)
         .is("a", Ejected);
+}
+
+#[test]
+fn one_that_hangs_is_found_where_answers_take_a_tenth_of_what_callers_wait_for() {
+    for mean in [2, 20, 60, 120] {
+        let mut scenario = seeded_fleet(4, Default::default(), 3);
+        let answers = |_: &str| Does::Succeed(mean * MS);
+        scenario.traffic(20 * SECOND, 5 * MS, answers);
+        let picks = scenario.traffic(60 * SECOND, 5 * MS, |id| match id {
+            "a" => Does::Nothing(SECOND),
+            _ => Does::Succeed(mean * MS),
+        });
+        let table = scenario.table();
+        assert!(
+            scenario.status().ejections.ejected > 0,
+            "{mean} ms\n{table}"
+        );
+        assert!(
+            picks.of("a") < 40,
+            "{mean} ms: {} lost\n{table}",
+            picks.of("a")
+        );
+    }
 }

@@ -270,3 +270,26 @@ fn one_that_was_ejected_meanwhile_is_not_judged_by_its_old_probe() {
     old.success(scenario.now());
     scenario.story_is("a", ["ejected", "probing"]);
 }
+
+#[test]
+fn one_that_was_away_meanwhile_is_still_found() {
+    for seed in 0..10 {
+        let mut scenario = starved_by(BalanceConfig::builder(), seed);
+        scenario
+            .hold_dials()
+            .begin("a")
+            .end("a", |pick, now| pick.unsent(now))
+            .pass(3 * SECOND);
+        for _ in 0..3000 {
+            let pick = scenario.next();
+            scenario.pass(MS);
+            pick.success(scenario.now());
+        }
+        scenario.let_dials_through().is("a", Usable).run_is("a", 1);
+        assert!(
+            until_probed(&mut scenario, 4000).is_some(),
+            "seed {seed}: never\n{}",
+            scenario.table()
+        );
+    }
+}

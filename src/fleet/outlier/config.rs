@@ -9,7 +9,7 @@ use super::super::config::{ConfigError, within};
 /// | Field | Default |
 /// |---|---|
 /// | [`failures_in_row`](OutlierBuilder::failures_in_row) | 5, raised while others fail too |
-/// | [`unanswered_after`](OutlierBuilder::unanswered_after) | 50 ms, raised to 20 times the fleet's mean latency |
+/// | [`unanswered_after`](OutlierBuilder::unanswered_after) | 50 ms, raised to what the fleet's mean latency asks for |
 /// | [`failure_percentage`](OutlierBuilder::failure_percentage) | 50 % within 10 s |
 /// | [`request_volume`](OutlierBuilder::request_volume) | 10 within 10 s |
 /// | [`base_ejection_time`](OutlierBuilder::base_ejection_time) | 10 s |
@@ -130,8 +130,9 @@ impl OutlierBuilder {
     /// How long a caller must have waited for nothing, before it went away, for that to count as a failure; 1 ms to 1 h.
     /// Default: 50 ms.
     ///
-    /// Waits below 20 times the fleet's mean latency never count, nor those during which the instance answered anybody.
-    /// Raise it where callers hedge.
+    /// Waits below 20 times the fleet's mean latency never count, unless they reach a second and 8 times it; nor do those
+    /// during which the instance answered anybody. So where callers give up sooner than that, nobody is ejected for their
+    /// silence, and load alone keeps requests away. Raise it where callers hedge.
     pub fn unanswered_after(mut self, wait: Duration) -> Self {
         self.unanswered_after = wait;
         self

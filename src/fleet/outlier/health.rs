@@ -160,14 +160,18 @@ impl Health {
         out
     }
 
-    /// Evidence of health since its return, in steps of the multiplier: both time and answers.
     fn live_down(&mut self, successes: u64, config: &OutlierConfig, now: u64) {
+        self.multiplier = self.lived_down(successes, config, now);
+    }
+
+    /// The multiplier less evidence of health since its return, in steps: both time and answers.
+    fn lived_down(&self, successes: u64, config: &OutlierConfig, now: u64) -> u32 {
         let base = nanos(config.base_ejection_time()).max(1);
         let by_time = now.saturating_sub(self.since) / base;
         let answers = successes.saturating_sub(self.successes);
         let by_answers = answers / u64::from(config.request_volume());
         let steps = u32::try_from(by_time.min(by_answers)).unwrap_or(u32::MAX);
-        self.multiplier = self.multiplier.saturating_sub(steps);
+        self.multiplier.saturating_sub(steps)
     }
 
     /// The caller of a probe went away after waiting for nothing, too early to tell. Returns for how long its probes were
@@ -195,8 +199,13 @@ impl Health {
         self.silence = 0;
     }
 
-    /// Its last ejection, for people.
-    pub(in super::super) fn status(&self, now: u64) -> Option<EjectionStatus> {
+    /// Its last ejection, for people. `successes`: how many it had ever.
+    pub(in super::super) fn status(
+        &self,
+        successes: u64,
+        config: &OutlierConfig,
+        now: u64,
+    ) -> Option<EjectionStatus> {
         let past = Duration::from_nanos(now.saturating_sub(self.since));
         let (is_over, remaining) = match self.state {
             State::InPlay => (true, None),
@@ -208,7 +217,11 @@ impl Health {
         (self.ejections > 0).then_some(EjectionStatus {
             reason: self.reason,
             ejections: self.ejections,
-            multiplier: self.multiplier,
+            multiplier: if is_over {
+                self.lived_down(successes, config, now)
+            } else {
+                self.multiplier
+            },
             since: past,
             is_over,
             remaining,

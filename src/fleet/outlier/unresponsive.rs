@@ -8,6 +8,7 @@
 //! a tenth of a second, of the instance or of the callers' machine, is then any number of them: one event, that is over
 //! before anybody is ejected for it. Meanwhile load keeps traffic away.
 
+use super::super::probe::patience;
 use super::super::slot::FAILURE_COST;
 
 /// Milliseconds for which an instance may pause. As long as a probe may be silent.
@@ -21,7 +22,10 @@ pub(in super::super) fn unanswered(
     mean: f32,
     answered_since: bool,
 ) -> bool {
-    !answered_since && waited >= least && waited as f32 >= FAILURE_COST * mean
+    // A wait that would fail a probe fails a request, too: where answers take a tenth of what callers wait for, nobody waits
+    // twenty times as long.
+    let long = (FAILURE_COST * mean).min(patience(mean) as f32);
+    !answered_since && waited >= least && waited as f32 >= long
 }
 
 /// Whether a run of failures that is so many milliseconds old is more than a pause. A standstill of our own is none of
@@ -44,5 +48,8 @@ mod tests {
         assert!(!counts(99, false), "not twenty times the mean");
         assert!(!unanswered(49 * MS, 50 * MS, 1e6, false), "too short");
         assert!(unanswered(50 * MS, 50 * MS, 0.0, false), "mean unknown");
+        let counts = |waited, mean| unanswered(waited * MS, 50 * MS, mean, false);
+        assert!(counts(1000, 100e6) && !counts(999, 100e6), "a second");
+        assert!(counts(1600, 200e6) && !counts(1599, 200e6), "eight means");
     }
 }

@@ -32,8 +32,8 @@ impl<S> Roster<S> {
         let (Some(member), Some(config)) = (seat.eligible(), config) else {
             return;
         };
-        // Several threads may have seen the same.
-        if seat.is_out() || member.stats.is_quiet(now) {
+        // Several threads may have seen the same. And without a driver nobody would end it.
+        if seat.is_out() || member.stats.is_quiet(now) || member.shared.pulse.is_stopped() {
             return;
         }
         let member = Arc::clone(member);
@@ -150,9 +150,13 @@ impl<S> Roster<S> {
     /// Puts those back that rules ejected, where rules do not eject any more.
     pub(super) fn amnesty(&mut self, shared: &Shared, now: u64) {
         let acts = |config: &OutlierConfig| !config.is_shadow();
-        if self.config.outlier().is_some_and(acts) {
-            return;
+        if !self.config.outlier().is_some_and(acts) {
+            self.pardon(shared, now);
         }
+    }
+
+    /// Puts those back that rules ejected.
+    pub(in super::super) fn pardon(&mut self, shared: &Shared, now: u64) {
         self.ejections.suspects.clear();
         let ends = &mut self.ejections.ends;
         self.ejections.absent.retain(|id, (till, health)| {

@@ -298,6 +298,7 @@ impl<S> Roster<S> {
     ) -> Status {
         let past = |moment: u64| Duration::from_nanos(now.saturating_sub(moment));
         let mean = shared.pool.mean();
+        let outlier = self.config.outlier().cloned().unwrap_or_default();
         Status {
             target: None,
             set_age: self.answered_at.map(past),
@@ -313,7 +314,7 @@ impl<S> Roster<S> {
             members: self
                 .seats
                 .iter()
-                .map(|seat| seat.status(shared, now, borrowed))
+                .map(|seat| seat.status(shared, &outlier, now, borrowed))
                 .collect(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::member::Stats;
 use super::super::outlier::{Health, OutlierConfig, detect_suspect};
 use super::super::shared::Shared;
 use super::Roster;
@@ -55,18 +56,22 @@ impl<S> Roster<S> {
         }
         let before = std::mem::take(&mut self.ejections.suspects);
         for seat in &mut self.seats {
-            // A busy one that is not listed has its reason to be silent.
-            let listed = seat.position.is_some() && !seat.is_out();
-            let Some(member) = seat.eligible().filter(|_| listed) else {
+            if seat.is_out() {
                 continue;
-            };
-            if member.stats.failures_in_row() == 0 {
+            }
+            let failures = seat.stats().map_or(0, Stats::failures_in_row);
+            if failures == 0 {
                 if let Some(health) = seat.health_mut_if_any() {
                     health.clear_suspicion();
                 }
                 continue;
             }
+            // Also of one that is disconnected or busy, and as such has its reason to be silent.
             shared.suspect();
+            let is_listed = seat.position.is_some();
+            let Some(member) = seat.eligible().filter(|_| is_listed) else {
+                continue;
+            };
             let probed = seat.health().map_or(0, Health::suspected).min(32);
             let patience = (SWEEP << probed).min(LONGEST_SILENCE);
             let silent = now.saturating_sub(member.stats.answered_at()) >= patience;
