@@ -1,6 +1,7 @@
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use crate::{BoxError, Census, InstanceId, Target};
 
@@ -23,9 +24,9 @@ struct Inner {
     target: Target,
     instance: Option<InstanceId>,
     kind: ErrorKind,
-    was_sent: bool,
-    /// Empty where nothing was sent again; told in the order of the attempts.
-    tried: Vec<InstanceId>,
+    was_sent: AtomicBool,
+    /// In the order of the attempts, where the request was sent again. Told when other layers may have wrapped this already.
+    tried: OnceLock<Vec<InstanceId>>,
     source: Option<BoxError>,
 }
 
@@ -56,8 +57,8 @@ impl Error {
             target,
             instance: None,
             kind,
-            was_sent: false,
-            tried: Vec::new(),
+            was_sent: AtomicBool::new(false),
+            tried: OnceLock::new(),
             source,
         }))
     }
@@ -72,8 +73,8 @@ impl Error {
             target,
             instance: Some(instance),
             kind: ErrorKind::Call,
-            was_sent,
-            tried: Vec::new(),
+            was_sent: AtomicBool::new(was_sent),
+            tried: OnceLock::new(),
             source: Some(source),
         }))
     }
@@ -82,10 +83,10 @@ impl Error {
     pub(crate) fn timed_out(target: Target, instance: Option<InstanceId>) -> Self {
         Self(Box::new(Inner {
             target,
-            was_sent: instance.is_some(),
+            was_sent: AtomicBool::new(instance.is_some()),
             instance,
             kind: ErrorKind::TimedOut,
-            tried: Vec::new(),
+            tried: OnceLock::new(),
             source: None,
         }))
     }
@@ -101,11 +102,11 @@ impl Error {
         self
     }
 
-    /// Notes the instances that earlier attempts went to, in their order.
+    /// Notes the instances that earlier attempts went to, in their order. Those that were noted first stay.
     #[cfg(feature = "retry")]
-    pub(crate) fn note_tried(&mut self, tried: &[InstanceId], was_sent: bool) {
-        self.0.tried = tried.to_vec();
-        self.0.was_sent |= was_sent;
+    pub(crate) fn note_tried(&self, tried: &[InstanceId], was_sent: bool) {
+        self.0.tried.get_or_init(|| tried.to_vec());
+        self.0.was_sent.fetch_or(was_sent, Relaxed);
     }
 
     /// What was asked for.
@@ -121,7 +122,7 @@ impl Error {
     /// The instances that earlier attempts went to, if the request was sent again by `retry::Retry`. That of the last
     /// attempt is [`instance`](Error::instance).
     pub fn tried(&self) -> &[InstanceId] {
-        &self.0.tried
+        self.0.tried.get().map_or(&[], Vec::as_slice)
     }
 
     /// What kind of failure it was.
@@ -131,7 +132,7 @@ impl Error {
 
     /// Whether an instance may have seen the request. If not, sending it again is safe whatever it does.
     pub fn was_sent(&self) -> bool {
-        self.0.was_sent
+        self.0.was_sent.load(Relaxed)
     }
 
     /// The cause itself: for [`ErrorKind::Call`] the error of the instance's service.
@@ -165,7 +166,7 @@ impl fmt::Display for Error {
             (ErrorKind::Saturated, _) => {
                 write!(f, "{target}: all usable instances are at max_in_flight")
             }
-            (ErrorKind::Call, Some(instance)) if self.0.was_sent => {
+            (ErrorKind::Call, Some(instance)) if self.was_sent() => {
                 write!(f, "{target}: call to instance {instance} failed")
             }
             (ErrorKind::Call, Some(instance)) => {
@@ -183,7 +184,7 @@ impl fmt::Display for Error {
             }
         };
         told?;
-        for (position, id) in self.0.tried.iter().enumerate() {
+        for (position, id) in self.tried().iter().enumerate() {
             write!(f, "{}{id}", if position == 0 { ", after " } else { ", " })?;
         }
         Ok(())
@@ -196,7 +197,7 @@ impl fmt::Debug for Error {
             .field("target", &self.0.target)
             .field("instance", &self.0.instance)
             .field("kind", &self.0.kind)
-            .field("was_sent", &self.0.was_sent)
+            .field("was_sent", &self.was_sent())
             .field("source", &self.source())
             .finish()
     }

@@ -44,6 +44,8 @@ use crate::{BalanceConfig, BalanceLayer, Outcome, Target, TargetError};
 pub struct Builder {
     layer: BalanceLayer<ClassifyStatus>,
     connector: Connector<tonic::body::Body>,
+    #[cfg(feature = "tls")]
+    role: crate::Role,
 }
 
 impl Builder {
@@ -52,9 +54,14 @@ impl Builder {
         T: TryInto<Target>,
         T::Error: Into<TargetError>,
     {
+        let target = target.try_into().map_err(Into::into)?;
+        #[cfg(feature = "tls")]
+        let role = target.role().clone();
         let layer = BalanceLayer::new(discovery, target)?.classify(ClassifyStatus::new());
         Ok(Self {
             layer,
+            #[cfg(feature = "tls")]
+            role,
             connector: Connector::new().http2(),
         })
     }
@@ -72,9 +79,12 @@ impl Builder {
     }
 
     /// Encrypts connections by TLS, see [`Connector::tls`].
+    ///
+    /// Where neither the metadata of an instance nor `tls` says whom to expect, it has to prove that it is called as the role
+    /// of the target is: see [`Tls`](crate::http::Tls#server-name). [`Tls::role`](crate::http::Tls::role) is not asked.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: impl Into<crate::http::Tls>) -> Self {
-        self.connector = self.connector.tls(tls);
+        self.connector = self.connector.tls(tls.into().role(&self.role));
         self
     }
 

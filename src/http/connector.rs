@@ -165,10 +165,11 @@ impl<B> Connector<B> {
     /// Replaces a connection that is older than this, or up to a tenth less, by chance, so that connections that were opened
     /// together do not close together.
     ///
-    /// Any duration, counted as at least 100 ms. An old connection is closed after what is in flight on it. Where it is the
-    /// only one, another one is opened before that, and takes the requests from then on; if that fails, the next request
-    /// finds no connection. It brings callers back to instances behind an address that is shared, and to certificates and
-    /// rules that changed.
+    /// Any duration, counted as at least 100 ms. An old connection is closed after what is in flight on it, once there is
+    /// another one, which is opened for that and takes the requests from then on. As long as none can be opened, the old one
+    /// serves, and another is tried about once in a second. Only if TLS is why, since one side does not trust the other any
+    /// more, the old one is closed all the same, and the next request finds no connection. It brings callers back to instances
+    /// behind an address that is shared, and to certificates and rules that changed.
     #[must_use]
     pub fn max_connection_age(mut self, age: Duration) -> Self {
         self.limits.max_age = Some(age.max(Duration::from_millis(100)));

@@ -83,6 +83,15 @@ impl ConnectError {
         )
     }
 
+    /// Whether one side could talk to the other one, and does not trust it.
+    pub(super) fn is_distrust(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if let ConnectCause::Tls(_, error) = &*self.cause {
+            return error.kind() == io::ErrorKind::InvalidData;
+        }
+        false
+    }
+
     fn new(addr: SocketAddr, cause: ConnectCause) -> Self {
         Self {
             addr,
@@ -124,7 +133,7 @@ impl fmt::Display for ConnectError {
             }
             #[cfg(feature = "tls")]
             ConnectCause::ServerName(ref name, _) => {
-                write!(f, "the `tls-server-name` of {addr} is no name: {name:?}")
+                write!(f, "no TLS with {addr}: {name:?} is no server name")
             }
             #[cfg(feature = "tls")]
             ConnectCause::NoHttp2 => {

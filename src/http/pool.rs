@@ -6,6 +6,9 @@
 //! first, leaves what it dialled to the others, the next one included. So claims that come and go, as they do at a lost
 //! instance while another one is ready, neither dial each for itself nor keep from the balancer that the instance is lost.
 //!
+//! An old line serves until a young one is there, which the first claim to get an old one dials for, and so does the line
+//! itself if there is no claim.
+//!
 //! hyper-util's `client::pool` has a cache and a singleton of this kind; it dials outside `poll_ready`, takes lines back
 //! before they are ready, and bounds neither their number nor their age.
 
@@ -13,7 +16,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -24,6 +27,10 @@ use super::dial::{self, Dial, Peer};
 use super::error::ConnectError;
 use super::http2::KeepAlive;
 use super::line::{Line, Transport};
+use crate::service::clock;
+
+/// After a failed dial no old line is replaced for so long.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The limits of one pool.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +63,10 @@ struct Store<L> {
     dials: usize,
     /// The last dial's failure, if no claim was told of it and no line was there since.
     untold: Option<ConnectError>,
+    /// When the last dial failed.
+    failed: Option<Instant>,
+    /// Whether that was for want of trust, and none succeeded since.
+    is_distrusted: bool,
 }
 
 /// What comes of a claim that had to wait.
@@ -103,6 +114,8 @@ impl<L: Transport> Pool<L> {
                 live: 0,
                 dials: 0,
                 untold: None,
+                failed: None,
+                is_distrusted: false,
             }),
             dials: Mutex::new(JoinSet::new()),
         });
@@ -118,6 +131,9 @@ impl<L: Transport> Pool<L> {
         while let Some(line) = store.take() {
             drop(store);
             if line.is_alive() {
+                if line.age().is_old() {
+                    self.succeed(lock(&self.store));
+                }
                 return Claim::Held(Grant { line, fresh: false });
             }
             stillborn |= line.age().is_stillborn();
@@ -150,19 +166,22 @@ impl<L: Transport> Pool<L> {
     /// Closes the old lines that nobody uses. If there is no other one, one is opened first.
     pub(super) fn renew(self: &Arc<Self>) {
         let mut store = lock(&self.store);
-        if store
-            .lines
-            .iter()
-            .any(|line| line.is_ready() && !line.age().is_old())
-        {
+        if store.has_young() {
             return store.lines.retain(|line| !line.age().is_old());
         }
-        if store.lines.is_empty() || store.dials > 0 {
-            return;
+        if !store.lines.is_empty() {
+            self.succeed(store);
         }
-        store.dials += 1;
-        drop(store);
-        self.dial();
+    }
+
+    /// Opens what is to take the place of old lines, one at a time, and not again at once if that failed.
+    fn succeed(self: &Arc<Self>, mut store: MutexGuard<'_, Store<L>>) {
+        let is_pause = |failed| clock::now().saturating_duration_since(failed) < PAUSE;
+        if store.dials == 0 && !store.failed.is_some_and(is_pause) {
+            store.dials += 1;
+            drop(store);
+            self.dial();
+        }
     }
 
     fn dial(self: &Arc<Self>) {
@@ -176,7 +195,8 @@ impl<L: Transport> Pool<L> {
 impl<L: Line> Pool<L> {
     /// Takes back a line that is ready for another request, or closed.
     pub(super) fn put(&self, line: L) {
-        if !L::SHARED && line.is_ready() && !line.age().is_old() {
+        let is_wanted = || !line.age().is_old() || lock(&self.store).uses_old();
+        if !L::SHARED && line.is_ready() && is_wanted() {
             self.deliver(line, false);
         }
     }
@@ -205,6 +225,7 @@ impl<L: Line> Pool<L> {
             let claimant = {
                 let mut store = lock(&self.store);
                 store.untold = None;
+                store.is_distrusted &= !fresh;
                 match store.waiting.pop_front() {
                     Some(claimant) => claimant,
                     None => return store.keep(line, self.limits.max_idle),
@@ -229,6 +250,7 @@ impl<L: Line> Pool<L> {
     /// Tells the claim that waited longest, or all of them if they wait for the same dial.
     pub(super) fn fail(&self, error: &ConnectError) {
         let mut told = false;
+        lock(&self.store).note(error);
         loop {
             let claimant = {
                 let mut store = lock(&self.store);
@@ -238,10 +260,7 @@ impl<L: Line> Pool<L> {
                         if L::SHARED {
                             store.dials = 0;
                         }
-                        if !error.is_own_fault() {
-                            store.lines.retain(|line| !line.age().is_old());
-                        }
-                        if !told {
+                        if !told && !store.lines.iter().any(Line::is_ready) {
                             store.leave(error.clone());
                         }
                         return;
@@ -287,6 +306,24 @@ impl<L: Line> Store<L> {
         Some(line)
     }
 
+    /// A dial failed.
+    fn note(&mut self, error: &ConnectError) {
+        self.failed = Some(clock::now());
+        self.is_distrusted |= error.is_distrust();
+        if self.is_distrusted {
+            self.lines.retain(|line| !line.age().is_old());
+        }
+    }
+
+    fn uses_old(&self) -> bool {
+        !self.is_distrusted && !self.has_young()
+    }
+
+    fn has_young(&self) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|line| line.is_ready() && !line.age().is_old())
+    }
+
     /// A fault of the process may be over by the next claim, and is no news of the instance.
     fn leave(&mut self, error: ConnectError) {
         if !error.is_own_fault() {
@@ -295,7 +332,9 @@ impl<L: Line> Store<L> {
     }
 
     fn keep(&mut self, line: L, max_idle: usize) {
-        self.lines.retain(|line| !line.age().is_old());
+        if !line.age().is_old() {
+            self.lines.retain(|line| !line.age().is_old());
+        }
         if L::SHARED {
             self.dials = 0;
             self.lines.clear();

@@ -4,6 +4,9 @@
 //! long before. A request written in between is lost: nobody can say whether it was acted on. So the kernel is asked twice.
 //! Before an idle connection is claimed, so that a lost instance shows before the request is given away. And when hyper
 //! looks for news before it takes a request, so that it finds the end and gives the request back.
+//!
+//! A peer that closes says why before: by the `GOAWAY` that tells which requests it did not act on, by an early response. A
+//! write that fails since then would end the connection with that unread. So its failure is told when all is read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -22,6 +25,8 @@ pub(super) struct Socket {
     stream: Arc<Mutex<Stream>>,
     /// Whether something was written since the last news of the peer.
     awaits_answer: bool,
+    /// Why nothing can be written any more.
+    write_error: Option<io::Error>,
     /// Told of the first bytes.
     greeting: Option<oneshot::Sender<io::Result<Greeting>>>,
 }
@@ -40,6 +45,7 @@ impl Socket {
         Self {
             stream: Arc::new(Mutex::new(stream)),
             awaits_answer: false,
+            write_error: None,
             greeting: None,
         }
     }
@@ -98,11 +104,20 @@ impl AsyncRead for Socket {
         let Self {
             stream,
             awaits_answer,
+            write_error,
             greeting,
         } = self.get_mut();
         let mut stream = lock(stream);
         let before = buf.filled().len();
-        let read = stream.poll_read(cx, buf);
+        let mut read = stream.poll_read(cx, buf);
+        // What is there to read may be known to the kernel only.
+        if read.is_pending()
+            && write_error.is_some()
+            && !matches!(stream.peek(), Ok(Some(1..)))
+            && let Some(error) = write_error.take()
+        {
+            read = Poll::Ready(Err(error));
+        }
         if let Poll::Ready(read) = read {
             *awaits_answer = false;
             return Poll::Ready(match greeting.take() {
@@ -117,6 +132,26 @@ impl AsyncRead for Socket {
     }
 }
 
+impl Socket {
+    /// Writes by `write`, or says that it did: so many bytes, or whatever is asked for.
+    fn poll_written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        all: T,
+        write: impl FnOnce(Pin<&mut (dyn AsyncWrite + Unpin)>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.write_error.is_none() {
+            match write(lock(&self.stream).writer(), cx) {
+                Poll::Ready(Err(error)) => self.write_error = Some(error),
+                written => return written,
+            }
+            // To read.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(all))
+    }
+}
+
 impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -124,7 +159,7 @@ impl AsyncWrite for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.awaits_answer = true;
-        lock(&self.stream).writer().poll_write(cx, buf)
+        self.poll_written(cx, buf.len(), |stream, cx| stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -133,18 +168,51 @@ impl AsyncWrite for Socket {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.awaits_answer = true;
-        lock(&self.stream).writer().poll_write_vectored(cx, bufs)
+        let all = bufs.iter().map(|buf| buf.len()).sum();
+        self.poll_written(cx, all, |stream, cx| stream.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
         lock(&self.stream).writer().is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        lock(&self.stream).writer().poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_written(cx, (), |stream, cx| stream.poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        lock(&self.stream).writer().poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_written(cx, (), |stream, cx| stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_peer_said_last_is_read_though_nothing_can_be_written() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (dialled, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        let mut socket = Socket::new(Stream::Plain(dialled.unwrap()));
+        let (mut peer, _) = accepted.unwrap();
+        // What the peer has not read when it closes has it reset the connection.
+        socket.write_all(b"unread").await.unwrap();
+        peer.readable().await.unwrap();
+        peer.write_all(b"bye").await.unwrap();
+        drop(peer);
+        // Before the event loop can tell that there is something to read.
+        while socket.write_error.is_none() {
+            assert_eq!(socket.write(b"more").await.unwrap(), 4);
+        }
+        socket.flush().await.unwrap();
+        let mut last = [0; 3];
+        socket.read_exact(&mut last).await.unwrap();
+        assert_eq!(&last, b"bye");
+        let end = socket.read(&mut last).await;
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }
 }

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::ConnectError;
-use crate::Instance;
+use crate::{Instance, Role};
 
 /// Where an instance says by which name it is known.
 const SERVER_NAME: &str = "tls-server-name";
@@ -23,9 +23,16 @@ const SERVER_NAME: &str = "tls-server-name";
 ///
 /// # Server name
 ///
-/// The certificate of an instance has to be for the name in the instance's metadata entry `tls-server-name`, else for
-/// [`server_name`](Self::server_name), else for the address of the instance. A name that changes counts from the next time
-/// on that the balancer dials the instance.
+/// The certificate of an instance has to be for the first of these that there is:
+///
+/// 1. the name, or ip, in the metadata entry `tls-server-name` of the instance,
+/// 2. [`server_name`](Self::server_name),
+/// 3. the name of a [`role`](Self::role): `grpc::Channel::builder` takes that of its target, a
+///    [`Connector`](super::Connector) knows none unless told,
+/// 4. the ip of the instance.
+///
+/// Only that one counts: a certificate for the second is not good enough where there is a first. A name that changes counts
+/// from the next time on that the balancer dials the instance.
 ///
 /// # Reload
 ///
@@ -57,6 +64,7 @@ const SERVER_NAME: &str = "tls-server-name";
 pub struct Tls {
     config: Arc<dyn Fn() -> Arc<ClientConfig> + Send + Sync>,
     server_name: Option<ServerName<'static>>,
+    role: Option<Role>,
 }
 
 impl Tls {
@@ -66,6 +74,7 @@ impl Tls {
         Self {
             config: Arc::new(config),
             server_name: None,
+            role: None,
         }
     }
 
@@ -76,14 +85,41 @@ impl Tls {
         self
     }
 
-    /// The same for one instance.
+    /// Expects the name of this role, where neither the metadata of an instance nor [`server_name`](Self::server_name) says
+    /// another: that of the target, if the certificates of your instances are for what they do.
+    ///
+    /// A role of mere digits is no DNS name, and fails the dials of such instances.
+    ///
+    /// ```
+    /// # fn connector(config: std::sync::Arc<rustls::ClientConfig>) -> Result<(), rolecall::TargetError> {
+    /// use rolecall::{Target, http};
+    ///
+    /// let target: Target = "worker:http".parse()?;
+    /// let tls = http::Tls::from(config).role(target.role());
+    /// let connector = http::Connector::<String>::new().tls(tls);
+    /// # drop(connector);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn role(mut self, role: &Role) -> Self {
+        self.role = Some(role.clone());
+        self
+    }
+
+    /// What one instance has to prove.
     pub(super) fn expect(&self, instance: &Instance) -> Result<Expected, ConnectError> {
         let addr = instance.addr();
-        let name = match (instance.metadata().get(SERVER_NAME), &self.server_name) {
-            (Some(name), _) => ServerName::try_from(name.clone())
-                .map_err(|error| ConnectError::server_name(addr, name.clone(), error))?,
-            (None, Some(name)) => name.clone(),
-            (None, None) => addr.ip().into(),
+        let parsed = |name: &str| {
+            ServerName::try_from(name.to_owned())
+                .map_err(|error| ConnectError::server_name(addr, name.to_owned(), error))
+        };
+        let theirs = instance.metadata().get(SERVER_NAME);
+        let name = match (theirs, &self.server_name, &self.role) {
+            (Some(name), _, _) => parsed(name)?,
+            (None, Some(name), _) => name.clone(),
+            (None, None, Some(role)) => parsed(role.as_str())?,
+            (None, None, None) => addr.ip().into(),
         };
         let config = Arc::clone(&self.config);
         Ok(Expected { config, name })
@@ -101,6 +137,7 @@ impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
             .field("server_name", &self.server_name)
+            .field("role", &self.role)
             .finish_non_exhaustive()
     }
 }

@@ -68,18 +68,10 @@ fn is_grpc_unavailable(headers: &HeaderMap) -> bool {
         .is_some_and(|status| status == "14")
 }
 
-fn ours(error: &dyn Any) -> Option<&Error> {
+/// Ours, below what other layers put round it, if the outermost is a box.
+pub(super) fn ours(error: &dyn Any) -> Option<&Error> {
     match error.downcast_ref::<BoxError>() {
         Some(boxed) => Error::find(&**boxed),
         None => error.downcast_ref(),
-    }
-}
-
-/// Ours, if nothing is round it but a box.
-pub(super) fn ours_mut(error: &mut dyn Any) -> Option<&mut Error> {
-    if error.is::<BoxError>() {
-        error.downcast_mut::<BoxError>()?.downcast_mut()
-    } else {
-        error.downcast_mut()
     }
 }

@@ -219,7 +219,7 @@ impl Retry {
                 );
             }
             Err(error) => {
-                if let Some(error) = ending::ours_mut(error) {
+                if let Some(error) = ending::ours(error) {
                     error.note_tried(tried::of(request), self.session.was_sent);
                 }
             }

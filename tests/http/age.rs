@@ -1,19 +1,26 @@
 //! Connections that get too old.
 
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use rolecall::{BalanceLayer, Event, Instance, List, http};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 
 use crate::support::{
-    Client, Gate, Server, accept_and_greet, body, connector, get, hello, io_kind, request,
-    spawn_get, until, within,
+    Client, Gate, Server, body, connector, get, hello, request, spawn_get, until, within,
 };
 
 const AGE: Duration = Duration::from_millis(100);
 
-async fn aging(addr: std::net::SocketAddr, http2: bool) -> Client {
+async fn aging(addr: SocketAddr, http2: bool) -> Client {
     let connector = connector(http2).max_connection_age(AGE);
     connector.oneshot(Instance::new("a", addr)).await.unwrap()
 }
@@ -91,25 +98,71 @@ async fn several_idle_connections_leave_one_behind() {
     until(|| server.open() == 1 && server.accepted() > 8).await;
 }
 
+/// An address whose port nobody else takes while it is free.
+fn own_addr() -> SocketAddr {
+    let ip = if cfg!(target_os = "linux") {
+        Ipv4Addr::new(127, 79, 0, 1)
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
+    (ip, 0).into()
+}
+
+async fn serve_one(listener: &TcpListener) -> JoinHandle<()> {
+    let (stream, _) = listener.accept().await.unwrap();
+    tokio::spawn(async move {
+        let service = service_fn(|request| async { Ok::<_, Infallible>(hello(request).await) });
+        let server = auto::Builder::new(TokioExecutor::new());
+        // However it ends.
+        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    })
+}
+
+fn serve_all(listener: TcpListener) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            serve_one(&listener).await;
+        }
+    })
+}
+
 #[tokio::test]
-async fn an_instance_that_takes_no_other_connection_shows_in_poll_ready() {
+async fn an_old_connection_serves_until_there_is_another_one() {
     for http2 in [false, true] {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind(own_addr()).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let server = std::thread::spawn(move || accept_and_greet(&listener, http2));
-        let client = aging(addr, http2).await;
-        let stream = server.join().unwrap();
-        let error = within(async {
-            loop {
-                match client.clone().ready().await.map(drop) {
-                    Ok(()) => tokio::time::sleep(AGE / 10).await,
-                    Err(error) => return error,
-                }
-            }
-        })
-        .await;
-        assert!(!error.was_sent());
-        assert_eq!(io_kind(&error), std::io::ErrorKind::ConnectionRefused);
-        drop(stream);
+        let (client, old) = tokio::join!(aging(addr, http2), serve_one(&listener));
+        drop(listener);
+        // Whoever dials now is refused.
+        let began = Instant::now();
+        while began.elapsed() < 15 * AGE {
+            assert_eq!(body(get(&client, "/").await).await, "hello");
+            tokio::time::sleep(AGE / 50).await;
+        }
+        assert!(!old.is_finished());
+
+        let serving = serve_all(TcpListener::bind(addr).await.unwrap());
+        let began = Instant::now();
+        while !old.is_finished() {
+            assert!(began.elapsed() < 300 * AGE, "it is replaced");
+            assert_eq!(body(get(&client, "/").await).await, "hello");
+        }
+        assert_eq!(body(get(&client, "/").await).await, "hello");
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn an_old_idle_connection_stays_until_there_is_another_one() {
+    for http2 in [false, true] {
+        let listener = TcpListener::bind(own_addr()).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (client, old) = tokio::join!(aging(addr, http2), serve_one(&listener));
+        drop(listener);
+        tokio::time::sleep(2 * AGE).await;
+        let serving = serve_all(TcpListener::bind(addr).await.unwrap());
+        within(old).await.unwrap();
+        assert_eq!(body(get(&client, "/").await).await, "hello");
+        serving.abort();
     }
 }

@@ -6,18 +6,25 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
-use rolecall::http::{ClassifyStatus, Connection, Connector};
+use rolecall::http::{ClassifyStatus, Connection, Connector, Tls};
 use rolecall::{Balance, BalanceLayer, List, MemberState};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tower::{Layer, ServiceExt};
 
 use crate::support::{until, within};
+
+const NAME: &str = "worker.test";
+/// A file of a certificate and its key.
+const IDENTITY: &str = "identity.pem";
 
 type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
 
@@ -47,27 +54,46 @@ impl Kind {
         found
     }
 
-    /// Answers `well`, and closes every connection after ten requests where it can be told to.
-    fn config(self, addr: SocketAddr, http2: bool, folder: &Path) -> String {
+    /// Answers `well`, and closes every connection after ten requests where it can be told to. With TLS its certificate and
+    /// key are in the folder.
+    fn config(self, addr: SocketAddr, http2: bool, tls: bool, folder: &Path) -> String {
         let folder = folder.display();
         match self {
             Self::Nginx => {
                 let http2 = if http2 { " http2" } else { "" };
+                let (ssl, identity) = if tls {
+                    let files = format!(
+                        "ssl_certificate {folder}/{IDENTITY}; ssl_certificate_key {folder}/{IDENTITY};"
+                    );
+                    (" ssl", files)
+                } else {
+                    ("", String::new())
+                };
                 let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
                 let paths = paths.map(|path| format!("{path}_temp_path {folder}/{path};"));
                 format!(
                     "daemon off; master_process off; pid {folder}/pid; events {{}}\n\
                      http {{ access_log off; keepalive_requests 10; {}\n\
-                     server {{ listen {addr}{http2}; location / {{ return 200 well; }} }} }}\n",
+                     server {{ listen {addr}{ssl}{http2}; {identity} location / {{ return 200 well; }} }} }}\n",
                     paths.join(" ")
                 )
             }
             Self::HaProxy => {
-                let http2 = if http2 { " proto h2" } else { "" };
+                let http2 = match (http2, tls) {
+                    (false, false) => "",
+                    (true, false) => " proto h2",
+                    (false, true) => " alpn http/1.1",
+                    (true, true) => " alpn h2",
+                };
+                let ssl = if tls {
+                    format!(" ssl crt {folder}/{IDENTITY}")
+                } else {
+                    String::new()
+                };
                 format!(
                     "global\n  maxconn 256\n\
                      defaults\n  mode http\n  timeout client 10s\n  timeout connect 10s\n  timeout server 10s\n\
-                     frontend well\n  bind {addr}{http2}\n  \
+                     frontend well\n  bind {addr}{ssl}{http2}\n  \
                      http-request return status 200 content-type text/plain string well\n"
                 )
             }
@@ -83,13 +109,15 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(kind: Kind, binary: &Path, http2: bool) -> Self {
+    async fn start(kind: Kind, binary: &Path, http2: bool, identity: Option<&str>) -> Self {
         let addr = free_addr();
         let name = format!("rolecall-{}-{}", std::process::id(), addr.ip());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).unwrap();
         let config = folder.join("config");
-        fs::write(&config, kind.config(addr, http2, &folder)).unwrap();
+        let tls = identity.is_some();
+        fs::write(&config, kind.config(addr, http2, tls, &folder)).unwrap();
+        fs::write(folder.join(IDENTITY), identity.unwrap_or_default()).unwrap();
         let mut command = Command::new(binary);
         match kind {
             Kind::Nginx => command
@@ -154,16 +182,30 @@ fn free_addr() -> SocketAddr {
     TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }
 
-/// Whether a call was answered well.
+/// Whether a call was answered well. One that is lost with its connection, and known not to be sent, is made again.
 async fn call(client: &Client) -> Result<(), rolecall::BoxError> {
-    let request = Request::get("/").body(Empty::new())?;
-    let response = client.clone().oneshot(request).await?;
+    let response = loop {
+        let request = Request::get("/").body(Empty::new())?;
+        match client.clone().oneshot(request).await {
+            Err(error) if !error.was_sent() => {}
+            answer => break answer?,
+        }
+    };
     let body = response.into_body().collect().await?.to_bytes();
     if body == "well" {
         Ok(())
     } else {
         Err(format!("{body:?}").into())
     }
+}
+
+async fn until_refused(addr: SocketAddr) {
+    within(async {
+        while TcpStream::connect(addr).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 async fn no_call_fails(client: &Client) {
@@ -175,16 +217,25 @@ async fn no_call_fails(client: &Client) {
     within(futures::future::join_all(callers)).await;
 }
 
-async fn serves_until_it_is_killed(kind: Kind) {
+async fn serves_until_it_is_killed(kind: Kind, tls: bool) {
     let Some(binary) = kind.binary() else { return };
+    let identity = tls.then(|| rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap());
+    let pem = identity.as_ref().map(|identity| {
+        let key = identity.signing_key.serialize_pem();
+        [identity.cert.pem(), key].concat()
+    });
     for http2 in [false, true] {
         let mut proxies = [
-            Proxy::start(kind, &binary, http2).await,
-            Proxy::start(kind, &binary, http2).await,
+            Proxy::start(kind, &binary, http2, pem.as_deref()).await,
+            Proxy::start(kind, &binary, http2, pem.as_deref()).await,
         ];
         let list = List::from_addrs(proxies.each_ref().map(|proxy| proxy.addr)).unwrap();
         let connector = Connector::new();
         let connector = if http2 { connector.http2() } else { connector };
+        let connector = match &identity {
+            Some(identity) => connector.tls(trusting(identity.cert.der())),
+            None => connector,
+        };
         let client = BalanceLayer::new(list, "worker:http")
             .unwrap()
             .classify(ClassifyStatus::new())
@@ -199,8 +250,9 @@ async fn serves_until_it_is_killed(kind: Kind) {
                 "{kind:?} {http2}"
             );
         }
-        // Nothing is in flight, so nothing is lost with it.
+        // Nothing is in flight, so nothing is lost with it, once that is known.
         proxies[0].kill();
+        until_refused(proxies[0].addr).await;
         no_call_fails(&client).await;
         until(|| client.status().usable == 1).await;
         let members = client.status().members;
@@ -215,12 +267,30 @@ async fn serves_until_it_is_killed(kind: Kind) {
     }
 }
 
+fn trusting(certificate: &CertificateDer<'static>) -> Tls {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    let tls = Tls::from(Arc::new(config.with_no_client_auth()));
+    tls.server_name(ServerName::try_from(NAME).unwrap())
+}
+
 #[tokio::test]
 async fn nginx() {
-    serves_until_it_is_killed(Kind::Nginx).await;
+    serves_until_it_is_killed(Kind::Nginx, false).await;
+}
+
+#[tokio::test]
+async fn nginx_over_tls() {
+    serves_until_it_is_killed(Kind::Nginx, true).await;
 }
 
 #[tokio::test]
 async fn haproxy() {
-    serves_until_it_is_killed(Kind::HaProxy).await;
+    serves_until_it_is_killed(Kind::HaProxy, false).await;
+}
+
+#[tokio::test]
+async fn haproxy_over_tls() {
+    serves_until_it_is_killed(Kind::HaProxy, true).await;
 }

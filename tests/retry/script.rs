@@ -36,6 +36,22 @@ pub(crate) enum Does {
     Hang,
 }
 
+/// Another layer's error, of ours.
+#[derive(Debug)]
+struct Wrapped(rolecall::Error);
+
+impl fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("wrapped")
+    }
+}
+
+impl std::error::Error for Wrapped {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
 /// An instance's error.
 #[derive(Debug)]
 pub(crate) struct Lost {
@@ -170,6 +186,16 @@ impl Stage {
     ) -> Result<Answer, BoxError> {
         let limited = tower::timeout::Timeout::new(self.balance.clone(), limit);
         let service = tower::retry::Retry::new(retry.clone(), limited);
+        service.oneshot(ask).await
+    }
+
+    /// Below a layer with an error of its own.
+    pub(crate) async fn send_wrapped(&self, retry: &Retry, ask: Ask) -> Result<Answer, BoxError> {
+        let wrapped = self
+            .balance
+            .clone()
+            .map_err(|error| BoxError::from(Wrapped(error)));
+        let service = tower::retry::Retry::new(retry.clone(), wrapped);
         service.oneshot(ask).await
     }
 

@@ -48,6 +48,19 @@ async fn an_error_tells_who_was_tried_and_that_somebody_may_have_acted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_below_anothers_tells_it_too() {
+    let stage = Stage::new(2, [Does::Break, Does::Unsent]).await;
+    let retry = Retry::new().attempts(2);
+    let error = stage.send_wrapped(&retry, idempotent()).await.unwrap_err();
+    assert_eq!(error.to_string(), "wrapped");
+    let error = Error::find(&*error).unwrap();
+    let made = stage.instances();
+    assert_eq!(error.instance().unwrap().as_str(), made[1]);
+    assert_eq!(ids(error.tried()), made[..1]);
+    assert!(error.was_sent(), "by the first attempt");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_in_a_box_tells_it_too() {
     let stage = Stage::new(2, [Does::Break; 2]).await;
     let retry = Retry::new().attempts(2);

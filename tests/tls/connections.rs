@@ -53,9 +53,14 @@ async fn unread_session_tickets_are_no_sign_of_a_lost_connection() {
 #[tokio::test]
 async fn a_connection_closed_while_idle_costs_no_request() {
     let authority = Authority::new();
-    for says_so in [false, true] {
+    for (is_old, says_so) in [(false, false), (false, true), (true, false), (true, true)] {
+        let config = if is_old {
+            authority.old_server(NAME)
+        } else {
+            authority.server(NAME)
+        };
         let (closed, mut closings) = unbounded_channel();
-        let server = Server::start(authority.server(NAME), move |mut stream| {
+        let server = Server::start(config, move |mut stream| {
             let closed = closed.clone();
             async move {
                 let mut head = [0; 1024];

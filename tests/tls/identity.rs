@@ -8,7 +8,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rolecall::grpc::Channel;
 use rolecall::http::{ClassifyStatus, Tls};
-use rolecall::{BalanceConfig, BalanceLayer, Instance, List};
+use rolecall::{BalanceConfig, BalanceLayer, Instance, List, MemberState, Role};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tower::{Layer, ServiceExt};
@@ -39,6 +39,93 @@ async fn the_name_is_that_of_the_metadata_else_the_set_one_else_the_address() {
         get(&dial(by_address, at_address.addr).await.unwrap())
             .await
             .unwrap();
+    }
+}
+
+/// A server with a certificate for this name, and a health service of tonic's.
+async fn grpc(authority: &Authority, name: &str) -> Server {
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    Server::start(authority.server(name), move |stream| {
+        let service = TowerToHyperService::new(health.clone());
+        async move {
+            let server = auto::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await
+}
+
+/// How a call ends, over a channel to this instance alone.
+async fn check(instance: Instance, target: &str, tls: impl Into<Tls>) -> Result<(), String> {
+    let config = BalanceConfig::builder().unavailable_after(Duration::from_millis(100));
+    let list = List::new([instance]).unwrap();
+    let builder = Channel::builder(list, target).unwrap();
+    let channel = builder.config(config.build().unwrap()).tls(tls).build();
+    // It is dialled before anybody gives up on it.
+    until(|| {
+        let members = channel.balance().status().members;
+        members
+            .iter()
+            .any(|member| member.error.is_some() || member.state == MemberState::Usable)
+    })
+    .await;
+    let member = channel.balance().status().members.remove(0);
+    if let Some(error) = member.error {
+        return Err(error.to_string());
+    }
+    let mut client = HealthClient::new(channel);
+    let asked = client.check(HealthCheckRequest::default());
+    within(asked)
+        .await
+        .map(drop)
+        .map_err(|status| told(&status))
+}
+
+#[tokio::test]
+async fn a_channel_expects_the_role_of_its_target_unless_told_another_name() {
+    let authority = Authority::new();
+    let roots = || authority.client();
+    let is_worker = grpc(&authority, "worker").await;
+    let instance = |server: &Server| Instance::new("a", server.addr);
+    let checked = check(instance(&is_worker), "worker:grpc", roots()).await;
+    checked.unwrap();
+    let checked = check(instance(&is_worker), "default/worker:grpc", roots()).await;
+    checked.unwrap();
+
+    // Neither a certificate for the ip will do, nor one for another role.
+    let at_address = grpc(&authority, "127.0.0.1").await;
+    for (server, target) in [(&at_address, "worker:grpc"), (&is_worker, "master:grpc")] {
+        let error = check(instance(server), target, roots()).await.unwrap_err();
+        let role = target.split(':').next().unwrap();
+        assert!(error.contains(&format!("{role:?}")), "{error}");
+    }
+
+    let told = Tls::from(roots()).server_name(server_name("worker"));
+    check(instance(&is_worker), "master:grpc", told)
+        .await
+        .unwrap();
+    let told = Tls::from(roots()).server_name(server_name("master"));
+    let error = check(instance(&is_worker), "worker:grpc", told).await;
+    assert!(error.unwrap_err().contains("\"master\""));
+    let by_metadata = named(&at_address, "127.0.0.1");
+    check(by_metadata, "worker:grpc", roots()).await.unwrap();
+
+    // What is no DNS name is not passed over for the ip.
+    let error = check(instance(&at_address), "42:grpc", roots()).await;
+    assert!(error.unwrap_err().contains("\"42\" is no server name"));
+}
+
+#[tokio::test]
+async fn a_connector_expects_a_role_if_told() {
+    let authority = Authority::new();
+    let is_worker = Server::http(authority.server("worker")).await;
+    let at_address = Server::http(authority.server("127.0.0.1")).await;
+    let tls = Tls::from(authority.client()).role(&Role::new("worker").unwrap());
+    for http2 in [false, true] {
+        let connector = connector(http2).tls(tls.clone());
+        let client = dial(connector.clone(), is_worker.addr).await;
+        get(&client.unwrap()).await.unwrap();
+        dial(connector, at_address.addr).await.unwrap_err();
     }
 }
 
@@ -166,15 +253,7 @@ async fn the_next_dial_uses_new_certificates() {
 #[tokio::test]
 async fn grpc_calls_are_encrypted() {
     let authority = Authority::new();
-    let (_reporter, health) = tonic_health::server::health_reporter();
-    let server = Server::start(authority.server(NAME), move |stream| {
-        let service = TowerToHyperService::new(health.clone());
-        async move {
-            let server = auto::Builder::new(TokioExecutor::new());
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
-        }
-    })
-    .await;
+    let server = grpc(&authority, NAME).await;
     let list = List::from_addrs([server.addr]).unwrap();
     let builder = Channel::builder(list, "worker:grpc").unwrap();
     let mut client = HealthClient::new(builder.tls(authority.tls()).build());

@@ -6,6 +6,8 @@
 mod connections;
 mod identity;
 mod plain;
+mod renewal;
 mod support;
+mod version12;
 #[path = "../common/waiting.rs"]
 mod waiting;

@@ -19,8 +19,10 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rolecall::Instance;
 use rolecall::http::{CallError, ConnectError, Connection, Connector, Tls};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::version::TLS12;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -60,18 +62,37 @@ impl Authority {
 
     /// For a server of this name, which agrees on HTTP/2 and HTTP/1.1.
     pub(crate) fn server(&self, name: &str) -> ServerConfig {
-        let (chain, key) = self.identify(name);
-        let config = ServerConfig::builder().with_no_client_auth();
-        let mut config = config.with_single_cert(chain, key).unwrap();
-        config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
-        config
+        self.finish(name, ServerConfig::builder().with_no_client_auth())
     }
 
-    /// The same, for one that asks clients for a certificate of this authority.
+    /// The same, for one that speaks TLS 1.2 and no later one.
+    pub(crate) fn old_server(&self, name: &str) -> ServerConfig {
+        let config = ServerConfig::builder_with_protocol_versions(&[&TLS12]);
+        self.finish(name, config.with_no_client_auth())
+    }
+
+    /// For one that asks clients for a certificate of this authority.
     pub(crate) fn asking_server(&self, name: &str) -> ServerConfig {
+        let config = ServerConfig::builder().with_client_cert_verifier(self.clients());
+        self.finish(name, config)
+    }
+
+    /// The same, for one that speaks TLS 1.2 and no later one.
+    pub(crate) fn old_asking_server(&self, name: &str) -> ServerConfig {
+        let config = ServerConfig::builder_with_protocol_versions(&[&TLS12]);
+        self.finish(name, config.with_client_cert_verifier(self.clients()))
+    }
+
+    fn clients(&self) -> Arc<dyn ClientCertVerifier> {
+        WebPkiClientVerifier::builder(self.roots()).build().unwrap()
+    }
+
+    fn finish(
+        &self,
+        name: &str,
+        config: ConfigBuilder<ServerConfig, WantsServerCert>,
+    ) -> ServerConfig {
         let (chain, key) = self.identify(name);
-        let clients = WebPkiClientVerifier::builder(self.roots()).build().unwrap();
-        let config = ServerConfig::builder().with_client_cert_verifier(clients);
         let mut config = config.with_single_cert(chain, key).unwrap();
         config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
         config
