@@ -134,9 +134,9 @@ impl<H: Recorded> Slot<H> {
         self.marks & HELD != 0
     }
 
-    /// Whether the instance is not silent.
+    /// Whether the instance gave a sign of life, though no answer.
     pub(super) fn is_heard(&self) -> bool {
-        self.latency.is_some() || self.marks & HEARD != 0
+        self.marks & HEARD != 0
     }
 
     /// Whether it was still to be given back; from now on it is not.
