@@ -147,21 +147,25 @@ async fn whoever_is_served_by_the_same_thread_waits_for_few_strangers() {
     assert!(most.is_some_and(|most| most <= 16), "{refused:?}");
 }
 
-/// Round trips of a friend, two milliseconds apart: each opens a connection, is greeted, and ends it.
+/// Round trips of a friend, two milliseconds apart: each opens a connection, is greeted, and resets it, for among thousands
+/// of ports that are still kept for ended connections the system searches for a free one longer than all this takes.
 async fn round_trips(server: SocketAddr, count: usize) -> Vec<Duration> {
     let mut times = Vec::new();
     let mut tick = tokio::time::interval(Duration::from_millis(2));
     for _ in 0..count {
         tick.tick().await;
         let began = Instant::now();
-        assert!(is_served(FRIEND, server).await);
+        let mut friend = connect(FRIEND, server).await;
+        greet(&mut friend, b"x").await.unwrap();
         times.push(began.elapsed());
+        friend.set_zero_linger().unwrap();
     }
     times
 }
 
-/// Friends and strangers live on threads of their own, as they would on machines of their own; the two cores are shared.
-/// Spells with and without strangers take turns, so that what else the machine does falls on both.
+/// Friends and strangers live on threads of their own, as they would on machines of their own. Only the cores are shared:
+/// the strangers get what the others leave of them, since it is the guard that is measured, and not what a stranger's own
+/// machine has to do. Spells with and without strangers take turns, so that what else the machine does falls on both.
 #[test]
 #[ignore = "measures: cargo test --release --test guard -- --ignored --nocapture friends"]
 fn friends_hardly_notice_ten_thousand_strangers() {
@@ -190,6 +194,7 @@ fn friends_hardly_notice_ten_thousand_strangers() {
     friends.block_on(round_trips(addr, 500));
     let (tell, mut is_flood) = tokio::sync::watch::channel(false);
     let knocking = std::thread::spawn(move || {
+        rustix::process::nice(19).unwrap();
         runtime(1).block_on(async {
             let mut tick = tokio::time::interval(Duration::from_millis(5));
             tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
