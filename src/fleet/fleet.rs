@@ -136,7 +136,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let shard = shared.pool.shard_number();
         match choose(&snapshot, shared, shard, moment, rng, avoid) {
             Some(position) => {
-                let holder = snapshot.list.entry(position).hold(shard);
+                let holder = snapshot.list.hold(position, shard);
                 Ok(Pick(shared.slot(holder, moment)))
             }
             None if snapshot.list.is_empty() => Err(self.state.lock().why_unusable()),

@@ -19,7 +19,7 @@ use std::sync::atomic::{
 
 use super::load::Latency;
 use super::shared::Shared;
-use super::window::{Tally, Totals, Window};
+use super::window::{Bucket, Tally, Totals, Window};
 use crate::Instance;
 
 /// How much dearer an overloaded member looks.
@@ -34,27 +34,35 @@ const QUIET: u64 = 1_000_000_000;
 /// From when the picks are that count, of a member that is out: those of no time.
 const NEVER: u64 = u64::MAX;
 
-/// A member's load and record. What most requests write comes first, together.
+/// A member's load and record. What few requests need is elsewhere: of a large fleet the more is in the caches.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Stats {
     slots: AtomicU64,
     latency: Latency,
-    overloaded_until: AtomicU64,
     /// When it answered anybody last.
     answered_at: AtomicU64,
     /// From when the picks are that may judge it.
     judged_from: AtomicU64,
     failures_in_row: AtomicU32,
-    /// When the first of them was picked, in milliseconds; beyond 49 days it wraps, and only differences are asked for.
-    failing_since: AtomicU32,
+    bucket: Bucket,
+    rest: Box<Rest>,
+}
+
+/// Of a member's record what few requests need.
+#[derive(Debug, Default)]
+struct Rest {
     window: Window,
     /// Totals when it came back into play.
     returned: AtomicU64,
     failures: AtomicU64,
     /// Picks that ended without an outcome.
     unjudged: AtomicU64,
+    overloaded_until: AtomicU64,
     quiet_until: AtomicU64,
+    /// When the first of the failures in a row was picked, in milliseconds; beyond 49 days it wraps, and only differences
+    /// are asked for.
+    failing_since: AtomicU32,
 }
 
 impl Stats {
@@ -64,12 +72,12 @@ impl Stats {
 
     pub(super) fn picks(&self) -> u64 {
         let slots = self.slots.load(Relaxed);
-        let ended = (slots / OUTCOME).wrapping_add(self.unjudged.load(Relaxed));
+        let ended = (slots / OUTCOME).wrapping_add(self.rest.unjudged.load(Relaxed));
         ended.wrapping_add(slots & IN_FLIGHT)
     }
 
     pub(super) fn failures(&self) -> u64 {
-        self.failures.load(Relaxed)
+        self.rest.failures.load(Relaxed)
     }
 
     pub(super) fn successes(&self) -> u64 {
@@ -91,12 +99,13 @@ impl Stats {
 
     /// What it answered lately.
     pub(super) fn recent(&self, now: u64) -> Tally {
-        self.window.tally(self.totals(), now)
+        self.rest.window.tally(&self.bucket, self.totals(), now)
     }
 
     /// Of what it answered lately, what it is judged by: what came after its last return.
     pub(super) fn since_return(&self, recent: Tally) -> Tally {
-        recent.at_most(self.totals().since(Totals(self.returned.load(Relaxed))))
+        let returned = Totals(self.rest.returned.load(Relaxed));
+        recent.at_most(self.totals().since(returned))
     }
 
     fn totals(&self) -> Totals {
@@ -124,27 +133,27 @@ impl Stats {
     /// A request picked then, whose slot was just given back, failed. Returns how many did in a row.
     pub(super) fn failed(&self, picked_at: u64, now: u64) -> u32 {
         self.turn_window(now);
-        self.failures.fetch_add(1, Relaxed);
+        self.rest.failures.fetch_add(1, Relaxed);
         let run = self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1);
         if run == 1 {
-            self.failing_since.store(millis(picked_at), Relaxed);
+            self.rest.failing_since.store(millis(picked_at), Relaxed);
         }
         run
     }
 
     /// For how many milliseconds it has been failing: since the first request of the present run of failures was picked.
     pub(super) fn failing_for(&self, now: u64) -> u32 {
-        let since = self.failing_since.load(Relaxed);
+        let since = self.rest.failing_since.load(Relaxed);
         // Time that goes back is no time.
         (millis(now).wrapping_sub(since) as i32).max(0) as u32
     }
 
     /// Before an outcome of this moment is in the window: its slot was just given back, and belongs to the next bucket.
     fn turn_window(&self, now: u64) {
-        if self.window.is_due(now) {
+        if self.bucket.is_over(now) {
             let outcomes = self.slots.load(Relaxed) / OUTCOME;
             let before = Totals::new(outcomes.saturating_sub(1), self.failures());
-            self.window.turn(before, now);
+            self.rest.window.turn(&self.bucket, before, now);
         }
     }
 
@@ -161,27 +170,28 @@ impl Stats {
     pub(super) fn enter_play(&self, latency: Option<f32>, now: u64) {
         self.forgive();
         self.latency.restart(latency, now);
-        self.returned.store(self.totals().0, Relaxed);
-        self.quiet_until.store(0, Relaxed);
+        self.rest.returned.store(self.totals().0, Relaxed);
+        self.rest.quiet_until.store(0, Relaxed);
         self.judged_from.store(now, Relaxed);
     }
 
     /// It was found an outlier, and stays all the same.
     pub(super) fn quiet(&self, now: u64) {
-        self.quiet_until.store(now.saturating_add(QUIET), Relaxed);
+        let until = now.saturating_add(QUIET);
+        self.rest.quiet_until.store(until, Relaxed);
     }
 
     pub(super) fn is_quiet(&self, now: u64) -> bool {
-        now < self.quiet_until.load(Relaxed)
+        now < self.rest.quiet_until.load(Relaxed)
     }
 
     pub(super) fn overloaded_until(&self, until: u64) {
-        self.overloaded_until.fetch_max(until, Relaxed);
+        self.rest.overloaded_until.fetch_max(until, Relaxed);
     }
 
     /// How many times its cost an overloaded member looks to cost.
     pub(super) fn overload(&self, now: u64) -> f32 {
-        let until = self.overloaded_until.load(Relaxed);
+        let until = self.rest.overloaded_until.load(Relaxed);
         if until != 0 && now < until {
             OVERLOAD_FACTOR
         } else {
@@ -209,7 +219,7 @@ impl Stats {
 
     /// Gives a slot back, without one.
     pub(super) fn release_unjudged(&self) {
-        self.unjudged.fetch_add(1, Relaxed);
+        self.rest.unjudged.fetch_add(1, Relaxed);
         self.slots.fetch_sub(1, AcqRel);
     }
 
@@ -217,21 +227,25 @@ impl Stats {
     pub(super) fn inherit(&self) -> Self {
         let copy = |value: &AtomicU64| AtomicU64::new(value.load(Relaxed));
         let slots = self.slots.load(Relaxed);
+        let rest = &self.rest;
         // What is in flight ends elsewhere.
-        let unjudged = self.unjudged.load(Relaxed).wrapping_add(slots & IN_FLIGHT);
+        let unjudged = rest.unjudged.load(Relaxed).wrapping_add(slots & IN_FLIGHT);
         Self {
             slots: AtomicU64::new(slots & !IN_FLIGHT),
             latency: self.latency.copy(),
-            overloaded_until: copy(&self.overloaded_until),
             answered_at: copy(&self.answered_at),
             judged_from: copy(&self.judged_from),
             failures_in_row: AtomicU32::new(self.failures_in_row()),
-            failing_since: AtomicU32::new(self.failing_since.load(Relaxed)),
-            window: self.window.copy(),
-            returned: copy(&self.returned),
-            failures: copy(&self.failures),
-            unjudged: AtomicU64::new(unjudged),
-            quiet_until: copy(&self.quiet_until),
+            bucket: self.bucket.copy(),
+            rest: Box::new(Rest {
+                window: rest.window.copy(),
+                returned: copy(&rest.returned),
+                failures: copy(&rest.failures),
+                unjudged: AtomicU64::new(unjudged),
+                overloaded_until: copy(&rest.overloaded_until),
+                quiet_until: copy(&rest.quiet_until),
+                failing_since: AtomicU32::new(rest.failing_since.load(Relaxed)),
+            }),
         }
     }
 }
@@ -247,13 +261,14 @@ pub(crate) struct Member<S> {
 }
 
 /// What is known of a member, whatever its service is.
+#[repr(C)]
 pub(crate) struct Record {
     pub(super) stats: Stats,
+    pub(super) shared: Arc<Shared>,
     /// Which dial it came from; a later one replaces it.
     pub(super) generation: u64,
     /// The instance as it was announced when it was dialled.
     pub(super) instance: Instance,
-    pub(super) shared: Arc<Shared>,
 }
 
 /// A reference count of its own for a member that many threads pick: each has its thread's, and they do not take turns

@@ -226,6 +226,8 @@ struct Costs<'a, S> {
     band: (f32, f32),
     /// Whether costs can be compared over time.
     comparable: bool,
+    /// Whether any member may be overloaded.
+    overloads: bool,
 }
 
 impl<'a, S> Costs<'a, S> {
@@ -245,6 +247,7 @@ impl<'a, S> Costs<'a, S> {
                 (mean, mean)
             },
             comparable: !latency || mean > 0.0,
+            overloads: shared.is_overloaded(),
         }
     }
 
@@ -281,7 +284,11 @@ impl<'a, S> Costs<'a, S> {
         } else {
             (in_flight as f32 + 1.0) * inverse_weight
         };
-        let cost = cost * stats.overload(self.now);
+        let cost = if self.overloads {
+            cost * stats.overload(self.now)
+        } else {
+            cost
+        };
         if self.avoid.is_empty() || !self.avoid.contains(entry.member.instance.id()) {
             cost
         } else {

@@ -11,7 +11,7 @@ use std::sync::atomic::{
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 use super::load::{TAU, decay};
-use super::window::{Tally, Totals, Window};
+use super::window::{Bucket, Tally, Totals, Window};
 
 /// Nanoseconds for which the published figures are good enough.
 const REFRESH: u64 = 100_000_000;
@@ -69,6 +69,7 @@ struct Sums {
     stamp: u64,
     /// Outcomes and successes ever, of all shards.
     outcomes: u64,
+    bucket: Bucket,
     window: Window,
     /// Decaying: outcomes, successes, nanoseconds of successes.
     recent: f64,
@@ -182,7 +183,7 @@ impl Pool {
         sums.outcomes += outcomes;
         sums.warmth += successes;
         let totals = Totals::new(sums.outcomes, sums.outcomes.saturating_sub(sums.warmth));
-        let tally = sums.window.tally(totals, now);
+        let tally = sums.window.tally(&sums.bucket, totals, now);
         let recent =
             u64::from(tally.outcomes.to_bits()) << 32 | u64::from(tally.failures.to_bits());
         self.published.recent.store(recent, Relaxed);

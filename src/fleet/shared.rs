@@ -78,7 +78,12 @@ impl Shared {
     }
 
     pub(super) fn reads_clock(&self) -> bool {
-        self.is_timed() || self.overloaded_until.load(Relaxed) != 0
+        self.is_timed() || self.is_overloaded()
+    }
+
+    /// Whether any member may be overloaded.
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.overloaded_until.load(Relaxed) != 0
     }
 
     pub(super) fn next_deadline<S>(&self, roster: &Roster<S>) -> Option<u64> {

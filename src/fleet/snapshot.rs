@@ -13,7 +13,7 @@ use super::slow_start::Ramp;
 use crate::Weight;
 
 const CHUNK: usize = 64;
-/// Reference counts that a member has besides its own where the list is a single chunk. Elsewhere two threads seldom meet.
+/// Reference counts that a member has besides its own in a list of a single chunk. Elsewhere two threads seldom meet.
 const SHARES: usize = 4;
 
 pub(super) struct Snapshot<S> {
@@ -86,6 +86,8 @@ impl Position {
 /// Members with weights, all above zero.
 pub(super) struct List<S> {
     chunks: Vec<Arc<[Entry<S>]>>,
+    /// [`SHARES`] of each member, in order, while one chunk holds them all.
+    shares: Vec<Arc<Share<S>>>,
     /// For each chunk the weight of it and all before it.
     upto: Vec<u64>,
     len: usize,
@@ -96,7 +98,6 @@ pub(super) struct List<S> {
 
 pub(super) struct Entry<S> {
     pub(super) member: Arc<Member<S>>,
-    shares: Option<Arc<[Arc<Share<S>>; SHARES]>>,
     pub(super) weight: Weight,
     /// Weight of this entry and all before it in its chunk.
     upto: u32,
@@ -106,6 +107,7 @@ impl<S> List<S> {
     pub(super) fn new() -> Self {
         Self {
             chunks: Vec::new(),
+            shares: Vec::new(),
             upto: Vec::new(),
             len: 0,
             even: true,
@@ -154,14 +156,24 @@ impl<S> List<S> {
         chunk * CHUNK + within
     }
 
+    /// Keeps the member at a position in being for a pick by the thread of this shard.
+    pub(super) fn hold(&self, position: usize, shard: usize) -> Hold<S> {
+        match self.shares.get(position * SHARES + shard % SHARES) {
+            Some(share) => Hold::Share(Arc::clone(share)),
+            None => Hold::Whole(Arc::clone(&self.entry(position).member)),
+        }
+    }
+
     /// Adds a member and answers with its position.
     pub(super) fn push(&mut self, member: Arc<Member<S>>, weight: Weight) -> Position {
         let position = self.len;
         let chunk = position / CHUNK;
-        if position == CHUNK {
-            self.share_first_chunk(false);
+        if chunk == 0 {
+            self.shares.extend(shares(&member));
+        } else {
+            self.shares.clear();
         }
-        let entry = Entry::new(position < CHUNK, member, weight);
+        let entry = Entry::new(member, weight);
         if chunk == self.chunks.len() {
             self.chunks.push(Arc::new([entry]));
         } else {
@@ -175,8 +187,12 @@ impl<S> List<S> {
     /// Replaces the entry at a position by another.
     pub(super) fn replace(&mut self, position: Position, member: Arc<Member<S>>, weight: Weight) {
         let position = position.index();
+        let own = self.shares.chunks_exact_mut(SHARES).nth(position);
+        for (share, new) in own.into_iter().flatten().zip(shares(&member)) {
+            *share = new;
+        }
         let chunk = &mut self.chunks[position / CHUNK];
-        let mut new = Some(Entry::new(self.len <= CHUNK, member, weight));
+        let mut new = Some(Entry::new(member, weight));
         let entries = chunk.iter().enumerate().map(|(index, entry)| {
             let replaced = (index == position % CHUNK).then(|| new.take()).flatten();
             replaced.unwrap_or_else(|| entry.clone())
@@ -195,8 +211,9 @@ impl<S> List<S> {
             *tail = tail[..tail.len() - 1].iter().cloned().collect();
         }
         self.len = last;
+        self.shares.truncate(last * SHARES);
         if last == CHUNK {
-            self.share_first_chunk(true);
+            self.share_out();
         }
         if position.index() == last {
             return None;
@@ -205,30 +222,25 @@ impl<S> List<S> {
         Some(&*self.entry(position.index()).member)
     }
 
-    /// Gives the members of the first chunk reference counts of their own, or takes them away.
-    fn share_first_chunk(&mut self, shared: bool) {
-        if let Some(chunk) = self.chunks.first_mut() {
-            let again = |entry: &Entry<S>| Entry {
-                upto: entry.upto,
-                ..Entry::new(shared, Arc::clone(&entry.member), entry.weight)
-            };
-            *chunk = chunk.iter().map(again).collect();
-        }
+    /// Gives the members of a single chunk reference counts of their own.
+    fn share_out(&mut self) {
+        let entries = self.chunks.first().filter(|_| self.len <= CHUNK);
+        let members = entries.into_iter().flat_map(|entries| entries.iter());
+        self.shares = members.flat_map(|entry| shares(&entry.member)).collect();
     }
 
     /// Many at once, each at the place of its number, where pushing one after another would copy a chunk each time.
     pub(super) fn fill(&mut self, members: impl IntoIterator<Item = (Arc<Member<S>>, Weight)>) {
-        let members: Vec<_> = members.into_iter().collect();
-        let shared = members.len() <= CHUNK;
         let entries: Vec<_> = members
             .into_iter()
-            .map(|(member, weight)| Entry::new(shared, member, weight))
+            .map(|(member, weight)| Entry::new(member, weight))
             .collect();
         self.len = entries.len();
         self.chunks = entries
             .chunks(CHUNK)
             .map(|chunk| summed(chunk.iter().cloned()))
             .collect();
+        self.share_out();
     }
 
     /// The list as picks shall see it: the sums over the chunks brought up to date.
@@ -249,6 +261,7 @@ impl<S> List<S> {
         });
         Self {
             chunks: self.chunks.clone(),
+            shares: self.shares.clone(),
             upto,
             len: self.len,
             even,
@@ -258,21 +271,11 @@ impl<S> List<S> {
 }
 
 impl<S> Entry<S> {
-    fn new(shared: bool, member: Arc<Member<S>>, weight: Weight) -> Self {
-        let shares = || Arc::new(std::array::from_fn(|_| Share::of(&member)));
+    fn new(member: Arc<Member<S>>, weight: Weight) -> Self {
         Self {
-            shares: shared.then(shares),
             member,
             weight,
             upto: u32::from(weight.get()),
-        }
-    }
-
-    /// Keeps the member in being for a pick by the thread of this shard.
-    pub(super) fn hold(&self, shard: usize) -> Hold<S> {
-        match &self.shares {
-            Some(shares) => Hold::Share(Arc::clone(&shares[shard % SHARES])),
-            None => Hold::Whole(Arc::clone(&self.member)),
         }
     }
 }
@@ -281,11 +284,14 @@ impl<S> Clone for Entry<S> {
     fn clone(&self) -> Self {
         Self {
             member: Arc::clone(&self.member),
-            shares: self.shares.clone(),
             weight: self.weight,
             upto: self.upto,
         }
     }
+}
+
+fn shares<S>(member: &Arc<Member<S>>) -> [Arc<Share<S>>; SHARES] {
+    std::array::from_fn(|_| Share::of(member))
 }
 
 /// A chunk of these entries, their running sums set.
@@ -308,7 +314,7 @@ mod tests {
     use crate::fleet::Fleet;
     use crate::{Instance, InstanceSet};
 
-    /// How many entries have reference counts of their own, in fleets that grow to and shrink from this size.
+    /// How many members have reference counts of their own, in fleets that grow to and shrink from this size.
     fn shared(members: usize, then: usize) -> usize {
         #[expect(
             clippy::disallowed_methods,
@@ -324,8 +330,12 @@ mod tests {
             fleet.connected(dials.into_iter().map(|dial| (dial.ticket, ())), start);
         }
         fleet.with_snapshot(|snapshot| {
-            let entries = (0..snapshot.list.len()).map(|position| snapshot.list.entry(position));
-            entries.filter(|entry| entry.shares.is_some()).count()
+            let List { shares, .. } = &snapshot.list;
+            for (number, share) in shares.iter().enumerate() {
+                let member = &snapshot.list.entry(number / SHARES).member;
+                assert_eq!(share.generation, member.generation, "share {number}");
+            }
+            shares.len() / SHARES
         })
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Two buckets, as long as the window each and cut at the same moments for every member and for the whole fleet, so that
 //! one can be taken from the other. Of the earlier bucket counts the part that is still within the window, as if its
-//! outcomes had come evenly. A success costs a look at the clock's next cut and no write at all.
+//! outcomes had come evenly. A success costs a look at the present bucket's number and no write at all.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// In nanoseconds. A mean age of five seconds, as everything here that fades.
 const WINDOW: u64 = 10_000_000_000;
@@ -72,50 +72,61 @@ impl Totals {
     }
 }
 
-/// The two buckets. Threads may cut at once: one of them does it.
+/// The number of the present bucket, counted from one; zero: none has begun. Apart from the [`Window`], since every success
+/// looks at it.
+#[derive(Debug, Default)]
+pub(super) struct Bucket(AtomicU32);
+
+/// What the two buckets have, as far as it is not in the counters. Threads may cut at once: one of them does it.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    /// When the present bucket ends.
-    cut: AtomicU64,
-    /// Totals when it began.
+    /// Totals when the present bucket began.
     base: AtomicU64,
     /// What the one before counted.
     previous: AtomicU64,
 }
 
-impl Window {
-    /// Whether a cut is due: then the totals of this moment belong to [`turn`](Self::turn).
-    pub(super) fn is_due(&self, now: u64) -> bool {
-        now >= self.cut.load(Relaxed)
+impl Bucket {
+    /// Whether that moment is in a later one: then the totals of this moment belong to [`Window::turn`].
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        Self::number(now) > self.0.load(Relaxed)
     }
 
+    /// When it ends.
+    fn end(&self) -> u64 {
+        u64::from(self.0.load(Relaxed)).saturating_mul(WINDOW)
+    }
+
+    fn number(now: u64) -> u32 {
+        let before = u32::try_from(now / WINDOW).unwrap_or(u32::MAX);
+        before.saturating_add(1)
+    }
+
+    /// The same under another owner.
+    pub(super) fn copy(&self) -> Self {
+        Self(AtomicU32::new(self.0.load(Relaxed)))
+    }
+}
+
+impl Window {
     /// Begins the bucket that `now` is in, if it has not begun.
-    pub(super) fn turn(&self, totals: Totals, now: u64) {
-        let cut = self.cut.load(Relaxed);
-        let begins = now - now % WINDOW;
-        let next = begins.saturating_add(WINDOW);
-        if now < cut
-            || self
-                .cut
-                .compare_exchange(cut, next, Relaxed, Relaxed)
-                .is_err()
-        {
-            return;
-        }
-        if cut == 0 {
-            // The first bucket of all: it began with nothing.
+    pub(super) fn turn(&self, bucket: &Bucket, totals: Totals, now: u64) {
+        let (present, next) = (bucket.0.load(Relaxed), Bucket::number(now));
+        let change = |from| bucket.0.compare_exchange(from, next, Relaxed, Relaxed);
+        // The first bucket of all began with nothing.
+        if next <= present || change(present).is_err() || present == 0 {
             return;
         }
         let counted = totals.since(Totals(self.base.swap(totals.0, Relaxed)));
-        let adjacent = cut == begins;
+        let adjacent = next - present == 1;
         let previous = if adjacent { counted } else { Totals::default() };
         self.previous.store(previous.0, Relaxed);
     }
 
     /// What the window ending at `now` has, where these are the totals.
-    pub(super) fn tally(&self, totals: Totals, now: u64) -> Tally {
-        self.turn(totals, now);
-        let left = self.cut.load(Relaxed).saturating_sub(now).min(WINDOW);
+    pub(super) fn tally(&self, bucket: &Bucket, totals: Totals, now: u64) -> Tally {
+        self.turn(bucket, totals, now);
+        let left = bucket.end().saturating_sub(now).min(WINDOW);
         let present = totals.since(Totals(self.base.load(Relaxed))).scaled(1.0);
         let part = left as f32 / WINDOW as f32;
         let earlier = Totals(self.previous.load(Relaxed)).scaled(part);
@@ -129,7 +140,6 @@ impl Window {
     pub(super) fn copy(&self) -> Self {
         let copy = |value: &AtomicU64| AtomicU64::new(value.load(Relaxed));
         Self {
-            cut: copy(&self.cut),
             base: copy(&self.base),
             previous: copy(&self.previous),
         }
@@ -144,8 +154,11 @@ mod tests {
 
     #[test]
     fn the_window_slides_over_the_earlier_bucket() {
-        let window = Window::default();
-        let tally = |outcomes, failures, now| window.tally(Totals::new(outcomes, failures), now);
+        let (bucket, window) = Default::default();
+        let tally = |outcomes, failures, now| {
+            let totals = Totals::new(outcomes, failures);
+            Window::tally(&window, &bucket, totals, now)
+        };
         assert_eq!(tally(100, 50, 9 * S).outcomes, 100.0);
         assert_eq!(tally(100, 50, 10 * S).failures, 50.0, "all of it");
         assert_eq!(tally(110, 50, 15 * S).outcomes, 60.0, "half of it, and ten");
@@ -155,35 +168,40 @@ mod tests {
 
     #[test]
     fn a_bucket_that_nobody_saw_is_not_the_earlier_one() {
-        let window = Window::default();
-        window.turn(Totals::new(0, 0), 5 * S);
-        window.turn(Totals::new(100, 100), 25 * S);
-        let tally = window.tally(Totals::new(100, 100), 25 * S);
+        let (bucket, window) = (Bucket::default(), Window::default());
+        window.turn(&bucket, Totals::new(0, 0), 5 * S);
+        window.turn(&bucket, Totals::new(100, 100), 25 * S);
+        let tally = window.tally(&bucket, Totals::new(100, 100), 25 * S);
         assert_eq!(tally, Tally::default());
     }
 
     #[test]
     fn counters_may_wrap_and_time_may_go_back() {
-        let window = Window::default();
+        let (bucket, window) = (Bucket::default(), Window::default());
         let before = Totals::new(u64::from(u32::MAX), u64::from(u32::MAX));
-        window.turn(before, 5 * S);
-        window.turn(before, 35 * S);
+        window.turn(&bucket, before, 5 * S);
+        window.turn(&bucket, before, 35 * S);
         let after = Totals::new(u64::from(u32::MAX) + 3, u64::from(u32::MAX) + 2);
-        let tally = window.tally(after, 36 * S);
+        let tally = window.tally(&bucket, after, 36 * S);
         assert_eq!((tally.outcomes, tally.failures), (3.0, 2.0));
-        assert_eq!(window.tally(after, 0).outcomes, 3.0);
-        assert!(window.tally(after, u64::MAX).outcomes.is_finite());
+        assert_eq!(window.tally(&bucket, after, 0).outcomes, 3.0);
+        assert!(window.tally(&bucket, after, u64::MAX).outcomes.is_finite());
     }
 
     #[test]
     fn members_add_up_to_the_fleet() {
-        let (a, b, all) = (Window::default(), Window::default(), Window::default());
+        let (a, b, all): (Window, Window, Window) = Default::default();
+        let (bucket_a, bucket_b, bucket_all) = Default::default();
         for second in 0..60 {
-            a.turn(Totals::new(second * 10, second), second * S);
-            b.turn(Totals::new(second * 3, second * 3), second * S);
-            let own = a.tally(Totals::new(second * 10, second), second * S);
-            let other = b.tally(Totals::new(second * 3, second * 3), second * S);
-            let both = all.tally(Totals::new(second * 13, second * 4), second * S);
+            a.turn(&bucket_a, Totals::new(second * 10, second), second * S);
+            b.turn(&bucket_b, Totals::new(second * 3, second * 3), second * S);
+            let own = a.tally(&bucket_a, Totals::new(second * 10, second), second * S);
+            let other = b.tally(&bucket_b, Totals::new(second * 3, second * 3), second * S);
+            let both = all.tally(
+                &bucket_all,
+                Totals::new(second * 13, second * 4),
+                second * S,
+            );
             assert!((both.without(own).failures - other.failures).abs() < 1e-3);
             assert!((both.without(own).outcomes - other.outcomes).abs() < 1e-3);
         }
