@@ -187,9 +187,8 @@ impl<S> List<S> {
     /// Replaces the entry at a position by another.
     pub(super) fn replace(&mut self, position: Position, member: Arc<Member<S>>, weight: Weight) {
         let position = position.index();
-        let own = self.shares.chunks_exact_mut(SHARES).nth(position);
-        for (share, new) in own.into_iter().flatten().zip(shares(&member)) {
-            *share = new;
+        if let Some(own) = self.shares.chunks_exact_mut(SHARES).nth(position) {
+            own.clone_from_slice(&shares(&member));
         }
         let chunk = &mut self.chunks[position / CHUNK];
         let mut new = Some(Entry::new(member, weight));
