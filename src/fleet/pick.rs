@@ -42,7 +42,7 @@ pub(super) fn choose<S>(
 ) -> Option<usize> {
     let costs = Costs::new(snapshot, shared, now, avoid);
     let cap = snapshot.rules.max_in_flight;
-    let take = |position| snapshot.list.entry(position).member.stats.acquire(cap);
+    let take = |position| snapshot.list.member(position).stats.acquire(cap);
     let (best, cost) = match snapshot.list.len() {
         0 => return None,
         1 => (0, 0.0),
@@ -204,8 +204,7 @@ fn weighted_again<S>(
         if !seen.contains(&position) {
             break;
         }
-        let entry = snapshot.list.entry(position);
-        let kept = 1.0 - f64::from(snapshot.list.inverse_weight(entry));
+        let kept = 1.0 - f64::from(snapshot.list.inverse_weight(position));
         if unit(rng) < kept {
             break;
         }
@@ -262,20 +261,20 @@ impl<'a, S> Costs<'a, S> {
         if list.is_even() {
             return self.of(position);
         }
-        let weight = |position| f32::from(list.entry(position).weight.get());
-        self.with_own(position, (weight(best) / weight(position)).max(1.0))
+        let own = list.weight(best) / list.weight(position);
+        self.with_own(position, own.max(1.0))
     }
 
     /// `own`: what the request itself weighs.
     #[inline]
     fn with_own(&self, position: usize, own: f32) -> f32 {
-        let entry = self.snapshot.list.entry(position);
-        let stats = &entry.member.stats;
+        let member = self.snapshot.list.member(position);
+        let stats = &member.stats;
         let in_flight = stats.in_flight();
         if in_flight >= self.cap {
             return f32::INFINITY;
         }
-        let inverse_weight = self.snapshot.list.inverse_weight(entry);
+        let inverse_weight = self.snapshot.list.inverse_weight(position);
         let cost = if self.mean > 0.0 {
             let latency = stats.latency().read(self.now, self.mean);
             let ordinary = latency > self.band.0 && latency < self.band.1;
@@ -289,7 +288,7 @@ impl<'a, S> Costs<'a, S> {
         } else {
             cost
         };
-        if self.avoid.is_empty() || !self.avoid.contains(entry.member.instance.id()) {
+        if self.avoid.is_empty() || !self.avoid.contains(member.instance.id()) {
             cost
         } else {
             AVOIDED * (1.0 + cost)

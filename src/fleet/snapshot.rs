@@ -85,7 +85,7 @@ impl Position {
 
 /// Members with weights, all above zero.
 pub(super) struct List<S> {
-    chunks: Vec<Arc<[Entry<S>]>>,
+    chunks: Vec<Chunk<S>>,
     /// [`SHARES`] of each member, in order, while one chunk holds them all.
     shares: Vec<Arc<Share<S>>>,
     /// For each chunk the weight of it and all before it.
@@ -96,11 +96,11 @@ pub(super) struct List<S> {
     mean_weight: f32,
 }
 
-pub(super) struct Entry<S> {
-    pub(super) member: Arc<Member<S>>,
-    pub(super) weight: Weight,
-    /// Weight of this entry and all before it in its chunk.
-    upto: u32,
+/// At most [`CHUNK`] members. Their weights are kept apart from them: where they are all the same, picks need none.
+struct Chunk<S> {
+    members: Arc<[Arc<Member<S>>]>,
+    /// For each member the weight of it and all before it in the chunk.
+    upto: Arc<[u32]>,
 }
 
 impl<S> List<S> {
@@ -128,18 +128,23 @@ impl<S> List<S> {
         self.even
     }
 
-    /// The mean weight over an entry's: how much more one request in flight means to it than to the mean member.
-    pub(super) fn inverse_weight(&self, entry: &Entry<S>) -> f32 {
+    /// The mean weight over a member's: how much more one request in flight means to it than to the mean member.
+    pub(super) fn inverse_weight(&self, position: usize) -> f32 {
         if self.even {
             1.0
         } else {
-            self.mean_weight / f32::from(entry.weight.get())
+            self.mean_weight / self.weight(position)
         }
     }
 
-    /// The entry at a position below [`len`](Self::len).
-    pub(super) fn entry(&self, position: usize) -> &Entry<S> {
-        &self.chunks[position / CHUNK][position % CHUNK]
+    /// The member at a position below [`len`](Self::len).
+    pub(super) fn member(&self, position: usize) -> &Arc<Member<S>> {
+        &self.chunks[position / CHUNK].members[position % CHUNK]
+    }
+
+    /// The weight at a position below [`len`](Self::len).
+    pub(super) fn weight(&self, position: usize) -> f32 {
+        self.chunks[position / CHUNK].weight(position % CHUNK) as f32
     }
 
     /// The sum of all weights.
@@ -151,16 +156,15 @@ impl<S> List<S> {
     pub(super) fn position_by_weight(&self, ticket: u64) -> usize {
         let chunk = self.upto.partition_point(|&upto| upto <= ticket);
         let before = if chunk == 0 { 0 } else { self.upto[chunk - 1] };
-        let entries = &self.chunks[chunk];
-        let within = entries.partition_point(|entry| u64::from(entry.upto) <= ticket - before);
-        chunk * CHUNK + within
+        let upto = &self.chunks[chunk].upto;
+        chunk * CHUNK + upto.partition_point(|&upto| u64::from(upto) <= ticket - before)
     }
 
     /// Keeps the member at a position in being for a pick by the thread of this shard.
     pub(super) fn hold(&self, position: usize, shard: usize) -> Hold<S> {
         match self.shares.get(position * SHARES + shard % SHARES) {
             Some(share) => Hold::Share(Arc::clone(share)),
-            None => Hold::Whole(Arc::clone(&self.entry(position).member)),
+            None => Hold::Whole(Arc::clone(self.member(position))),
         }
     }
 
@@ -173,72 +177,74 @@ impl<S> List<S> {
         } else {
             self.shares.clear();
         }
-        let entry = Entry::new(member, weight);
+        let new = [(member, u32::from(weight.get()))];
         if chunk == self.chunks.len() {
-            self.chunks.push(Arc::new([entry]));
+            self.chunks.push(Chunk::new(new));
         } else {
-            let entries = self.chunks[chunk].iter().cloned().chain([entry]);
-            self.chunks[chunk] = summed(entries);
+            self.chunks[chunk] = Chunk::new(self.chunks[chunk].iter().chain(new));
         }
         self.len += 1;
         Position::new(position)
     }
 
-    /// Replaces the entry at a position by another.
+    /// Replaces the member at a position by another.
     pub(super) fn replace(&mut self, position: Position, member: Arc<Member<S>>, weight: Weight) {
-        let position = position.index();
+        self.put(position.index(), member, u32::from(weight.get()));
+    }
+
+    fn put(&mut self, position: usize, member: Arc<Member<S>>, weight: u32) {
         if let Some(own) = self.shares.chunks_exact_mut(SHARES).nth(position) {
             own.clone_from_slice(&shares(&member));
         }
         let chunk = &mut self.chunks[position / CHUNK];
-        let mut new = Some(Entry::new(member, weight));
-        let entries = chunk.iter().enumerate().map(|(index, entry)| {
-            let replaced = (index == position % CHUNK).then(|| new.take()).flatten();
-            replaced.unwrap_or_else(|| entry.clone())
-        });
-        *chunk = summed(entries);
+        let (before, after) = (position % CHUNK, position % CHUNK + 1);
+        let others = || chunk.iter();
+        let members = others().take(before).chain([(member, weight)]);
+        *chunk = Chunk::new(members.chain(others().skip(after)));
     }
 
-    /// Removes the entry at a position. The last one moves into its place, and is returned if it was another.
+    /// Removes the member at a position. The last one moves into its place, and is returned if it was another.
     pub(super) fn swap_remove(&mut self, position: Position) -> Option<&Member<S>> {
+        let position = position.index();
         let last = self.len - 1;
-        let moved = self.entry(last).clone();
         let tail = &mut self.chunks[last / CHUNK];
-        if tail.len() == 1 {
+        let kept = last % CHUNK;
+        let (member, weight) = (Arc::clone(&tail.members[kept]), tail.weight(kept));
+        if kept == 0 {
             self.chunks.pop();
         } else {
-            *tail = tail[..tail.len() - 1].iter().cloned().collect();
+            *tail = Chunk::new(tail.iter().take(kept));
         }
         self.len = last;
         self.shares.truncate(last * SHARES);
         if last == CHUNK {
             self.share_out();
         }
-        if position.index() == last {
+        if position == last {
             return None;
         }
-        self.replace(position, moved.member, moved.weight);
-        Some(&*self.entry(position.index()).member)
+        self.put(position, member, weight);
+        Some(&**self.member(position))
     }
 
     /// Gives the members of a single chunk reference counts of their own.
     fn share_out(&mut self) {
-        let entries = self.chunks.first().filter(|_| self.len <= CHUNK);
-        let members = entries.into_iter().flat_map(|entries| entries.iter());
-        self.shares = members.flat_map(|entry| shares(&entry.member)).collect();
+        let chunk = self.chunks.first().filter(|_| self.len <= CHUNK);
+        let members = chunk.into_iter().flat_map(|chunk| &*chunk.members);
+        self.shares = members.flat_map(shares).collect();
     }
 
     /// Many at once, each at the place of its number, where pushing one after another would copy a chunk each time.
     pub(super) fn fill(&mut self, members: impl IntoIterator<Item = (Arc<Member<S>>, Weight)>) {
-        let entries: Vec<_> = members
-            .into_iter()
-            .map(|(member, weight)| Entry::new(member, weight))
-            .collect();
-        self.len = entries.len();
-        self.chunks = entries
-            .chunks(CHUNK)
-            .map(|chunk| summed(chunk.iter().cloned()))
-            .collect();
+        let members = members.into_iter();
+        let mut members = members
+            .map(|(member, weight)| (member, u32::from(weight.get())))
+            .peekable();
+        self.chunks.clear();
+        while members.peek().is_some() {
+            self.chunks.push(Chunk::new(members.by_ref().take(CHUNK)));
+        }
+        self.len = self.chunks.iter().map(|chunk| chunk.members.len()).sum();
         self.share_out();
     }
 
@@ -247,17 +253,11 @@ impl<S> List<S> {
         let mut upto = Vec::with_capacity(self.chunks.len());
         let mut total = 0;
         for chunk in &self.chunks {
-            total += chunk.last().map_or(0, |entry| u64::from(entry.upto));
+            total += u64::from(chunk.total());
             upto.push(total);
         }
-        let first = self.chunks.first().map(|chunk| chunk[0].weight);
-        let even = first.is_none_or(|first| {
-            total == u64::from(first.get()) * self.len as u64
-                && self
-                    .chunks
-                    .iter()
-                    .all(|chunk| chunk.iter().all(|e| e.weight == first))
-        });
+        let weight = self.chunks.first().map_or(0, |chunk| chunk.weight(0));
+        let even = self.chunks.iter().all(|chunk| chunk.is_even(weight));
         Self {
             chunks: self.chunks.clone(),
             shares: self.shares.clone(),
@@ -269,42 +269,55 @@ impl<S> List<S> {
     }
 }
 
-impl<S> Entry<S> {
-    fn new(member: Arc<Member<S>>, weight: Weight) -> Self {
+impl<S> Chunk<S> {
+    fn new(members: impl IntoIterator<Item = (Arc<Member<S>>, u32)>) -> Self {
+        let mut total = 0;
+        let members = members.into_iter().map(|(member, weight)| {
+            total += weight;
+            (member, total)
+        });
+        let (members, upto): (Vec<_>, Vec<_>) = members.unzip();
         Self {
-            member,
-            weight,
-            upto: u32::from(weight.get()),
+            members: members.into(),
+            upto: upto.into(),
         }
+    }
+
+    fn weight(&self, index: usize) -> u32 {
+        let before = index.checked_sub(1).map_or(0, |before| self.upto[before]);
+        self.upto[index] - before
+    }
+
+    fn total(&self) -> u32 {
+        self.upto.last().copied().unwrap_or(0)
+    }
+
+    /// Whether all weights are this one.
+    fn is_even(&self, weight: u32) -> bool {
+        let mut expected = 0;
+        self.upto.iter().all(|&upto| {
+            expected += weight;
+            upto == expected
+        })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Arc<Member<S>>, u32)> {
+        let members = self.members.iter().enumerate();
+        members.map(|(index, member)| (Arc::clone(member), self.weight(index)))
     }
 }
 
-impl<S> Clone for Entry<S> {
+impl<S> Clone for Chunk<S> {
     fn clone(&self) -> Self {
         Self {
-            member: Arc::clone(&self.member),
-            weight: self.weight,
-            upto: self.upto,
+            members: Arc::clone(&self.members),
+            upto: Arc::clone(&self.upto),
         }
     }
 }
 
 fn shares<S>(member: &Arc<Member<S>>) -> [Arc<Share<S>>; SHARES] {
     std::array::from_fn(|_| Share::of(member))
-}
-
-/// A chunk of these entries, their running sums set.
-fn summed<S>(entries: impl Iterator<Item = Entry<S>>) -> Arc<[Entry<S>]> {
-    let mut total = 0;
-    entries
-        .map(|entry| {
-            total += u32::from(entry.weight.get());
-            Entry {
-                upto: total,
-                ..entry
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -331,7 +344,7 @@ mod tests {
         fleet.with_snapshot(|snapshot| {
             let List { shares, .. } = &snapshot.list;
             for (number, share) in shares.iter().enumerate() {
-                let member = &snapshot.list.entry(number / SHARES).member;
+                let member = snapshot.list.member(number / SHARES);
                 assert_eq!(share.generation, member.generation, "share {number}");
             }
             shares.len() / SHARES
