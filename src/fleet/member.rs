@@ -13,13 +13,14 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicU32, AtomicU64,
+    AtomicU64,
     Ordering::{AcqRel, Relaxed},
 };
 
 use super::load::Latency;
+use super::run::{Failing, Failures, Run};
 use super::shared::Shared;
-use super::window::{Bucket, Tally, Totals, Window};
+use super::window::{Bucket, Pause, Tally, Totals, Window};
 use crate::Instance;
 
 /// How much dearer an overloaded member looks.
@@ -44,7 +45,7 @@ pub(super) struct Stats {
     answered_at: AtomicU64,
     /// From when the picks are that may judge it.
     judged_from: AtomicU64,
-    failures_in_row: AtomicU32,
+    failing: Failing,
     bucket: Bucket,
     rest: Box<Rest>,
 }
@@ -60,9 +61,8 @@ struct Rest {
     unjudged: AtomicU64,
     overloaded_until: AtomicU64,
     quiet_until: AtomicU64,
-    /// When the first of the failures in a row was picked, in milliseconds; beyond 49 days it wraps, and only differences
-    /// are asked for.
-    failing_since: AtomicU32,
+    run: Run,
+    pause: Pause,
 }
 
 impl Stats {
@@ -86,7 +86,7 @@ impl Stats {
     }
 
     pub(super) fn failures_in_row(&self) -> u32 {
-        self.failures_in_row.load(Relaxed)
+        self.rest.run.get().count()
     }
 
     pub(super) fn latency(&self) -> &Latency {
@@ -125,27 +125,24 @@ impl Stats {
     /// A request whose slot was just given back was answered well.
     pub(super) fn succeeded(&self, now: u64) {
         self.turn_window(now);
-        if self.failures_in_row() != 0 {
-            self.failures_in_row.store(0, Relaxed);
-        }
+        self.forgive();
     }
 
-    /// A request picked then, whose slot was just given back, failed. Returns how many did in a row.
-    pub(super) fn failed(&self, picked_at: u64, now: u64) -> u32 {
+    /// A request picked then, whose slot was just given back, failed. Returns the failures in a row.
+    pub(super) fn failed(&self, picked_at: u64, now: u64) -> Failures {
         self.turn_window(now);
         self.rest.failures.fetch_add(1, Relaxed);
-        let run = self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1);
-        if run == 1 {
-            self.rest.failing_since.store(millis(picked_at), Relaxed);
-        }
-        run
+        self.rest.run.fail(&self.failing, picked_at, now)
     }
 
-    /// For how many milliseconds it has been failing: since the first request of the present run of failures was picked.
-    pub(super) fn failing_for(&self, now: u64) -> u32 {
-        let since = self.rest.failing_since.load(Relaxed);
-        // Time that goes back is no time.
-        (millis(now).wrapping_sub(since) as i32).max(0) as u32
+    /// So many failures in a row, this moment's the last of them, are a pause by now.
+    pub(super) fn paused(&self, failures: u32, now: u64) {
+        self.rest.pause.lasts(&self.bucket, failures, now);
+    }
+
+    /// What of [`recent`](Self::recent) was one pause.
+    pub(super) fn pause(&self, now: u64) -> Tally {
+        self.rest.pause.tally(&self.bucket, now)
     }
 
     /// Before an outcome of this moment is in the window: its slot was just given back, and belongs to the next bucket.
@@ -158,7 +155,7 @@ impl Stats {
     }
 
     pub(super) fn forgive(&self) {
-        self.failures_in_row.store(0, Relaxed);
+        self.rest.run.end(&self.failing);
     }
 
     /// Nothing but a probe judges it from now on.
@@ -171,6 +168,7 @@ impl Stats {
         self.forgive();
         self.latency.restart(latency, now);
         self.rest.returned.store(self.totals().0, Relaxed);
+        self.rest.pause.forget();
         self.rest.quiet_until.store(0, Relaxed);
         self.judged_from.store(now, Relaxed);
     }
@@ -230,12 +228,13 @@ impl Stats {
         let rest = &self.rest;
         // What is in flight ends elsewhere.
         let unjudged = rest.unjudged.load(Relaxed).wrapping_add(slots & IN_FLIGHT);
+        let (failing, run) = rest.run.copy();
         Self {
             slots: AtomicU64::new(slots & !IN_FLIGHT),
             latency: self.latency.copy(),
             answered_at: copy(&self.answered_at),
             judged_from: copy(&self.judged_from),
-            failures_in_row: AtomicU32::new(self.failures_in_row()),
+            failing,
             bucket: self.bucket.copy(),
             rest: Box::new(Rest {
                 window: rest.window.copy(),
@@ -244,14 +243,11 @@ impl Stats {
                 unjudged: AtomicU64::new(unjudged),
                 overloaded_until: copy(&rest.overloaded_until),
                 quiet_until: copy(&rest.quiet_until),
-                failing_since: AtomicU32::new(rest.failing_since.load(Relaxed)),
+                run,
+                pause: rest.pause.copy(),
             }),
         }
     }
-}
-
-fn millis(nanos: u64) -> u32 {
-    (nanos / 1_000_000) as u32
 }
 
 /// A connection to an instance.

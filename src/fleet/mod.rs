@@ -59,6 +59,7 @@ mod probe;
 mod pulse;
 mod rng;
 mod roster;
+mod run;
 mod seat;
 mod shared;
 mod slot;

@@ -72,6 +72,11 @@ impl Totals {
     }
 }
 
+/// The largest pause within the window: failures that were one event, by the bucket of the last of them. The bucket's number
+/// in the upper half, how many in the lower.
+#[derive(Debug, Default)]
+pub(super) struct Pause(AtomicU64);
+
 /// The number of the present bucket, counted from one; zero: none has begun. Apart from the [`Window`], since every success
 /// looks at it.
 #[derive(Debug, Default)]
@@ -95,6 +100,21 @@ impl Bucket {
     /// When it ends.
     fn end(&self) -> u64 {
         u64::from(self.0.load(Relaxed)).saturating_mul(WINDOW)
+    }
+
+    /// The part of what that bucket counted that is still within the window ending at `now`.
+    fn part(&self, number: u32, now: u64) -> f32 {
+        match self.0.load(Relaxed).saturating_sub(number) {
+            0 => 1.0,
+            1 => self.left(now),
+            _ => 0.0,
+        }
+    }
+
+    /// The same of the bucket before.
+    fn left(&self, now: u64) -> f32 {
+        let left = self.end().saturating_sub(now).min(WINDOW);
+        left as f32 / WINDOW as f32
     }
 
     fn number(now: u64) -> u32 {
@@ -126,10 +146,8 @@ impl Window {
     /// What the window ending at `now` has, where these are the totals.
     pub(super) fn tally(&self, bucket: &Bucket, totals: Totals, now: u64) -> Tally {
         self.turn(bucket, totals, now);
-        let left = bucket.end().saturating_sub(now).min(WINDOW);
         let present = totals.since(Totals(self.base.load(Relaxed))).scaled(1.0);
-        let part = left as f32 / WINDOW as f32;
-        let earlier = Totals(self.previous.load(Relaxed)).scaled(part);
+        let earlier = Totals(self.previous.load(Relaxed)).scaled(bucket.left(now));
         Tally {
             outcomes: present.outcomes + earlier.outcomes,
             failures: present.failures + earlier.failures,
@@ -143,6 +161,39 @@ impl Window {
             base: copy(&self.base),
             previous: copy(&self.previous),
         }
+    }
+}
+
+impl Pause {
+    /// One that has so many failures by now. A smaller one than the window still has is none.
+    pub(super) fn lasts(&self, bucket: &Bucket, failures: u32, now: u64) {
+        let last = u64::from(Bucket::number(now)) << 32 | u64::from(failures);
+        // Whoever finds a larger one leaves it.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |largest| {
+            let larger = failures as f32 > Self::within(largest, bucket, now);
+            larger.then_some(last)
+        });
+    }
+
+    pub(super) fn tally(&self, bucket: &Bucket, now: u64) -> Tally {
+        let failures = Self::within(self.0.load(Relaxed), bucket, now);
+        Tally {
+            outcomes: failures,
+            failures,
+        }
+    }
+
+    fn within(pause: u64, bucket: &Bucket, now: u64) -> f32 {
+        pause as u32 as f32 * bucket.part((pause >> 32) as u32, now)
+    }
+
+    pub(super) fn forget(&self) {
+        self.0.store(0, Relaxed);
+    }
+
+    /// The same under another owner.
+    pub(super) fn copy(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Relaxed)))
     }
 }
 
@@ -186,6 +237,30 @@ mod tests {
         assert_eq!((tally.outcomes, tally.failures), (3.0, 2.0));
         assert_eq!(window.tally(&bucket, after, 0).outcomes, 3.0);
         assert!(window.tally(&bucket, after, u64::MAX).outcomes.is_finite());
+    }
+
+    #[test]
+    fn the_largest_pause_fades_as_the_window_does() {
+        let (bucket, window, pause) = (Bucket::default(), Window::default(), Pause::default());
+        let mut failed = 0;
+        let mut now_has = |more, now| {
+            failed += more;
+            let totals = Totals::new(failed, failed);
+            let recent = window.tally(&bucket, totals, now);
+            (recent.failures, pause.tally(&bucket, now).failures)
+        };
+        assert_eq!(now_has(0, S), (0.0, 0.0), "there was none");
+        pause.lasts(&bucket, 20, 8 * S);
+        assert_eq!(now_has(20, 8 * S), (20.0, 20.0));
+        pause.lasts(&bucket, 3, 9 * S);
+        assert_eq!(now_has(3, 9 * S), (23.0, 20.0), "a smaller one");
+        assert_eq!(now_has(0, 15 * S), (11.5, 10.0));
+        pause.lasts(&bucket, 11, 15 * S);
+        assert_eq!(now_has(11, 15 * S), (22.5, 11.0), "more than are left");
+        assert_eq!(now_has(0, 25 * S), (5.5, 5.5));
+        assert_eq!(now_has(0, 35 * S), (0.0, 0.0));
+        pause.lasts(&bucket, 2, 35 * S);
+        assert_eq!(now_has(2, 0), (2.0, 2.0), "time that goes back");
     }
 
     #[test]

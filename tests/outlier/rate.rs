@@ -3,7 +3,7 @@
 use rolecall::EjectionReason::{FailureRate, FailuresInRow};
 use rolecall::MemberState::{Ejected, Usable};
 
-use crate::scenario::{SECOND, Scenario, cold_fleet_with, rules};
+use crate::scenario::{MS, SECOND, Scenario, cold_fleet_with, fleet, rules};
 
 fn cold(members: usize) -> Scenario {
     cold_fleet_with(members, Default::default())
@@ -165,6 +165,72 @@ fn what_was_before_an_ejection_is_not_held_against_it_afterwards() {
         .is("a", Usable)
         .story_is("a", ["ejected", "probing", "returned"])
         .outcomes("a", "f")
+        .outcomes("a", "f")
+        .is("a", Ejected);
+}
+
+/// So many callers wait together, and give up together.
+fn pause(scenario: &mut Scenario, callers: usize) -> &mut Scenario {
+    for _ in 0..callers {
+        scenario.begin("a");
+    }
+    scenario.pass(800 * MS);
+    for _ in 0..callers {
+        scenario.end("a", |pick, now| pick.cancelled(now));
+    }
+    scenario.is("a", Usable)
+}
+
+#[test]
+fn callers_that_gave_up_in_one_pause_are_no_rate_once_it_is_over() {
+    for after in [0, 4, 9, 15] {
+        let mut scenario = fleet(3);
+        pause(&mut scenario, 30)
+            .pass(after * SECOND)
+            .outcomes("a", "ssssss f")
+            .is("a", Usable)
+            .outcomes("a", "s")
+            .cancel("a", 1, 300 * MS)
+            .is("a", Usable);
+    }
+}
+
+#[test]
+fn after_a_pause_half_of_ten_eject_as_ever() {
+    let mut scenario = cold(3);
+    pause(&mut scenario, 30)
+        .outcomes("a", "sfsfsfsfs")
+        .is("a", Usable)
+        .outcomes("a", "f")
+        .is("a", Ejected);
+}
+
+#[test]
+fn one_that_pauses_again_and_again_is_ejected_by_its_rate() {
+    let mut scenario = fleet(3);
+    pause(&mut scenario, 30).outcomes("a", "ss");
+    for _ in 0..30 {
+        scenario.begin("a");
+    }
+    scenario.pass(800 * MS);
+    for _ in 0..30 {
+        scenario.end("a", |pick, now| pick.cancelled(now));
+    }
+    scenario.is("a", Ejected);
+}
+
+#[test]
+fn a_pause_before_an_ejection_excuses_nothing_after_it() {
+    let rules = rules(|rules| rules.base_ejection_time(SECOND));
+    let mut scenario = cold_fleet_with(3, rules);
+    pause(&mut scenario, 30)
+        .succeed("b", 30)
+        .fail("a", 1)
+        .is("a", Ejected)
+        .outlast("a")
+        .succeed("a", 1)
+        .outcomes("a", "sfsfsfsfs")
+        .is("a", Usable)
         .outcomes("a", "f")
         .is("a", Ejected);
 }

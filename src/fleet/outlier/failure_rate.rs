@@ -1,4 +1,7 @@
 //! Half of everything fails, with successes in between that break every run.
+//!
+//! Callers that gave up in one pause of their instance are one event, and no rate: see
+//! [`unresponsive`](super::unresponsive).
 
 use super::super::window::Tally;
 

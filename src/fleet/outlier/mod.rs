@@ -36,7 +36,7 @@ use unresponsive::outlasts_a_pause;
 pub(super) use unresponsive::unanswered;
 
 use super::member::Record;
-use super::window::Tally;
+use super::run::Failures;
 use crate::EjectionReason;
 
 /// The least failures in a row of a suspect. Without traffic five would take a minute.
@@ -46,33 +46,30 @@ const SUSPECT_FAILURES: u32 = 2;
 pub(super) fn detect(
     record: &Record,
     config: &OutlierConfig,
-    run: u32,
+    run: Failures,
     unanswered: bool,
     now: u64,
 ) -> Option<EjectionReason> {
-    let recent = record.stats.recent(now);
-    let own = record.stats.since_return(recent);
+    let stats = &record.stats;
+    let standing = record.shared.pulse.since_standstill(now);
+    let is_pause = unanswered && !outlasts_a_pause(run.age(now), standing);
+    let run = run.count();
+    if is_pause {
+        stats.paused(run, now);
+    }
+    let recent = stats.recent(now);
+    let own = stats.since_return(recent).without(stats.pause(now));
     let (volume, percentage) = (config.request_volume(), config.failure_percentage());
     let floor = config.failures_in_row();
     let often = failure_rate::reaches(own, volume, failure_rate::threshold(percentage, 0.0));
-    if run < floor && !often || record.stats.is_quiet(now) {
+    if run < floor && !often || stats.is_quiet(now) {
         return None;
     }
     let others = record.shared.pool.recent(now).without(recent).rate();
     let threshold = failures_in_row::threshold(floor, others);
-    let standing = record.shared.pulse.since_standstill(now);
-    let is_pause = unanswered && !outlasts_a_pause(record.stats.failing_for(now), standing);
     if run >= threshold && !is_pause {
         return Some(in_row(run, threshold, unanswered));
     }
-    let own = if is_pause {
-        own.without(Tally {
-            outcomes: run as f32,
-            failures: run as f32,
-        })
-    } else {
-        own
-    };
     let threshold = failure_rate::threshold(percentage, others);
     failure_rate::reaches(own, volume, threshold).then_some(EjectionReason::FailureRate {
         requests: own.outcomes.round() as u32,
