@@ -164,6 +164,51 @@ fn one_that_loses_its_weight_gives_its_place_back() {
         .are([Ejected, Ejected, Usable]);
 }
 
+/// Of four `a` and `b` are ejected and not connected, and `c` is ejected in their place.
+fn replaced(scenario: &mut Scenario) -> &mut Scenario {
+    scenario
+        .begin("a")
+        .begin("b")
+        .fail("a", 5)
+        .fail("b", 5)
+        .hold_dials()
+        .end("a", |pick, now| pick.unsent(now))
+        .end("b", |pick, now| pick.unsent(now))
+        .fail("c", 5)
+        .is("c", Ejected)
+        .pass(SECOND)
+}
+
+#[test]
+fn those_that_are_connected_again_with_their_places_taken_are_probed_at_once() {
+    let mut scenario = fleet(4);
+    replaced(&mut scenario)
+        .let_dials_through()
+        .are([Probing, Probing, Ejected, Usable])
+        .in_panic_mode(false)
+        .succeed("a", 1)
+        .fail("b", 1)
+        .are([Usable, Ejected, Ejected, Usable]);
+}
+
+#[test]
+fn one_that_is_connected_again_with_its_place_free_stays_ejected() {
+    let mut scenario = fleet(4);
+    replaced(&mut scenario)
+        .restore("c")
+        .let_dials_through()
+        .are([Ejected, Ejected, Usable, Usable]);
+}
+
+#[test]
+fn one_that_was_ejected_by_hand_is_so_whoever_has_its_place() {
+    let mut scenario = fleet(4);
+    replaced(&mut scenario)
+        .eject("a", 100 * SECOND)
+        .let_dials_through()
+        .are([Ejected, Probing, Ejected, Usable]);
+}
+
 #[test]
 fn one_that_is_probing_keeps_its_place() {
     let mut scenario = one_out_and_one_waiting();

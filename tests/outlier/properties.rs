@@ -178,6 +178,56 @@ fn rules_never_eject_more_than_the_cap_nor_the_last_one_nor_one_that_works() {
     });
 }
 
+/// How many are eligible, out by rule, and, of these, not being probed.
+fn counts(world: &World) -> (usize, usize, usize) {
+    let members = world.scenario.status().members;
+    let connected = |m: &&MemberStatus| {
+        use MemberState::{Busy, Ejected, Probing, Usable};
+        matches!(m.state, Busy | Ejected | Probing | Usable)
+    };
+    let connected: Vec<_> = members.iter().filter(connected).collect();
+    let out = connected.iter().filter(|m| is_out_by_rule(m));
+    let ejected = out.clone().filter(|m| m.state == MemberState::Ejected);
+    (connected.len(), out.count(), ejected.count())
+}
+
+#[test]
+fn rules_keep_to_the_cap_though_connections_come_and_go() {
+    let cap = |eligible: usize| (eligible / 2).max(1).min(eligible.saturating_sub(1));
+    for_each_seed(60, |seed| {
+        let mut world = World::new(seed);
+        world.scenario.hold_dials();
+        for step in 0..3000 {
+            if step % 200 == 0 {
+                world.faults_change(0);
+            }
+            let before = world.scenario.status().ejections.ejected;
+            world.step();
+            let (eligible, out, _) = counts(&world);
+            let table = world.scenario.table();
+            let ejects = world.scenario.status().ejections.ejected > before;
+            assert!(
+                !ejects || out <= cap(eligible),
+                "ejected beyond the cap\n{table}"
+            );
+            let lost = world.rng.random_bool(0.02).then(|| world.held.pop());
+            if let Some(Some(pick)) = lost {
+                pick.unsent(world.scenario.now());
+            }
+            if world.rng.random_bool(0.02) {
+                let (_, _, before) = counts(&world);
+                world.scenario.let_dials_through().hold_dials();
+                let (eligible, _, ejected) = counts(&world);
+                let table = world.scenario.table();
+                assert!(
+                    ejected <= cap(eligible).max(before),
+                    "{before} were ejected, and are {ejected} of {eligible}\n{table}"
+                );
+            }
+        }
+    });
+}
+
 #[test]
 fn every_ejection_ends_and_nothing_leaks() {
     for_each_seed(60, |seed| {

@@ -63,6 +63,16 @@ impl<S> Roster<S> {
         (out >= cap(eligible, config.max_ejection_percentage())).then_some(Withheld::ByCap)
     }
 
+    /// Whether more are out than might be ejected: some of them were not connected when others were.
+    pub(super) fn is_over_cap(&mut self) -> bool {
+        let Share { eligible, out } = self.share();
+        let percentage = self
+            .config
+            .outlier()
+            .map(OutlierConfig::max_ejection_percentage);
+        percentage.is_some_and(|percentage| out > cap(eligible, percentage))
+    }
+
     pub(super) fn share(&mut self) -> Share {
         let seats = &self.seats;
         *self.ejections.share.get_or_insert_with(|| {

@@ -179,6 +179,7 @@ impl<S> Roster<S> {
         self.note(Event::Connected {
             id: ticket.id.clone(),
         });
+        self.probe_if_replaced(index);
         Ok(())
     }
 

@@ -46,6 +46,19 @@ impl<S> Roster<S> {
         }
     }
 
+    /// A seat is connected again: one whose place under the cap others have taken meanwhile is probed at once. As few are in
+    /// play as the cap allows, and it, and not they, may be well by now.
+    pub(super) fn probe_if_replaced(&mut self, index: usize) {
+        let is_ejected = |health: &Health| {
+            matches!(health.state(), State::Ejected { .. }) && !health.is_ejected_by_hand()
+        };
+        let seat = &self.seats[index];
+        if seat.eligible().is_some() && seat.health().is_some_and(is_ejected) && self.is_over_cap()
+        {
+            self.begin_probing(index);
+        }
+    }
+
     /// A probe of this connection ended.
     pub(in super::super) fn probed(
         &mut self,
