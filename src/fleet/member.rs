@@ -13,7 +13,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicU64,
+    AtomicU32, AtomicU64,
     Ordering::{AcqRel, Relaxed},
 };
 
@@ -30,8 +30,10 @@ const OVERLOAD_FACTOR: f32 = 20.0;
 const OUTCOME: u64 = 1 << 24;
 const IN_FLIGHT: u64 = OUTCOME - 1;
 
-/// Nanoseconds for which a member that was found an outlier, and stays, is not looked at again.
-const QUIET: u64 = 1_000_000_000;
+/// For how many ticks a member that was found an outlier, and stays, is not looked at again: a second, or a tick less.
+const QUIET: u32 = 16;
+/// Nanoseconds of a tick. Eight years of them have a number.
+const TICK: u64 = 62_500_000;
 /// From when the picks are that count, of a member that is out: those of no time.
 const NEVER: u64 = u64::MAX;
 
@@ -60,8 +62,9 @@ struct Rest {
     /// Picks that ended without an outcome.
     unjudged: AtomicU64,
     overloaded_until: AtomicU64,
-    quiet_until: AtomicU64,
     run: Run,
+    /// In ticks.
+    quiet_until: AtomicU32,
     pause: Pause,
 }
 
@@ -175,12 +178,12 @@ impl Stats {
 
     /// It was found an outlier, and stays all the same.
     pub(super) fn quiet(&self, now: u64) {
-        let until = now.saturating_add(QUIET);
+        let until = tick(now).saturating_add(QUIET);
         self.rest.quiet_until.store(until, Relaxed);
     }
 
     pub(super) fn is_quiet(&self, now: u64) -> bool {
-        now < self.rest.quiet_until.load(Relaxed)
+        tick(now) < self.rest.quiet_until.load(Relaxed)
     }
 
     pub(super) fn overloaded_until(&self, until: u64) {
@@ -242,12 +245,16 @@ impl Stats {
                 failures: copy(&rest.failures),
                 unjudged: AtomicU64::new(unjudged),
                 overloaded_until: copy(&rest.overloaded_until),
-                quiet_until: copy(&rest.quiet_until),
+                quiet_until: AtomicU32::new(rest.quiet_until.load(Relaxed)),
                 run,
                 pause: rest.pause.copy(),
             }),
         }
     }
+}
+
+fn tick(now: u64) -> u32 {
+    u32::try_from(now / TICK).unwrap_or(u32::MAX)
 }
 
 /// A connection to an instance.

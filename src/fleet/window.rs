@@ -72,10 +72,10 @@ impl Totals {
     }
 }
 
-/// The largest pause within the window: failures that were one event, by the bucket of the last of them. The bucket's number
-/// in the upper half, how many in the lower.
+/// The largest pause within the window: failures that were one event, by the bucket of the last of them. How many, and no
+/// more than fit, in the lower half; in the upper the end of the bucket's number, which comes again after a week.
 #[derive(Debug, Default)]
-pub(super) struct Pause(AtomicU64);
+pub(super) struct Pause(AtomicU32);
 
 /// The number of the present bucket, counted from one; zero: none has begun. Apart from the [`Window`], since every success
 /// looks at it.
@@ -102,10 +102,11 @@ impl Bucket {
         u64::from(self.0.load(Relaxed)).saturating_mul(WINDOW)
     }
 
-    /// The part of what that bucket counted that is still within the window ending at `now`.
-    fn part(&self, number: u32, now: u64) -> f32 {
-        match self.0.load(Relaxed).saturating_sub(number) {
-            0 => 1.0,
+    /// The part of what the bucket whose number ends so counted that is still within the window ending at `now`.
+    fn part(&self, number: u16, now: u64) -> f32 {
+        match (self.0.load(Relaxed) as u16).wrapping_sub(number) {
+            // Time that went back is in one that has not begun.
+            0 | u16::MAX => 1.0,
             1 => self.left(now),
             _ => 0.0,
         }
@@ -167,10 +168,11 @@ impl Window {
 impl Pause {
     /// One that has so many failures by now. A smaller one than the window still has is none.
     pub(super) fn lasts(&self, bucket: &Bucket, failures: u32, now: u64) {
-        let last = u64::from(Bucket::number(now)) << 32 | u64::from(failures);
+        let counted = failures.min(u32::from(u16::MAX));
+        let last = Bucket::number(now) << 16 | counted;
         // Whoever finds a larger one leaves it.
         let _ = self.0.fetch_update(Relaxed, Relaxed, |largest| {
-            let larger = failures as f32 > Self::within(largest, bucket, now);
+            let larger = counted as f32 > Self::within(largest, bucket, now);
             larger.then_some(last)
         });
     }
@@ -183,8 +185,8 @@ impl Pause {
         }
     }
 
-    fn within(pause: u64, bucket: &Bucket, now: u64) -> f32 {
-        pause as u32 as f32 * bucket.part((pause >> 32) as u32, now)
+    fn within(pause: u32, bucket: &Bucket, now: u64) -> f32 {
+        f32::from(pause as u16) * bucket.part((pause >> 16) as u16, now)
     }
 
     pub(super) fn forget(&self) {
@@ -193,7 +195,7 @@ impl Pause {
 
     /// The same under another owner.
     pub(super) fn copy(&self) -> Self {
-        Self(AtomicU64::new(self.0.load(Relaxed)))
+        Self(AtomicU32::new(self.0.load(Relaxed)))
     }
 }
 
@@ -261,6 +263,8 @@ mod tests {
         assert_eq!(now_has(0, 35 * S), (0.0, 0.0));
         pause.lasts(&bucket, 2, 35 * S);
         assert_eq!(now_has(2, 0), (2.0, 2.0), "time that goes back");
+        pause.lasts(&bucket, 100_000, 35 * S);
+        assert_eq!(now_has(0, 35 * S).1, 65_535.0, "as many as it can hold");
     }
 
     #[test]
