@@ -141,6 +141,7 @@ impl OutlierBuilder {
     /// The share of a member's requests within 10 s, in percent, that must have failed to eject it; 1 to 100. Default: 50.
     ///
     /// It must also be twice the failure rate of the others. At 100 only members that fail always are ejected by rate.
+    /// Callers that gave up in one pause of less than a second are left out of it.
     pub fn failure_percentage(mut self, percentage: u32) -> Self {
         self.failure_percentage = percentage;
         self
@@ -174,7 +175,8 @@ impl OutlierBuilder {
 
     /// The share of the eligible members, in percent, that may be ejected at once, 1 to 100. Default: 50.
     ///
-    /// One of two or more may always be ejected, and the last one never is, whatever the share.
+    /// One of two or more may always be ejected, and the last one never is, whatever the share. One that loses its connection
+    /// makes room for another; if it connects again with its place taken, it is probed at once.
     pub fn max_ejection_percentage(mut self, percentage: u32) -> Self {
         self.max_ejection_percentage = percentage;
         self

@@ -6,9 +6,9 @@
 //!
 //! Of such failures a run counts only once it is a second old. Callers that wait together give up together, and a pause of
 //! a tenth of a second, of the instance or of the callers' machine, is then any number of them: one event, that is over
-//! before anybody is ejected for it. Meanwhile load keeps traffic away. Nor does the failure rate count them, then or while
-//! they are in its window: of the pauses there all but the largest one, so that an instance that pauses again and again is
-//! an outlier.
+//! before anybody is ejected for it. Meanwhile load keeps traffic away. Nor does the failure rate count them, as long as they
+//! are in its window. That is so for the largest pause there, and not for others: an instance that pauses again and again
+//! is an outlier.
 
 use super::super::probe::patience;
 use super::super::slot::FAILURE_COST;
