@@ -89,7 +89,11 @@ impl Stats {
     }
 
     pub(super) fn failures_in_row(&self) -> u32 {
-        self.rest.run.get().count()
+        if self.failing.is_so() {
+            self.rest.run.get().count()
+        } else {
+            0
+        }
     }
 
     pub(super) fn latency(&self) -> &Latency {

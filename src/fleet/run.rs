@@ -19,6 +19,12 @@ pub(super) struct Run(AtomicU64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failures(u64);
 
+impl Failing {
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
 impl Run {
     /// A request that was picked then failed. Returns the run with it.
     pub(super) fn fail(&self, failing: &Failing, picked_at: u64, now: u64) -> Failures {
@@ -40,7 +46,7 @@ impl Run {
     pub(super) fn end(&self, failing: &Failing) {
         // In this order: a failure meanwhile says that there is one after it has become one, and so no run is left that
         // no success would end.
-        if failing.0.load(Relaxed) && failing.0.swap(false, AcqRel) {
+        if failing.is_so() && failing.0.swap(false, AcqRel) {
             self.0.store(0, Release);
         }
     }
