@@ -196,6 +196,26 @@ fn callers_that_gave_up_in_one_pause_are_no_rate_once_it_is_over() {
 }
 
 #[test]
+fn one_that_the_cap_kept_is_not_ejected_for_its_silence_once_that_is_over() {
+    let mut scenario = fleet(3);
+    scenario.eject("b", 100 * SECOND);
+    for _ in 0..30 {
+        scenario.begin("a");
+    }
+    scenario.pass(1500 * MS);
+    for _ in 0..30 {
+        scenario.end("a", |pick, now| pick.cancelled(now));
+    }
+    scenario
+        .counted([1, 1, 1, 0, 0, 0])
+        .succeed("a", 1)
+        .restore("b")
+        .pass(SECOND)
+        .outcomes("a", "ssssss f")
+        .is("a", Usable);
+}
+
+#[test]
 fn after_a_pause_half_of_ten_eject_as_ever() {
     let mut scenario = cold(3);
     pause(&mut scenario, 30)

@@ -141,7 +141,7 @@ impl OutlierBuilder {
     /// The share of a member's requests within 10 s, in percent, that must have failed to eject it; 1 to 100. Default: 50.
     ///
     /// It must also be twice the failure rate of the others. At 100 only members that fail always are ejected by rate.
-    /// Callers that gave up in one pause of less than a second are left out of it.
+    /// Callers that gave up in one pause of the instance are left out of it.
     pub fn failure_percentage(mut self, percentage: u32) -> Self {
         self.failure_percentage = percentage;
         self

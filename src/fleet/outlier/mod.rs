@@ -53,14 +53,14 @@ pub(super) fn detect(
     let stats = &record.stats;
     let standing = record.shared.pulse.since_standstill(now);
     let is_pause = unanswered && !outlasts_a_pause(run.age(now), standing);
-    let run = run.count();
-    if is_pause {
+    let (run, floor) = (run.count(), config.failures_in_row());
+    // A silence is judged by its run, or was one pause. The cap may have kept its member.
+    if is_pause || unanswered && run >= floor {
         stats.paused(run, now);
     }
     let recent = stats.recent(now);
     let own = stats.since_return(recent).without(stats.pause(now));
     let (volume, percentage) = (config.request_volume(), config.failure_percentage());
-    let floor = config.failures_in_row();
     let often = failure_rate::reaches(own, volume, failure_rate::threshold(percentage, 0.0));
     if run < floor && !often || stats.is_quiet(now) {
         return None;

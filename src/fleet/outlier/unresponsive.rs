@@ -7,8 +7,8 @@
 //! Of such failures a run counts only once it is a second old. Callers that wait together give up together, and a pause of
 //! a tenth of a second, of the instance or of the callers' machine, is then any number of them: one event, that is over
 //! before anybody is ejected for it. Meanwhile load keeps traffic away. Nor does the failure rate count them, as long as they
-//! are in its window. That is so for the largest pause there, and not for others: an instance that pauses again and again
-//! is an outlier.
+//! are in its window, or those of a longer run: its member was judged by that, and may have been kept by the cap. That is so
+//! for the largest of them, and not for others: an instance that pauses again and again is an outlier.
 
 use super::super::probe::patience;
 use super::super::slot::FAILURE_COST;
