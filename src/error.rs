@@ -34,7 +34,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Discovery has not answered yet; its last error, if any, is the source.
+    /// Discovery has not answered with a set yet; its last error, if any, is the source.
     Unresolved,
     /// Instances are there, but none that the caller's boundary may see. The source says whose they are.
     NotVisible,
@@ -157,6 +157,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = &self.0.target;
         let told = match (&self.0.kind, &self.0.instance) {
+            (ErrorKind::Unresolved, _) if self.0.source.is_some() => {
+                write!(f, "{target}: discovery failed, and has no set yet")
+            }
             (ErrorKind::Unresolved, _) => write!(f, "{target}: discovery has not answered yet"),
             (ErrorKind::NotVisible, _) => write!(f, "{target}: not visible from here"),
             (ErrorKind::Empty, _) => write!(f, "{target}: no instance is announced"),

@@ -192,7 +192,9 @@ impl fmt::Display for Event {
             Self::PanicModeEnded => f.write_str("panic mode is over"),
             Self::NothingUsable => f.write_str("nothing usable"),
             Self::Usable => f.write_str("usable"),
-            Self::DiscoveryFailed { error } => write!(f, "discovery failed: {error}"),
+            Self::DiscoveryFailed { error } => {
+                write!(f, "discovery failed: {}", error.with_causes())
+            }
             Self::DiscoveryEnded => f.write_str("discovery ended"),
             Self::Missed { count } => write!(f, "{count} events missed"),
         }
@@ -209,14 +211,15 @@ pub enum EjectionReason {
     FailuresInRow {
         /// How often, without a success in between.
         failures: u32,
-        /// How many it takes, by configuration and by how often the others failed.
+        /// How many it takes, by configuration and by how often the others failed; 2 for one that load kept away from since
+        /// it failed.
         threshold: u32,
     },
     /// It failed again and again, and the last time a caller waited for nothing and went away.
     Unresponsive {
         /// How often, without a success in between.
         failures: u32,
-        /// How many it takes.
+        /// How many it takes, as above.
         threshold: u32,
     },
     /// It failed too often within 10 s.
@@ -370,6 +373,16 @@ fn label(error: &(dyn std::error::Error + 'static)) -> String {
 mod tests {
     use super::*;
     use std::io;
+
+    #[test]
+    fn a_failure_of_discovery_is_told_with_its_cause() {
+        let error = DiscoveryError::backend("reading files", "roles.toml:3: no name");
+        let told = Event::DiscoveryFailed { error }.to_string();
+        assert!(
+            told.contains("reading files: roles.toml:3: no name"),
+            "{told}"
+        );
+    }
 
     #[test]
     fn a_dial_error_is_counted_by_the_io_error_in_its_chain() {

@@ -7,13 +7,16 @@ use crate::instance::Instance;
 use crate::target::Target;
 
 /// How things stand with a balancer at one moment. `Display` is a table for people.
+///
+/// With the feature `serde` it can be serialized; a [`Duration`] is `{"secs": 41, "nanos": 62324099}` then.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Status {
     /// What is balanced; `None` for a fleet without a balancer.
     pub target: Option<Target>,
-    /// How long ago discovery last answered with a set; `None` if it never did.
+    /// How long ago discovery last answered with a set; `None` if it never did. Most backends answer again only when
+    /// something changed, so a great age is no sign of trouble: [`discovery_error`](Self::discovery_error) is.
     pub set_age: Option<Duration>,
     /// The last error of discovery with its causes, if no set came after it.
     pub discovery_error: Option<String>,
@@ -56,6 +59,17 @@ pub struct MemberStatus {
     pub error: Option<String>,
     /// Its last ejection, if it ever was ejected.
     pub ejection: Option<EjectionStatus>,
+}
+
+impl MemberStatus {
+    /// Of one that drains, whether no dial failed since it was connected.
+    fn is_connected(&self) -> bool {
+        match self.state {
+            MemberState::Connecting | MemberState::Disconnected => false,
+            MemberState::Draining => self.error.is_none(),
+            _ => true,
+        }
+    }
 }
 
 /// How things stand with a member's last ejection.
@@ -163,8 +177,9 @@ impl fmt::Display for Status {
             );
             write!(
                 f,
-                "\n  {id:<20} {addr:<21} {:<12} {:>7.1} s  in flight {:<4} picks {:<8} failures {:<6} latency {latency}",
+                "\n  {id:<20} {addr:<21} {:<12} {:<4} {:>7.1} s  in flight {:<4} picks {:<8} failures {:<6} latency {latency}",
                 member.state,
+                if member.is_connected() { "up" } else { "down" },
                 member.since.as_secs_f64(),
                 member.in_flight,
                 member.picks,
@@ -247,6 +262,43 @@ impl fmt::Display for Census {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_beside_a_state_is_that_of_the_connection() {
+        let addr = "127.0.0.1:80".parse().unwrap();
+        let member = |state| MemberStatus {
+            instance: Instance::new("a", addr),
+            state,
+            since: Duration::from_secs(34),
+            in_flight: 0,
+            picks: 0,
+            failures: 0,
+            failures_in_row: 0,
+            latency: None,
+            error: None,
+            ejection: None,
+        };
+        let status = Status {
+            target: None,
+            set_age: None,
+            discovery_error: None,
+            doubted_for: None,
+            usable: 0,
+            panic_mode: false,
+            ejections: EjectionCounters::default(),
+            mean_latency: None,
+            members: vec![
+                member(MemberState::Ejected),
+                member(MemberState::Disconnected),
+            ],
+        };
+        let text = status.to_string();
+        let mut words = text.lines().map(|line| line.split_whitespace().skip(2));
+        assert!(words.next().is_some());
+        let mut told = words.map(|line| line.take(3).collect::<Vec<_>>().join(" "));
+        assert_eq!(told.next().unwrap(), "ejected up 34.0");
+        assert_eq!(told.next().unwrap(), "disconnected down 34.0");
+    }
 
     #[test]
     fn a_census_names_the_most_frequent_reason_first() {

@@ -139,6 +139,7 @@ impl fmt::Display for Event {
                 write!(f, "forwarding to {addr} failed: {error}")
             }
             Self::DiscoveryFailed { boundary, error } => {
+                let error = error.with_causes();
                 write!(f, "discovery of {boundary}'s peers failed: {error}")
             }
             Self::DiscoveryErrorsOmitted { count } => write!(f, "{count} more errors of discovery"),

@@ -37,7 +37,7 @@ impl Explanation {
     }
 
     /// How old the knowledge is: the time since discovery last answered, for the boundary where that is longest ago.
-    /// `None` if it answered for none.
+    /// `None` if it answered for none. Most backends answer again only when something changed.
     pub fn age(&self) -> Option<Duration> {
         self.age
     }

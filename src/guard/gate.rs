@@ -162,7 +162,7 @@ impl Gate {
     pub(super) fn refuse(&self, ip: IpAddr) {
         self.refused.fetch_add(1, Relaxed);
         self.journal
-            .tell_of(ip, Event::Refused { ip }, clock::now());
+            .tell_of_stranger(ip, || self.explain(ip), clock::now());
     }
 
     pub(super) fn refuse_header(&self, ip: IpAddr, error: super::HeaderError) {

@@ -160,7 +160,8 @@ impl Guard {
         forward::forward(self.wrap(listener), addr)
     }
 
-    /// Waits until discovery answered for every boundary that is admitted.
+    /// Waits until discovery answered for every boundary that is admitted: for as long as that takes, and
+    /// [`status`](Self::status) says what discovery reports meanwhile.
     ///
     /// # Cancellation
     ///

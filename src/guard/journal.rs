@@ -6,9 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
+use tracing::field::display;
 use tracing::{debug, info, warn};
 
-use super::Event;
+use super::{Event, Explanation};
 use crate::Boundary;
 use crate::discovery::DiscoveryError;
 
@@ -40,52 +41,74 @@ impl Journal {
 
     /// Tells of something that this address caused, if there is room for it.
     pub(super) fn tell_of(&self, ip: IpAddr, event: Event, now: Instant) {
+        if self.has_room_for(ip, now) {
+            self.tell(event);
+        }
+    }
+
+    /// The same of a stranger; the log has why.
+    pub(super) fn tell_of_stranger(
+        &self,
+        ip: IpAddr,
+        why: impl FnOnce() -> Explanation,
+        now: Instant,
+    ) {
+        if self.has_room_for(ip, now) {
+            self.tell_why(Event::Refused { ip }, Some(&why()));
+        }
+    }
+
+    fn has_room_for(&self, ip: IpAddr, now: Instant) -> bool {
         let omitted = |count| Event::RefusalsOmitted { count };
-        self.ration(&self.strangers, ip, 1, event, omitted, now);
+        self.has_room(&self.strangers, ip, 1, omitted, now)
     }
 
     pub(super) fn tell_of_cut_off(&self, ip: IpAddr, connections: usize, now: Instant) {
         let count = u64::try_from(connections).unwrap_or(u64::MAX);
-        let event = Event::CutOff { ip, connections };
         let omitted = |connections| Event::CutOffsOmitted { connections };
-        self.ration(&self.cut_offs, ip, count, event, omitted, now);
+        if self.has_room(&self.cut_offs, ip, count, omitted, now) {
+            self.tell(Event::CutOff { ip, connections });
+        }
     }
 
     pub(super) fn tell_of_error(&self, boundary: Boundary, error: DiscoveryError, now: Instant) {
         let key = (boundary.clone(), error.with_causes());
-        let event = Event::DiscoveryFailed { boundary, error };
         let omitted = |count| Event::DiscoveryErrorsOmitted { count };
-        self.ration(&self.errors, key, 1, event, omitted, now);
+        if self.has_room(&self.errors, key, 1, omitted, now) {
+            self.tell(Event::DiscoveryFailed { boundary, error });
+        }
     }
 
-    fn ration<K: PartialEq>(
+    /// Whether one more is to be told of; what was omitted in the period before is told now.
+    fn has_room<K: PartialEq>(
         &self,
         ration: &Mutex<Ration<K>>,
         key: K,
         count: u64,
-        event: Event,
         omitted: impl FnOnce(u64) -> Event,
         now: Instant,
-    ) {
-        let (before, told) = {
+    ) -> bool {
+        let (before, has_room) = {
             let mut ration = ration.lock().unwrap_or_else(PoisonError::into_inner);
             (ration.renew(now), ration.admits(key, count))
         };
         if let Some(count) = before {
             self.tell(omitted(count));
         }
-        if told {
-            self.tell(event);
-        }
+        has_room
     }
 
     pub(super) fn tell(&self, event: Event) {
-        self.log(&event);
+        self.tell_why(event, None);
+    }
+
+    fn tell_why(&self, event: Event, why: Option<&Explanation>) {
+        self.log(&event, why);
         // Nobody may be listening.
         let _ = self.events.send(event);
     }
 
-    fn log(&self, event: &Event) {
+    fn log(&self, event: &Event, why: Option<&Explanation>) {
         let guard = &self.boundary;
         match event {
             Event::PeersChanged {
@@ -102,7 +125,10 @@ impl Journal {
             Event::BoundaryRevoked { boundary } => {
                 info!(target: "rolecall", %guard, %boundary, "boundary revoked");
             }
-            Event::Refused { ip } => warn!(target: "rolecall", %guard, %ip, "stranger refused"),
+            Event::Refused { ip } => {
+                let why = why.map(display);
+                warn!(target: "rolecall", %guard, %ip, why, "stranger refused");
+            }
             Event::HeaderRefused { ip, error } => {
                 warn!(target: "rolecall", %guard, %ip, %error, "PROXY header refused");
             }

@@ -33,6 +33,36 @@ const STRANGERS_AT_ONCE: u32 = 16;
 ///
 /// A stranger's connection is closed before a byte of it is read. Of a proxy that was [named](Guard::trust_proxy) the PROXY
 /// header is read, within three seconds, while others are accepted.
+///
+/// # Examples
+///
+/// Before axum, whose own trait for listeners a program implements for a type of its own:
+///
+/// ```
+/// use rolecall::guard::{Connection, Listener};
+/// use std::{io, net::SocketAddr};
+///
+/// struct Guarded(Listener);
+///
+/// impl axum::serve::Listener for Guarded {
+///     type Io = Connection;
+///     type Addr = SocketAddr;
+///
+///     async fn accept(&mut self) -> (Connection, SocketAddr) {
+///         self.0.accept().await
+///     }
+///
+///     fn local_addr(&self) -> io::Result<SocketAddr> {
+///         self.0.local_addr()
+///     }
+/// }
+///
+/// # fn serve(listener: Listener) {
+/// let app = axum::Router::new().route("/", axum::routing::get(async || "hello"));
+/// let serving = axum::serve(Guarded(listener), app);
+/// # let _ = serving;
+/// # }
+/// ```
 pub struct Listener {
     guard: Guard,
     listener: TcpListener,

@@ -31,7 +31,8 @@ pub struct BoundaryStatus {
     pub boundary: Boundary,
     /// From how many addresses its instances are admitted.
     pub addresses: usize,
-    /// How long ago discovery last answered with a set; `None` if it never did.
+    /// How long ago discovery last answered with a set; `None` if it never did. Most backends answer again only when
+    /// something changed.
     pub set_age: Option<Duration>,
     /// The last error of discovery with its causes, if no set came after it.
     pub discovery_error: Option<String>,
@@ -39,7 +40,7 @@ pub struct BoundaryStatus {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
+        write!(
             f,
             "{} open, {} admitted, {} refused, {} PROXY headers refused, {} cut off",
             self.open, self.admitted, self.refused, self.headers_refused, self.cut_off
@@ -47,16 +48,15 @@ impl fmt::Display for Status {
         for boundary in &self.boundaries {
             write!(
                 f,
-                "{}: {} addresses, ",
+                "\n{}: {} addresses, ",
                 boundary.boundary, boundary.addresses
             )?;
             match boundary.set_age {
                 Some(age) => write!(f, "{} s old", age.as_secs())?,
                 None => f.write_str("never heard of")?,
             }
-            match &boundary.discovery_error {
-                Some(error) => writeln!(f, "; {error}")?,
-                None => writeln!(f)?,
+            if let Some(error) = &boundary.discovery_error {
+                write!(f, "; {error}")?;
             }
         }
         Ok(())

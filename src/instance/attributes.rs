@@ -10,8 +10,8 @@ use crate::text::{parsed_from_text, text_newtype};
 
 /// What tells an instance from every other one of its role, and stays when its address changes.
 ///
-/// Any text; [`Instance::validate`](crate::Instance::validate) takes 1 to 253 bytes without whitespace and control
-/// characters.
+/// Made from any text: `InstanceId::from("worker-1")`. [`Instance::validate`](crate::Instance::validate) takes 1 to 253 bytes
+/// without whitespace and control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(Arc<str>);
 

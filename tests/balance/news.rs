@@ -139,6 +139,7 @@ async fn an_unknown_role_is_told_as_the_source() {
         .layer(World::default());
     let error = balance.call(()).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Unresolved), "{error}");
+    assert!(error.to_string().contains("discovery failed"), "{error}");
     let source = error.into_source().unwrap();
     let source = source.downcast_ref::<DiscoveryError>().unwrap();
     assert_eq!(source.kind(), DiscoveryErrorKind::UnknownRole);

@@ -55,10 +55,8 @@ fn a_flood_of_strangers_takes_no_memory_and_few_lines() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(captured.clone())
         .finish();
-    let lines = || {
-        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains("refus")).count()
-    };
+    let text = || String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let lines = || text().lines().filter(|line| line.contains("refus")).count();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -98,6 +96,8 @@ fn a_flood_of_strangers_takes_no_memory_and_few_lines() {
     // Ten lines and a summary in ten seconds: fewer than a hundred for a machine that needs up to 80 s.
     let most = 11 * (1 + usize::try_from(began.elapsed().as_secs() / 10).unwrap());
     assert!((1..=most).contains(&lines()), "{} lines", lines());
+    let why = "no registration of shop has this address";
+    assert!(text().contains(why), "the log says why: {:.500}", text());
     runtime.block_on(async {
         assert!(is_served(FRIEND, server.addr).await);
     });

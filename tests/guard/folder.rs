@@ -101,6 +101,24 @@ async fn until_served(server: &Server) -> TcpStream {
 }
 
 #[tokio::test]
+async fn who_comes_first_does_not_wait_for_a_folder_that_nobody_made() {
+    let name = format!("rolecall-guard-first-{}", process::id());
+    let place = Place(env::temp_dir().join(name));
+    let folder = File::new(&place.0);
+    let guard = Guard::new(folder.clone(), boundary("shop"));
+    in_time(guard.heard()).await;
+    assert!(!guard.admits(STRANGER));
+    let here = Registration::new("cart").boundary("shop").peer_ip(STRANGER);
+    let _lease = folder.register(here).await.unwrap();
+    in_time(async {
+        while !guard.admits(STRANGER) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_peer_of_another_process_is_admitted_within_a_second_and_cut_off_when_it_left() {
     let name = format!("rolecall-guard-{}", process::id());
     let place = Place(env::temp_dir().join(name));

@@ -121,6 +121,12 @@ impl Folder {
         ))
     }
 
+    /// Whether it was never seen, and is not there: the first registration makes it.
+    pub(super) fn is_unmade(&self) -> bool {
+        let missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        self.identity.is_none() && fs::symlink_metadata(&self.path).is_err_and(missing)
+    }
+
     pub(super) fn forget(&mut self, edits: &mut Edits) {
         for (_, entry) in self.entries.drain() {
             edits.change(entry.announced, None);

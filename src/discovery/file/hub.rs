@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) looked: bool,
     /// There was a good answer, which stays.
     pub(super) readable: bool,
+    /// It is a folder that nobody made yet.
+    pub(super) unmade: bool,
     pub(super) fault: Option<DiscoveryError>,
     pub(super) serial: u64,
 }
@@ -114,9 +116,11 @@ impl Hub {
         (Arc::new(hub), keeper.run(lease / 5, obeyed))
     }
 
-    /// What a discovery by registry answers, once the files were read, and faults as they come.
+    /// What a discovery by registry answers, once the files were read, and faults as they come. Who `lists_all` hears of a
+    /// folder that nobody made yet that nobody is there, so that the first to come need not wait for a second.
     pub(super) fn follow(
         self: Arc<Self>,
+        lists_all: bool,
         watch: impl Fn(&Registry) -> BoxStream<'static, Answer> + Send + 'static,
     ) -> impl Stream<Item = Answer> + Send {
         let state = self.state.subscribe();
@@ -125,7 +129,8 @@ impl Hub {
         let _ = self.commands.send(Command::Watched);
         let sets = watch(&self.registry);
         let sets = stream::once(async move {
-            let _ = read.wait_for(|state| state.readable).await;
+            let is_known = |state: &State| state.readable || (lists_all && state.unmade);
+            let _ = read.wait_for(is_known).await;
             sets
         })
         .flatten();

@@ -261,10 +261,15 @@ impl Keeper {
             tracing::debug!(%fault, "discovery by file");
         }
         self.fault.clone_from(&fault);
+        let unmade = match &self.source {
+            Source::Folder(folder, _) => !readable && folder.is_unmade(),
+            Source::Roles(_) => false,
+        };
         self.state.send_if_modified(|state| {
             let first = !state.looked || (readable && !state.readable);
             state.looked = true;
             state.readable |= readable;
+            state.unmade = unmade;
             if news {
                 state.serial += 1;
                 state.fault = fault.map(|fault| DiscoveryError::backend("reading files", fault));
@@ -283,6 +288,7 @@ impl Keeper {
         self.state.send_modify(|state| {
             state.looked = false;
             state.readable = false;
+            state.unmade = false;
             state.fault = None;
         });
         if self.watched() {

@@ -95,7 +95,7 @@ use crate::target::Target;
 ///
 /// Torn, invalid, unreadable and huge files, and a folder that is gone: the last good answer stays, and the stream yields an
 /// error whose source names the file, and line and field where there are any. Where there never was a good answer
-/// there are only errors.
+/// there are only errors. Of a folder that nobody made yet `peers` answers besides that nobody is there.
 ///
 /// # Examples
 ///
@@ -159,6 +159,7 @@ impl File {
 
     fn watch(
         &self,
+        lists_all: bool,
         watch: impl Fn(&Registry) -> BoxStream<'static, Answer> + Send + 'static,
     ) -> BoxStream<'static, Answer> {
         let shared = self.shared.clone();
@@ -179,7 +180,7 @@ impl File {
         Box::pin(tries.flat_map(move |hub| {
             match (hub, watch.take()) {
                 (Ok(hub), Some(watch)) => hub
-                    .follow(watch)
+                    .follow(lists_all, watch)
                     .map(move |answer| match answer {
                         Ok(set) if is_roles => Ok(set.unconfirmed()),
                         answer => answer,
@@ -218,12 +219,12 @@ impl Shared {
 impl Discovery for File {
     fn watch(&self, target: &Target) -> BoxStream<'static, Answer> {
         let target = target.clone();
-        self.watch(move |registry| Discovery::watch(registry, &target))
+        self.watch(false, move |registry| Discovery::watch(registry, &target))
     }
 
     fn peers(&self, boundary: &Boundary) -> BoxStream<'static, Answer> {
         let boundary = boundary.clone();
-        self.watch(move |registry| registry.peers(&boundary))
+        self.watch(true, move |registry| registry.peers(&boundary))
     }
 }
 
