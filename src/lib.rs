@@ -230,7 +230,9 @@ pub use service::{
     Attempt, Balance, BalanceLayer, Classify, ClassifyFn, ClassifyResult, Driver, Outcome,
     ResponseFuture, connect,
 };
-pub use status::{Census, EjectionCounters, EjectionStatus, MemberState, MemberStatus, Status};
+pub use status::{
+    Census, EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus, Status,
+};
 pub use target::{Target, TargetError};
 #[cfg(feature = "worker")]
 pub use worker::{Drained, Worker, WorkerError};

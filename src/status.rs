@@ -26,7 +26,9 @@ pub struct Status {
     pub usable: usize,
     /// Whether every eligible member is ejected or probing, so that all of them are picked from.
     pub panic_mode: bool,
-    /// What the rules of ejection did so far.
+    /// What the rules of ejection do now.
+    pub ejection_mode: EjectionMode,
+    /// What they did so far.
     pub ejections: EjectionCounters,
     /// Mean latency of the fleet's successes; `None` until there were a few or where no latency is measured.
     pub mean_latency: Option<Duration>,
@@ -89,6 +91,21 @@ pub struct EjectionStatus {
     pub is_over: bool,
     /// How long it still lasts; `None` where it is over or only a probe is missing.
     pub remaining: Option<Duration>,
+}
+
+/// What the rules of ejection do. Ejection by hand is always there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum EjectionMode {
+    /// They eject.
+    On,
+    /// They detect, count and tell, and eject nobody: [`shadow`](crate::OutlierBuilder::shadow).
+    Shadow,
+    /// Nothing: [`outlier`](crate::ConfigBuilder::outlier) is `None`, or the runtime of the balancer is gone, so that
+    /// nobody would end an ejection.
+    Off,
 }
 
 /// How often something happened to members of a fleet so far.
@@ -157,6 +174,11 @@ impl fmt::Display for Status {
         write!(f, "{} of {} usable", self.usable, self.members.len())?;
         if self.panic_mode {
             f.write_str(" (panic mode)")?;
+        }
+        match self.ejection_mode {
+            EjectionMode::On => {}
+            EjectionMode::Shadow => f.write_str(", ejection in shadow")?,
+            EjectionMode::Off => f.write_str(", ejection off")?,
         }
         match self.set_age {
             Some(age) => write!(f, ", set {:.1} s old", age.as_secs_f64())?,
@@ -285,6 +307,7 @@ mod tests {
             doubted_for: None,
             usable: 0,
             panic_mode: false,
+            ejection_mode: EjectionMode::On,
             ejections: EjectionCounters::default(),
             mean_latency: None,
             members: vec![

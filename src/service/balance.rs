@@ -164,6 +164,8 @@ where
 
     /// Follows another configuration from now on, for all clones and for calls that wait already.
     pub fn reconfigure(&self, config: BalanceConfig) {
+        let target = self.target();
+        tracing::info!(target: "rolecall", %target, ?config, "reconfigured");
         self.inner.fleet.reconfigure(config, clock::now());
         self.inner.hub.driver.notify_one();
         self.inner.hub.look_again.notify_waiters();

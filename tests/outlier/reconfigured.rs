@@ -1,7 +1,7 @@
 //! Other rules from now on.
 
 use rolecall::MemberState::{Ejected, Probing, Usable};
-use rolecall::{BalanceConfig, ConfigBuilder, Load};
+use rolecall::{BalanceConfig, ConfigBuilder, EjectionMode, Load};
 
 use crate::scenario::{Does, MS, SECOND, fleet, fleet_with, rules};
 
@@ -33,6 +33,20 @@ fn without_rules_everybody_is_back_whom_a_rule_ejected() {
             .takes_nothing("c")
             .pass(100 * SECOND)
             .is("c", Probing);
+    }
+}
+
+#[test]
+fn the_status_says_what_the_rules_do() {
+    let mut scenario = fleet(3);
+    for (config, mode, told) in [
+        (BalanceConfig::builder(), EjectionMode::On, "usable, set"),
+        (shadow(), EjectionMode::Shadow, "usable, ejection in shadow"),
+        (off(), EjectionMode::Off, "usable, ejection off"),
+    ] {
+        let status = scenario.reconfigure(config).status();
+        assert_eq!(status.ejection_mode, mode);
+        assert!(status.to_string().contains(told), "{status}");
     }
 }
 

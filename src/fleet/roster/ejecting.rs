@@ -113,9 +113,9 @@ impl<S> Roster<S> {
         self.ejections
             .ends
             .insert((now.saturating_add(time), id.clone()));
-        self.relist(index);
         let time = Duration::from_nanos(time);
         self.note(Event::Ejected { id, reason, time });
+        self.relist(index);
     }
 
     /// Puts an ejected instance back into play. Returns whether it was out.
@@ -152,9 +152,9 @@ impl<S> Roster<S> {
             self.ejections.returning.push((now, id.clone()));
         }
         self.ejections.counters.returned += 1;
-        self.relist(index);
         let after = Duration::from_nanos(out);
         self.note(Event::Returned { id, after });
+        self.relist(index);
     }
 
     /// Puts those back that rules ejected, where rules do not eject any more.

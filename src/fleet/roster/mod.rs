@@ -26,7 +26,7 @@ use super::slot::nanos;
 use super::snapshot::{List, Rules, Snapshot};
 use crate::event::DialError;
 use crate::fleet::PickError;
-use crate::{Census, Event, Instance, InstanceId, Status};
+use crate::{Census, EjectionMode, Event, Instance, InstanceId, Status};
 
 /// A connection to be made. Its outcome goes to [`Fleet::connected`](super::Fleet::connected) or
 /// [`Fleet::dial_failed`](super::Fleet::dial_failed) with the ticket.
@@ -310,6 +310,11 @@ impl<S> Roster<S> {
                 .map(|doubt| Duration::from_nanos(doubt.until.saturating_sub(now))),
             usable: self.list.len(),
             panic_mode: self.listed == Standing::Out,
+            ejection_mode: match &*shared.outlier.load() {
+                Some(config) if config.is_shadow() => EjectionMode::Shadow,
+                Some(_) => EjectionMode::On,
+                None => EjectionMode::Off,
+            },
             ejections: self.ejections.counters,
             mean_latency: (mean > 0.0).then(|| Duration::from_nanos(mean as u64)),
             members: self
