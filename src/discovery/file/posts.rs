@@ -116,17 +116,18 @@ impl Posts {
         for (key, post) in &self.posts {
             if post.stale || !post.stands() {
                 lost.push(*key);
-            } else if let Err(error) = post.touch() {
-                tracing::warn!(
-                    path = ?post.path, %error,
-                    "a registration could not be kept alive"
-                );
+            } else {
+                post.keep_alive();
             }
         }
         for key in lost {
             let Some(mut post) = self.posts.remove(&key) else {
                 continue;
             };
+            // What stands there for want of room for news must not expire.
+            if post.stands() {
+                post.keep_alive();
+            }
             // Whether the folder is back is for its owner to say: it may be a mount point.
             if let Err(refused) = self.write(&mut post, None) {
                 let error = refused.of(&post.announced);
@@ -253,6 +254,12 @@ impl Post {
             .is_some_and(|file| stands(file, &self.path))
     }
 
+    fn keep_alive(&self) {
+        if let Err(error) = self.touch() {
+            tracing::warn!(path = ?self.path, %error, "a registration could not be kept alive");
+        }
+    }
+
     /// Writes its first byte again, which changes nothing but the time of the last write.
     fn touch(&self) -> io::Result<()> {
         let Some(mut file) = self.file.as_ref() else {
@@ -307,4 +314,43 @@ fn finished(path: &Path, text: &[u8]) -> io::Result<File> {
 
 fn failed(doing: &str, path: &Path, error: io::Error) -> RegisterError {
     RegisterError::backend(format!("{doing} {path:?}"), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs};
+
+    use super::*;
+    use crate::discovery::Registration;
+    use crate::instance::Availability;
+
+    #[test]
+    fn what_cannot_be_changed_now_is_kept_alive_as_it_stands() {
+        let path = env::temp_dir().join(format!("rolecall-posts-{}", process::id()));
+        let _ = fs::remove_dir_all(&path);
+        let mut posts = Posts::new(path.clone(), SHORTEST_LEASE);
+        let worker = Registration::new("worker").id("w-1").validate().unwrap();
+        let Ok(key) = posts.announce(worker, None) else {
+            panic!("the folder is free");
+        };
+        // Nothing new can be written, as on a full disk.
+        posts.folder = path.join("missing");
+        let busy = |announced: &mut Announcement| {
+            announced.set_availability(Availability::Busy);
+            Ok(())
+        };
+        assert!(posts.change(key, busy).is_err());
+        let file = posts.posts[&key].path.clone();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        let modified = || fs::metadata(&file).unwrap().modified().unwrap();
+        let opened = File::options().write(true).open(&file).unwrap();
+        opened.set_modified(long_ago).unwrap();
+        posts.beat();
+        assert_ne!(modified(), long_ago, "it lives");
+        posts.folder.clone_from(&path);
+        posts.beat();
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains("busy"), "and says so when it can: {text}");
+        fs::remove_dir_all(path).unwrap();
+    }
 }
