@@ -88,7 +88,19 @@ fn parse(text: &str) -> Result<IpNet, NetworksError> {
             "it has bits set beyond its prefix",
         ));
     }
-    Ok(network)
+    Ok(canonical(network))
+}
+
+/// A network of IPv4 addresses that are written as IPv6 ones is an IPv4 network, as they are IPv4 addresses.
+fn canonical(network: IpNet) -> IpNet {
+    let within = match network.addr().to_canonical() {
+        IpAddr::V4(ip) if network.max_prefix_len() == 128 => {
+            let prefix = network.prefix_len().checked_sub(96);
+            prefix.and_then(|prefix| IpNet::new(ip.into(), prefix).ok())
+        }
+        _ => None,
+    };
+    within.unwrap_or(network)
 }
 
 /// Written with commas: `"10.0.0.0/8, fd00::/8"`.
@@ -323,8 +335,15 @@ mod tests {
 
     #[test]
     fn an_address_is_inside_in_either_form_or_outside_in_both() {
-        let networks = networks("10.0.0.0/8, fd00::/8, ::ffff:192.0.2.1").unwrap();
-        for ip in ["10.255.0.1", "::ffff:10.0.0.1", "fd12::1", "192.0.2.1"] {
+        let networks =
+            networks("10.0.0.0/8, fd00::/8, ::ffff:192.0.2.1, ::ffff:198.51.100.0/120").unwrap();
+        for ip in [
+            "10.255.0.1",
+            "::ffff:10.0.0.1",
+            "fd12::1",
+            "192.0.2.1",
+            "198.51.100.7",
+        ] {
             assert!(networks.contains(ip.parse().unwrap()), "{ip}");
         }
         for ip in [
