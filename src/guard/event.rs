@@ -11,8 +11,8 @@ use crate::discovery::DiscoveryError;
 ///
 /// Read with [`Guard::events`](super::Guard::events); every one is also logged by `tracing` under the target `rolecall`.
 /// `Display` is one line for people. What others can cause at will, strangers, peers that leave, discovery that fails, is told
-/// at a bounded rate: of each sort at most ten in ten seconds, and how many were omitted. [`Status`](super::Status) counts
-/// connections in full.
+/// at a bounded rate: of each sort at most ten in ten seconds, and how many were omitted. So are changes of peers in the log; a
+/// reader gets each. [`Status`](super::Status) counts connections in full.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

@@ -26,6 +26,16 @@ pub(super) struct Journal {
     strangers: Mutex<Ration<IpAddr>>,
     cut_offs: Mutex<Ration<IpAddr>>,
     errors: Mutex<Ration<(Boundary, String)>>,
+    changes: Mutex<Ration<Each>>,
+}
+
+/// What is never the same as another.
+struct Each;
+
+impl PartialEq for Each {
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
 }
 
 impl Journal {
@@ -36,6 +46,7 @@ impl Journal {
             strangers: Mutex::default(),
             cut_offs: Mutex::default(),
             errors: Mutex::default(),
+            changes: Mutex::default(),
         }
     }
 
@@ -79,19 +90,29 @@ impl Journal {
         }
     }
 
+    /// Subscribers hear of each, since only the last one says how things stand. The log has as many lines as of all else.
+    pub(super) fn tell_of_change(&self, event: Event, now: Instant) {
+        let (before, has_room) = ration(&self.changes, Each, 1, now);
+        if let Some(count) = before {
+            let guard = &self.boundary;
+            debug!(target: "rolecall", %guard, count, "changes of peers were not logged one by one");
+        }
+        if has_room {
+            self.log(&event, None);
+        }
+        self.send(event);
+    }
+
     /// Whether one more is to be told of; what was omitted in the period before is told now.
     fn has_room<K: PartialEq>(
         &self,
-        ration: &Mutex<Ration<K>>,
+        rationed: &Mutex<Ration<K>>,
         key: K,
         count: u64,
         omitted: impl FnOnce(u64) -> Event,
         now: Instant,
     ) -> bool {
-        let (before, has_room) = {
-            let mut ration = ration.lock().unwrap_or_else(PoisonError::into_inner);
-            (ration.renew(now), ration.admits(key, count))
-        };
+        let (before, has_room) = ration(rationed, key, count, now);
         if let Some(count) = before {
             self.tell(omitted(count));
         }
@@ -104,6 +125,10 @@ impl Journal {
 
     fn tell_why(&self, event: Event, why: Option<&Explanation>) {
         self.log(&event, why);
+        self.send(event);
+    }
+
+    fn send(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
     }
@@ -160,6 +185,17 @@ impl Journal {
             Event::Missed { count } => warn!(target: "rolecall", %guard, count, "events missed"),
         }
     }
+}
+
+/// How much was omitted in the period before, if this begins one, and whether there is room.
+fn ration<K: PartialEq>(
+    ration: &Mutex<Ration<K>>,
+    key: K,
+    count: u64,
+    now: Instant,
+) -> (Option<u64>, bool) {
+    let mut ration = ration.lock().unwrap_or_else(PoisonError::into_inner);
+    (ration.renew(now), ration.admits(key, count))
 }
 
 /// What was told in this period. The keys told of are few, however many there are.
