@@ -80,6 +80,11 @@ pub enum Event {
         /// The system's error.
         error: Arc<std::io::Error>,
     },
+    /// Friends that could not be passed on and were not told of one by one.
+    ForwardFailuresOmitted {
+        /// How many.
+        count: u64,
+    },
     /// Discovery reported an error. Who was admitted stays admitted. Told at a bounded rate.
     DiscoveryFailed {
         /// The boundary it was asked for.
@@ -137,6 +142,9 @@ impl fmt::Display for Event {
             }
             Self::ForwardFailed { addr, error } => {
                 write!(f, "forwarding to {addr} failed: {error}")
+            }
+            Self::ForwardFailuresOmitted { count } => {
+                write!(f, "forwarding failed {count} more times")
             }
             Self::DiscoveryFailed { boundary, error } => {
                 let error = error.with_causes();

@@ -42,7 +42,10 @@ async fn relay(guard: Guard, mut friend: Connection, addr: SocketAddr) {
             let error = Arc::new(error);
             let event = Event::ForwardFailed { addr, error };
             let ip = friend.peer_addr().ip().to_canonical();
-            guard.gate().journal.tell_of(ip, event, clock::now());
+            guard
+                .gate()
+                .journal
+                .tell_of_forward(ip, event, clock::now());
             return;
         }
     };

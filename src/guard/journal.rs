@@ -25,6 +25,7 @@ pub(super) struct Journal {
     pub(super) events: broadcast::Sender<Event>,
     strangers: Mutex<Ration<IpAddr>>,
     cut_offs: Mutex<Ration<IpAddr>>,
+    forwards: Mutex<Ration<IpAddr>>,
     errors: Mutex<Ration<(Boundary, String)>>,
     changes: Mutex<Ration<Each>>,
 }
@@ -45,6 +46,7 @@ impl Journal {
             events: broadcast::Sender::new(EVENTS_KEPT),
             strangers: Mutex::default(),
             cut_offs: Mutex::default(),
+            forwards: Mutex::default(),
             errors: Mutex::default(),
             changes: Mutex::default(),
         }
@@ -79,6 +81,14 @@ impl Journal {
         let omitted = |connections| Event::CutOffsOmitted { connections };
         if self.has_room(&self.cut_offs, ip, count, omitted, now) {
             self.tell(Event::CutOff { ip, connections });
+        }
+    }
+
+    /// Of a friend whom the server behind a forwarder did not take; `failed` is how.
+    pub(super) fn tell_of_forward(&self, ip: IpAddr, failed: Event, now: Instant) {
+        let omitted = |count| Event::ForwardFailuresOmitted { count };
+        if self.has_room(&self.forwards, ip, 1, omitted, now) {
+            self.tell(failed);
         }
     }
 
@@ -171,6 +181,9 @@ impl Journal {
             }
             Event::ForwardFailed { addr, error } => {
                 warn!(target: "rolecall", %guard, %addr, %error, "forwarding failed");
+            }
+            Event::ForwardFailuresOmitted { count } => {
+                warn!(target: "rolecall", %guard, count, "failures of forwarding were not logged one by one");
             }
             Event::DiscoveryFailed { boundary, error } => {
                 let error = error.with_causes();
@@ -272,6 +285,26 @@ mod tests {
         let mut ration = Ration::default();
         assert_eq!((0..1000).filter(|_| ration.admits(ip(1), 1)).count(), 1);
         assert!(ration.admits(ip(2), 1));
+    }
+
+    #[test]
+    fn friends_that_could_not_be_passed_on_are_no_refusals() {
+        let journal = Journal::new(Boundary::default());
+        let mut told = journal.events.subscribe();
+        let start = crate::service::clock::now();
+        for n in 0..100 {
+            let addr = ([127, 0, 0, 1], 1).into();
+            let error = std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into());
+            let now = start + PERIOD * (n / 50);
+            journal.tell_of_forward(ip(7), Event::ForwardFailed { addr, error }, now);
+        }
+        journal.tell_of(ip(7), Event::Refused { ip: ip(7) }, start + PERIOD);
+        let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok())
+            .map(|event| event.to_string())
+            .collect();
+        let failed = "forwarding to 127.0.0.1:1 failed: connection refused";
+        let omitted = "forwarding failed 49 more times";
+        assert_eq!(told, [failed, omitted, failed, "stranger 0.0.0.7 refused"]);
     }
 
     #[test]
