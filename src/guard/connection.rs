@@ -1,4 +1,5 @@
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -46,6 +47,7 @@ impl Connection {
             is_cut: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
+            relay: AtomicWaker::new(),
         });
         gate.opened(&live);
         // It may have left before it was among those that are cut off for that.
@@ -59,6 +61,18 @@ impl Connection {
     /// Where it comes from: the client's address, if a trusted proxy passed it on.
     pub fn peer_addr(&self) -> SocketAddr {
         self.live.peer
+    }
+
+    /// Ends when it is cut off.
+    pub(super) fn until_cut(&self) -> impl Future<Output = ()> + Send + use<> {
+        let live = Arc::clone(&self.live);
+        poll_fn(move |cx| {
+            live.relay.register(cx.waker());
+            match live.check() {
+                Ok(()) => Poll::Pending,
+                Err(_) => Poll::Ready(()),
+            }
+        })
     }
 
     /// The socket, for its options.
@@ -159,6 +173,8 @@ pub(super) struct Live {
     is_cut: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
+    /// Whoever waits for nothing else of it, such as a relay whose other side takes no more.
+    relay: AtomicWaker,
 }
 
 impl Live {
@@ -179,6 +195,7 @@ impl Live {
         let is_news = !self.is_cut.swap(true, SeqCst);
         self.reader.wake();
         self.writer.wake();
+        self.relay.wake();
         is_news
     }
 

@@ -11,8 +11,8 @@ use crate::discovery::DiscoveryError;
 ///
 /// Read with [`Guard::events`](super::Guard::events); every one is also logged by `tracing` under the target `rolecall`.
 /// `Display` is one line for people. What others can cause at will, strangers, peers that leave, discovery that fails, is told
-/// at a bounded rate: of each sort at most ten in ten seconds, and how many were omitted. [`Status`](super::Status) counts
-/// connections in full.
+/// at a bounded rate: of each sort at most ten in ten seconds, and how many were omitted. So are changes of peers in the log; a
+/// reader gets each. [`Status`](super::Status) counts connections in full.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -80,6 +80,11 @@ pub enum Event {
         /// The system's error.
         error: Arc<std::io::Error>,
     },
+    /// Friends that could not be passed on and were not told of one by one.
+    ForwardFailuresOmitted {
+        /// How many.
+        count: u64,
+    },
     /// Discovery reported an error. Who was admitted stays admitted. Told at a bounded rate.
     DiscoveryFailed {
         /// The boundary it was asked for.
@@ -137,6 +142,9 @@ impl fmt::Display for Event {
             }
             Self::ForwardFailed { addr, error } => {
                 write!(f, "forwarding to {addr} failed: {error}")
+            }
+            Self::ForwardFailuresOmitted { count } => {
+                write!(f, "forwarding failed {count} more times")
             }
             Self::DiscoveryFailed { boundary, error } => {
                 let error = error.with_causes();

@@ -3,9 +3,11 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::select;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -22,7 +24,11 @@ pub(super) async fn forward(mut listener: Listener, addr: SocketAddr) -> Infalli
     let mut relays = JoinSet::new();
     loop {
         let (connection, _) = listener.accept().await;
-        relays.spawn(relay(listener.guard().clone(), connection, addr));
+        let (guard, cut) = (listener.guard().clone(), connection.until_cut());
+        relays.spawn(async move {
+            // While the server takes nothing, nothing is read from the friend either, which would tell of its end.
+            select(pin!(cut), pin!(relay(guard, connection, addr))).await;
+        });
         while relays.try_join_next().is_some() {}
     }
 }
@@ -36,7 +42,10 @@ async fn relay(guard: Guard, mut friend: Connection, addr: SocketAddr) {
             let error = Arc::new(error);
             let event = Event::ForwardFailed { addr, error };
             let ip = friend.peer_addr().ip().to_canonical();
-            guard.gate().journal.tell_of(ip, event, clock::now());
+            guard
+                .gate()
+                .journal
+                .tell_of_forward(ip, event, clock::now());
             return;
         }
     };

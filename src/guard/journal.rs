@@ -25,7 +25,18 @@ pub(super) struct Journal {
     pub(super) events: broadcast::Sender<Event>,
     strangers: Mutex<Ration<IpAddr>>,
     cut_offs: Mutex<Ration<IpAddr>>,
+    forwards: Mutex<Ration<IpAddr>>,
     errors: Mutex<Ration<(Boundary, String)>>,
+    changes: Mutex<Ration<Each>>,
+}
+
+/// What is never the same as another.
+struct Each;
+
+impl PartialEq for Each {
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
 }
 
 impl Journal {
@@ -35,7 +46,9 @@ impl Journal {
             events: broadcast::Sender::new(EVENTS_KEPT),
             strangers: Mutex::default(),
             cut_offs: Mutex::default(),
+            forwards: Mutex::default(),
             errors: Mutex::default(),
+            changes: Mutex::default(),
         }
     }
 
@@ -71,6 +84,14 @@ impl Journal {
         }
     }
 
+    /// Of a friend whom the server behind a forwarder did not take; `failed` is how.
+    pub(super) fn tell_of_forward(&self, ip: IpAddr, failed: Event, now: Instant) {
+        let omitted = |count| Event::ForwardFailuresOmitted { count };
+        if self.has_room(&self.forwards, ip, 1, omitted, now) {
+            self.tell(failed);
+        }
+    }
+
     pub(super) fn tell_of_error(&self, boundary: Boundary, error: DiscoveryError, now: Instant) {
         let key = (boundary.clone(), error.with_causes());
         let omitted = |count| Event::DiscoveryErrorsOmitted { count };
@@ -79,19 +100,29 @@ impl Journal {
         }
     }
 
+    /// Subscribers hear of each, since only the last one says how things stand. The log has as many lines as of all else.
+    pub(super) fn tell_of_change(&self, event: Event, now: Instant) {
+        let (before, has_room) = ration(&self.changes, Each, 1, now);
+        if let Some(count) = before {
+            let guard = &self.boundary;
+            debug!(target: "rolecall", %guard, count, "changes of peers were not logged one by one");
+        }
+        if has_room {
+            self.log(&event, None);
+        }
+        self.send(event);
+    }
+
     /// Whether one more is to be told of; what was omitted in the period before is told now.
     fn has_room<K: PartialEq>(
         &self,
-        ration: &Mutex<Ration<K>>,
+        rationed: &Mutex<Ration<K>>,
         key: K,
         count: u64,
         omitted: impl FnOnce(u64) -> Event,
         now: Instant,
     ) -> bool {
-        let (before, has_room) = {
-            let mut ration = ration.lock().unwrap_or_else(PoisonError::into_inner);
-            (ration.renew(now), ration.admits(key, count))
-        };
+        let (before, has_room) = ration(rationed, key, count, now);
         if let Some(count) = before {
             self.tell(omitted(count));
         }
@@ -104,6 +135,10 @@ impl Journal {
 
     fn tell_why(&self, event: Event, why: Option<&Explanation>) {
         self.log(&event, why);
+        self.send(event);
+    }
+
+    fn send(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
     }
@@ -147,6 +182,9 @@ impl Journal {
             Event::ForwardFailed { addr, error } => {
                 warn!(target: "rolecall", %guard, %addr, %error, "forwarding failed");
             }
+            Event::ForwardFailuresOmitted { count } => {
+                warn!(target: "rolecall", %guard, count, "failures of forwarding were not logged one by one");
+            }
             Event::DiscoveryFailed { boundary, error } => {
                 let error = error.with_causes();
                 warn!(target: "rolecall", %guard, %boundary, %error, "discovery of peers failed");
@@ -160,6 +198,17 @@ impl Journal {
             Event::Missed { count } => warn!(target: "rolecall", %guard, count, "events missed"),
         }
     }
+}
+
+/// How much was omitted in the period before, if this begins one, and whether there is room.
+fn ration<K: PartialEq>(
+    ration: &Mutex<Ration<K>>,
+    key: K,
+    count: u64,
+    now: Instant,
+) -> (Option<u64>, bool) {
+    let mut ration = ration.lock().unwrap_or_else(PoisonError::into_inner);
+    (ration.renew(now), ration.admits(key, count))
 }
 
 /// What was told in this period. The keys told of are few, however many there are.
@@ -236,6 +285,26 @@ mod tests {
         let mut ration = Ration::default();
         assert_eq!((0..1000).filter(|_| ration.admits(ip(1), 1)).count(), 1);
         assert!(ration.admits(ip(2), 1));
+    }
+
+    #[test]
+    fn friends_that_could_not_be_passed_on_are_no_refusals() {
+        let journal = Journal::new(Boundary::default());
+        let mut told = journal.events.subscribe();
+        let start = crate::service::clock::now();
+        for n in 0..100 {
+            let addr = ([127, 0, 0, 1], 1).into();
+            let error = std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into());
+            let now = start + PERIOD * (n / 50);
+            journal.tell_of_forward(ip(7), Event::ForwardFailed { addr, error }, now);
+        }
+        journal.tell_of(ip(7), Event::Refused { ip: ip(7) }, start + PERIOD);
+        let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok())
+            .map(|event| event.to_string())
+            .collect();
+        let failed = "forwarding to 127.0.0.1:1 failed: connection refused";
+        let omitted = "forwarding failed 49 more times";
+        assert_eq!(told, [failed, omitted, failed, "stranger 0.0.0.7 refused"]);
     }
 
     #[test]

@@ -195,6 +195,8 @@ impl HeadV2 {
             _ => return Err(HeaderError::Invalid("neither LOCAL nor PROXY of version 2")),
         };
         let family = match family {
+            // Of the proxy's own connections it is to be ignored.
+            _ if is_local => Family::Other,
             0x11 => Family::V4,
             0x21 => Family::V6,
             // Unspecified, over UDP, or over a socket of the proxy's machine.
@@ -323,6 +325,7 @@ mod tests {
             Ok(Source::Proxy),
             "its own, as it says"
         );
+        assert_eq!(v2(0x20, 0x41, &v4), Ok(Source::Proxy), "of any family");
     }
 
     #[test]

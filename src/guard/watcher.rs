@@ -200,12 +200,13 @@ impl Followed {
             gate.sweep();
         }
         if added + removed > 0 {
-            gate.journal.tell(Event::PeersChanged {
+            let event = Event::PeersChanged {
                 boundary: self.boundary.clone(),
                 added,
                 removed,
                 known: peers.len(),
-            });
+            };
+            gate.journal.tell_of_change(event, now);
         }
     }
 

@@ -74,11 +74,16 @@ impl Environment {
         let uri = required(&DISCOVERY)?;
         let backend =
             from_uri(&uri).map_err(|error| WorkerError::invalid(&DISCOVERY, &uri, error))?;
+        let advertise = ip(&ADVERTISE)?;
+        if let Some(ip) = advertise {
+            let text = ip.to_string();
+            checked(&ADVERTISE, text, |_| registration.clone().peer_ip(ip))?;
+        }
         Ok(Self {
             registration,
             backend,
             bind: ip(&BIND)?,
-            advertise: ip(&ADVERTISE)?,
+            advertise,
         })
     }
 }
@@ -185,6 +190,10 @@ mod tests {
             (
                 but("ROLECALL_ADVERTISE", "10.0.0.7:80"),
                 "ROLECALL_ADVERTISE is \"10.0.0.7:80\"",
+            ),
+            (
+                but("ROLECALL_ADVERTISE", "0.0.0.0"),
+                "ROLECALL_ADVERTISE is \"0.0.0.0\"",
             ),
         ] {
             let error = read(&variables).map(|_| ()).unwrap_err();

@@ -37,6 +37,33 @@ impl<'a> MakeWriter<'a> for Captured {
     }
 }
 
+impl Captured {
+    /// All that this thread logs while the result is there.
+    fn capture(&self) -> impl Drop + use<> {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(self.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.text()
+            .lines()
+            .filter(|line| line.contains(what))
+            .count()
+    }
+}
+
+/// Ten lines and a summary in ten seconds: fewer than a hundred for a machine that needs up to 80 s.
+fn most_lines(began: Instant) -> usize {
+    11 * (1 + usize::try_from(began.elapsed().as_secs() / 10).unwrap())
+}
+
 /// That many strangers, each from an address of its own, 32 at a time.
 async fn strangers(from: u32, count: u32, to: SocketAddr) {
     let knocking =
@@ -51,19 +78,13 @@ async fn strangers(from: u32, count: u32, to: SocketAddr) {
 #[test]
 fn a_flood_of_strangers_takes_no_memory_and_few_lines() {
     let captured = Captured::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(captured.clone())
-        .finish();
-    let text = || String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
-    let lines = || text().lines().filter(|line| line.contains("refus")).count();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     // A second dispatcher, so that what is of interest is not decided once for all while another test has none.
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _capture = tracing::subscriber::set_default(subscriber);
+    let _capture = captured.capture();
     let registry = Registry::new();
     let began = Instant::now();
     let (guard, server, _lease) = runtime.block_on(async {
@@ -93,14 +114,35 @@ fn a_flood_of_strangers_takes_no_memory_and_few_lines() {
         (status.refused, status.admitted, status.open),
         (10_000, 0, 0)
     );
-    // Ten lines and a summary in ten seconds: fewer than a hundred for a machine that needs up to 80 s.
-    let most = 11 * (1 + usize::try_from(began.elapsed().as_secs() / 10).unwrap());
-    assert!((1..=most).contains(&lines()), "{} lines", lines());
-    let why = "no registration of shop has this address";
-    assert!(text().contains(why), "the log says why: {:.500}", text());
+    let lines = captured.count("refus");
+    assert!((1..=most_lines(began)).contains(&lines), "{lines} lines");
+    let (why, text) = ("no registration of shop has this address", captured.text());
+    assert!(text.contains(why), "the log says why: {text:.500}");
     runtime.block_on(async {
         assert!(is_served(FRIEND, server.addr).await);
     });
+}
+
+#[tokio::test]
+async fn peers_that_come_and_go_all_the_time_take_few_lines_and_every_event_is_told() {
+    const CHANGES: usize = 200;
+    let captured = Captured::default();
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
+    let _capture = captured.capture();
+    let began = Instant::now();
+    let registry = Registry::new();
+    let guard = Guard::new(registry.clone(), boundary("shop"));
+    in_time(guard.heard()).await;
+    let mut events = guard.events();
+    for _ in 0..CHANGES / 2 {
+        let lease = register(&registry, "shop", FRIEND).await;
+        peers_changed(&mut events).await;
+        lease.deregister().await.unwrap();
+        peers_changed(&mut events).await;
+    }
+    assert!(!guard.admits(FRIEND));
+    let lines = captured.count("peers changed");
+    assert!((1..=most_lines(began)).contains(&lines), "{lines} lines");
 }
 
 /// Until those that are ready now have had their turn; tokio's own `yield_now` lets them have many.

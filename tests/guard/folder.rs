@@ -6,7 +6,7 @@ use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
 
 use rolecall::discovery::File;
-use rolecall::guard::Guard;
+use rolecall::guard::{Event, Guard};
 use rolecall::{Registrar, Registration};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, stdin};
 use tokio::net::TcpStream;
@@ -116,6 +116,36 @@ async fn who_comes_first_does_not_wait_for_a_folder_that_nobody_made() {
         }
     })
     .await;
+}
+
+#[test]
+fn a_folder_that_is_gone_in_another_runtime_is_not_one_that_nobody_made() {
+    let name = format!("rolecall-guard-gone-{}", process::id());
+    let place = Place(env::temp_dir().join(name));
+    let folder = place.0.join("folder");
+    let runtime = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap()
+    };
+    let guard = Guard::new(File::new(&folder), boundary("shop"));
+    let first = runtime();
+    let lease = first.block_on(async {
+        let here = Registration::new("cart").boundary("shop").peer_ip(FRIEND);
+        let lease = File::new(&folder).register(here).await.unwrap();
+        in_time(guard.heard()).await;
+        assert!(guard.admits(FRIEND));
+        lease
+    });
+    drop(first);
+    std::fs::rename(&folder, place.0.join("gone")).unwrap();
+    drop(lease);
+    runtime().block_on(async {
+        let mut events = guard.events();
+        assert!(guard.admits(FRIEND));
+        let is_told = |event: &Event| matches!(event, Event::DiscoveryFailed { .. });
+        event(&mut events, is_told).await;
+        assert!(guard.admits(FRIEND), "as known last");
+    });
 }
 
 #[tokio::test]

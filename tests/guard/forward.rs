@@ -144,3 +144,38 @@ async fn who_left_is_cut_off_on_both_sides() {
     assert_eq!(in_time(friend.read(&mut [0])).await.unwrap_or(0), 0);
     assert_eq!(in_time(relayed.read(&mut [0])).await.unwrap_or(0), 0);
 }
+
+#[tokio::test]
+async fn who_left_is_cut_off_from_a_server_that_reads_nothing() {
+    let registry = Registry::new();
+    let lease = register(&registry, "shop", FRIEND).await;
+    let guard = Guard::new(registry, boundary("shop")).cut_off(true);
+    in_time(guard.heard()).await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = front.local_addr().unwrap();
+    let _forwarding = tokio::spawn(guard.forward(front, server.local_addr().unwrap()));
+    let mut friend = connect(FRIEND, addr).await;
+    let (_unread, _) = in_time(server.accept()).await.unwrap();
+    // Fills all buffers on the way.
+    let block = vec![7; 1 << 16];
+    let pause = std::time::Duration::from_millis(300);
+    while let Ok(written) = tokio::time::timeout(pause, friend.write(&block)).await {
+        written.unwrap();
+    }
+    lease.deregister().await.unwrap();
+    in_time(async {
+        while guard.status().open > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let written = in_time(async {
+        loop {
+            if let Err(error) = friend.write(&block).await {
+                return error;
+            }
+        }
+    });
+    assert_eq!(written.await.kind(), io::ErrorKind::ConnectionReset);
+}

@@ -82,14 +82,14 @@ pub(super) enum Found {
     Gone,
 }
 
-pub(super) fn open(path: &Path, same_file: bool, room: u64) -> Result<Found, Fault> {
+pub(super) fn open(path: &Path, was_alive: bool, room: u64) -> Result<Found, Fault> {
     let unreadable = |error| Fault::io(path, "it cannot be read", &error);
     for _ in 0..TRIES {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
             file => file.map_err(unreadable)?,
         };
-        if !same_file && lock::shared(&file) == Tried::Locked {
+        if !was_alive && lock::shared(&file) == Tried::Locked {
             if stands(&file, path) {
                 // Whoever wants the id must not find it locked by us.
                 let _ = file.unlock();

@@ -220,6 +220,7 @@ impl Folder {
         let before = self.entries.get(name);
         let earlier = before.map(|entry| entry.stamp);
         let same_file = earlier.is_some_and(|earlier| earlier.is_same_file(&stamp));
+        let is_written = earlier.is_some_and(|earlier| stamp.is_written_after(&earlier));
         let is_beat = earlier.is_some_and(|earlier| stamp.is_beat_after(&earlier));
         let room =
             LARGEST_FOLDER.saturating_sub(self.bytes - before.map_or(0, |entry| entry.bytes));
@@ -243,7 +244,8 @@ impl Folder {
         // Counted from before the change; but a look that came late is its own fault.
         let latest = now.saturating_sub(2 * pace(entry.lease));
         entry.quiet_since = match same_file {
-            true => entry.compared.max(latest),
+            true if is_written => entry.compared.max(latest),
+            true => entry.quiet_since,
             false => now,
         };
         entry.compared = now;
@@ -253,7 +255,8 @@ impl Folder {
             return;
         }
         let found = if there.is_file() {
-            open(&path, same_file, room)
+            // Whoever is not announced may be dead, and is announced only if not.
+            open(&path, same_file && entry.announced.is_some(), room)
         } else {
             Err(Fault::new(&path, "it is not a regular file"))
         };
@@ -273,7 +276,7 @@ impl Folder {
                 let read = hash(&bytes);
                 if entry.read == read && entry.announced.is_some() {
                     entry.fault = None;
-                    entry.was_reread = same_file;
+                    entry.was_reread = is_written;
                     return;
                 }
                 match entry.understand(name, &path, &bytes) {

@@ -131,7 +131,11 @@ impl Hub {
         let sets = stream::once(async move {
             let is_known = |state: &State| state.readable || (lists_all && state.unmade);
             let _ = read.wait_for(is_known).await;
-            sets
+            sets.map(move |answer| match answer {
+                // Whoever saw it before this thread began has to doubt that: it may as well be gone.
+                Ok(set) if !read.borrow().readable => Ok(set.unconfirmed()),
+                answer => answer,
+            })
         })
         .flatten();
         let ill = (state, watch, 0, self);

@@ -95,7 +95,8 @@ use crate::target::Target;
 ///
 /// Torn, invalid, unreadable and huge files, and a folder that is gone: the last good answer stays, and the stream yields an
 /// error whose source names the file, and line and field where there are any. Where there never was a good answer
-/// there are only errors. Of a folder that nobody made yet `peers` answers besides that nobody is there.
+/// there are only errors. Of a folder that nobody made yet `peers` answers besides that nobody is there, which is not
+/// confirmed.
 ///
 /// # Examples
 ///

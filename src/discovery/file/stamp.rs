@@ -56,9 +56,15 @@ impl Stamp {
         self.identity == other.identity && self.created == other.created
     }
 
+    /// Whether it was written since, which only its holder does. Others change its entry, such as who removes another name
+    /// of it that its writer left when it was killed.
+    pub(super) fn is_written_after(&self, earlier: &Self) -> bool {
+        self.is_same_file(earlier) && (self.modified != earlier.modified || self.modified.is_none())
+    }
+
     /// Whether nothing but the time of its last write can have changed, if nobody edits it in place.
     pub(super) fn is_beat_after(&self, earlier: &Self) -> bool {
-        self.is_same_file(earlier) && self.created.is_some() && self.length == earlier.length
+        self.is_written_after(earlier) && self.created.is_some() && self.length == earlier.length
     }
 }
 

@@ -123,6 +123,44 @@ fn a_registration_expires_by_time_without_a_change_whatever_clocks_say() {
         "the dead are swept away"
     );
 }
+
+#[test]
+fn who_was_killed_between_link_and_unlink_is_no_older_than_the_lease() {
+    for seen_alive in [true, false] {
+        let mut at = folder(&format!("linked-{seen_alive}"));
+        let record = at.folder.path.join("default.worker.w-1.json");
+        let unfinished = at.folder.path.join(name::unfinished(1, 1, 1));
+        fs::hard_link(&record, &unfinished).unwrap();
+        if seen_alive {
+            at.look();
+        }
+        at.posts = None;
+        at.look();
+        assert_eq!(at.live(), usize::from(seen_alive));
+        until_a_change_would_show(&record);
+        let mut left = 12;
+        while left > 0 {
+            at.wait_and_look(1.0);
+            left -= 1;
+            let may_live = seen_alive && left > 2;
+            assert!(at.live() <= usize::from(may_live), "{left} s left");
+        }
+        assert!(!unfinished.exists() && !record.exists(), "swept away");
+    }
+}
+
+/// The file system's clock ticks every few milliseconds.
+fn until_a_change_would_show(path: &std::path::Path) {
+    let scratch = path.with_extension("scratch");
+    let modified = |path| fs::metadata(path).unwrap().modified().unwrap();
+    fs::write(&scratch, "").unwrap();
+    let before = modified(&scratch);
+    while modified(&scratch) == before {
+        fs::write(&scratch, "x").unwrap();
+    }
+    fs::remove_file(scratch).unwrap();
+}
+
 #[test]
 fn what_was_listed_and_is_gone_is_not_taken_away_before_the_next_look() {
     let mut at = folder("gone");
