@@ -106,16 +106,12 @@ async fn who_comes_first_does_not_wait_for_a_folder_that_nobody_made() {
     let place = Place(env::temp_dir().join(name));
     let folder = File::new(&place.0);
     let guard = Guard::new(folder.clone(), boundary("shop"));
+    let mut events = guard.events();
     in_time(guard.heard()).await;
     assert!(!guard.admits(STRANGER));
     let here = Registration::new("cart").boundary("shop").peer_ip(STRANGER);
     let _lease = folder.register(here).await.unwrap();
-    in_time(async {
-        while !guard.admits(STRANGER) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(&guard, &mut events, STRANGER, true).await;
 }
 
 #[test]

@@ -1,11 +1,13 @@
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rolecall::guard::{Event, Guard};
 use rolecall::{Lease, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 use super::support::*;
 
@@ -14,13 +16,13 @@ struct Stage {
     server: TcpListener,
     front: SocketAddr,
     forwarding: JoinHandle<std::convert::Infallible>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 async fn stage() -> Stage {
     let registry = Registry::new();
     let lease = register(&registry, "shop", FRIEND).await;
-    let guard = Guard::new(registry, boundary("shop"));
+    let guard = Guard::new(registry, boundary("shop")).cut_off(true);
     in_time(guard.heard()).await;
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -31,7 +33,7 @@ async fn stage() -> Stage {
         server,
         front: addr,
         forwarding,
-        _lease: lease,
+        lease,
     }
 }
 
@@ -118,7 +120,7 @@ async fn a_server_that_is_not_there_is_told_of() {
         server,
         front,
         forwarding,
-        _lease,
+        lease: _lease,
     } = stage().await;
     let mut events = guard.events();
     drop(server);
@@ -130,43 +132,32 @@ async fn a_server_that_is_not_there_is_told_of() {
 
 #[tokio::test]
 async fn who_left_is_cut_off_on_both_sides() {
-    let registry = Registry::new();
-    let lease = register(&registry, "shop", FRIEND).await;
-    let guard = Guard::new(registry, boundary("shop")).cut_off(true);
-    in_time(guard.heard()).await;
-    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = front.local_addr().unwrap();
-    let _forwarding = tokio::spawn(guard.forward(front, server.local_addr().unwrap()));
-    let mut friend = connect(FRIEND, addr).await;
-    let (mut relayed, _) = in_time(server.accept()).await.unwrap();
-    lease.deregister().await.unwrap();
+    let stage = stage().await;
+    let mut friend = connect(FRIEND, stage.front).await;
+    let (mut relayed, _) = in_time(stage.server.accept()).await.unwrap();
+    stage.lease.deregister().await.unwrap();
     assert_eq!(in_time(friend.read(&mut [0])).await.unwrap_or(0), 0);
     assert_eq!(in_time(relayed.read(&mut [0])).await.unwrap_or(0), 0);
 }
 
 #[tokio::test]
 async fn who_left_is_cut_off_from_a_server_that_reads_nothing() {
-    let registry = Registry::new();
-    let lease = register(&registry, "shop", FRIEND).await;
-    let guard = Guard::new(registry, boundary("shop")).cut_off(true);
-    in_time(guard.heard()).await;
-    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = front.local_addr().unwrap();
-    let _forwarding = tokio::spawn(guard.forward(front, server.local_addr().unwrap()));
-    let mut friend = connect(FRIEND, addr).await;
-    let (_unread, _) = in_time(server.accept()).await.unwrap();
-    // Fills all buffers on the way.
+    let stage = stage().await;
+    let mut friend = connect(FRIEND, stage.front).await;
+    let (_unread, _) = in_time(stage.server.accept()).await.unwrap();
+    // Fills all buffers on the way. If it was this machine that paused, the relay has its turn before the next try.
     let block = vec![7; 1 << 16];
-    let pause = std::time::Duration::from_millis(300);
-    while let Ok(written) = tokio::time::timeout(pause, friend.write(&block)).await {
-        written.unwrap();
+    let mut in_vain = 0;
+    while in_vain < 3 {
+        match timeout(Duration::from_millis(100), friend.write(&block)).await {
+            Ok(written) => in_vain = written.map(|_| 0).unwrap(),
+            Err(_) => in_vain += 1,
+        }
     }
-    lease.deregister().await.unwrap();
+    stage.lease.deregister().await.unwrap();
     in_time(async {
-        while guard.status().open > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        while stage.guard.status().open > 0 {
+            sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
