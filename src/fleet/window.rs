@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// In nanoseconds. A mean age of five seconds, as everything here that fades.
 const WINDOW: u64 = 10_000_000_000;
-/// Outcomes below which a rate says nothing.
+/// Of fewer outcomes a rate says little.
 const TELLING: f32 = 20.0;
-/// No fleet is thought to be quite perfect, nor quite hopeless.
-const RATES: (f32, f32) = (0.001, 0.75);
+/// No fleet is thought to be worse: in one where everything fails somebody must still be an outlier.
+const HOPELESS: f32 = 0.75;
 
 /// What was counted within the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -21,14 +21,17 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// The share that failed, as far as it can be told.
+    /// The share that failed. What is missing to [`TELLING`] outcomes is taken for successes.
     pub(super) fn rate(self) -> f32 {
-        let rate = if self.outcomes < TELLING {
-            0.0
-        } else {
-            self.failures / self.outcomes
-        };
-        rate.clamp(RATES.0, RATES.1)
+        let rate = self.failures / self.outcomes.max(TELLING);
+        rate.min(HOPELESS)
+    }
+
+    /// The same as high as it may well be in truth: two standard deviations above.
+    pub(super) fn rate_at_most(self) -> f32 {
+        let rate = self.rate();
+        let deviation = (rate * (1.0 - rate) / self.outcomes.max(TELLING)).sqrt();
+        (rate + 2.0 * deviation).min(HOPELESS)
     }
 
     /// No more than these.

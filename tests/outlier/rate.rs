@@ -65,22 +65,46 @@ fn less_than_half_is_not_enough() {
 #[test]
 fn it_must_fail_twice_as_often_as_the_others() {
     let mut scenario = cold(3);
-    let third = "ssfssfsssf".repeat(3);
+    let third = "ssfssfsssf".repeat(20);
     scenario.outcomes("b", &third).outcomes("c", &third);
     scenario
-        .outcomes("a", &"sf".repeat(10))
-        .outcomes("a", &"ffs".repeat(6))
+        .outcomes("a", &"sf".repeat(50))
+        .outcomes("a", &"ffs".repeat(33))
         .is("a", Usable)
-        .outcomes("a", "ff")
+        .outcomes("a", "ffffffff")
+        .is("a", Usable)
+        .outcomes("a", "f")
         .reason_is(
             "a",
             FailureRate {
-                requests: 40,
-                failures: 24,
+                requests: 208,
+                failures: 125,
                 threshold_percentage: 60,
             },
         );
     scenario.is("b", Usable).is("c", Usable);
+}
+
+#[test]
+fn it_must_fail_more_often_than_chance_explains() {
+    // A third of the others' requests fail, and two thirds of its own: twice as many as usual of so few are no rarity.
+    let mut scenario = cold(3);
+    let third = "ssf".repeat(100);
+    scenario.outcomes("b", &third).outcomes("c", &third);
+    scenario
+        .outcomes("a", &"ffs".repeat(20))
+        .is("a", Usable)
+        .outcomes("a", "ffs ffs ffs f")
+        .is("a", Usable)
+        .outcomes("a", "f")
+        .reason_is(
+            "a",
+            FailureRate {
+                requests: 71,
+                failures: 48,
+                threshold_percentage: 67,
+            },
+        );
 }
 
 #[test]
@@ -227,7 +251,8 @@ fn after_a_pause_half_of_ten_eject_as_ever() {
 
 #[test]
 fn one_that_pauses_again_and_again_is_ejected_by_its_rate() {
-    let mut scenario = fleet(3);
+    let mut scenario = cold(3);
+    scenario.succeed("b", 10).succeed("c", 10);
     pause(&mut scenario, 30).outcomes("a", "ss");
     for _ in 0..30 {
         scenario.begin("a");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rolecall::MemberState::{Ejected, Usable};
 use rolecall::{ConfigBuilder, EjectionReason, Event};
 
-use crate::scenario::{SECOND, Scenario, cold_fleet_with, fleet, rules};
+use crate::scenario::{MS, SECOND, Scenario, cold_fleet_with, rules};
 
 /// No failure rate ejects.
 fn runs_only() -> ConfigBuilder {
@@ -20,29 +20,46 @@ fn half_bad(scenario: &mut Scenario, id: &str, requests: usize) {
 }
 
 #[test]
-fn while_half_of_the_others_requests_fail_ten_in_a_row_are_needed() {
+fn while_half_of_the_others_requests_fail_many_in_a_row_are_needed() {
     let mut scenario = cold_fleet_with(3, runs_only());
-    half_bad(&mut scenario, "b", 20);
-    half_bad(&mut scenario, "c", 20);
+    half_bad(&mut scenario, "b", 200);
+    half_bad(&mut scenario, "c", 200);
     scenario
-        .fail("a", 9)
+        .fail("a", 21)
         .is("a", Usable)
         .fail("a", 1)
         .reason_is(
             "a",
             EjectionReason::FailuresInRow {
-                failures: 10,
-                threshold: 10,
+                failures: 22,
+                threshold: 22,
             },
         );
 }
 
 #[test]
-fn less_than_twenty_outcomes_of_the_others_raise_nothing() {
+fn the_more_is_asked_the_longer_a_run_must_be() {
+    // Among more requests chance finds longer runs: a tenth fails of a hundred here, and of ten thousand there.
+    for (requests, needed) in [(10, 7), (1000, 8)] {
+        let mut scenario = cold_fleet_with(3, runs_only());
+        for _ in 0..requests {
+            scenario.each("b", 9, MS / 10, |pick, now| pick.success(now));
+            scenario.each("b", 1, MS / 10, |pick, now| pick.failure(now));
+        }
+        scenario
+            .fail("a", needed - 1)
+            .is("a", Usable)
+            .fail("a", 1)
+            .is("a", Ejected);
+    }
+}
+
+#[test]
+fn few_outcomes_of_the_others_are_counted_as_if_they_were_twenty() {
     let mut scenario = cold_fleet_with(3, runs_only());
-    half_bad(&mut scenario, "b", 10);
-    half_bad(&mut scenario, "c", 8);
-    scenario.fail("a", 5).is("a", Ejected);
+    scenario.fail("b", 1).fail("a", 5).is("a", Ejected);
+    let mut scenario = cold_fleet_with(3, runs_only());
+    scenario.fail("b", 4).fail("a", 5).is("a", Usable);
 }
 
 #[test]
@@ -73,15 +90,21 @@ fn failures_of_ten_seconds_ago_are_forgotten() {
 
 #[test]
 fn where_everything_fails_it_is_as_if_three_of_four_did() {
-    let mut scenario = fleet(3);
+    let mut scenario = cold_fleet_with(3, runs_only());
     // The only place under the cap is taken.
     scenario.eject("c", 100 * SECOND).fail("b", 100);
-    scenario.fail("a", 23).story_is("a", []);
+    scenario.fail("a", 41).story_is("a", []);
     scenario.fail("a", 1).story_is("a", ["withheld"]);
-    let told = scenario.events().iter().any(|event| {
-        matches!(event, Event::EjectionWithheld { id, reason: EjectionReason::FailuresInRow { failures: 24, threshold: 24 }, .. } if *id == *"a")
+    let reason = EjectionReason::FailuresInRow {
+        failures: 42,
+        threshold: 42,
+    };
+    let events = scenario.events();
+    let told = events.iter().rev().find_map(|event| match event {
+        Event::EjectionWithheld { reason, .. } => Some(*reason),
+        _ => None,
     });
-    assert!(told, "the threshold of a hopeless fleet is 24");
+    assert_eq!(told, Some(reason));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use rolecall::BalanceConfig;
 use rolecall::MemberState::{Probing, Usable};
 
-use crate::scenario::{MS, SECOND, fleet, fleet_with, probing};
+use crate::scenario::{MS, SECOND, cold_fleet_with, fleet, probing};
 
 #[test]
 fn a_request_that_is_to_avoid_it_is_no_probe() {
@@ -18,7 +18,7 @@ fn a_request_that_is_to_avoid_it_is_no_probe() {
 
 #[test]
 fn a_member_without_a_free_slot_is_not_probed() {
-    fleet_with(3, BalanceConfig::builder().max_in_flight(2))
+    cold_fleet_with(3, BalanceConfig::builder().max_in_flight(2))
         .begin("a")
         .begin("a")
         .eject("a", SECOND)
@@ -33,7 +33,7 @@ fn a_member_without_a_free_slot_is_not_probed() {
 
 #[test]
 fn a_member_without_a_free_slot_does_not_keep_others_from_their_probe() {
-    fleet_with(5, BalanceConfig::builder().max_in_flight(1))
+    cold_fleet_with(5, BalanceConfig::builder().max_in_flight(1))
         .begin("a")
         .eject("a", SECOND)
         .eject("b", 2 * SECOND)

@@ -1,20 +1,17 @@
-//! A run of failures that chance does not explain.
+//! A run of failures.
 //!
-//! A member that fails at the fleet's own rate `f` has a run of `c` failures with probability `f^c`. One is ejected when
-//! its run is less likely than one in a thousand: `c >= ln(1/1000) / ln(f)`, and never below a floor that keeps a few
-//! unlucky requests from ejecting anybody. So one bad member of a healthy fleet goes after five failures, and while half of
-//! everything fails, ten in a row are needed.
+//! Never below a floor, so that a few unlucky requests eject nobody, and longer where the others fail so often that
+//! [chance](super::chance) explains it. One bad member of a healthy fleet goes after five failures; while half of a
+//! thousand requests fail, 21 in a row are needed.
 
-/// `-ln(1/1000)`.
-const IMPROBABLE: f32 = 6.9;
+use super::chance::Chance;
 
-/// How many failures in a row make an outlier where the others fail at rate `others`.
+/// How many failures in a row make an outlier.
 ///
 /// `floor` is the least, from configuration; a member that gets no traffic and is probed for its failures has a lower one.
-pub(super) fn threshold(floor: u32, others: f32) -> u32 {
-    let improbable = (IMPROBABLE / -others.ln()).ceil();
-    // At most a few dozen: rates are clamped.
-    floor.max(improbable as u32)
+pub(super) fn threshold(floor: u32, chance: Chance) -> u32 {
+    // A hundred at most: no fleet is thought to be hopeless.
+    floor.max(chance.in_row().ceil() as u32)
 }
 
 #[cfg(test)]
@@ -22,31 +19,39 @@ mod tests {
     use super::super::super::window::Tally;
     use super::*;
 
-    fn others(outcomes: f32, failures: f32) -> f32 {
-        Tally { outcomes, failures }.rate()
+    fn needed(floor: u32, outcomes: f32, failures: f32) -> u32 {
+        let others = Tally { outcomes, failures };
+        threshold(floor, Chance::new(others, outcomes))
     }
 
     #[test]
     fn a_healthy_fleet_needs_the_floor() {
-        assert_eq!(threshold(5, others(1000.0, 0.0)), 5);
-        assert_eq!(threshold(5, others(1000.0, 200.0)), 5, "0.2^5 < 1/1000");
-        assert_eq!(threshold(1, others(1000.0, 0.0)), 1);
+        assert_eq!(needed(5, 1000.0, 0.0), 5);
+        assert_eq!(needed(1, 1000.0, 0.0), 1);
+        assert_eq!(needed(5, 1000.0, 40.0), 5, "0.05^5 < 1/1000 / 1000");
+        assert_eq!(needed(5, 1_000_000.0, 10_000.0), 5);
     }
 
     #[test]
     fn the_more_others_fail_the_longer_a_run_must_be() {
-        assert_eq!(threshold(5, others(1000.0, 300.0)), 6);
-        assert_eq!(threshold(5, others(1000.0, 500.0)), 10);
-        assert_eq!(
-            threshold(5, others(1000.0, 1000.0)),
-            24,
-            "as if three of four did"
-        );
+        assert_eq!(needed(5, 1000.0, 100.0), 7);
+        assert_eq!(needed(5, 1000.0, 300.0), 13);
+        assert_eq!(needed(5, 1000.0, 500.0), 22);
+        assert_eq!(needed(5, 1000.0, 1000.0), 48, "as if three of four did");
+        assert_eq!(needed(5, f32::MAX, f32::MAX), 333, "whatever was counted");
     }
 
     #[test]
-    fn too_few_outcomes_say_nothing_of_the_others() {
-        assert_eq!(threshold(5, others(19.0, 19.0)), 5);
-        assert_eq!(threshold(5, others(20.0, 20.0)), 24);
+    fn the_more_was_asked_the_longer_a_run_must_be() {
+        assert_eq!(needed(5, 100.0, 20.0), 10);
+        assert_eq!(needed(5, 1000.0, 200.0), 10);
+        assert_eq!(needed(5, 1_000_000.0, 200_000.0), 13);
+    }
+
+    #[test]
+    fn too_few_outcomes_say_little_of_the_others() {
+        assert_eq!(needed(5, 1.0, 1.0), 5);
+        assert_eq!(needed(5, 5.0, 5.0), 11, "as if five of twenty did");
+        assert_eq!(needed(5, 20.0, 20.0), 35);
     }
 }

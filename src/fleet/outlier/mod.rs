@@ -9,6 +9,8 @@
 //! | unresponsive | the same within a second or more, where the last one was a caller that waited for nothing | a stopped process, a black hole |
 //! | failure rate | half of at least 10 requests in 10 s, and twice the others' rate | one that fails now and then |
 //!
+//! While others fail too, each needs as much as [`chance`] does not explain.
+//!
 //! A rule that fires ejects its member, unless a [`cap`] of the eligible ones is out already, or `shadow` is on. An
 //! ejection lasts 10 s at first and doubles with each in a row, to 60 s, shortened at random by up to a half. Then the
 //! member is *probing*: the next request, one at a time for the whole fleet, goes to it, and its answer decides. After that
@@ -23,6 +25,7 @@
 //! return come from simulation.
 
 mod cap;
+mod chance;
 mod config;
 mod failure_rate;
 mod failures_in_row;
@@ -30,6 +33,7 @@ mod health;
 mod unresponsive;
 
 pub(super) use cap::cap;
+use chance::Chance;
 pub use config::{OutlierBuilder, OutlierConfig};
 pub(super) use health::{Health, State};
 use unresponsive::outlasts_a_pause;
@@ -65,13 +69,16 @@ pub(super) fn detect(
     if run < floor && !often || stats.is_quiet(now) {
         return None;
     }
-    let others = record.shared.pool.recent(now).without(recent).rate();
-    let threshold = failures_in_row::threshold(floor, others);
+    let all = record.shared.pool.recent(now);
+    let others = all.without(recent);
+    let chance = Chance::new(others, all.outcomes);
+    let threshold = failures_in_row::threshold(floor, chance);
     if run >= threshold && !is_pause {
         return Some(in_row(run, threshold, unanswered));
     }
-    let threshold = failure_rate::threshold(percentage, others);
-    failure_rate::reaches(own, volume, threshold).then_some(EjectionReason::FailureRate {
+    let threshold = failure_rate::threshold(percentage, others.rate());
+    let fires = failure_rate::reaches(own, volume, threshold) && !chance.explains(own);
+    fires.then_some(EjectionReason::FailureRate {
         requests: own.outcomes.round() as u32,
         failures: own.failures.round() as u32,
         threshold_percentage: (threshold * 100.0).round() as u32,
@@ -86,8 +93,10 @@ pub(super) fn detect_suspect(
     now: u64,
 ) -> Option<EjectionReason> {
     let own = record.stats.recent(now);
-    let others = record.shared.pool.recent(now).without(own).rate();
-    let threshold = failures_in_row::threshold(SUSPECT_FAILURES, others);
+    let others = record.shared.pool.recent(now).without(own);
+    // It was singled out by its silence.
+    let chance = Chance::new(others, 1.0);
+    let threshold = failures_in_row::threshold(SUSPECT_FAILURES, chance);
     (run >= threshold).then(|| in_row(run, threshold, unanswered))
 }
 

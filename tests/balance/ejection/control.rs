@@ -134,10 +134,10 @@ async fn a_fleet_that_turns_bad_as_a_whole_fills_no_log() {
     for id in &ids {
         stage.node(id).when_called(Does::Fail);
     }
-    for _ in 0..50 {
+    for _ in 0..100 {
         let callers = (0..100).map(|_| stage.call());
         futures::future::join_all(callers).await;
-        sleep(100 * MS).await;
+        sleep(50 * MS).await;
     }
     let status = stage.balance.status();
     let told = status.ejections.ejected + status.ejections.refused_by_cap;

@@ -4,7 +4,7 @@
 //! fleet(3).fail("a", 5).is("a", Ejected).pass(10 * SECOND).is("a", Probing).succeed("a", 1).is("a", Usable);
 //! ```
 //!
-//! Members are `a`, `b`, `c`, … and connected; a fleet is *warm*: each member answered ten requests in 10 ms. Time stands
+//! Members are `a`, `b`, `c`, … and connected; a fleet is *warm*: each member answered a hundred requests in 10 ms. Time stands
 //! still but for [`pass`](Scenario::pass), and for the time that requests take; deadlines are met on time while it passes.
 //! Whatever must be so and is not fails with the table of the fleet's status.
 
@@ -51,8 +51,12 @@ pub(crate) fn fleet(members: usize) -> Scenario {
 /// The same by these rules.
 pub(crate) fn fleet_with(members: usize, config: ConfigBuilder) -> Scenario {
     let mut scenario = cold_fleet_with(members, config);
-    for member in 0..members {
-        scenario.succeed(&name(member), 10);
+    let each: Vec<String> = (0..members).map(name).flat_map(|id| vec![id; 10]).collect();
+    for _ in 0..10 {
+        each.iter().for_each(|id| _ = scenario.begin(id));
+        scenario.pass(USUAL);
+        each.iter()
+            .for_each(|id| _ = scenario.end(id, |pick, now| pick.success(now)));
     }
     scenario
 }

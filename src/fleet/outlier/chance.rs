@@ -1,0 +1,113 @@
+//! What chance explains.
+//!
+//! A member that is no worse than the others fails at their rate `f`, and more often now and then. That at least the share
+//! `s` of `m` requests fails has a probability of `exp(-m * D)` at most, where `D` is the divergence of `s` from `f`
+//! (Chernoff's bound); for `m` in a row, of which all fail, that is `f^m` itself. A member is an outlier if what it shows is
+//! less likely than one in a thousand for all that the fleet was asked in its window together. So a fleet of members that
+//! are all alike loses one in a thousand windows at most, three hours, however large and busy it is. And `f` is taken for as
+//! high as it may be after what was seen of it.
+//!
+//! Where nobody else fails nothing is explained, and the rules are as they are configured.
+
+use super::super::window::Tally;
+
+/// `-ln(1/1000)`.
+const IMPROBABLE: f32 = 6.9;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chance {
+    /// The rate at which one fails that is no worse than the others.
+    rate: f32,
+    /// What is no chance has a probability of `exp` of minus this at most.
+    improbable: f32,
+}
+
+impl Chance {
+    /// Where the others had these outcomes, and one was singled out from so many requests.
+    pub(super) fn new(others: Tally, requests: f32) -> Self {
+        Self {
+            rate: others.rate_at_most(),
+            improbable: IMPROBABLE + requests.max(1.0).ln(),
+        }
+    }
+
+    /// How many failures in a row it does not explain.
+    pub(super) fn in_row(self) -> f32 {
+        self.improbable / self.divergence(1.0)
+    }
+
+    /// Whether it explains that so many of one's requests failed.
+    pub(super) fn explains(self, own: Tally) -> bool {
+        let share = own.failures / own.outcomes.max(1.0);
+        own.outcomes * self.divergence(share) < self.improbable
+    }
+
+    /// How far so large a share is beyond the rate (Kullback and Leibler).
+    fn divergence(self, share: f32) -> f32 {
+        let part = |of: f32, expected: f32| {
+            if of > 0.0 {
+                of * (of / expected).ln()
+            } else {
+                0.0
+            }
+        };
+        if share > self.rate {
+            part(share, self.rate) + part(1.0 - share, 1.0 - self.rate)
+        } else {
+            0.0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(outcomes: f32, failures: f32) -> Tally {
+        Tally { outcomes, failures }
+    }
+
+    #[test]
+    fn in_a_row_it_is_the_power_of_the_rate() {
+        // So many that two deviations are nothing.
+        let chance = |rate, requests| Chance::new(tally(1e9, rate * 1e9), requests).in_row();
+        for (rate, requests) in [(0.1_f32, 1.0), (0.3, 1.0), (0.3, 6000.0), (0.5, 100.0)] {
+            let row = chance(rate, requests);
+            let improbable = 1e-3 / f64::from(requests);
+            let probability = f64::from(rate).powf(f64::from(row));
+            assert!(
+                (probability / improbable - 1.0).abs() < 0.02,
+                "{rate}^{row} is not {improbable}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_a_share_it_explains_what_is_likelier_than_one_in_a_thousand() {
+        let chance = Chance::new(tally(1e9, 0.28e9), 1.0);
+        // At least so many of 100, where 28 are usual: the probability of 43 is 0.0009, and of 45 0.0002.
+        assert!(chance.explains(tally(100.0, 42.0)));
+        assert!(!chance.explains(tally(100.0, 46.0)));
+        assert!(chance.explains(tally(100.0, 10.0)), "fewer than usual");
+        // The same share of more requests.
+        assert!(chance.explains(tally(30.0, 13.0)));
+        assert!(!chance.explains(tally(300.0, 130.0)));
+    }
+
+    #[test]
+    fn where_nobody_else_fails_it_explains_nothing() {
+        let chance = Chance::new(tally(1e6, 0.0), 1e6);
+        assert_eq!(chance.in_row(), 0.0);
+        assert!(!chance.explains(tally(10.0, 1.0)));
+        let chance = Chance::new(Tally::default(), 0.0);
+        assert_eq!(chance.in_row(), 0.0);
+        assert!(chance.explains(Tally::default()));
+    }
+
+    #[test]
+    fn a_rate_that_few_outcomes_tell_is_taken_for_higher() {
+        let row = |outcomes| Chance::new(tally(outcomes, 0.3 * outcomes), 1.0).in_row();
+        assert!(row(20.0) > 1.6 * row(1e6), "{} {}", row(20.0), row(1e6));
+        assert!(row(2000.0) < 1.06 * row(1e6));
+    }
+}
