@@ -7,6 +7,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::config::{BalanceConfig, Load};
 use super::member::{Hold, Record};
+use super::outlier::{OutlierConfig, Peers};
 use super::pick::choose;
 use super::pool::Pool;
 use super::probe::Probe;
@@ -19,6 +20,9 @@ use super::snapshot::{Candidates, List, Rules, Snapshot};
 use crate::event::DialError;
 use crate::{BoxError, Census, Event, InstanceId, InstanceSet, Status};
 
+/// Nanoseconds for which members that were added up are good enough, for every so many of them: a hundredth of what it takes.
+const PEERS_AGE: u64 = 1_000_000;
+const PEERS: usize = 64;
 /// Picks among which one is taken for a suspect's probe.
 const PICKS_PER_SUSPICION: u32 = 200;
 
@@ -31,6 +35,8 @@ pub struct Fleet<S> {
 
 struct State<S> {
     snapshot: ArcSwap<Snapshot<S>>,
+    /// The members in play when they were last added up, and when that was.
+    peers: Mutex<(u64, Peers)>,
     roster: Mutex<Roster<S>>,
     shared: Arc<Shared>,
 }
@@ -61,6 +67,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         };
         let state = Arc::new_cyclic(|state: &Weak<State<S>>| State {
             snapshot: ArcSwap::from_pointee(snapshot),
+            peers: Mutex::default(),
             shared: Arc::new(Shared {
                 epoch: now,
                 pool: Pool::new(),
@@ -332,6 +339,18 @@ impl<S: Send + Sync + 'static> Transitions for State<S> {
             let after = shared.next_deadline(roster);
             after.is_some_and(|after| before.is_none_or(|before| after < before))
         })
+    }
+
+    fn peers(&self, config: &OutlierConfig, now: u64) -> Peers {
+        // Before the lock, and so dropped after it: it may be the last to hold services of the caller.
+        let snapshot = self.snapshot.load();
+        let list = &snapshot.list;
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_sub(peers.0) >= PEERS_AGE * (list.len() / PEERS) as u64 {
+            let members = (0..list.len()).map(|position| &list.member(position).stats);
+            *peers = (now, Peers::of(members, config, now));
+        }
+        peers.1
     }
 }
 

@@ -104,15 +104,17 @@ impl Stats {
         self.answered_at.load(Relaxed)
     }
 
-    /// What it answered lately.
+    /// What it answered lately, since its last return.
     pub(super) fn recent(&self, now: u64) -> Tally {
-        self.rest.window.tally(&self.bucket, self.totals(), now)
-    }
-
-    /// Of what it answered lately, what it is judged by: what came after its last return.
-    pub(super) fn since_return(&self, recent: Tally) -> Tally {
+        let recent = self.rest.window.tally(&self.bucket, self.totals(), now);
         let returned = Totals(self.rest.returned.load(Relaxed));
         recent.at_most(self.totals().since(returned))
+    }
+
+    /// The same without the largest pause: what its failure rate is told by.
+    pub(super) fn judged(&self, now: u64) -> Tally {
+        let pause = self.rest.pause.tally(&self.bucket, now);
+        self.recent(now).without(pause)
     }
 
     fn totals(&self) -> Totals {
@@ -145,11 +147,6 @@ impl Stats {
     /// So many failures in a row, this moment's the last of them, are a pause by now.
     pub(super) fn paused(&self, failures: u32, now: u64) {
         self.rest.pause.lasts(&self.bucket, failures, now);
-    }
-
-    /// What of [`recent`](Self::recent) was one pause.
-    pub(super) fn pause(&self, now: u64) -> Tally {
-        self.rest.pause.tally(&self.bucket, now)
     }
 
     /// Before an outcome of this moment is in the window: its slot was just given back, and belongs to the next bucket.

@@ -11,7 +11,6 @@ use std::sync::atomic::{
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 use super::load::{TAU, decay};
-use super::window::{Bucket, Tally, Totals, Window};
 
 /// Nanoseconds for which the published figures are good enough.
 const REFRESH: u64 = 100_000_000;
@@ -53,8 +52,6 @@ struct Published {
     mean: AtomicU32,
     /// Outcomes per second, an `f32`.
     rate: AtomicU32,
-    /// What the window has: outcomes in the upper half, failures in the lower, both `f32`.
-    recent: AtomicU64,
     /// When the figures are next worth adding up.
     due: AtomicU64,
 }
@@ -67,10 +64,6 @@ struct Sums {
     /// When the first outcome came.
     began: Option<u64>,
     stamp: u64,
-    /// Outcomes and successes ever, of all shards.
-    outcomes: u64,
-    bucket: Bucket,
-    window: Window,
     /// Decaying: outcomes, successes, nanoseconds of successes.
     recent: f64,
     successes: f64,
@@ -128,16 +121,6 @@ impl Pool {
         self.outcome(self.shard(), now);
     }
 
-    /// Outcomes and failures within the window, this moment's included.
-    pub(super) fn recent(&self, now: u64) -> Tally {
-        self.refresh(now);
-        let recent = self.published.recent.load(Relaxed);
-        Tally {
-            outcomes: f32::from_bits((recent >> 32) as u32),
-            failures: f32::from_bits(recent as u32),
-        }
-    }
-
     /// Outcomes ever, as far as the threads' counts are exact.
     pub(super) fn outcomes(&self) -> u64 {
         let counts = self.shards.iter().map(|shard| &shard.outcomes);
@@ -180,13 +163,7 @@ impl Pool {
         }
         sums.recent += outcomes as f64;
         sums.successes += successes as f64;
-        sums.outcomes += outcomes;
         sums.warmth += successes;
-        let totals = Totals::new(sums.outcomes, sums.outcomes.saturating_sub(sums.warmth));
-        let tally = sums.window.tally(&sums.bucket, totals, now);
-        let recent =
-            u64::from(tally.outcomes.to_bits()) << 32 | u64::from(tally.failures.to_bits());
-        self.published.recent.store(recent, Relaxed);
         // Below a thousandth of an answer the sums are about to vanish, and the last mean is the better one.
         if sums.warmth >= WARM_UP && sums.successes > 1e-3 {
             let mean = (sums.nanos / sums.successes).max(1.0);

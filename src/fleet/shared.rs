@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 
 use super::member::{Hold, Record};
-use super::outlier::OutlierConfig;
+use super::outlier::{OutlierConfig, Peers};
 use super::pool::Pool;
 use super::probe::{Probe, Probed};
 use super::pulse::Pulse;
@@ -35,10 +35,13 @@ pub(super) struct Shared {
     pub(super) transitions: Weak<dyn Transitions>,
 }
 
-/// What a verdict can do to the roster.
+/// What a verdict can do to the fleet's members, and see of them.
 pub(super) trait Transitions: Send + Sync {
     /// Does something to the seat of a connection. Returns whether the next deadline moved earlier.
     fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool;
+
+    /// The members in play. Takes no lock that a transition needs.
+    fn peers(&self, config: &OutlierConfig, now: u64) -> Peers;
 }
 
 pub(super) enum Transition {
@@ -139,6 +142,11 @@ impl Shared {
 
     pub(super) fn probed(&self, record: &Record, outcome: Probed, now: u64) -> bool {
         self.befalls(record, Transition::Probed(outcome), now)
+    }
+
+    pub(super) fn peers(&self, config: &OutlierConfig, now: u64) -> Peers {
+        let fleet = self.transitions.upgrade();
+        fleet.map_or_else(Peers::default, |fleet| fleet.peers(config, now))
     }
 
     fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool {

@@ -1,7 +1,6 @@
 //! Outcomes of the last ten seconds, from counters that only grow.
 //!
-//! Two buckets, as long as the window each and cut at the same moments for every member and for the whole fleet, so that
-//! one can be taken from the other. Of the earlier bucket counts the part that is still within the window, as if its
+//! Two buckets, as long as the window each and cut at the same moments for every member, so that they add up. Of the earlier bucket counts the part that is still within the window, as if its
 //! outcomes had come evenly. A success costs a look at the present bucket's number and no write at all.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -9,9 +8,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// In nanoseconds. A mean age of five seconds, as everything here that fades.
 const WINDOW: u64 = 10_000_000_000;
 /// Of fewer outcomes a rate says little.
-const TELLING: f32 = 20.0;
+pub(super) const TELLING: f32 = 10.0;
 /// No fleet is thought to be worse: in one where everything fails somebody must still be an outlier.
-const HOPELESS: f32 = 0.75;
+pub(super) const HOPELESS: f32 = 0.75;
 
 /// What was counted within the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,19 +26,19 @@ impl Tally {
         rate.min(HOPELESS)
     }
 
-    /// The same as high as it may well be in truth: two standard deviations above.
-    pub(super) fn rate_at_most(self) -> f32 {
-        let rate = self.rate();
-        let deviation = (rate * (1.0 - rate) / self.outcomes.max(TELLING)).sqrt();
-        (rate + 2.0 * deviation).min(HOPELESS)
-    }
-
     /// No more than these.
     pub(super) fn at_most(self, totals: Totals) -> Self {
         let most = totals.scaled(1.0);
         Self {
             outcomes: self.outcomes.min(most.outcomes),
             failures: self.failures.min(most.failures),
+        }
+    }
+
+    pub(super) fn with(self, other: Self) -> Self {
+        Self {
+            outcomes: self.outcomes + other.outcomes,
+            failures: self.failures + other.failures,
         }
     }
 

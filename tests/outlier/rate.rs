@@ -1,9 +1,12 @@
 //! The share that fails within ten seconds.
 
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use rolecall::EjectionReason::{FailureRate, FailuresInRow};
 use rolecall::MemberState::{Ejected, Usable};
+use rolecall::{BalanceConfig, Load};
 
-use crate::scenario::{MS, SECOND, Scenario, cold_fleet_with, fleet, rules};
+use crate::scenario::{Does, MS, SECOND, Scenario, cold_fleet_with, fleet, rules};
 
 fn cold(members: usize) -> Scenario {
     cold_fleet_with(members, Default::default())
@@ -94,17 +97,36 @@ fn it_must_fail_more_often_than_chance_explains() {
     scenario
         .outcomes("a", &"ffs".repeat(20))
         .is("a", Usable)
-        .outcomes("a", "ffs ffs ffs f")
+        .outcomes("a", "f")
         .is("a", Usable)
         .outcomes("a", "f")
         .reason_is(
             "a",
             FailureRate {
-                requests: 71,
-                failures: 48,
+                requests: 62,
+                failures: 42,
                 threshold_percentage: 67,
             },
         );
+}
+
+#[test]
+fn half_of_a_fleet_that_fails_now_and_then_does_not_excuse_itself() {
+    for load in [Load::Latency, Load::LeastInFlight] {
+        let mut scenario = cold_fleet_with(4, BalanceConfig::builder().load(load));
+        let mut rng = SmallRng::seed_from_u64(14);
+        scenario.traffic(20 * SECOND, 10 * MS, |id| {
+            if matches!(id, "a" | "b") && rng.random_bool(0.7) {
+                Does::Fail(2 * MS)
+            } else {
+                Does::Succeed(10 * MS)
+            }
+        });
+        let status = scenario.status();
+        let found = status.members.iter().map(|m| m.ejection.is_some());
+        let found: Vec<_> = found.collect();
+        assert_eq!(found, [true, true, false, false], "{status}");
+    }
 }
 
 #[test]

@@ -25,14 +25,14 @@ fn while_half_of_the_others_requests_fail_many_in_a_row_are_needed() {
     half_bad(&mut scenario, "b", 200);
     half_bad(&mut scenario, "c", 200);
     scenario
-        .fail("a", 21)
+        .fail("a", 20)
         .is("a", Usable)
         .fail("a", 1)
         .reason_is(
             "a",
             EjectionReason::FailuresInRow {
-                failures: 22,
-                threshold: 22,
+                failures: 21,
+                threshold: 21,
             },
         );
 }
@@ -40,7 +40,7 @@ fn while_half_of_the_others_requests_fail_many_in_a_row_are_needed() {
 #[test]
 fn the_more_is_asked_the_longer_a_run_must_be() {
     // Among more requests chance finds longer runs: a tenth fails of a hundred here, and of ten thousand there.
-    for (requests, needed) in [(10, 7), (1000, 8)] {
+    for (requests, needed) in [(10, 6), (1000, 8)] {
         let mut scenario = cold_fleet_with(3, runs_only());
         for _ in 0..requests {
             scenario.each("b", 9, MS / 10, |pick, now| pick.success(now));
@@ -55,11 +55,43 @@ fn the_more_is_asked_the_longer_a_run_must_be() {
 }
 
 #[test]
-fn few_outcomes_of_the_others_are_counted_as_if_they_were_twenty() {
-    let mut scenario = cold_fleet_with(3, runs_only());
-    scenario.fail("b", 1).fail("a", 5).is("a", Ejected);
-    let mut scenario = cold_fleet_with(3, runs_only());
-    scenario.fail("b", 4).fail("a", 5).is("a", Usable);
+fn few_outcomes_of_the_others_are_counted_as_if_they_were_ten() {
+    for (others, needed) in [(0, 5), (1, 6), (2, 9)] {
+        cold_fleet_with(3, runs_only())
+            .fail("b", others)
+            .fail("a", needed - 1)
+            .is("a", Usable)
+            .fail("a", 1)
+            .is("a", Ejected);
+    }
+}
+
+#[test]
+fn two_of_four_that_fail_do_not_excuse_each_other() {
+    cold_fleet_with(4, runs_only())
+        .succeed("c", 10)
+        .succeed("d", 10)
+        .fail("a", 4)
+        .fail("b", 4)
+        .fail("a", 1)
+        .is("a", Usable)
+        // By now it looks so bad itself that it tells nothing of what is usual.
+        .fail("b", 1)
+        .is("b", Ejected)
+        .fail("a", 1)
+        .is("a", Ejected);
+}
+
+#[test]
+fn where_most_of_the_others_fail_too_it_is_usual() {
+    let mut scenario = cold_fleet_with(4, runs_only());
+    scenario.succeed("d", 10);
+    for failures in [4, 3] {
+        for id in ["a", "b", "c"] {
+            scenario.fail(id, failures);
+        }
+    }
+    scenario.are([Usable; 4]);
 }
 
 #[test]

@@ -3,13 +3,13 @@
 //! A member that is no worse than the others fails at their rate `f`, and more often now and then. That at least the share
 //! `s` of `m` requests fails has a probability of `exp(-m * D)` at most, where `D` is the divergence of `s` from `f`
 //! (Chernoff's bound); for `m` in a row, of which all fail, that is `f^m` itself. A member is an outlier if what it shows is
-//! less likely than one in a thousand for all that the fleet was asked in its window together. So a fleet of members that
-//! are all alike loses one in a thousand windows at most, three hours, however large and busy it is. And `f` is taken for as
-//! high as it may be after what was seen of it.
+//! less likely than one in a thousand for all that the fleet was asked in its window together. So of members that are all
+//! alike each rule finds one in a thousand windows at most, three hours, however many and busy they are, if there are some
+//! fifty requests in a window from which to tell `f`.
 //!
 //! Where nobody else fails nothing is explained, and the rules are as they are configured.
 
-use super::super::window::Tally;
+use super::super::window::{HOPELESS, TELLING, Tally};
 
 /// `-ln(1/1000)`.
 const IMPROBABLE: f32 = 6.9;
@@ -23,10 +23,10 @@ pub(super) struct Chance {
 }
 
 impl Chance {
-    /// Where the others had these outcomes, and one was singled out from so many requests.
-    pub(super) fn new(others: Tally, requests: f32) -> Self {
+    /// Where the others fail at this rate, and one was singled out from so many requests.
+    pub(super) fn new(rate: f32, requests: f32) -> Self {
         Self {
-            rate: others.rate_at_most(),
+            rate,
             improbable: IMPROBABLE + requests.max(1.0).ln(),
         }
     }
@@ -59,6 +59,13 @@ impl Chance {
     }
 }
 
+/// The rate at which the others fail, a standard deviation above what was seen of it.
+pub(super) fn rate_at_most(others: Tally) -> f32 {
+    let rate = others.rate();
+    let deviation = (rate * (1.0 - rate) / others.outcomes.max(TELLING)).sqrt();
+    (rate + deviation).min(HOPELESS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,8 +76,7 @@ mod tests {
 
     #[test]
     fn in_a_row_it_is_the_power_of_the_rate() {
-        // So many that two deviations are nothing.
-        let chance = |rate, requests| Chance::new(tally(1e9, rate * 1e9), requests).in_row();
+        let chance = |rate, requests| Chance::new(rate, requests).in_row();
         for (rate, requests) in [(0.1_f32, 1.0), (0.3, 1.0), (0.3, 6000.0), (0.5, 100.0)] {
             let row = chance(rate, requests);
             let improbable = 1e-3 / f64::from(requests);
@@ -84,7 +90,7 @@ mod tests {
 
     #[test]
     fn of_a_share_it_explains_what_is_likelier_than_one_in_a_thousand() {
-        let chance = Chance::new(tally(1e9, 0.28e9), 1.0);
+        let chance = Chance::new(0.28, 1.0);
         // At least so many of 100, where 28 are usual: the probability of 43 is 0.0009, and of 45 0.0002.
         assert!(chance.explains(tally(100.0, 42.0)));
         assert!(!chance.explains(tally(100.0, 46.0)));
@@ -96,18 +102,23 @@ mod tests {
 
     #[test]
     fn where_nobody_else_fails_it_explains_nothing() {
-        let chance = Chance::new(tally(1e6, 0.0), 1e6);
+        let chance = Chance::new(0.0, 1e6);
         assert_eq!(chance.in_row(), 0.0);
         assert!(!chance.explains(tally(10.0, 1.0)));
-        let chance = Chance::new(Tally::default(), 0.0);
+        let chance = Chance::new(rate_at_most(Tally::default()), 0.0);
         assert_eq!(chance.in_row(), 0.0);
         assert!(chance.explains(Tally::default()));
     }
 
     #[test]
     fn a_rate_that_few_outcomes_tell_is_taken_for_higher() {
-        let row = |outcomes| Chance::new(tally(outcomes, 0.3 * outcomes), 1.0).in_row();
-        assert!(row(20.0) > 1.6 * row(1e6), "{} {}", row(20.0), row(1e6));
-        assert!(row(2000.0) < 1.06 * row(1e6));
+        let rate = |outcomes| rate_at_most(tally(outcomes, 0.3 * outcomes));
+        assert!((rate(21.0) - 0.4).abs() < 1e-3, "{}", rate(21.0));
+        assert!((rate(2100.0) - 0.31).abs() < 1e-3, "{}", rate(2100.0));
+        assert_eq!(
+            rate_at_most(tally(5.0, 5.0)),
+            rate_at_most(tally(10.0, 5.0))
+        );
+        assert_eq!(rate_at_most(tally(1e6, 1e6)), HOPELESS);
     }
 }

@@ -120,7 +120,7 @@ impl OutlierBuilder {
     /// The least failures in a row that eject, 1 to 1000. Default: 5.
     ///
     /// While the other members fail too, more are needed: so many that chance gives them to nobody of an even fleet in a
-    /// thousand times ten seconds. That is 10 where a fifth of a thousand requests fails, and 22 where half of them does.
+    /// thousand times ten seconds. That is 9 where a fifth of a thousand requests fails, and 21 where half of them does.
     /// A member that load keeps away from since it failed is judged at two, by a probe, whatever stands here. Lower ejects
     /// sooner and sometimes wrongly; higher lets more requests fail first.
     pub fn failures_in_row(mut self, failures: u32) -> Self {
@@ -142,7 +142,7 @@ impl OutlierBuilder {
     /// The share of a member's requests within 10 s, in percent, that must have failed to eject it; 1 to 100. Default: 50.
     ///
     /// It must also be twice the failure rate of the others, and of so many requests that chance does not explain it:
-    /// half of ten where hardly any other fails, and half of 32 where a tenth of a thousand do. At 100 only members that fail
+    /// half of ten where one in a hundred of a thousand fails, and half of 30 where a tenth does. At 100 only members that fail
     /// always are ejected by rate. Callers that gave up in one pause of the instance are left out of it.
     pub fn failure_percentage(mut self, percentage: u32) -> Self {
         self.failure_percentage = percentage;

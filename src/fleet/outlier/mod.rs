@@ -9,7 +9,7 @@
 //! | unresponsive | the same within a second or more, where the last one was a caller that waited for nothing | a stopped process, a black hole |
 //! | failure rate | half of at least 10 requests in 10 s, and twice the others' rate | one that fails now and then |
 //!
-//! While others fail too, each needs as much as [`chance`] does not explain.
+//! While others fail too, each needs as much as [`chance`] does not explain, as [`peers`] show how often one fails.
 //!
 //! A rule that fires ejects its member, unless a [`cap`] of the eligible ones is out already, or `shadow` is on. An
 //! ejection lasts 10 s at first and doubles with each in a row, to 60 s, shortened at random by up to a half. Then the
@@ -30,12 +30,15 @@ mod config;
 mod failure_rate;
 mod failures_in_row;
 mod health;
+mod peers;
 mod unresponsive;
 
 pub(super) use cap::cap;
-use chance::Chance;
+use chance::{Chance, rate_at_most};
 pub use config::{OutlierBuilder, OutlierConfig};
 pub(super) use health::{Health, State};
+pub(super) use peers::Peers;
+use peers::{looks_bad, shown};
 use unresponsive::outlasts_a_pause;
 pub(super) use unresponsive::unanswered;
 
@@ -62,22 +65,20 @@ pub(super) fn detect(
     if is_pause || unanswered && run >= floor {
         stats.paused(run, now);
     }
-    let recent = stats.recent(now);
-    let own = stats.since_return(recent).without(stats.pause(now));
-    let (volume, percentage) = (config.request_volume(), config.failure_percentage());
-    let often = failure_rate::reaches(own, volume, failure_rate::threshold(percentage, 0.0));
-    if run < floor && !often || stats.is_quiet(now) {
+    if !looks_bad(stats, run, config, now) || stats.is_quiet(now) {
         return None;
     }
-    let all = record.shared.pool.recent(now);
-    let others = all.without(recent);
-    let chance = Chance::new(others, all.outcomes);
+    let peers = record.shared.peers(config, now);
+    let others = peers.others(shown(stats, run, now), true);
+    let chance = Chance::new(rate_at_most(others), peers.requests());
     let threshold = failures_in_row::threshold(floor, chance);
     if run >= threshold && !is_pause {
         return Some(in_row(run, threshold, unanswered));
     }
-    let threshold = failure_rate::threshold(percentage, others.rate());
-    let fires = failure_rate::reaches(own, volume, threshold) && !chance.explains(own);
+    let own = stats.judged(now);
+    let threshold = failure_rate::threshold(config.failure_percentage(), others.rate());
+    let often = failure_rate::reaches(own, config.request_volume(), threshold);
+    let fires = often && !chance.explains(own);
     fires.then_some(EjectionReason::FailureRate {
         requests: own.outcomes.round() as u32,
         failures: own.failures.round() as u32,
@@ -88,14 +89,19 @@ pub(super) fn detect(
 /// The same of a suspect whose probe failed.
 pub(super) fn detect_suspect(
     record: &Record,
+    config: &OutlierConfig,
     run: u32,
     unanswered: bool,
     now: u64,
 ) -> Option<EjectionReason> {
-    let own = record.stats.recent(now);
-    let others = record.shared.pool.recent(now).without(own);
-    // It was singled out by its silence.
-    let chance = Chance::new(others, 1.0);
+    let stats = &record.stats;
+    let bad = looks_bad(stats, run, config, now);
+    let others = record
+        .shared
+        .peers(config, now)
+        .others(shown(stats, run, now), bad);
+    // It was singled out by its silence, and not from all requests.
+    let chance = Chance::new(others.rate(), 1.0);
     let threshold = failures_in_row::threshold(SUSPECT_FAILURES, chance);
     (run >= threshold).then(|| in_row(run, threshold, unanswered))
 }

@@ -42,7 +42,9 @@ impl<S> Roster<S> {
             return;
         };
         let run = member.stats.failures_in_row();
-        if let Some(reason) = detect_suspect(&member.record, run, unanswered, now) {
+        let config = self.config.outlier();
+        let reason = config.and_then(|c| detect_suspect(&member.record, c, run, unanswered, now));
+        if let Some(reason) = reason {
             self.detected(&id, member.generation, reason, now);
         }
         self.garbage.members.push(member);
