@@ -55,6 +55,9 @@ async fn overload(queue: usize, clients: usize, length: Length) -> Option<()> {
                 calls.mean_latency(),
                 stage.census(),
             );
+            if stage.ejections() > 0 {
+                println!("{}", stage.timeline());
+            }
             (!calls.starved()).then(|| calls.failed_percent())
         });
     }
