@@ -20,7 +20,8 @@ use super::snapshot::{Candidates, List, Rules, Snapshot};
 use crate::event::DialError;
 use crate::{BoxError, Census, Event, InstanceId, InstanceSet, Status};
 
-/// Nanoseconds for which members that were added up are good enough, for every so many of them: a hundredth of what it takes.
+/// Nanoseconds for which members that were added up are good enough, for every so many of them. To add them up takes a
+/// hundredth of that.
 const PEERS_AGE: u64 = 1_000_000;
 const PEERS: usize = 64;
 /// Picks among which one is taken for a suspect's probe.
@@ -36,7 +37,7 @@ pub struct Fleet<S> {
 struct State<S> {
     snapshot: ArcSwap<Snapshot<S>>,
     /// The members in play when they were last added up, and when that was.
-    peers: Mutex<(u64, Peers)>,
+    peers: Mutex<Option<(u64, Peers)>>,
     roster: Mutex<Roster<S>>,
     shared: Arc<Shared>,
 }
@@ -345,12 +346,15 @@ impl<S: Send + Sync + 'static> Transitions for State<S> {
         // Before the lock, and so dropped after it: it may be the last to hold services of the caller.
         let snapshot = self.snapshot.load();
         let list = &snapshot.list;
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_sub(peers.0) >= PEERS_AGE * (list.len() / PEERS) as u64 {
-            let members = (0..list.len()).map(|position| &list.member(position).stats);
-            *peers = (now, Peers::of(members, config, now));
+        let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = PEERS_AGE * (list.len() / PEERS) as u64;
+        if let Some((_, peers)) = known.filter(|&(at, _)| now.saturating_sub(at) < age) {
+            return peers;
         }
-        peers.1
+        let members = (0..list.len()).map(|position| &list.member(position).stats);
+        let peers = Peers::of(members, config, now);
+        *known = Some((now, peers));
+        peers
     }
 }
 

@@ -1,7 +1,8 @@
 //! Outcomes of the last ten seconds, from counters that only grow.
 //!
-//! Two buckets, as long as the window each and cut at the same moments for every member, so that they add up. Of the earlier bucket counts the part that is still within the window, as if its
-//! outcomes had come evenly. A success costs a look at the present bucket's number and no write at all.
+//! Two buckets, as long as the window each and cut at the same moments for every member, so that they add up. Of the
+//! earlier bucket counts the part that is still within the window, as if its outcomes had come evenly. A success costs a
+//! look at the present bucket's number and no write at all.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 

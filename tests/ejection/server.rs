@@ -158,7 +158,8 @@ fn serves_until_its_starter_ends() {
         places: Semaphore::new(slots + queue),
         slots: Semaphore::new(slots),
         mean: Duration::from_micros(number() as u64),
-        rng: Mutex::new(SmallRng::seed_from_u64(std::process::id().into())),
+        // Each has the same to do in the same order: what differs between two stages is then not their luck.
+        rng: Mutex::new(SmallRng::seed_from_u64(1)),
     });
     let orders = Arc::clone(&state);
     std::thread::spawn(move || follow(&orders));
