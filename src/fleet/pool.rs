@@ -44,7 +44,7 @@ pub(super) struct Shard {
     nanos: AtomicU64,
 }
 
-/// Written ten times a second and for some failures, read by every pick.
+/// Written ten times a second, read by every pick.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Published {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rolecall::MemberState::{Ejected, Usable};
 use rolecall::{ConfigBuilder, EjectionReason, Event};
 
-use crate::scenario::{MS, SECOND, Scenario, cold_fleet_with, rules};
+use crate::scenario::{MS, SECOND, Scenario, cold_fleet_with, name, rules};
 
 /// No failure rate ejects.
 fn runs_only() -> ConfigBuilder {
@@ -92,6 +92,17 @@ fn where_most_of_the_others_fail_too_it_is_usual() {
         }
     }
     scenario.are([Usable; 4]);
+}
+
+#[test]
+fn the_others_of_a_large_fleet_are_looked_at_in_its_first_moments_too() {
+    let mut scenario = cold_fleet_with(128, runs_only());
+    let fails = |scenario: &mut Scenario, id: &str| {
+        scenario.each(id, 1, MS / 100, |pick, now| pick.failure(now));
+    };
+    (1..60).for_each(|other| fails(&mut scenario, &name(other)));
+    (0..10).for_each(|_| fails(&mut scenario, "a"));
+    scenario.is("a", Usable);
 }
 
 #[test]
