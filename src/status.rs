@@ -55,6 +55,12 @@ pub struct MemberStatus {
     pub failures: u64,
     /// Failures since its last success.
     pub failures_in_row: u32,
+    /// Successes and failures of about the last 10 s, and none from before it last returned. By these, of all members, the
+    /// rules tell an outlier from what is usual in the fleet. Zero where no clock is read, with
+    /// [`LeastInFlight`](crate::Load::LeastInFlight) and ejection off.
+    pub recent_requests: u32,
+    /// How many of those were failures.
+    pub recent_failures: u32,
     /// Its latency as picks see it: shrunk to the fleet's mean; `None` while there is no evidence.
     pub latency: Option<Duration>,
     /// Why the last dial to its address failed, if none succeeded since.
@@ -207,6 +213,10 @@ impl fmt::Display for Status {
                 member.picks,
                 member.failures,
             )?;
+            if member.recent_failures > 0 {
+                let (failed, of) = (member.recent_failures, member.recent_requests);
+                write!(f, "  {failed} of {of} failed lately")?;
+            }
             if let Some(error) = &member.error {
                 write!(f, "  {error}")?;
             }
@@ -296,6 +306,8 @@ mod tests {
             picks: 0,
             failures: 0,
             failures_in_row: 0,
+            recent_requests: 0,
+            recent_failures: 0,
             latency: None,
             error: None,
             ejection: None,

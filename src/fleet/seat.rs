@@ -18,6 +18,7 @@ use super::member::{Member, Stats};
 use super::outlier::{Health, OutlierConfig, State};
 use super::shared::Shared;
 use super::snapshot::Position;
+use super::window::Tally;
 use crate::event::DialError;
 use crate::status::{MemberState, MemberStatus};
 use crate::{Availability, Instance};
@@ -215,6 +216,9 @@ impl<S> Seat<S> {
         let latency = stats
             .filter(|stats| shared.measures_latency() && stats.latency().is_known())
             .map(|stats| stats.latency().read(now, shared.pool.mean()));
+        let recent = stats
+            .filter(|_| shared.is_timed())
+            .map_or_else(Tally::default, |stats| stats.recent(now));
         MemberStatus {
             instance: self.instance.clone(),
             state: self.state(),
@@ -223,6 +227,8 @@ impl<S> Seat<S> {
             picks: stats.map_or(0, Stats::picks),
             failures: stats.map_or(0, Stats::failures),
             failures_in_row: stats.map_or(0, Stats::failures_in_row),
+            recent_requests: recent.outcomes.round() as u32,
+            recent_failures: recent.failures.round() as u32,
             latency: latency.map(|nanos| Duration::from_nanos(nanos as u64)),
             error: self
                 .error

@@ -69,3 +69,13 @@ fn an_instance_that_hangs_does_not_stay() {
     let reason = scenario.ejection("a").reason;
     assert!(matches!(reason, Unresponsive { .. }), "{reason}");
 }
+
+#[test]
+fn without_a_clock_nobody_knows_what_was_lately() {
+    fleet_with(3, least().outlier(None))
+        .fail("a", 5)
+        .pass(15 * SECOND)
+        .lately("a", 0, 0)
+        .fail("a", 5)
+        .lately("a", 0, 0);
+}

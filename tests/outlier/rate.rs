@@ -130,6 +130,38 @@ fn half_of_a_fleet_that_fails_now_and_then_does_not_excuse_itself() {
 }
 
 #[test]
+fn status_tells_by_what_a_rate_is_judged() {
+    let mut scenario = cold(3);
+    scenario
+        .lately("a", 0, 0)
+        .outcomes("a", "sfsfsf sss")
+        .lately("a", 9, 3)
+        .cancel("a", 5, 40 * MS)
+        .lately("a", 9, 3)
+        .succeed("b", 16)
+        .lately("b", 16, 0)
+        .outcomes("a", "ff")
+        .lately("a", 11, 5)
+        .is("a", Usable)
+        .outcomes("a", "f")
+        .is("a", Ejected)
+        .lately("a", 12, 6);
+    let table = scenario.table();
+    assert_eq!(table.matches("6 of 12 failed lately").count(), 1, "{table}");
+    assert_eq!(table.matches("lately").count(), 1, "{table}");
+    scenario
+        .restore("a")
+        .lately("a", 0, 0)
+        .outcomes("a", "sssf")
+        .lately("a", 4, 1)
+        .pass(14 * SECOND)
+        .lately("b", 9, 0)
+        .pass(10 * SECOND)
+        .lately("a", 0, 0)
+        .lately("b", 0, 0);
+}
+
+#[test]
 fn outcomes_of_long_ago_count_no_more() {
     cold(3)
         .outcomes("a", &"s".repeat(100))

@@ -36,6 +36,20 @@ impl Scenario {
         self
     }
 
+    /// How many requests had an outcome lately, and how many of those failed.
+    #[track_caller]
+    pub(crate) fn lately(&mut self, id: &str, requests: u32, failures: u32) -> &mut Self {
+        let member = self.member(id);
+        let lately = (member.recent_requests, member.recent_failures);
+        assert!(
+            lately == (requests, failures),
+            "{lately:?} is what {id} had lately, not {:?}\n{}",
+            (requests, failures),
+            self.table()
+        );
+        self
+    }
+
     #[track_caller]
     pub(crate) fn reason_is(&mut self, id: &str, reason: EjectionReason) -> &mut Self {
         let is = self.ejection(id).reason;
