@@ -34,8 +34,8 @@ const IN_FLIGHT: u64 = OUTCOME - 1;
 const QUIET: u32 = 16;
 /// Nanoseconds of a tick. Eight years of them have a number.
 const TICK: u64 = 62_500_000;
-/// From when the picks are that count, of a member that is out: those of no time.
-const NEVER: u64 = u64::MAX;
+/// Mark of a member that is out. As a time it is 292 years away.
+const OUT: u64 = 1 << 63;
 
 /// A member's load and record. What few requests need is elsewhere: of a large fleet the more is in the caches.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ pub(super) struct Stats {
     latency: Latency,
     /// When it answered anybody last.
     answered_at: AtomicU64,
-    /// From when the picks are that may judge it.
+    /// From when the picks are that say anything of it: since it left play or came back. Marked while it is out.
     judged_from: AtomicU64,
     failing: Failing,
     bucket: Bucket,
@@ -122,8 +122,13 @@ impl Stats {
     }
 
     /// Whether the outcome of a pick of that time says anything about it.
-    pub(super) fn is_judged_by(&self, picked_at: u64) -> bool {
-        picked_at >= self.judged_from.load(Relaxed)
+    pub(super) fn is_told_by(&self, picked_at: u64) -> bool {
+        picked_at >= self.judged_from.load(Relaxed) & !OUT
+    }
+
+    /// Whether nothing but a probe judges it.
+    pub(super) fn is_out(&self) -> bool {
+        self.judged_from.load(Relaxed) & OUT != 0
     }
 
     /// It answered somebody.
@@ -162,9 +167,9 @@ impl Stats {
         self.rest.run.end(&self.failing);
     }
 
-    /// Nothing but a probe judges it from now on.
-    pub(super) fn leave_play(&self) {
-        self.judged_from.store(NEVER, Relaxed);
+    /// Nothing but a probe judges it from now on, and no pick that was made by now says anything of it.
+    pub(super) fn leave_play(&self, now: u64) {
+        self.judged_from.store(now.saturating_add(1) | OUT, Relaxed);
     }
 
     /// It is judged again, by picks made from now on, and for nothing that was before. `latency`: all that is known of it.
@@ -174,7 +179,7 @@ impl Stats {
         self.rest.returned.store(self.totals().0, Relaxed);
         self.rest.pause.forget();
         self.rest.quiet_until.store(0, Relaxed);
-        self.judged_from.store(now, Relaxed);
+        self.judged_from.store(now & !OUT, Relaxed);
     }
 
     /// It was found an outlier, and stays all the same.

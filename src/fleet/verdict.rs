@@ -107,13 +107,14 @@ impl End<'_> {
         self.record.shared.probed(self.record, outcome, self.now)
     }
 
-    /// Whether this pick may judge its member: not one from before the member left play or came back, no probe that was
-    /// given up, and none that spans a standstill of our own.
+    /// Whether this pick says anything of its member: not one from before the member left play or came back, no probe that was
+    /// given up, and none that spans a standstill of our own. In panic mode those that are out are picked from, and what
+    /// they answer moves their load and is counted, though it ejects nobody and brings nobody back.
     fn counts(&self) -> bool {
         let Record { stats, shared, .. } = self.record;
         let known = match self.probe {
             Some(_) => self.end_probe(),
-            None => stats.is_judged_by(self.picked_at),
+            None => stats.is_told_by(self.picked_at),
         };
         known && !shared.pulse.stood(self.picked_at, self.now)
     }
@@ -152,7 +153,7 @@ impl End<'_> {
             return self.probed(outcome);
         }
         let run = stats.failed(self.picked_at, now);
-        let Some(config) = shared.outlier.load_full() else {
+        let Some(config) = shared.outlier.load_full().filter(|_| !stats.is_out()) else {
             return false;
         };
         shared.suspect();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rolecall::MemberState::{Busy, Ejected, Probing, Usable};
 use rolecall::{Availability, Event};
 
-use crate::scenario::{SECOND, Scenario, fleet};
+use crate::scenario::{Does, MS, SECOND, Scenario, fleet, name};
 
 /// Who is picked, of many picks.
 fn picked(scenario: &mut Scenario) -> String {
@@ -98,16 +98,75 @@ fn it_begins_when_the_last_good_one_leaves() {
     scenario.add("b").in_panic_mode(false).takes_nothing("a");
 }
 
+/// All ejected by hand for long.
+fn all_out(members: usize) -> Scenario {
+    let mut scenario = fleet(members);
+    for id in (0..members).map(name) {
+        scenario.eject(&id, 1000 * SECOND);
+    }
+    scenario.in_panic_mode(true).pass(MS);
+    scenario
+}
+
 #[test]
-fn nobody_is_judged_in_it() {
-    fleet(2)
-        .eject("a", 100 * SECOND)
-        .eject("b", 100 * SECOND)
+fn what_is_answered_in_it_is_counted_and_judges_nobody() {
+    let mut scenario = all_out(2);
+    scenario
         .fail("a", 20)
+        .lately("a", 120, 20)
         .cancel("b", 20, SECOND)
+        .run_is("a", 20)
+        .run_is("b", 20)
+        .are([Ejected, Ejected])
+        .succeed("a", 1)
         .run_is("a", 0)
-        .run_is("b", 0)
+        .is("a", Ejected)
         .counted([0, 2, 0, 0, 0, 1]);
+    assert_eq!(scenario.member("a").failures, 20);
+    assert_eq!(scenario.member("b").failures, 20);
+}
+
+#[test]
+fn one_that_is_well_draws_the_requests_in_it() {
+    for broken in [Does::Fail(MS), Does::Nothing(SECOND)] {
+        let mut scenario = all_out(4);
+        let picks = scenario.traffic(10 * SECOND, 5 * MS, |id| match id {
+            "a" => Does::Succeed(10 * MS),
+            _ => broken,
+        });
+        let share = picks.share("a", 1);
+        assert!(share > 0.95, "{share} of all\n{}", scenario.table());
+    }
+}
+
+#[test]
+fn what_was_in_it_is_not_held_against_one_that_is_back() {
+    all_out(3)
+        .fail("a", 4)
+        .restore("a")
+        .in_panic_mode(false)
+        .lately("a", 0, 0)
+        .pass(MS)
+        .fail("a", 4)
+        .counted([0, 3, 0, 0, 1, 1])
+        .fail("a", 1)
+        .counted([1, 3, 1, 0, 1, 1]);
+}
+
+#[test]
+fn an_answer_from_before_it_or_from_within_it_is_nobodys_once_it_is_over() {
+    fleet(2)
+        .begin("a")
+        .eject("a", 1000 * SECOND)
+        .eject("b", 1000 * SECOND)
+        .pass(MS)
+        .end("a", |pick, now| pick.failure(now))
+        .run_is("a", 0)
+        .begin("a")
+        .pass(MS)
+        .restore("a")
+        .end("a", |pick, now| pick.failure(now))
+        .run_is("a", 0);
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl<S> Roster<S> {
         let seat = &self.seats[index];
         let id = seat.instance.id().clone();
         if let Some(stats) = seat.stats() {
-            stats.leave_play();
+            stats.leave_play(now);
         }
         self.forget_probe(index);
         self.ejections.forget(&id, State::InPlay);

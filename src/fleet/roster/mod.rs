@@ -174,7 +174,7 @@ impl<S> Roster<S> {
         let replaced = std::mem::replace(&mut seat.connection, Connection::Up(member));
         self.discard(replaced);
         self.garbage.errors.extend(error);
-        self.probe_if_moved(index);
+        self.probe_if_moved(index, now);
         self.relist(index);
         self.note(Event::Connected {
             id: ticket.id.clone(),

@@ -34,7 +34,7 @@ impl<S> Roster<S> {
     }
 
     /// A seat has a new connection: one that was ejected at another address is probed at once.
-    pub(super) fn probe_if_moved(&mut self, index: usize) {
+    pub(super) fn probe_if_moved(&mut self, index: usize, now: u64) {
         let seat = &self.seats[index];
         let elsewhere = |health: &Health| health.is_ejected_from_elsewhere(&seat.instance);
         if seat.health().is_some_and(elsewhere) {
@@ -42,7 +42,7 @@ impl<S> Roster<S> {
         }
         let seat = &self.seats[index];
         if let Some(stats) = seat.stats().filter(|_| seat.is_out()) {
-            stats.leave_play();
+            stats.leave_play(now);
         }
     }
 
