@@ -293,7 +293,7 @@ pub struct DialError {
 impl DialError {
     pub(crate) fn new(source: crate::BoxError) -> Self {
         let label = label(source.as_ref());
-        let text = source.to_string();
+        let text = format!("{label}: {source}");
         let own_fault = is_own_fault(source.as_ref());
         Self {
             label,

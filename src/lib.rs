@@ -74,18 +74,17 @@
 //!
 //! On by default, from two instances on, and made to need no tuning. Each failure is looked at by three rules, in the
 //! thread that reports it: failures in a row (five, and more while the others fail too), callers that waited for nothing,
-//! and half of at least ten requests within ten seconds. The member that a rule finds is out for 5 to 10 s at first, twice
-//! as long each time in a row, to a minute; then one request at a time goes there, and an answer brings it back with a
-//! tenth of its share, growing to the whole in 5 s. How many may be out at once, of so many eligible members:
+//! and half of at least ten requests within ten seconds. The member that a rule finds is out for 5 to 10 s at first; then one
+//! request at a time goes there, and an answer brings it back with a tenth of its share, growing to the whole in 5 s. A failure
+//! there, and being found again soon, doubles the time, to a minute. How many may be out at once, of so many eligible members:
 //!
 //! | members | 1 | 2 | 3 | 4 | 5 | 10 |
 //! |---|---|---|---|---|---|---|
 //! | may be ejected | 0 | 1 | 1 | 2 | 2 | 5 |
 //!
-//! A member that failed and gets no traffic since is *suspect* after a second: one request in about 200 finds out, and two
-//! failures in a row are enough there. If all
-//! eligible members are out, by hand or because the others lost their connection, all of them are picked from: *panic
-//! mode*. [`OutlierConfig`] has the figures, a shadow mode that only tells, and `outlier(None)` switches it off, also
+//! A member that failed and gets no traffic since is *suspect* after a second, twice as long after each time: one request
+//! in about 200 finds out, and two failures in a row are enough there. If all eligible members are out, by hand or because
+//! the others lost their connection, all of them are picked from, by their load: *panic mode*. [`OutlierConfig`] has the figures, a shadow mode that only tells, and `outlier(None)` switches it off, also
 //! [while it runs](Balance::reconfigure).
 //!
 //! # Readiness, waiting, errors
@@ -131,11 +130,12 @@
 //!
 //! # At three in the morning
 //!
-//! [`Balance::status`] is a table of every member: state, since when, in flight, picks, failures, latency, why its last
-//! dial failed, and for its last ejection the rule with the figures that fired it and the threshold, how often, and until
-//! when. [`Balance::events`] tells what happens; the same goes to `tracing` under the target `rolecall`, ejections and
-//! returns at `info`. Requests are not logged. [`Balance::eject`] and [`Balance::restore`] overrule the rules, and
-//! [`Balance::reconfigure`] changes them while they run.
+//! [`Balance::status`] is a table of every member: state, for how long its connection is up or down, in flight, picks,
+//! failures, latency, what failed lately, why its last dial failed, and for its last ejection the rule with the figures
+//! that fired it and the threshold, how often, and until when. [`Balance::events`] tells what happens; the same goes to
+//! `tracing` under the target `rolecall`: ejections and returns at `info`, and at `warn` a cap that keeps an outlier, panic
+//! mode, nothing usable, a discovery that fails. Requests are not logged, dials and connections at `debug`.
+//! [`Balance::eject`] and [`Balance::restore`] overrule the rules, and [`Balance::reconfigure`] changes them while they run.
 //!
 //! # Simulate it
 //!

@@ -61,7 +61,8 @@ pub struct MemberStatus {
     pub recent_requests: u32,
     /// How many of those were failures.
     pub recent_failures: u32,
-    /// Its latency as picks see it: shrunk to the fleet's mean; `None` while there is no evidence.
+    /// Its latency as picks see it: shrunk to the fleet's mean, to which it returns while nothing is asked of it, and each
+    /// failure charged with twenty times that; `None` while there is no evidence.
     pub latency: Option<Duration>,
     /// Why the last dial to its address failed, if none succeeded since.
     pub error: Option<String>,
@@ -89,9 +90,12 @@ pub struct EjectionStatus {
     pub reason: EjectionReason,
     /// How often it was ejected so far.
     pub ejections: u64,
-    /// Ejections in a row, less what it lived down: each doubles the time of the next.
+    /// Ejections and failed probes in a row, less what it lived down: each doubles the time of the next. Its return takes one
+    /// off, though not the last; after that one more for each
+    /// [`base_ejection_time`](crate::OutlierBuilder::base_ejection_time) in which it had
+    /// [`request_volume`](crate::OutlierBuilder::request_volume) successes.
     pub multiplier: u32,
-    /// How long ago it began, or, if it is over, ended.
+    /// How long ago it began, or, if it is over, ended; with the probes that failed since it is one ejection.
     pub since: Duration,
     /// Whether the member is back in play.
     pub is_over: bool,
@@ -123,9 +127,9 @@ pub struct EjectionCounters {
     pub detected: u64,
     /// A member was ejected, by a rule or by hand.
     pub ejected: u64,
-    /// A rule fired, and as many as may be were out already.
+    /// A rule fired, and as many as may be were out already; at most once a second for each member.
     pub refused_by_cap: u64,
-    /// A probe ended with a verdict.
+    /// A probe ended with a verdict, of suspects too, which no event tells.
     pub probes: u64,
     /// A member came back into play.
     pub returned: u64,
@@ -216,6 +220,9 @@ impl fmt::Display for Status {
             if member.recent_failures > 0 {
                 let (failed, of) = (member.recent_failures, member.recent_requests);
                 write!(f, "  {failed} of {of} failed lately")?;
+            }
+            if member.failures_in_row > 0 {
+                write!(f, "  {} in a row", member.failures_in_row)?;
             }
             if let Some(error) = &member.error {
                 write!(f, "  {error}")?;

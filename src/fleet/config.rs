@@ -257,7 +257,7 @@ impl ConfigBuilder {
         within("connect_concurrency", self.connect_concurrency, 1, 65_536)?;
         let Backoff { base, max } = self.connect_backoff;
         within("connect_backoff.base", base, MS, HOUR)?;
-        within("connect_backoff.max", max, base, HOUR)?;
+        at_least("connect_backoff.max", max, ("base", base), HOUR)?;
         within(
             "unavailable_after",
             self.unavailable_after,
@@ -341,6 +341,19 @@ pub(super) fn within<T: PartialOrd + fmt::Debug>(
     })
 }
 
+/// The same where another field is the least, so that the error tells of both.
+pub(super) fn at_least<T: PartialOrd + fmt::Debug + Copy>(
+    field: &'static str,
+    value: T,
+    (other, least): (&'static str, T),
+    max: T,
+) -> Result<(), ConfigError> {
+    within(field, value, least, max).map_err(|error| ConfigError {
+        range: format!("{least:?} ({other})..={max:?}"),
+        ..error
+    })
+}
+
 /// A field of a configuration is out of range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -411,6 +424,12 @@ mod tests {
                 "connect_backoff.max",
             ),
         ];
+        let outlier = |max| OutlierConfig::builder().max_ejection_time(max);
+        let error = outlier(Duration::from_secs(9)).build().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "outlier.max_ejection_time is 9s, but must be within 10s (base_ejection_time)..=86400s"
+        );
         for (builder, field) in cases {
             let error = builder.build().unwrap_err();
             assert_eq!(error.field(), field);

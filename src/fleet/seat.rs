@@ -230,10 +230,7 @@ impl<S> Seat<S> {
             recent_requests: recent.outcomes.round() as u32,
             recent_failures: recent.failures.round() as u32,
             latency: latency.map(|nanos| Duration::from_nanos(nanos as u64)),
-            error: self
-                .error
-                .as_ref()
-                .map(|error| format!("{}: {error}", error.label())),
+            error: self.error.as_ref().map(ToString::to_string),
             ejection: self
                 .health()
                 .and_then(|health| health.status(stats.map_or(0, Stats::successes), outlier, now)),

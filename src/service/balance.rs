@@ -144,8 +144,9 @@ where
         }
     }
 
-    /// Ejects an instance for so long, whatever the rules and their cap say. If nobody else is in play, it is picked from
-    /// all the same. Afterwards a probe decides whether it is back; so it does at once if the instance leaves the set and
+    /// Ejects an instance for so long, whatever the rules and their cap say; under the cap it takes a place that the rules
+    /// lack then. One that is out already is out for so long from now on. If nobody else is in play, it is picked from all the
+    /// same. Afterwards a probe decides whether it is back; so it does at once if the instance leaves the set and
     /// comes back meanwhile, or gets another address.
     ///
     /// Returns whether the instance is known.

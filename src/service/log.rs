@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use crate::text::legible;
-use crate::{Event, Target};
+use crate::{Event, Target, Withheld};
 
 /// Lines about ejection and return that are written at `info` within [`PERIOD`], and as many about the fleet as a whole and
 /// about discovery; the rest of a fleet that flaps, or of a poisoned discovery, goes to `debug`, and is counted.
@@ -77,6 +77,13 @@ impl Log {
             Event::Returned { id, after } if admitted => {
                 info!(target: "rolecall", %target, %id, ?after, "returned");
             }
+            Event::EjectionWithheld {
+                id,
+                reason,
+                by: by @ Withheld::ByCap,
+            } if admitted => {
+                warn!(target: "rolecall", %target, %id, %reason, %by, "ejection withheld");
+            }
             Event::EjectionWithheld { id, reason, by } if admitted => {
                 info!(target: "rolecall", %target, %id, %reason, %by, "ejection withheld");
             }
@@ -141,6 +148,9 @@ impl Budget {
             };
         }
         let admitted = self.written < MOST;
+        if !admitted && self.omitted == 0 {
+            info!(target: "rolecall", %target, "lines about {about} go to debug for a while");
+        }
         self.written += u32::from(admitted);
         self.omitted += u64::from(!admitted);
         admitted

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rolecall::EjectionReason::Manual;
 use rolecall::MemberState::{Connecting, Ejected, Probing, Usable};
-use rolecall::{BalanceConfig, Load};
+use rolecall::{BalanceConfig, Event, Load};
 
 use crate::scenario::{MS, SECOND, cold_fleet_with, fleet, fleet_with};
 
@@ -212,6 +212,24 @@ fn the_clock_is_not_read_for_one_that_left_for_good() {
     let mut scenario = fleet_with(3, config);
     scenario.eject("a", SECOND).remove("a").pass(2 * SECOND);
     assert!(!scenario.fleet.reads_clock(), "{}", scenario.table());
+}
+
+#[test]
+fn how_long_it_was_out_is_told_of_all_the_time() {
+    let mut scenario = fleet(3);
+    scenario
+        .eject("a", 10 * SECOND)
+        .pass(3 * SECOND)
+        .eject("a", 100 * SECOND)
+        .pass(4 * SECOND);
+    let ejection = scenario.ejection("a");
+    assert_eq!((ejection.since, ejection.ejections), (7 * SECOND, 1));
+    scenario.restore("a");
+    let returned = scenario.events().iter().find_map(|event| match event {
+        Event::Returned { after, .. } => Some(*after),
+        _ => None,
+    });
+    assert_eq!(returned, Some(7 * SECOND));
 }
 
 #[test]

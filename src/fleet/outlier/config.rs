@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::config::{ConfigError, within};
+use super::super::config::{ConfigError, at_least, within};
 
 /// When a member is an outlier, for how long it is ejected, and how many may be at once. Valid by construction.
 ///
@@ -160,8 +160,9 @@ impl OutlierBuilder {
 
     /// How long a first ejection lasts at most, 1 ms to 1 h. Default: 10 s.
     ///
-    /// Each further one in a row lasts twice as long, and each is shortened at random by up to a half, so that members
-    /// ejected together do not return together.
+    /// One that comes soon after another lasts twice as long, and each probe that fails doubles it again, see
+    /// [`EjectionStatus::multiplier`](crate::EjectionStatus::multiplier). Each is shortened at random by up to a half, so that
+    /// members ejected together do not return together. Beyond 60 s raise `max_ejection_time` too.
     pub fn base_ejection_time(mut self, time: Duration) -> Self {
         self.base_ejection_time = time;
         self
@@ -211,7 +212,8 @@ impl OutlierBuilder {
         )?;
         within("outlier.request_volume", self.request_volume, 1, 1_000_000)?;
         within("outlier.base_ejection_time", base, MS, HOUR)?;
-        within("outlier.max_ejection_time", max, base, 24 * HOUR)?;
+        let least = ("base_ejection_time", base);
+        at_least("outlier.max_ejection_time", max, least, 24 * HOUR)?;
         within(
             "outlier.max_ejection_percentage",
             self.max_ejection_percentage,

@@ -21,7 +21,7 @@ use crate::{EjectionReason, EjectionStatus, Instance};
 pub(in super::super) struct Health {
     state: State,
     reason: EjectionReason,
-    /// Ejections in a row, less what it lived down: doubles the time of the next one.
+    /// Ejections and failed probes in a row, less what it lived down: doubles the time of the next one.
     multiplier: u32,
     ejections: u64,
     /// The instance as it was when it was ejected.
@@ -92,7 +92,7 @@ impl Health {
         self.extend(instance, config, rng, now)
     }
 
-    /// A person ejected it.
+    /// A person ejected it, who may have been out already.
     pub(in super::super) fn eject_by_hand(
         &mut self,
         instance: &Instance,
@@ -103,11 +103,11 @@ impl Health {
     ) {
         if !self.is_out() {
             self.live_down(successes, config, now);
+            self.ejections += 1;
+            self.since = now;
         }
         self.instance = Some(instance.clone());
-        self.ejections += u64::from(!self.is_out());
         self.reason = EjectionReason::Manual;
-        self.since = now;
         self.state = State::Ejected {
             until: now.saturating_add(time),
         };

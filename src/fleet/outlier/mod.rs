@@ -12,14 +12,17 @@
 //! While others fail too, each needs as much as [`chance`] does not explain, as [`peers`] show how often one fails.
 //!
 //! A rule that fires ejects its member, unless a [`cap`] of the eligible ones is out already, or `shadow` is on. An
-//! ejection lasts 10 s at first and doubles with each in a row, to 60 s, shortened at random by up to a half. Then the
+//! ejection lasts 10 s at first, twice as long after each probe that fails and when it comes soon after another one, to 60 s,
+//! shortened at random by up to a half. Then the
 //! member is *probing*: the next request, one at a time for the whole fleet, goes to it, and its answer decides. After that
 //! it comes back by a [slow start](super::slow_start).
 //!
 //! Latency ejects nobody: load moves traffic away from slow members, and ejecting them under overload makes it worse.
 //!
 //! A member that failed lately and gets no traffic since would never be judged: it is *suspect* after a second of silence,
-//! and is probed by one of about 200 requests.
+//! twice as long after each such probe, and is probed by one of about 200 requests.
+//!
+//! In panic mode, when all are out, what they answer moves their load and is counted, and judges nobody.
 //!
 //! Sources: Envoy's outlier detection and gRFC A50 for the vocabulary; the thresholds, the cap of small fleets and the
 //! return come from simulation.
