@@ -96,7 +96,7 @@ async fn an_instance_outside_is_never_dialled_and_is_reported() {
     assert_eq!(outside.addr(), metadata);
     assert_eq!(
         error.to_string(),
-        "instance evil not dialled: 169.254.169.254:80 is outside 127.0.0.0/8, fd00::/8"
+        "outside the networks: instance evil not dialled: 169.254.169.254:80 is outside 127.0.0.0/8, fd00::/8"
     );
     for _ in 0..100 {
         assert_eq!(balance.call(()).await.unwrap(), "good");
