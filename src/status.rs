@@ -249,6 +249,9 @@ impl fmt::Display for EjectionStatus {
         if self.ejections > 1 {
             write!(f, "; {} ejections so far", self.ejections)?;
         }
+        if self.multiplier > 1 {
+            write!(f, "; multiplier {}", self.multiplier)?;
+        }
         Ok(())
     }
 }

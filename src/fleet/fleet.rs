@@ -229,6 +229,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             }
             let judges = config.outlier().filter(|_| !shared.pulse.is_stopped());
             shared.outlier.store(judges.cloned().map(Arc::new));
+            shared.suspect();
             roster.reconfigure(config, shared, moment);
         });
     }
@@ -332,7 +333,11 @@ impl<S: Send + Sync + 'static> Transitions for State<S> {
             let before = shared.next_deadline(roster);
             match what {
                 Transition::Lost => roster.lost(id, generation, now),
-                Transition::Detected(reason) => roster.detected(id, generation, reason, now),
+                Transition::Detected(reason, picked_at) if record.stats.is_told_by(picked_at) => {
+                    roster.detected(id, generation, reason, now);
+                }
+                // It was restored meanwhile.
+                Transition::Detected(..) => {}
                 Transition::Probed(outcome) => {
                     roster.probed(id, generation, outcome, shared, now);
                 }

@@ -56,8 +56,6 @@ pub(super) struct Stats {
 #[derive(Debug, Default)]
 struct Rest {
     window: Window,
-    /// Totals when it came back into play.
-    returned: AtomicU64,
     failures: AtomicU64,
     /// Picks that ended without an outcome.
     unjudged: AtomicU64,
@@ -96,6 +94,12 @@ impl Stats {
         }
     }
 
+    /// Whether it has a run of failures of which the first was picked after that moment.
+    pub(super) fn fails_since(&self, moment: u64, now: u64) -> bool {
+        let run = || now.saturating_sub(u64::from(self.rest.run.get().age(now)) * 1_000_000);
+        self.failing.is_so() && run() > moment
+    }
+
     pub(super) fn latency(&self) -> &Latency {
         &self.latency
     }
@@ -106,9 +110,7 @@ impl Stats {
 
     /// What it answered lately, since its last return.
     pub(super) fn recent(&self, now: u64) -> Tally {
-        let recent = self.rest.window.tally(&self.bucket, self.totals(), now);
-        let returned = Totals(self.rest.returned.load(Relaxed));
-        recent.at_most(self.totals().since(returned))
+        self.rest.window.tally(&self.bucket, self.totals(), now)
     }
 
     /// The same without the largest pause: what its failure rate is told by.
@@ -176,7 +178,7 @@ impl Stats {
     pub(super) fn enter_play(&self, latency: Option<f32>, now: u64) {
         self.forgive();
         self.latency.restart(latency, now);
-        self.rest.returned.store(self.totals().0, Relaxed);
+        self.rest.window.restart(&self.bucket, self.totals(), now);
         self.rest.pause.forget();
         self.rest.quiet_until.store(0, Relaxed);
         self.judged_from.store(now & !OUT, Relaxed);
@@ -224,6 +226,12 @@ impl Stats {
         self.slots.fetch_add(OUTCOME - 1, AcqRel);
     }
 
+    /// An outcome of a pick that gives its slot back without one, before or afterwards.
+    pub(super) fn outcome(&self) {
+        self.slots.fetch_add(OUTCOME, AcqRel);
+        self.rest.unjudged.fetch_sub(1, Relaxed);
+    }
+
     /// Gives a slot back, without one.
     pub(super) fn release_unjudged(&self) {
         self.rest.unjudged.fetch_add(1, Relaxed);
@@ -247,7 +255,6 @@ impl Stats {
             bucket: self.bucket.copy(),
             rest: Box::new(Rest {
                 window: rest.window.copy(),
-                returned: copy(&rest.returned),
                 failures: copy(&rest.failures),
                 unjudged: AtomicU64::new(unjudged),
                 overloaded_until: copy(&rest.overloaded_until),
@@ -356,5 +363,35 @@ impl<S> Deref for Member<S> {
 
     fn deref(&self) -> &Record {
         &self.record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_member_of_years_is_judged_by_what_was_lately() {
+        let stats = Stats::default();
+        let ever = u64::from(u32::MAX) - 49;
+        stats.slots.store(ever * OUTCOME, Relaxed);
+        stats.rest.failures.store(ever / 100, Relaxed);
+        let request = |number: u64| {
+            stats.acquire(None);
+            stats.release();
+            if number.is_multiple_of(100) {
+                stats.failed(50 * S, 50 * S);
+            } else {
+                stats.succeeded(50 * S);
+            }
+        };
+        for now in [0, 49 * S] {
+            stats.rest.window.turn(&stats.bucket, stats.totals(), now);
+        }
+        (0..100).for_each(request);
+        assert_eq!(stats.recent(50 * S).outcomes, 100.0, "beyond 32 bits");
+        assert_eq!(stats.recent(50 * S).failures, 1.0);
     }
 }

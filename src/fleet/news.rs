@@ -24,14 +24,8 @@ impl Doubt {
     }
 }
 
-/// What to do with an answer.
-pub(super) enum News {
-    Believed,
-    Doubted(Doubt),
-}
-
-/// Judges an answer where `known` instances are known, of which it lacks `gone`. A doubt that is already there keeps
-/// its end, however often the answer is repeated.
+/// The doubt about an answer, if it is doubted, where `known` instances are known, of which it lacks `gone`. A doubt that
+/// is already there keeps its end, however often the answer is repeated.
 pub(super) fn judge(
     set: &InstanceSet,
     known: usize,
@@ -39,13 +33,13 @@ pub(super) fn judge(
     earlier: Option<&Doubt>,
     config: &BalanceConfig,
     now: u64,
-) -> News {
+) -> Option<Doubt> {
     let grace = nanos(config.shrink_grace());
     if grace == 0 || !is_doubtful(set, known, gone) {
-        return News::Believed;
+        return None;
     }
     let since = earlier.map_or(now, |doubt| doubt.since);
-    News::Doubted(Doubt {
+    Some(Doubt {
         set: set.clone(),
         since,
         until: since.saturating_add(grace),
@@ -72,7 +66,7 @@ mod tests {
     fn doubted(set: &InstanceSet, known: usize) -> bool {
         let gone = known.saturating_sub(set.len());
         let news = judge(set, known, || gone, None, &BalanceConfig::default(), 0);
-        matches!(news, News::Doubted(_))
+        news.is_some()
     }
 
     #[test]
@@ -102,16 +96,16 @@ mod tests {
             .build()
             .unwrap();
         let news = judge(&set(0), 10, || 10, None, &config, 0);
-        assert!(matches!(news, News::Believed));
+        assert!(news.is_none());
     }
 
     #[test]
     fn a_repeated_doubtful_answer_does_not_extend_the_doubt() {
         let config = BalanceConfig::default();
-        let News::Doubted(first) = judge(&set(0), 10, || 10, None, &config, 5) else {
+        let Some(first) = judge(&set(0), 10, || 10, None, &config, 5) else {
             panic!("not doubted");
         };
-        let News::Doubted(second) = judge(&set(1), 10, || 9, Some(&first), &config, 500) else {
+        let Some(second) = judge(&set(1), 10, || 9, Some(&first), &config, 500) else {
             panic!("not doubted");
         };
         assert_eq!(second.until, first.until);

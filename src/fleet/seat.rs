@@ -35,7 +35,7 @@ pub(super) struct Seat<S> {
     pub(super) since: u64,
     pub(super) error: Option<Arc<DialError>>,
     /// Of one that was an outlier.
-    health: Option<Box<Health>>,
+    pub(super) health: Option<Box<Health>>,
 }
 
 /// Which picks a member is for, the best kind first.
@@ -84,20 +84,8 @@ impl<S> Seat<S> {
         self.health.as_deref()
     }
 
-    pub(super) fn health_mut_if_any(&mut self) -> Option<&mut Health> {
-        self.health.as_deref_mut()
-    }
-
     pub(super) fn health_mut(&mut self) -> &mut Health {
         self.health.get_or_insert_with(|| Box::new(Health::new()))
-    }
-
-    pub(super) fn set_health(&mut self, health: Box<Health>) {
-        self.health = Some(health);
-    }
-
-    pub(super) fn take_health(&mut self) -> Option<Box<Health>> {
-        self.health.take()
     }
 
     /// Whether it is ejected or probing.
@@ -154,7 +142,7 @@ impl<S> Seat<S> {
         self.member().filter(|_| wanted)
     }
 
-    fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.instance.availability() == Availability::Busy
     }
 

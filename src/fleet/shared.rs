@@ -46,7 +46,8 @@ pub(super) trait Transitions: Send + Sync {
 
 pub(super) enum Transition {
     Lost,
-    Detected(EjectionReason),
+    /// By a request that was picked then.
+    Detected(EjectionReason, u64),
     Probed(Probed),
 }
 
@@ -132,24 +133,12 @@ impl Shared {
         }
     }
 
-    pub(super) fn lost(&self, record: &Record, now: u64) -> bool {
-        self.befalls(record, Transition::Lost, now)
-    }
-
-    pub(super) fn detected(&self, record: &Record, reason: EjectionReason, now: u64) -> bool {
-        self.befalls(record, Transition::Detected(reason), now)
-    }
-
-    pub(super) fn probed(&self, record: &Record, outcome: Probed, now: u64) -> bool {
-        self.befalls(record, Transition::Probed(outcome), now)
-    }
-
     pub(super) fn peers(&self, config: &OutlierConfig, now: u64) -> Peers {
         let fleet = self.transitions.upgrade();
         fleet.map_or_else(Peers::default, |fleet| fleet.peers(config, now))
     }
 
-    fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool {
+    pub(super) fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool {
         self.transitions
             .upgrade()
             .is_some_and(|fleet| fleet.befalls(record, what, now))

@@ -30,6 +30,7 @@ impl Ramp {
 
 /// Who of those on their way back can be drawn by one pick.
 pub(super) struct Toss<'a> {
+    /// In the order of the list.
     ramps: &'a [Ramp],
     now: u64,
     coin: f64,
@@ -46,9 +47,9 @@ impl<'a> Toss<'a> {
 
     /// Whether a draw of this position is kept.
     pub(super) fn keeps(&self, position: usize) -> bool {
-        let drawn = |ramp: &&Ramp| ramp.position.index() == position;
-        let ramp = self.ramps.iter().find(drawn);
-        ramp.is_none_or(|ramp| self.coin < ramp.share(self.now))
+        let place = |ramp: &Ramp| ramp.position.index();
+        let ramp = self.ramps.binary_search_by_key(&position, place);
+        ramp.is_err() || ramp.is_ok_and(|ramp| self.coin < self.ramps[ramp].share(self.now))
     }
 }
 
@@ -65,5 +66,21 @@ mod tests {
         };
         let shares = [0, 100, 600, 1100, u64::MAX].map(|now| ramp.share(now));
         assert_eq!(shares, [0.1, 0.1, 0.55, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn one_toss_is_for_all_of_them_and_for_nobody_else() {
+        let ramps = [(1, 0), (4, 900), (7, 0)].map(|(position, since)| Ramp {
+            position: Position::new(position),
+            since,
+            length: 1000,
+        });
+        let toss = Toss {
+            ramps: &ramps,
+            now: 1000,
+            coin: 0.5,
+        };
+        let kept: Vec<_> = (0..9).filter(|&position| toss.keeps(position)).collect();
+        assert_eq!(kept, [0, 1, 2, 3, 5, 6, 7, 8]);
     }
 }

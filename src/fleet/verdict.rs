@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::member::{Record, Recorded};
 use super::outlier;
 use super::probe::{Probed, Token};
+use super::shared::Transition;
 use super::slot::{FAILURE_COST, Slot, UNTIMED, nanos};
 
 /// Longer answers count as this many times the fleet's mean latency. One that waited out a pause of the instance or of
@@ -82,7 +83,7 @@ impl End<'_> {
             Verdict::Unsent => {
                 self.end_probe();
                 stats.release_unjudged();
-                shared.lost(self.record, self.now)
+                self.befalls(Transition::Lost)
             }
             Verdict::Overloaded(duration) => {
                 stats.release_unjudged();
@@ -104,7 +105,11 @@ impl End<'_> {
     }
 
     fn probed(&self, outcome: Probed) -> bool {
-        self.record.shared.probed(self.record, outcome, self.now)
+        self.befalls(Transition::Probed(outcome))
+    }
+
+    fn befalls(&self, what: Transition) -> bool {
+        self.record.shared.befalls(self.record, what, self.now)
     }
 
     /// Whether this pick says anything of its member: not one from before the member left play or came back, no probe that was
@@ -114,6 +119,8 @@ impl End<'_> {
         let Record { stats, shared, .. } = self.record;
         let known = match self.probe {
             Some(_) => self.end_probe(),
+            // Nobody knows whether it was before or after, once it matters.
+            None if self.picked_at == UNTIMED => !shared.is_timed(),
             None => stats.is_told_by(self.picked_at),
         };
         known && !shared.pulse.stood(self.picked_at, self.now)
@@ -158,7 +165,7 @@ impl End<'_> {
         };
         shared.suspect();
         match outlier::detect(record, &config, run, unanswered, now) {
-            Some(reason) => shared.detected(record, reason, now),
+            Some(reason) => self.befalls(Transition::Detected(reason, self.picked_at)),
             None => false,
         }
     }
@@ -166,8 +173,14 @@ impl End<'_> {
     /// The caller went away.
     fn give_up(&self) -> bool {
         let Record { stats, shared, .. } = self.record;
-        if self.latency.is_some() {
-            // It did answer, then and not now: what a caller does not want to read to the end is no fault of it.
+        if let Some(latency) = self.latency {
+            // It did answer, then and not now: what a caller does not want to read to the end is no fault of it, and ends no
+            // run of failures since.
+            let answered_at = self.picked_at.saturating_add(latency.get());
+            if self.probe.is_none() && stats.fails_since(answered_at, self.now) {
+                stats.release_unjudged();
+                return false;
+            }
             return self.succeed();
         }
         let waited = self.now.saturating_sub(self.picked_at);

@@ -27,15 +27,6 @@ impl Tally {
         rate.min(HOPELESS)
     }
 
-    /// No more than these.
-    pub(super) fn at_most(self, totals: Totals) -> Self {
-        let most = totals.scaled(1.0);
-        Self {
-            outcomes: self.outcomes.min(most.outcomes),
-            failures: self.failures.min(most.failures),
-        }
-    }
-
     pub(super) fn with(self, other: Self) -> Self {
         Self {
             outcomes: self.outcomes + other.outcomes,
@@ -54,7 +45,7 @@ impl Tally {
 
 /// Outcomes and failures ever, 32 bits of each: all that a difference needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Totals(pub(super) u64);
+pub(super) struct Totals(u64);
 
 impl Totals {
     pub(super) fn new(outcomes: u64, failures: u64) -> Self {
@@ -145,6 +136,13 @@ impl Window {
         let adjacent = next - present == 1;
         let previous = if adjacent { counted } else { Totals::default() };
         self.previous.store(previous.0, Relaxed);
+    }
+
+    /// Forgets all that was before `now`.
+    pub(super) fn restart(&self, bucket: &Bucket, totals: Totals, now: u64) {
+        bucket.0.store(Bucket::number(now), Relaxed);
+        self.previous.store(0, Relaxed);
+        self.base.store(totals.0, Relaxed);
     }
 
     /// What the window ending at `now` has, where these are the totals.

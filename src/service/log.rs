@@ -41,7 +41,8 @@ impl Log {
             Event::PanicModeBegan { .. }
             | Event::PanicModeEnded
             | Event::NothingUsable
-            | Event::Usable => self.fleet(target, event, now),
+            | Event::Usable
+            | Event::Missed { .. } => self.fleet(target, event, now),
             Event::SetChanged {
                 added,
                 removed,
@@ -61,7 +62,6 @@ impl Log {
                 debug!(target: "rolecall", %target, %id, "connection lost");
             }
             Event::DiscoveryEnded => debug!(target: "rolecall", %target, "discovery ended"),
-            Event::Missed { count } => warn!(target: "rolecall", %target, count, "events missed"),
         }
     }
 
@@ -102,6 +102,9 @@ impl Log {
             }
             Event::NothingUsable if admitted => {
                 warn!(target: "rolecall", %target, "nothing usable")
+            }
+            Event::Missed { count } if admitted => {
+                warn!(target: "rolecall", %target, count, "events missed");
             }
             Event::Usable if admitted => info!(target: "rolecall", %target, "usable"),
             _ => debug!(target: "rolecall", %target, "{event}"),

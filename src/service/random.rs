@@ -8,8 +8,13 @@ use rand::rngs::SmallRng;
 
 /// Lends the thread's own generator.
 pub(crate) fn with_rng<R>(draw: impl FnOnce(&mut SmallRng) -> R) -> R {
+    let new = || SmallRng::seed_from_u64(seed());
     thread_local!(static RNG: RefCell<SmallRng> = RefCell::new(SmallRng::seed_from_u64(seed())));
-    RNG.with_borrow_mut(draw)
+    RNG.with(|rng| match rng.try_borrow_mut() {
+        Ok(mut rng) => draw(&mut rng),
+        // A pick can be the last to let go of a service, which may call a balancer while it is dropped.
+        Err(_) => draw(&mut new()),
+    })
 }
 
 /// Unpredictable enough to tell processes and threads apart: the keys of a fresh hasher.

@@ -3,7 +3,7 @@
 use rolecall::MemberState::{Ejected, Probing, Usable};
 use rolecall::{Availability, Event, OutlierBuilder, Withheld};
 
-use crate::scenario::{SECOND, Scenario, fleet, fleet_with, name, rules};
+use crate::scenario::{Does, MS, SECOND, Scenario, fleet, fleet_with, name, rules};
 
 /// Fails everybody long enough for any rule, and tells how many are out.
 fn fail_all(scenario: &mut Scenario, members: usize) -> usize {
@@ -161,7 +161,40 @@ fn one_that_loses_its_weight_gives_its_place_back() {
         .fail("b", 1)
         .is("b", Ejected)
         .weigh("a", 1)
-        .are([Ejected, Ejected, Usable]);
+        .are([Probing, Ejected, Usable]);
+}
+
+#[test]
+fn who_is_out_for_long_is_asked_while_the_cap_keeps_those_that_fail() {
+    let mut scenario = fleet(2);
+    scenario.fail("a", 5);
+    let fails = |failing: &'static str| {
+        move |id: &str| match id == failing {
+            true => Does::Fail(5 * MS),
+            false => Does::Succeed(5 * MS),
+        }
+    };
+    // As long as nobody is kept by the cap its time runs, which grows.
+    scenario.traffic(100 * SECOND, 10 * MS, fails("a"));
+    assert!(
+        scenario.ejection("a").multiplier > 3,
+        "{}",
+        scenario.table()
+    );
+    let picks = scenario.traffic(100 * SECOND, 10 * MS, fails("b"));
+    let failed = picks.of("b");
+    assert!(
+        failed < 1000,
+        "{failed} of 10000 failed\n{}",
+        scenario.table()
+    );
+
+    // Where both fail, once in ten seconds is enough.
+    let told = scenario.story("b").len();
+    scenario.traffic(100 * SECOND, 10 * MS, |_| Does::Fail(5 * MS));
+    let story = &scenario.story("b")[told..];
+    let probes = story.iter().filter(|word| **word == "probing").count();
+    assert!((3..=20).contains(&probes), "{story:?}");
 }
 
 /// Of four `a` and `b` are ejected and not connected, and `c` is ejected in their place.

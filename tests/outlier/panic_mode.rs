@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use rolecall::MemberState::{Busy, Ejected, Probing, Usable};
+use rolecall::fleet::Pick;
 use rolecall::{Availability, Event};
 
 use crate::scenario::{Does, MS, SECOND, Scenario, fleet, name};
@@ -181,4 +182,34 @@ fn busy_ones_come_before_ejected_ones() {
     assert_eq!(picked(&mut scenario), "c");
     scenario.eject("c", 100 * SECOND).in_panic_mode(true);
     assert_eq!(picked(&mut scenario), "abc");
+}
+
+/// Both of two are to be probed, and `a` answers so many while its probe is under way.
+fn answering_beside_its_probe(requests: usize) -> (Scenario, Pick<()>) {
+    let mut scenario = fleet(2);
+    scenario
+        .eject("a", SECOND)
+        .eject("b", SECOND)
+        .pass(SECOND)
+        .in_panic_mode(true);
+    let probe = scenario.pick("a");
+    for _ in 0..requests {
+        let pick = scenario.pick("a");
+        scenario.pass(10 * MS);
+        pick.success(scenario.now());
+    }
+    (scenario, probe)
+}
+
+#[test]
+fn a_probe_that_is_cancelled_while_others_are_answered_is_no_failed_one() {
+    let (mut scenario, probe) = answering_beside_its_probe(30);
+    probe.cancelled(scenario.now());
+    scenario.story_is("a", ["ejected", "probing"]);
+}
+
+#[test]
+fn a_probe_that_hangs_while_others_are_answered_gives_way_to_the_next() {
+    let (mut scenario, _probe) = answering_beside_its_probe(120);
+    scenario.story_is("a", ["ejected", "probing", "returned"]);
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use rolecall::BalanceConfig;
 use rolecall::MemberState::{Ejected, Probing, Usable};
+use rolecall::{Availability, BalanceConfig, Load};
 
-use crate::scenario::{MS, SECOND, USUAL, cold_fleet_with, fleet_with, probing};
+use crate::scenario::{Does, MS, SECOND, USUAL, cold_fleet_with, fleet, fleet_with, name, probing};
 
 #[test]
 fn the_very_next_request_is_the_probe_and_the_only_one() {
@@ -205,4 +205,35 @@ fn a_probe_of_one_ejected_by_hand_is_given_up_also_where_no_rule_ejects() {
         .outlast("a")
         .succeed("a", 1)
         .is("a", Usable);
+}
+
+#[test]
+fn those_behind_many_that_have_no_slot_free_are_probed_too() {
+    let config = BalanceConfig::builder().load(Load::LeastInFlight);
+    let mut scenario = fleet_with(20, config.max_in_flight(10));
+    let ids: Vec<_> = (0..20).map(name).collect();
+    for id in &ids[..19] {
+        (0..10).for_each(|_| _ = scenario.begin(id));
+    }
+    for id in &ids[..19] {
+        scenario.eject(id, SECOND).pass(MS);
+    }
+    scenario.end(&ids[18], |pick, now| pick.success(now));
+    scenario.traffic(10 * SECOND, 100 * MS, |_| Does::Succeed(5 * MS));
+    scenario.is(&ids[18], Usable);
+}
+
+#[test]
+fn a_busy_one_is_probed_once_no_other_is_available() {
+    let mut scenario = fleet(3);
+    scenario
+        .fail("a", 5)
+        .say("a", Availability::Busy)
+        .outlast("a")
+        .is("a", Probing)
+        .takes_nothing("a")
+        .say("b", Availability::Busy)
+        .takes_nothing("a")
+        .say("c", Availability::Busy);
+    assert_eq!(scenario.next().instance().id(), "a");
 }

@@ -6,7 +6,7 @@ use rolecall::EjectionReason::{FailureRate, FailuresInRow};
 use rolecall::MemberState::{Ejected, Usable};
 use rolecall::{BalanceConfig, Load};
 
-use crate::scenario::{Does, MS, SECOND, Scenario, cold_fleet_with, fleet, rules};
+use crate::scenario::{Does, MS, SECOND, Scenario, cold_fleet_with, fleet, fleet_with, rules};
 
 fn cold(members: usize) -> Scenario {
     cold_fleet_with(members, Default::default())
@@ -335,4 +335,22 @@ fn a_pause_before_an_ejection_excuses_nothing_after_it() {
         .is("a", Usable)
         .outcomes("a", "f")
         .is("a", Ejected);
+}
+
+#[test]
+fn a_probe_that_is_given_up_is_a_request_that_failed() {
+    let rules = rules(|rules| rules.base_ejection_time(SECOND).max_ejection_time(SECOND));
+    let mut scenario = fleet_with(5, rules);
+    scenario.fail("a", 5).pass(40 * SECOND);
+    for failed in 1..4 {
+        scenario
+            .begin("a")
+            .pass(1150 * MS)
+            .lately("a", failed, failed)
+            .end("a", |pick, now| pick.cancelled(now))
+            .lately("a", failed, failed)
+            .pass(SECOND);
+    }
+    let member = scenario.member("a");
+    assert_eq!((member.picks, member.failures), (108, 8));
 }

@@ -3,7 +3,7 @@
 use rolecall::MemberState::{Ejected, Probing, Usable};
 use rolecall::{BalanceConfig, ConfigBuilder, EjectionMode, Load};
 
-use crate::scenario::{Does, MS, SECOND, fleet, fleet_with, rules};
+use crate::scenario::{Does, MS, SECOND, Scenario, fleet, fleet_with, rules};
 
 fn off() -> ConfigBuilder {
     BalanceConfig::builder().outlier(None)
@@ -167,4 +167,54 @@ fn ejections_go_on_under_another_kind_of_load() {
         .is("a", Ejected)
         .takes_nothing("a");
     scenario.outlast("a").succeed("a", 1).is("a", Usable);
+}
+
+#[test]
+fn one_that_failed_before_rules_began_is_judged_soon() {
+    let mut scenario = fleet_with(2, BalanceConfig::builder().outlier(None));
+    scenario
+        .fail("a", 4)
+        .reconfigure(BalanceConfig::builder())
+        .traffic(15 * SECOND, MS, |id| match id {
+            "a" => Does::Fail(MS),
+            _ => Does::Succeed(MS),
+        });
+    scenario.is("a", Ejected);
+}
+
+/// Of a fleet that reads no clock at first five requests are under way when ejection is switched on.
+fn picked_at_no_time() -> Scenario {
+    let least = || BalanceConfig::builder().load(Load::LeastInFlight);
+    let mut scenario = fleet_with(3, least().outlier(None));
+    (0..5).for_each(|_| _ = scenario.begin("a"));
+    scenario.reconfigure(least());
+    scenario
+}
+
+#[test]
+fn picks_of_no_time_judge_nobody_after_an_ejection() {
+    let mut scenario = picked_at_no_time();
+    scenario
+        .fail("a", 5)
+        .outlast("a")
+        .succeed("a", 1)
+        .pass(SECOND);
+    for _ in 0..5 {
+        scenario.end("a", |pick, now| pick.failure(now));
+    }
+    scenario.is("a", Usable).run_is("a", 0);
+}
+
+#[test]
+fn picks_of_no_time_judge_nobody_after_a_standstill() {
+    let mut scenario = picked_at_no_time();
+    scenario
+        .succeed("b", 20)
+        .begin("b")
+        .stall(2 * SECOND)
+        .meet_deadline();
+    for _ in 0..5 {
+        scenario.end("a", |pick, now| pick.failure(now));
+    }
+    scenario.is("a", Usable).run_is("a", 0);
 }

@@ -303,3 +303,33 @@ fn one_that_hangs_is_found_where_answers_take_a_tenth_of_what_callers_wait_for()
         );
     }
 }
+
+#[test]
+fn an_answer_of_earlier_that_is_given_up_ends_no_run() {
+    let mut scenario = fleet(3);
+    let mut streams: Vec<_> = (0..50)
+        .map(|_| {
+            let mut stream = scenario.pick("a");
+            stream.answered(scenario.now());
+            stream
+        })
+        .collect();
+    scenario.pass(SECOND);
+    for failures in 1..5 {
+        scenario.cancel("a", 1, 300 * MS).run_is("a", failures);
+        for stream in streams.drain(..10) {
+            stream.cancelled(scenario.now());
+        }
+        scenario.run_is("a", failures);
+    }
+    scenario.cancel("a", 1, 300 * MS).is("a", Ejected);
+}
+
+#[test]
+fn an_answer_of_now_that_is_given_up_ends_a_run() {
+    let mut scenario = fleet(3);
+    scenario.fail("a", 4).pass(MS).begin("a").answer("a");
+    scenario
+        .end("a", |pick, now| pick.cancelled(now))
+        .run_is("a", 0);
+}

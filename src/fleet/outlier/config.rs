@@ -170,7 +170,8 @@ impl OutlierBuilder {
 
     /// The longest ejection, `base_ejection_time` to 24 h. Default: 60 s.
     ///
-    /// One that is well again may be out for so long all the same; shorter costs a failed request for each probe.
+    /// One that is well again may be out for so long all the same, but for one that is asked after `base_ejection_time` since the
+    /// cap keeps others that fail. Shorter costs a failed request for each probe.
     pub fn max_ejection_time(mut self, time: Duration) -> Self {
         self.max_ejection_time = time;
         self

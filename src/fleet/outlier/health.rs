@@ -27,6 +27,8 @@ pub(in super::super) struct Health {
     /// The instance as it was when it was ejected.
     instance: Option<Instance>,
     since: u64,
+    /// When a rule ejected it, or a probe failed since.
+    tried_at: u64,
     /// Successes ever, when it returned.
     successes: u64,
     /// Probes as a suspect since its last success.
@@ -51,6 +53,7 @@ impl Health {
             ejections: 0,
             instance: None,
             since: 0,
+            tried_at: 0,
             successes: 0,
             suspected: 0,
             silence: 0,
@@ -73,6 +76,12 @@ impl Health {
 
     pub(in super::super) fn is_ejected_by_hand(&self) -> bool {
         self.is_out() && self.reason == EjectionReason::Manual
+    }
+
+    /// While it is ejected, and not by hand: when it was, or when a probe failed since.
+    pub(in super::super) fn ejected_by_rule_at(&self) -> Option<u64> {
+        let is_ejected = matches!(self.state, State::Ejected { .. });
+        (is_ejected && self.reason != EjectionReason::Manual).then_some(self.tried_at)
     }
 
     /// A rule fired. `successes`: how many it had ever. Returns for how long it is out.
@@ -122,6 +131,7 @@ impl Health {
         now: u64,
     ) -> u64 {
         self.instance = Some(instance.clone());
+        self.tried_at = now;
         let doubled = 1_u64 << self.multiplier.min(63);
         let longest = nanos(config.base_ejection_time())
             .saturating_mul(doubled)

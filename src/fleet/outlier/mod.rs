@@ -17,6 +17,9 @@
 //! member is *probing*: the next request, one at a time for the whole fleet, goes to it, and its answer decides. After that
 //! it comes back by a [slow start](super::slow_start).
 //!
+//! Where the cap keeps an outlier in play, whoever has been out the longest is probed before its time is over, though not
+//! before the time of a first ejection: it may be well by now, and the one that is kept is not.
+//!
 //! Latency ejects nobody: load moves traffic away from slow members, and ejecting them under overload makes it worse.
 //!
 //! A member that failed lately and gets no traffic since would never be judged: it is *suspect* after a second of silence,

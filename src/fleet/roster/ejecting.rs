@@ -43,6 +43,9 @@ impl<S> Roster<S> {
             self.ejections.counters.refused_by_cap += u64::from(by == Withheld::ByCap);
             let id = id.clone();
             self.note(Event::EjectionWithheld { id, reason, by });
+            if by == Withheld::ByCap {
+                self.probe_instead(&config, now);
+            }
         } else {
             let successes = member.stats.successes();
             let health = self.seats[index].health_mut();
@@ -210,7 +213,7 @@ impl<S> Roster<S> {
     pub(super) fn remember(&mut self, index: usize, now: u64) {
         let seat = &mut self.seats[index];
         let id = seat.instance.id().clone();
-        let health = seat.take_health();
+        let health = seat.health.take();
         let state = health.as_ref().map_or(State::InPlay, |h| h.state());
         self.ejections.forget(&id, state);
         let Some(health) = health else {
@@ -233,12 +236,12 @@ impl<S> Roster<S> {
         let id = self.seats[index].instance.id().clone();
         if let Some((till, health)) = self.ejections.absent.remove(&id) {
             self.ejections.ends.remove(&(till, id));
-            self.seats[index].set_health(health);
+            self.seats[index].health = Some(health);
             self.begin_probing(index);
         }
     }
 
-    /// Where those stand in the list that are in slow start.
+    /// Where those stand in the list that are in slow start, in its order.
     pub(super) fn ramps(&self) -> Vec<Ramp> {
         let length = nanos(self.config.slow_start());
         let ramp = |&(since, ref id): &(u64, InstanceId)| {
@@ -249,6 +252,8 @@ impl<S> Roster<S> {
                 length,
             })
         };
-        self.ejections.returning.iter().filter_map(ramp).collect()
+        let mut ramps: Vec<_> = self.ejections.returning.iter().filter_map(ramp).collect();
+        ramps.sort_unstable_by_key(|ramp| ramp.position.index());
+        ramps
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::news::{News, judge};
+use super::super::news::judge;
 use super::super::seat::{Connection, Seat};
 use super::{Dial, Roster};
 use crate::instance::check_text;
@@ -31,11 +31,11 @@ impl<S> Roster<S> {
         let lacks = |seat: &&Seat<S>| set.get(seat.instance.id().as_str()).is_none();
         let gone = || self.seats.iter().filter(lacks).count();
         match judge(set, known, gone, self.doubt.as_ref(), &self.config, now) {
-            News::Believed => {
+            None => {
                 self.doubt = None;
                 self.follow(set, Absent::Leave, first, now)
             }
-            News::Doubted(doubt) => {
+            Some(doubt) => {
                 if self.doubt.replace(doubt).is_none() {
                     self.note(Event::SetDoubted {
                         known,
@@ -162,6 +162,7 @@ impl<S> Roster<S> {
             });
         }
         self.relist(index);
+        self.probe_if_replaced(index);
         if moved {
             let seat = &mut self.seats[index];
             seat.attempts = 0;

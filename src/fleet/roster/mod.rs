@@ -155,7 +155,7 @@ impl<S> Roster<S> {
                 old.stats.inherit()
             }
             _ => {
-                if let Some(health) = seat.health_mut_if_any() {
+                if let Some(health) = &mut seat.health {
                     health.begin_record();
                 }
                 Stats::default()

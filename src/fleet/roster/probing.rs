@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::member::Member;
-use super::super::outlier::{Health, State};
+use super::super::outlier::{Health, OutlierConfig, State};
 use super::super::probe::{Probed, patience};
-use super::super::seat::Seat;
+use super::super::seat::{Seat, Standing};
 use super::super::shared::Shared;
 use super::super::slot::nanos;
 use super::super::snapshot::Candidates;
@@ -46,15 +46,29 @@ impl<S> Roster<S> {
         }
     }
 
-    /// A seat is connected again: one whose place under the cap others have taken meanwhile is probed at once. As few are in
-    /// play as the cap allows, and it, and not they, may be well by now.
+    /// A seat is connected again, or has a weight again: one whose place under the cap others have taken meanwhile is probed
+    /// at once. As few are in play as the cap allows, and it, and not they, may be well by now.
     pub(super) fn probe_if_replaced(&mut self, index: usize) {
-        let is_ejected = |health: &Health| {
-            matches!(health.state(), State::Ejected { .. }) && !health.is_ejected_by_hand()
-        };
+        let is_ejected = |health: &Health| health.ejected_by_rule_at().is_some();
         let seat = &self.seats[index];
         if seat.eligible().is_some() && seat.health().is_some_and(is_ejected) && self.is_over_cap()
         {
+            self.begin_probing(index);
+        }
+    }
+
+    /// As few are in play as the cap allows, and one of those is no better: whom a rule ejected longest ago may be well by now,
+    /// though its time is not over.
+    pub(super) fn probe_instead(&mut self, config: &OutlierConfig, now: u64) {
+        let base = nanos(config.base_ejection_time());
+        let tried = |seat: &Seat<S>| {
+            let tried_at = seat.health()?.ejected_by_rule_at()?;
+            let waited = now.saturating_sub(tried_at) >= base;
+            (waited && seat.eligible().is_some()).then_some(tried_at)
+        };
+        let seats = self.seats.iter().enumerate();
+        let longest = seats.filter_map(|(index, seat)| Some((tried(seat)?, index)));
+        if let Some((_, index)) = longest.min() {
             self.begin_probing(index);
         }
     }
@@ -76,6 +90,9 @@ impl<S> Roster<S> {
                 let silence = self.seats[index].health_mut().adds_silence(waited);
                 if silence <= patience(shared.pool.mean()) {
                     return;
+                }
+                if let Some(stats) = self.seats[index].stats() {
+                    stats.outcome();
                 }
                 Probed::Unanswered
             }
@@ -140,6 +157,12 @@ impl<S> Roster<S> {
         self.dirty |= returned > 0;
         if now.saturating_sub(self.ejections.swept_at) >= SWEEP {
             self.ejections.swept_at = now;
+            // Those that are first may have no slot free for a probe.
+            let waiting = &mut self.ejections.probing;
+            if waiting.len() > CANDIDATES {
+                waiting.rotate_left(CANDIDATES);
+                self.dirty = true;
+            }
             self.find_suspects(shared, now);
         }
     }
@@ -151,6 +174,14 @@ impl<S> Roster<S> {
             return;
         };
         let id = seat.instance.id().clone();
+        if let Some(stats) = seat.stats() {
+            // In panic mode it is asked by others, too.
+            let answers = now.saturating_sub(stats.answered_at()) < patience(shared.pool.mean());
+            if answers && matches!(outcome, Probed::Unanswered) {
+                return;
+            }
+            stats.outcome();
+        }
         self.probed(&id, generation, outcome, shared, now);
     }
 
@@ -163,7 +194,12 @@ impl<S> Roster<S> {
             let members = seats.filter(|seat| suits(seat)).filter_map(Seat::eligible);
             members.take(CANDIDATES).map(Arc::clone).collect::<Vec<_>>()
         };
-        let members = few(&self.ejections.probing, |_| true);
+        // One that is busy is spared as long as others are available.
+        let members = if self.listed == Standing::Available {
+            few(&self.ejections.probing, |seat| !seat.is_busy())
+        } else {
+            few(&self.ejections.probing, |_| true)
+        };
         let are_suspects = members.is_empty();
         Candidates {
             members: if are_suspects {

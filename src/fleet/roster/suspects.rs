@@ -18,7 +18,7 @@ impl<S> Roster<S> {
     pub(super) fn clear(&mut self, index: usize, latency: u64, shared: &Shared, now: u64) {
         let seat = &mut self.seats[index];
         let id = seat.instance.id().clone();
-        if let Some(health) = seat.health_mut_if_any() {
+        if let Some(health) = &mut seat.health {
             health.clear_suspicion();
         }
         if let Some(stats) = seat.stats() {
@@ -63,7 +63,7 @@ impl<S> Roster<S> {
             }
             let failures = seat.stats().map_or(0, Stats::failures_in_row);
             if failures == 0 {
-                if let Some(health) = seat.health_mut_if_any() {
+                if let Some(health) = &mut seat.health {
                     health.clear_suspicion();
                 }
                 continue;

@@ -177,7 +177,7 @@ impl Scenario {
         &self.events
     }
 
-    fn story(&mut self, of: &str) -> Vec<&'static str> {
+    pub(crate) fn story(&mut self, of: &str) -> Vec<&'static str> {
         let word = |event: &Event| {
             let (id, word) = match event {
                 Event::Ejected { id, .. } => (id, "ejected"),
