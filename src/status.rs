@@ -103,7 +103,7 @@ pub struct EjectionStatus {
     pub remaining: Option<Duration>,
 }
 
-/// What the rules of ejection do. Ejection by hand is always there.
+/// What the rules of ejection do. Ejection by hand is there as long as the runtime of the balancer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]

@@ -55,7 +55,7 @@ pub enum Load {
     /// Mean latency, shrunk to the fleet's mean while there is little evidence, times the requests in flight.
     #[default]
     Latency,
-    /// Requests in flight alone. Reads no clock.
+    /// Requests in flight alone. With ejection off it reads no clock.
     LeastInFlight,
 }
 

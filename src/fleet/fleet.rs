@@ -1,4 +1,5 @@
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -100,7 +101,6 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let services: Vec<_> = services.into_iter().collect();
         let shared = &self.state.shared;
         let moment = shared.nanos(now);
-        // Declared before the lock is taken, dropped after it was released: services of the caller.
         let mut stale = Vec::new();
         self.state.write(now, |roster| {
             for (ticket, service) in services {
@@ -109,6 +109,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
                 }
             }
         });
+        drop_foreign(stale);
     }
 
     /// A dial failed; [`on_deadline`](Self::on_deadline) will return the next one. A stale ticket is ignored.
@@ -119,7 +120,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             .write(now, |roster| roster.dial_failed(&ticket, &error, moment));
     }
 
-    /// Chooses a member and takes a slot of it. Takes no lock and allocates nothing.
+    /// Chooses a member and takes a slot of it. Takes no lock and allocates nothing where somebody is usable.
     ///
     /// Members whose id is in `avoid` are picked only if there is no other.
     ///
@@ -188,8 +189,13 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     pub fn eject(&self, id: &InstanceId, time: Duration, now: Instant) -> bool {
         let moment = self.state.shared.nanos(now);
         let time = nanos(time);
-        self.state
-            .write(now, |roster| roster.eject(id, time, moment))
+        self.state.write(now, |roster| {
+            if self.state.shared.pulse.is_stopped() {
+                roster.find(id).is_some()
+            } else {
+                roster.eject(id, time, moment)
+            }
+        })
     }
 
     /// Puts an ejected instance back into play, without a probe and by slow start. Returns whether it was out.
@@ -200,8 +206,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             .write(now, |roster| roster.restore(id, shared, moment))
     }
 
-    /// When [`on_deadline`](Self::on_deadline) wants calling. It may move earlier by any call that takes `&self` and
-    /// later by [`on_deadline`](Self::on_deadline) alone.
+    /// When [`on_deadline`](Self::on_deadline) wants calling. It may move by any call that takes `&self`.
     pub fn next_deadline(&self) -> Option<Instant> {
         let shared = &self.state.shared;
         let next = shared.next_deadline(&self.state.lock())?;
@@ -300,7 +305,7 @@ impl<S> Fleet<S> {
         shared.outlier.store(None);
         let moment = shared.nanos(now);
         self.state
-            .write(now, |roster| roster.pardon(shared, moment));
+            .write(now, |roster| roster.pardon_all(shared, moment));
     }
 }
 
@@ -320,7 +325,7 @@ impl<S> State<S> {
         });
         let garbage = roster.take_garbage();
         drop(roster);
-        drop((replaced, garbage));
+        drop_foreign((replaced, garbage));
         answer
     }
 }
@@ -361,6 +366,13 @@ impl<S: Send + Sync + 'static> Transitions for State<S> {
         *known = Some((now, peers));
         peers
     }
+}
+
+/// Drops what has services of the caller in it. One that panics then is not to end who happens to drop it, the driver above
+/// all.
+fn drop_foreign<T>(foreign: T) {
+    // The panic hook has told of it.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(foreign)));
 }
 
 impl<S> fmt::Debug for Fleet<S> {

@@ -5,7 +5,10 @@
 //! nobody. A verdict that comes before the late beat sees for itself that the beat is overdue. Without traffic the pulse
 //! rests, and the next pick wakes it.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 /// Nanoseconds from beat to beat.
 const BEAT: u64 = 100_000_000;
@@ -38,7 +41,7 @@ impl Pulse {
 
     /// Lets it beat from now on. Returns whether it rested.
     pub(super) fn wake(&self, now: u64) -> bool {
-        self.next.load(Relaxed) == RESTING && self.beat_by(RESTING, now)
+        self.next.load(SeqCst) == RESTING && self.beat_by(RESTING, now)
     }
 
     #[cold]
@@ -50,7 +53,7 @@ impl Pulse {
     }
 
     /// Beats, if it is time to. It rests from then on unless there is traffic.
-    pub(super) fn beat(&self, now: u64, traffic: impl FnOnce() -> bool) {
+    pub(super) fn beat(&self, now: u64, mut traffic: impl FnMut() -> bool) {
         let due = self.next.load(Relaxed);
         if now < due || due >= STOPPED {
             return;
@@ -60,8 +63,12 @@ impl Pulse {
         }
         if traffic() {
             self.beat_by(due, now);
-        } else {
-            self.next.store(RESTING, Relaxed);
+            return;
+        }
+        self.next.store(RESTING, SeqCst);
+        // A pick that came meanwhile may have found it beating still.
+        if traffic() {
+            self.beat_by(RESTING, now);
         }
     }
 
@@ -129,6 +136,15 @@ mod tests {
         );
         assert!(pulse.wake(60_000 * MS));
         assert_eq!(pulse.next(), Some(60_100 * MS));
+    }
+
+    #[test]
+    fn it_does_not_rest_under_a_pick_that_comes_as_it_is_about_to() {
+        let pulse = Pulse::new();
+        pulse.wake(0);
+        let looks = std::cell::Cell::new(0);
+        pulse.beat(100 * MS, || looks.replace(looks.get() + 1) > 0);
+        assert_eq!(pulse.next(), Some(200 * MS));
     }
 
     #[test]

@@ -98,7 +98,7 @@ where
     }
 
     /// What happens from now on. A reader that is more than 1024 events late is told how many it
-    /// [missed](Event::Missed). Ends with the balancer.
+    /// [missed](Event::Missed). Ends with the balancer and its last call.
     pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<S, C> {
         let events = self.inner.hub.events.subscribe();
         Box::pin(stream::unfold(events, async |mut events| {

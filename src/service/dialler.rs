@@ -50,9 +50,18 @@ where
         }
     }
 
-    /// Takes on more dials, and gives up those under way whose outcome nobody awaits any more.
+    /// Takes on more dials, and gives up those whose outcome nobody awaits any more.
     pub(super) fn queue(&mut self, dials: Vec<Dial>, awaited: impl Fn(&Ticket) -> bool) {
         self.wanted.retain(|ticket, _| awaited(ticket));
+        // The connector has its time to get ready for the first one.
+        if self
+            .waiting
+            .front()
+            .is_some_and(|dial| !awaited(&dial.ticket))
+        {
+            self.ready_by = None;
+        }
+        self.waiting.retain(|dial| awaited(&dial.ticket));
         self.waiting.extend(dials);
     }
 

@@ -32,7 +32,7 @@ const ROUNDS_AT_ONCE: usize = 16;
 /// # Cancellation
 ///
 /// Dropped earlier, the balancer goes on with the connections it has and learns nothing new. Nobody would end an ejection
-/// then, so those that the rules ejected are back, and no more are ejected.
+/// then, so all that were ejected are back, and no more are, not by hand either.
 ///
 /// # Panics
 ///

@@ -21,3 +21,16 @@ pub(crate) fn with_rng<R>(draw: impl FnOnce(&mut SmallRng) -> R) -> R {
 pub(crate) fn seed() -> u64 {
     RandomState::new().hash_one(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::Rng;
+
+    use super::*;
+
+    #[test]
+    fn one_who_draws_may_be_asked_to_draw_meanwhile() {
+        let (outer, inner) = with_rng(|rng| (rng.next_u64(), with_rng(|rng| rng.next_u64())));
+        assert_ne!(outer, inner);
+    }
+}

@@ -13,7 +13,7 @@ use rolecall::{
 };
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::support::{Does, Fault, Gets, Line, Script, Stage, World, instance, set};
 
@@ -303,6 +303,36 @@ async fn a_connection_may_ask_the_balancer_while_it_is_dropped() {
     assert_eq!(asked.lock().unwrap().len(), 3, "moved");
     let ask = question.lock().unwrap().take();
     drop(ask);
+}
+
+struct Grudge;
+
+impl Drop for Grudge {
+    fn drop(&mut self) {
+        panic!("a connection panics while it is dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_panics_while_it_is_dropped_does_not_end_the_driver() {
+    let (script, feed) = Script::new();
+    let connector = connect::per_instance(|instance: &Instance| {
+        let grudge = (instance.id() == "a").then(|| Arc::new(Grudge));
+        service_fn(move |()| {
+            let _held = &grudge;
+            ready(Ok::<_, Infallible>(()))
+        })
+    });
+    let layer = BalanceLayer::new(script, "worker:http").unwrap();
+    let mut balance = layer.layer(connector);
+    feed.send(Ok(set(["a", "b"]))).unwrap();
+    balance.wait_usable(SECOND).await.unwrap();
+    feed.send(Ok(set(["b"]).confirmed())).unwrap();
+    sleep(SECOND).await;
+    feed.send(Ok(set(["b", "c"]))).unwrap();
+    sleep(SECOND).await;
+    assert_eq!(balance.status().usable, 2, "{}", balance.status());
+    balance.call(()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,9 +10,9 @@ use crate::scenario::{MS, SECOND, rules, seeded_fleet};
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// So many requests, one every `gap`, to so many members that all fail at the same rate. How many outliers were found, and in
-/// how many windows. Shadow leaves all in play.
-fn detections(members: usize, rate: f64, requests: u32, gap: Duration) -> (f64, f64) {
-    let mut scenario = seeded_fleet(members, rules(|rules| rules.shadow(true)), 11);
+/// how many windows. In shadow all stay in play, and nobody is a suspect.
+fn detections(shadow: bool, members: usize, rate: f64, requests: u32, gap: Duration) -> (f64, f64) {
+    let mut scenario = seeded_fleet(members, rules(|rules| rules.shadow(shadow)), 11);
     let mut rng = SmallRng::seed_from_u64(12);
     for _ in 0..requests {
         let now = scenario.now();
@@ -41,12 +41,13 @@ fn one_that_fails_as_often_as_the_others_is_found_once_in_a_thousand_windows_at_
     for (gap, requests) in [(MS, 150_000), (10 * MS, 100_000), (200 * MS, 50_000)] {
         let rates = [0.03, 0.1, 0.3, 0.5, 0.7];
         let fleets = [2, 3, 10].map(|members| rates.map(|rate| (members, rate)));
-        for (members, rate) in fleets.concat() {
-            let (detected, windows) = detections(members, rate, requests, gap);
+        let both = |(members, rate)| [(true, members, rate), (false, members, rate)];
+        for (shadow, members, rate) in fleets.concat().into_iter().flat_map(both) {
+            let (detected, windows) = detections(shadow, members, rate, requests, gap);
             let most = by_chance(windows);
             assert!(
                 detected <= most,
-                "of {members} that fail at a rate of {rate}, asked every {gap:?}, {detected} were found in {windows} windows: \
+                "{shadow}: of {members} that fail at a rate of {rate}, asked every {gap:?}, {detected} were found in {windows} windows: \
                  more than {most:.1}"
             );
         }
@@ -57,7 +58,7 @@ fn one_that_fails_as_often_as_the_others_is_found_once_in_a_thousand_windows_at_
 fn of_ten_in_a_window_too_few_are_seen_to_promise_that() {
     // The rate of the others is known from nine requests at most. That was once nothing at all, and a third was found.
     for rate in [0.1, 0.3, 0.5] {
-        let (detected, windows) = detections(10, rate, 10_000, SECOND);
+        let (detected, windows) = detections(true, 10, rate, 10_000, SECOND);
         assert!(
             detected <= windows / 20.0,
             "at a rate of {rate} {detected} were found in {windows} windows"

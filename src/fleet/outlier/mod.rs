@@ -92,11 +92,12 @@ pub(super) fn detect(
     })
 }
 
-/// The same of a suspect whose probe failed.
+/// The same of a suspect whose probe failed, the last of so many.
 pub(super) fn detect_suspect(
     record: &Record,
     config: &OutlierConfig,
     run: u32,
+    probes: u32,
     unanswered: bool,
     now: u64,
 ) -> Option<EjectionReason> {
@@ -106,9 +107,11 @@ pub(super) fn detect_suspect(
         .shared
         .peers(config, now)
         .others(shown(stats, run, now), bad);
-    // It was singled out by its silence, and not from all requests.
+    // For the failures before, which singled it out from all requests, it was left alone. Chance has to explain the probes.
+    let before = run.saturating_sub(probes);
     let chance = Chance::new(others.rate(), 1.0);
-    let threshold = failures_in_row::threshold(SUSPECT_FAILURES, chance);
+    let threshold =
+        before + failures_in_row::threshold(SUSPECT_FAILURES.saturating_sub(before), chance);
     (run >= threshold).then(|| in_row(run, threshold, unanswered))
 }
 

@@ -169,11 +169,22 @@ impl<S> Roster<S> {
     }
 
     /// Puts those back that rules ejected.
-    pub(in super::super) fn pardon(&mut self, shared: &Shared, now: u64) {
+    fn pardon(&mut self, shared: &Shared, now: u64) {
+        self.pardon_if(shared, now, |health| !health.is_ejected_by_hand());
+    }
+
+    /// Puts everybody back for good: there will be nobody who ends an ejection, or a slow start.
+    pub(in super::super) fn pardon_all(&mut self, shared: &Shared, now: u64) {
+        self.pardon_if(shared, now, |_| true);
+        self.ejections.returning.clear();
+        self.dirty = true;
+    }
+
+    fn pardon_if(&mut self, shared: &Shared, now: u64, is_pardoned: impl Fn(&Health) -> bool) {
         self.ejections.suspects.clear();
         let ends = &mut self.ejections.ends;
         self.ejections.absent.retain(|id, (till, health)| {
-            let stays = health.is_ejected_by_hand();
+            let stays = !is_pardoned(health);
             if !stays {
                 ends.remove(&(*till, id.clone()));
             }
@@ -181,7 +192,7 @@ impl<S> Roster<S> {
         });
         for index in 0..self.seats.len() {
             let health = self.seats[index].health();
-            if health.is_some_and(|health| health.is_out() && !health.is_ejected_by_hand()) {
+            if health.is_some_and(|health| health.is_out() && is_pardoned(health)) {
                 self.come_back(index, None, shared, now);
             }
         }

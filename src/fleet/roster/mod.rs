@@ -358,7 +358,7 @@ impl<S> Roster<S> {
         })
     }
 
-    fn find(&self, id: &InstanceId) -> Option<usize> {
+    pub(super) fn find(&self, id: &InstanceId) -> Option<usize> {
         self.seats
             .binary_search_by(|seat| seat.instance.id().cmp(id))
             .ok()

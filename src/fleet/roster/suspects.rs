@@ -34,7 +34,9 @@ impl<S> Roster<S> {
 
     pub(super) fn stay_suspect(&mut self, index: usize, unanswered: bool, now: u64) {
         let seat = &mut self.seats[index];
-        seat.health_mut().stays_suspect();
+        let health = seat.health_mut();
+        health.stays_suspect();
+        let probes = health.suspected();
         let id = seat.instance.id().clone();
         self.ejections.suspects.retain(|suspect| *suspect != id);
         self.dirty = true;
@@ -43,7 +45,8 @@ impl<S> Roster<S> {
         };
         let run = member.stats.failures_in_row();
         let config = self.config.outlier();
-        let reason = config.and_then(|c| detect_suspect(&member.record, c, run, unanswered, now));
+        let reason =
+            config.and_then(|c| detect_suspect(&member.record, c, run, probes, unanswered, now));
         if let Some(reason) = reason {
             self.detected(&id, member.generation, reason, now);
         }

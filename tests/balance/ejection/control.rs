@@ -202,15 +202,19 @@ async fn without_a_driver_nobody_is_out_for_ever() {
     world.node("a").when_called(Does::Fail);
     fail_all().await;
     assert_eq!(balance.status().ejections.ejected, 1);
+    assert!(balance.eject(&"b".into(), 1000 * SECOND));
+    assert_eq!(balance.status().usable, 1);
 
     driver.abort();
     assert!(driver.await.unwrap_err().is_cancelled());
     assert!(balance.status().members.iter().all(is_usable));
+    assert!(balance.eject(&"b".into(), SECOND), "it is known");
+    assert!(!balance.eject(&"z".into(), SECOND));
     fail_all().await;
     balance.reconfigure(BalanceConfig::default());
     fail_all().await;
     assert!(balance.status().members.iter().all(is_usable));
-    assert_eq!(balance.status().ejections.ejected, 1);
+    assert_eq!(balance.status().ejections.ejected, 2);
 }
 
 fn is_usable(member: &MemberStatus) -> bool {
