@@ -8,13 +8,23 @@ use rand::rngs::SmallRng;
 
 /// Lends the thread's own generator.
 pub(crate) fn with_rng<R>(draw: impl FnOnce(&mut SmallRng) -> R) -> R {
-    let new = || SmallRng::seed_from_u64(seed());
-    thread_local!(static RNG: RefCell<SmallRng> = RefCell::new(SmallRng::seed_from_u64(seed())));
-    RNG.with(|rng| match rng.try_borrow_mut() {
-        Ok(mut rng) => draw(&mut rng),
-        // A pick can be the last to let go of a service, which may call a balancer while it is dropped.
-        Err(_) => draw(&mut new()),
+    thread_local!(static RNG: RefCell<SmallRng> = RefCell::new(fresh()));
+    RNG.with(|rng| {
+        // A pick can be the last to let go of a service, which may call a balancer while it is dropped. And one call of
+        // `draw`: with two the pick is no longer inlined, which costs a call a tenth.
+        let mut inner = None;
+        let mut lent = rng.try_borrow_mut();
+        let rng = match &mut lent {
+            Ok(rng) => &mut **rng,
+            Err(_) => inner.insert(fresh()),
+        };
+        draw(rng)
     })
+}
+
+#[cold]
+fn fresh() -> SmallRng {
+    SmallRng::seed_from_u64(seed())
 }
 
 /// Unpredictable enough to tell processes and threads apart: the keys of a fresh hasher.
