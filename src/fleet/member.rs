@@ -94,7 +94,7 @@ impl Stats {
         }
     }
 
-    /// Whether it has a run of failures of which the first was picked after that moment.
+    /// Whether it has a run of failures of which the first was picked after that moment, give or take a millisecond.
     pub(super) fn fails_since(&self, moment: u64, now: u64) -> bool {
         let run = || now.saturating_sub(u64::from(self.rest.run.get().age(now)) * 1_000_000);
         self.failing.is_so() && run() > moment

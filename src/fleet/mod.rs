@@ -33,8 +33,8 @@
 //!
 //! - A pick that finds somebody takes no lock and allocates nothing. Picks read one snapshot, published whole: set, weights
 //!   and who may be picked are never of different moments.
-//! - Writers share one mutex. A request takes it when nobody is usable, and when its verdict finds an outlier or ends a
-//!   probe. No code of the caller runs under it, not even a `Drop`.
+//! - Writers share one mutex. A request takes it when it has to wait, and when its verdict finds an outlier, ends a probe or
+//!   tells of a lost connection. No code of the caller runs under it, not even a `Drop`.
 //! - Every dial is a connection generation of its own, named by a [`Ticket`]; news of an old one never touches its
 //!   successor.
 //! - Counts are derived from state, never kept beside it.

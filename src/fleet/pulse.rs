@@ -8,6 +8,7 @@
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
+    fence,
 };
 
 /// Nanoseconds from beat to beat.
@@ -66,6 +67,7 @@ impl Pulse {
             return;
         }
         self.next.store(RESTING, SeqCst);
+        fence(SeqCst);
         // A pick that came meanwhile may have found it beating still.
         if traffic() {
             self.beat_by(RESTING, now);

@@ -142,7 +142,7 @@ impl<S> Seat<S> {
         self.member().filter(|_| wanted)
     }
 
-    pub(super) fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         self.instance.availability() == Availability::Busy
     }
 

@@ -49,7 +49,8 @@ impl<'a> Toss<'a> {
     pub(super) fn keeps(&self, position: usize) -> bool {
         let place = |ramp: &Ramp| ramp.position.index();
         let ramp = self.ramps.binary_search_by_key(&position, place);
-        ramp.is_err() || ramp.is_ok_and(|ramp| self.coin < self.ramps[ramp].share(self.now))
+        ramp.ok()
+            .is_none_or(|ramp| self.coin < self.ramps[ramp].share(self.now))
     }
 }
 

@@ -54,7 +54,11 @@ impl Totals {
 
     pub(super) fn since(self, earlier: Self) -> Self {
         let part = |totals: u64, shift| (totals >> shift) as u32;
-        let gained = |shift| part(self.0, shift).wrapping_sub(part(earlier.0, shift));
+        // A reading that was taken earlier after all gained nothing.
+        let gained = |shift| {
+            let gained = part(self.0, shift).wrapping_sub(part(earlier.0, shift));
+            if gained > u32::MAX / 2 { 0 } else { gained }
+        };
         Self::new(gained(32).into(), gained(0).into())
     }
 
@@ -239,6 +243,12 @@ mod tests {
         let tally = window.tally(&bucket, after, 36 * S);
         assert_eq!((tally.outcomes, tally.failures), (3.0, 2.0));
         assert_eq!(window.tally(&bucket, after, 0).outcomes, 3.0);
+        assert_eq!(
+            window.tally(&bucket, Totals::default(), 36 * S).outcomes,
+            1.0
+        );
+        let torn = Totals::new(u64::from(u32::MAX) - 7, u64::from(u32::MAX) - 7);
+        assert_eq!(window.tally(&bucket, torn, 36 * S), Tally::default());
         assert!(window.tally(&bucket, after, u64::MAX).outcomes.is_finite());
     }
 

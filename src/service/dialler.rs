@@ -50,19 +50,26 @@ where
         }
     }
 
-    /// Takes on more dials, and gives up those whose outcome nobody awaits any more.
+    /// Takes on more dials, and gives up those whose outcome nobody awaits any more. What waits is looked at when it grows.
     pub(super) fn queue(&mut self, dials: Vec<Dial>, awaited: impl Fn(&Ticket) -> bool) {
         self.wanted.retain(|ticket, _| awaited(ticket));
-        // The connector has its time to get ready for the first one.
-        if self
+        if !dials.is_empty() {
+            self.drop_first(&awaited);
+            self.waiting.retain(|dial| awaited(&dial.ticket));
+        }
+        self.waiting.extend(dials);
+    }
+
+    /// Gives up the first ones of those that wait, as long as nobody awaits them. The connector has its time to get ready for
+    /// the next.
+    fn drop_first(&mut self, awaited: impl Fn(&Ticket) -> bool) {
+        while self
             .waiting
-            .front()
-            .is_some_and(|dial| !awaited(&dial.ticket))
+            .pop_front_if(|dial| !awaited(&dial.ticket))
+            .is_some()
         {
             self.ready_by = None;
         }
-        self.waiting.retain(|dial| awaited(&dial.ticket));
-        self.waiting.extend(dials);
     }
 
     /// Begins what can begin, and returns what has ended. Dials that nobody awaits any more are not begun.
@@ -78,14 +85,7 @@ where
                 self.wanted.remove(&ticket);
                 ended.extend(outcome.transpose().map(|result| (ticket, result)));
             }
-            while self
-                .waiting
-                .front()
-                .is_some_and(|dial| !awaited(&dial.ticket))
-            {
-                self.waiting.pop_front();
-                self.ready_by = None;
-            }
+            self.drop_first(&awaited);
             if self.waiting.is_empty() || self.running.len() >= config.connect_concurrency() {
                 return ended;
             }

@@ -165,6 +165,19 @@ fn one_that_loses_its_weight_gives_its_place_back() {
 }
 
 #[test]
+fn what_else_is_announced_of_one_beyond_the_cap_is_no_reason_to_ask_it() {
+    fleet(4)
+        .fail("a", 5)
+        .fail("b", 5)
+        .remove("d")
+        .are([Ejected, Ejected, Usable])
+        .weigh("a", 2)
+        .say("a", Availability::Busy)
+        .say("a", Availability::Available)
+        .are([Ejected, Ejected, Usable]);
+}
+
+#[test]
 fn who_is_out_for_long_is_asked_while_the_cap_keeps_those_that_fail() {
     let mut scenario = fleet(2);
     scenario.fail("a", 5);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use rolecall::MemberState::{Ejected, Probing, Usable};
-use rolecall::{Availability, BalanceConfig, Load};
+use rolecall::{BalanceConfig, Load};
 
-use crate::scenario::{Does, MS, SECOND, USUAL, cold_fleet_with, fleet, fleet_with, name, probing};
+use crate::scenario::{Does, MS, SECOND, USUAL, cold_fleet_with, fleet_with, name, probing};
 
 #[test]
 fn the_very_next_request_is_the_probe_and_the_only_one() {
@@ -221,19 +221,4 @@ fn those_behind_many_that_have_no_slot_free_are_probed_too() {
     scenario.end(&ids[18], |pick, now| pick.success(now));
     scenario.traffic(10 * SECOND, 100 * MS, |_| Does::Succeed(5 * MS));
     scenario.is(&ids[18], Usable);
-}
-
-#[test]
-fn a_busy_one_is_probed_once_no_other_is_available() {
-    let mut scenario = fleet(3);
-    scenario
-        .fail("a", 5)
-        .say("a", Availability::Busy)
-        .outlast("a")
-        .is("a", Probing)
-        .takes_nothing("a")
-        .say("b", Availability::Busy)
-        .takes_nothing("a")
-        .say("c", Availability::Busy);
-    assert_eq!(scenario.next().instance().id(), "a");
 }

@@ -17,8 +17,8 @@
 //! member is *probing*: the next request, one at a time for the whole fleet, goes to it, and its answer decides. After that
 //! it comes back by a [slow start](super::slow_start).
 //!
-//! Where the cap keeps an outlier in play, whoever has been out the longest is probed before its time is over, though not
-//! before the time of a first ejection: it may be well by now, and the one that is kept is not.
+//! Where the cap keeps an outlier in play, of those that are out the one tried longest ago is probed before its time is over,
+//! though not before the time of a first ejection: it may be well by now, and the one that is kept is not.
 //!
 //! Latency ejects nobody: load moves traffic away from slow members, and ejecting them under overload makes it worse.
 //!

@@ -141,6 +141,7 @@ impl<S> Roster<S> {
     /// The instance was announced anew: a dial follows only where it has another address or wants to be back.
     fn update(&mut self, index: usize, instance: &Instance, now: u64) -> Option<Dial> {
         let seat = &mut self.seats[index];
+        let was_eligible = seat.eligible().is_some();
         let before = std::mem::replace(&mut seat.instance, instance.clone());
         let (addr, moved) = (instance.addr(), before.addr() != instance.addr());
         let stands = seat
@@ -162,7 +163,9 @@ impl<S> Roster<S> {
             });
         }
         self.relist(index);
-        self.probe_if_replaced(index);
+        if !was_eligible {
+            self.probe_if_replaced(index);
+        }
         if moved {
             let seat = &mut self.seats[index];
             seat.attempts = 0;

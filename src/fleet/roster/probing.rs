@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::member::Member;
 use super::super::outlier::{Health, OutlierConfig, State};
 use super::super::probe::{Probed, patience};
-use super::super::seat::{Seat, Standing};
+use super::super::seat::Seat;
 use super::super::shared::Shared;
 use super::super::slot::nanos;
 use super::super::snapshot::Candidates;
@@ -57,8 +57,8 @@ impl<S> Roster<S> {
         }
     }
 
-    /// As few are in play as the cap allows, and one of those is no better: whom a rule ejected longest ago may be well by now,
-    /// though its time is not over.
+    /// As few are in play as the cap allows, and one of those is no better: of those that a rule ejected the one that was tried
+    /// longest ago may be well by now, though its time is not over.
     pub(super) fn probe_instead(&mut self, config: &OutlierConfig, now: u64) {
         let base = nanos(config.base_ejection_time());
         let tried = |seat: &Seat<S>| {
@@ -175,7 +175,7 @@ impl<S> Roster<S> {
         };
         let id = seat.instance.id().clone();
         if let Some(stats) = seat.stats() {
-            // In panic mode it is asked by others, too.
+            // It is asked by others, too: in panic mode, or as a suspect.
             let answers = now.saturating_sub(stats.answered_at()) < patience(shared.pool.mean());
             if answers && matches!(outcome, Probed::Unanswered) {
                 return;
@@ -194,12 +194,7 @@ impl<S> Roster<S> {
             let members = seats.filter(|seat| suits(seat)).filter_map(Seat::eligible);
             members.take(CANDIDATES).map(Arc::clone).collect::<Vec<_>>()
         };
-        // One that is busy is spared as long as others are available.
-        let members = if self.listed == Standing::Available {
-            few(&self.ejections.probing, |seat| !seat.is_busy())
-        } else {
-            few(&self.ejections.probing, |_| true)
-        };
+        let members = few(&self.ejections.probing, |_| true);
         let are_suspects = members.is_empty();
         Candidates {
             members: if are_suspects {

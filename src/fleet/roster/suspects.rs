@@ -65,10 +65,13 @@ impl<S> Roster<S> {
                 continue;
             }
             let failures = seat.stats().map_or(0, Stats::failures_in_row);
+            // As many or fewer than its probes that failed: some other request was answered since.
+            if let Some(health) = &mut seat.health
+                && failures <= health.suspected()
+            {
+                health.clear_suspicion();
+            }
             if failures == 0 {
-                if let Some(health) = &mut seat.health {
-                    health.clear_suspicion();
-                }
                 continue;
             }
             // Also of one that is disconnected or busy, and as such has its reason to be silent.
