@@ -84,7 +84,8 @@
 //!
 //! A member that failed and gets no traffic since is *suspect* after a second, twice as long after each time: one request
 //! in about 200 finds out, and two failures in a row are enough there. If all eligible members are out, by hand or because
-//! the others lost their connection, all of them are picked from, by their load: *panic mode*. [`OutlierConfig`] has the figures, a shadow mode that only tells, and `outlier(None)` switches it off, also
+//! the others lost their connection, all of them are picked from, by their load: *panic mode*. [`OutlierConfig`] has the
+//! figures, a shadow mode that only tells, and `outlier(None)` switches it off, also
 //! [while it runs](Balance::reconfigure).
 //!
 //! # Readiness, waiting, errors

@@ -107,7 +107,8 @@ pub(super) fn detect_suspect(
         .shared
         .peers(config, now)
         .others(shown(stats, run, now), bad);
-    // For the failures before, which singled it out from all requests, it was left alone. Chance has to explain the probes.
+    // The failures before singled it out from all requests, and load left it alone for them. What chance explains or not are
+    // the probes since.
     let before = run.saturating_sub(probes);
     let chance = Chance::new(others.rate(), 1.0);
     let threshold =
