@@ -17,6 +17,7 @@
 
 mod chance;
 mod contestants;
+mod families;
 mod measures;
 mod moment;
 mod options;
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
 }
 
 fn run_lab(options: &Options) -> Result<ExitCode, world::WorldError> {
+    if !options.families.is_empty() {
+        return families::run(options);
+    }
     let scenarios = if options.scenarios.is_empty() {
         let all: Result<Vec<_>, _> = DEFAULT_SET
             .iter()

@@ -1,15 +1,20 @@
 //! What one run shows: latencies, failures, shares over time, states.
 
-use crate::contestants::{Outcome, States, Tally};
+use std::ops::Range;
+
+use crate::contestants::{Outcome, Standing, States, Tally};
 use crate::moment::{Moment, SECOND, nanos};
 use crate::scenario::{Effect, Scenario};
 use crate::timeline::afflictions;
 
 pub(crate) struct Measures {
     measure_from: Moment,
-    /// Microseconds, of the requests that were answered well.
-    pub(crate) latencies: Vec<u32>,
-    pub(crate) failed: u64,
+    /// In the order in which they ended.
+    pub(crate) requests: Vec<Request>,
+    /// What balancers ejected, and what returned, in order of time.
+    pub(crate) standings: Vec<Change>,
+    /// For each server.
+    gaps: Vec<Gap>,
     pub(crate) tally: Option<Tally>,
     /// For each second and server: requests sent to it.
     pub(crate) sent: Vec<Vec<u32>>,
@@ -18,19 +23,52 @@ pub(crate) struct Measures {
     /// What the first client thought of its members, with the time.
     pub(crate) states: Option<Vec<(Moment, States)>>,
     servers: usize,
+    end: Moment,
+}
+
+/// A request that is over for its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) at: Moment,
+    /// `None` if it failed.
+    pub(crate) micros: Option<u32>,
+}
+
+/// A client ejected a server, or a server returned to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) at: Moment,
+    pub(crate) client: usize,
+    pub(crate) server: usize,
+    pub(crate) standing: Standing,
+}
+
+/// Time in which a server got no request.
+#[derive(Clone, Copy)]
+struct Gap {
+    since: Moment,
+    longest: Moment,
 }
 
 impl Measures {
     pub(crate) fn new(scenario: &Scenario) -> Self {
+        let servers = scenario.servers().count();
+        let measure_from = nanos(scenario.measure_from);
+        let gap = Gap {
+            since: measure_from,
+            longest: 0,
+        };
         Self {
-            measure_from: nanos(scenario.measure_from),
-            latencies: Vec::new(),
-            failed: 0,
+            measure_from,
+            requests: Vec::new(),
+            standings: Vec::new(),
+            gaps: vec![gap; servers],
             tally: None,
             sent: Vec::new(),
             weights: Vec::new(),
-            states: (!scenario.faults.is_empty()).then(Vec::new),
-            servers: scenario.servers().count(),
+            states: (scenario.states && !scenario.faults.is_empty()).then(Vec::new),
+            servers,
+            end: nanos(scenario.duration),
         }
     }
 
@@ -40,6 +78,22 @@ impl Measures {
             self.sent.push(vec![0; self.servers]);
         }
         self.sent[second][server] += 1;
+        self.gaps[server].end(now);
+    }
+
+    pub(crate) fn standing(
+        &mut self,
+        client: usize,
+        server: usize,
+        standing: Standing,
+        at: Moment,
+    ) {
+        self.standings.push(Change {
+            at,
+            client,
+            server,
+            standing,
+        });
     }
 
     /// A request that arrived at `at` is over for its caller.
@@ -47,10 +101,24 @@ impl Measures {
         if at < self.measure_from {
             return;
         }
-        match outcome {
-            Outcome::Success => self.latencies.push((took / 1000) as u32),
-            Outcome::Failure | Outcome::Overloaded | Outcome::Cancelled => self.failed += 1,
-        }
+        let micros = (outcome == Outcome::Success).then_some((took / 1000) as u32);
+        self.requests.push(Request { at, micros });
+    }
+
+    /// Requests that arrived then.
+    pub(crate) fn requests_in(&self, arrival: Range<Moment>) -> impl Iterator<Item = &Request> {
+        self.requests
+            .iter()
+            .filter(move |request| arrival.contains(&request.at))
+    }
+
+    /// The longest time from the beginning of what is measured to the end in which some server got no request.
+    pub(crate) fn longest_gap(&self) -> Moment {
+        let closed = self.gaps.iter().map(|gap| {
+            let last = self.end.saturating_sub(gap.since);
+            gap.longest.max(last)
+        });
+        closed.max().unwrap_or(0)
     }
 
     pub(crate) fn weights(&mut self, weights: Vec<u16>) {
@@ -92,8 +160,13 @@ impl Measures {
     /// Each server's share over all measured seconds.
     pub(crate) fn shares(&self) -> Vec<f64> {
         let from = self.measure_from.div_ceil(SECOND) as usize;
+        self.shares_in(from..self.sent.len())
+    }
+
+    /// Each server's share over these seconds, of those that discovery offered in them.
+    pub(crate) fn shares_in(&self, seconds: Range<usize>) -> Vec<f64> {
         let share = |server| {
-            let counted = (from..self.sent.len()).filter_map(|second| {
+            let counted = seconds.clone().filter_map(|second| {
                 let fair = self.fair(second, server)?;
                 Some((f64::from(self.sent[second][server]), fair))
             });
@@ -140,5 +213,12 @@ impl Measures {
             (recovered - second) as f64
         });
         waited.reduce(f64::max)
+    }
+}
+
+impl Gap {
+    fn end(&mut self, now: Moment) {
+        self.longest = self.longest.max(now.saturating_sub(self.since));
+        self.since = self.since.max(now);
     }
 }

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 
 use crate::world::WorldError;
 
-const USAGE: &str = "usage: lab [--quick] [--scenario NAME|FILE]... [--seed N] [--out DIR]";
+const USAGE: &str = "usage: lab [--quick] [--scenario NAME|FILE]... [--seed N] [--out DIR]\n   or: lab [--quick] --family NAME|all... [--seed N] [--seeds N]";
 
 pub(crate) struct Options {
     pub(crate) quick: bool,
     /// Names of the default set, or files; none: the default set.
     pub(crate) scenarios: Vec<String>,
+    /// Names of families, to be run instead.
+    pub(crate) families: Vec<String>,
     pub(crate) seed: u64,
+    /// How many seeds each variation of a family is run with.
+    pub(crate) seeds: Option<u64>,
     pub(crate) out: PathBuf,
 }
 
@@ -20,7 +24,9 @@ impl Options {
         let mut options = Self {
             quick: false,
             scenarios: Vec::new(),
+            families: Vec::new(),
             seed: 1,
+            seeds: None,
             out: PathBuf::from("target/lab"),
         };
         let mut args = env::args().skip(1);
@@ -32,16 +38,18 @@ impl Options {
             match arg.as_str() {
                 "--quick" => options.quick = true,
                 "--scenario" => options.scenarios.push(value()?),
+                "--family" => options.families.push(value()?),
                 "--out" => options.out = value()?.into(),
-                "--seed" => {
-                    let seed = value()?;
-                    let parsed = seed.parse();
-                    options.seed =
-                        parsed.map_err(|_| format!("--seed is {seed:?}, but must be a number"))?;
-                }
+                "--seed" => options.seed = number(&arg, &value()?)?,
+                "--seeds" => options.seeds = Some(number(&arg, &value()?)?.clamp(1, 10_000)),
                 _ => return Err(format!("{arg} is unknown; {USAGE}").into()),
             }
         }
         Ok(options)
     }
+}
+
+fn number(option: &str, value: &str) -> Result<u64, String> {
+    let parsed = value.parse();
+    parsed.map_err(|_| format!("{option} is {value:?}, but must be a number"))
 }

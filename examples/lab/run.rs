@@ -23,26 +23,44 @@ pub(crate) fn run(scenarios: Vec<Scenario>, seeds: &[u64]) -> Result<Vec<Outcome
     let contestants = Contestant::ALL;
     let jobs = scenarios.len() * contestants.len();
     let progress = Progress::new(scenarios.len(), seeds);
-    let results: Vec<Mutex<Option<Result<Summary, WorldError>>>> =
-        (0..jobs).map(|_| Mutex::new(None)).collect();
+    let summaries = on_all_processors(jobs, |job| {
+        let scenario = &scenarios[job / contestants.len()];
+        let contestant = contestants[job % contestants.len()];
+        let runs: Result<Vec<_>, _> = seeds
+            .iter()
+            .map(|&seed| contestant.run(scenario, seed))
+            .collect();
+        let summary = Summary::new(contestant, scenario, runs?);
+        progress.done(job / contestants.len(), &scenario.name);
+        Ok(summary)
+    })?;
+    let mut summaries = summaries.into_iter();
+    let outcomes = scenarios.into_iter().map(|scenario| Outcome {
+        seed: seeds.first().copied().unwrap_or(0),
+        scenario,
+        summaries: summaries.by_ref().take(contestants.len()).collect(),
+    });
+    Ok(outcomes.collect())
+}
+
+/// What `job` gives for each number below `count`, in this order.
+pub(crate) fn on_all_processors<T: Send>(
+    count: usize,
+    job: impl Fn(usize) -> Result<T, WorldError> + Sync,
+) -> Result<Vec<T>, WorldError> {
+    let results: Vec<Mutex<Option<Result<T, WorldError>>>> =
+        (0..count).map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         loop {
-            let job = next.fetch_add(1, Relaxed);
-            let Some(result) = results.get(job) else {
+            let number = next.fetch_add(1, Relaxed);
+            let Some(result) = results.get(number) else {
                 return;
             };
-            let scenario = &scenarios[job / contestants.len()];
-            let contestant = contestants[job % contestants.len()];
-            let runs: Result<Vec<_>, _> = seeds
-                .iter()
-                .map(|&seed| contestant.run(scenario, seed))
-                .collect();
-            let summary = runs.map(|runs| Summary::new(contestant, scenario, runs));
+            let done = job(number);
             *result
                 .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(summary);
-            progress.done(job / contestants.len(), &scenario.name);
+                .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(done);
         }
     };
     thread::scope(|scope| {
@@ -50,23 +68,10 @@ pub(crate) fn run(scenarios: Vec<Scenario>, seeds: &[u64]) -> Result<Vec<Outcome
             scope.spawn(work);
         }
     });
-    let mut results = results
+    let results = results
         .into_iter()
         .filter_map(|result| result.into_inner().ok().flatten());
-    scenarios
-        .into_iter()
-        .map(|scenario| {
-            let summaries = results
-                .by_ref()
-                .take(contestants.len())
-                .collect::<Result<_, _>>()?;
-            Ok(Outcome {
-                seed: seeds.first().copied().unwrap_or(0),
-                scenario,
-                summaries,
-            })
-        })
-        .collect()
+    results.collect()
 }
 
 /// Says which scenarios are done.

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::moment::Moment;
-use crate::scenario::{Fail, Group, Queue};
+use crate::scenario::{Fail, Group, Queue, Refusal};
 
 /// What can be wrong with a server, or with what discovery says of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,7 +28,7 @@ pub(crate) enum Reception {
     Taken,
     /// It has too much to do.
     Shed,
-    /// An error at once, or nobody there.
+    /// An error at once, or nobody there; also a refusal that balancers cannot tell from an error.
     Failed,
 }
 
@@ -44,6 +44,7 @@ pub(crate) struct Server {
     slots: usize,
     queue: Queue,
     queue_limit: usize,
+    refusal: Refusal,
     slow: f64,
     conditions: Vec<Condition>,
     serving: BinaryHeap<Serving>,
@@ -62,6 +63,7 @@ impl Server {
             slots: group.slots,
             queue: group.queue,
             queue_limit: group.queue_limit.unwrap_or(usize::MAX),
+            refusal: group.refusal,
             slow: group.slow,
             conditions: Vec::new(),
             serving: BinaryHeap::new(),
@@ -107,14 +109,14 @@ impl Server {
             if self.queue == Queue::Sharing
                 && self.serving.len() >= self.slots.saturating_add(self.queue_limit)
             {
-                return Reception::Shed;
+                return self.refuse();
             }
             self.proceed(now);
             self.serve(request, work);
         } else if self.waiting.len() < self.queue_limit {
             self.waiting.push_back((request, work));
         } else {
-            return Reception::Shed;
+            return self.refuse();
         }
         Reception::Taken
     }
@@ -168,6 +170,13 @@ impl Server {
             _ => 0.0,
         });
         mean * rounds * self.slowness() + failure * failing.sum::<f64>()
+    }
+
+    fn refuse(&self) -> Reception {
+        match self.refusal {
+            Refusal::Overloaded => Reception::Shed,
+            Refusal::Failure => Reception::Failed,
+        }
     }
 
     fn serve(&mut self, request: u64, work: f64) {
@@ -246,6 +255,7 @@ mod tests {
             slots,
             queue,
             queue_limit: None,
+            refusal: Refusal::default(),
             slow: 1.0,
             weight: 1,
         };

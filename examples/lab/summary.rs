@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use crate::contestants::Contestant;
-use crate::measures::Measures;
+use crate::measures::{Measures, Request};
 use crate::moment::SECOND;
 use crate::scenario::Scenario;
 
@@ -50,9 +50,10 @@ impl Summary {
         let timeout = scenario.timeout.as_secs_f64() * 1e3;
         let by_seed = runs
             .iter()
-            .map(|run| Latencies::of([run], timeout).quantile(0.01));
+            .map(|run| Latencies::of(&run.requests, timeout).quantile(0.01));
         let p99_ms_by_seed = by_seed.collect();
-        let latencies = Latencies::of(&runs, timeout);
+        let requests = runs.iter().flat_map(|run| &run.requests);
+        let latencies = Latencies::of(requests, timeout);
         let shares: Vec<f64> = runs.iter().flat_map(Measures::shares).collect();
         let tallies = runs.iter().filter_map(|run| run.tally);
         let (picks, draws) =
@@ -66,7 +67,7 @@ impl Summary {
             contestant,
             name: contestant.name(),
             requests: latencies.count as u64,
-            failed_share: latencies.failed() as f64 / (latencies.count as f64).max(1.0),
+            failed_share: latencies.failed_share(),
             p50_ms: latencies.quantile(0.5),
             p99_ms: latencies.quantile(0.01),
             p999_ms: latencies.quantile(0.001),
@@ -110,33 +111,36 @@ impl Course {
 }
 
 /// Of all requests, the failed ones at the end.
-struct Latencies {
+pub(crate) struct Latencies {
     answered: Vec<u32>,
-    count: usize,
+    pub(crate) count: usize,
     timeout: f64,
 }
 
 impl Latencies {
-    fn of<'a>(runs: impl IntoIterator<Item = &'a Measures>, timeout: f64) -> Self {
-        let (mut answered, mut failed) = (Vec::new(), 0);
-        for run in runs {
-            answered.extend_from_slice(&run.latencies);
-            failed += run.failed as usize;
-        }
+    /// A request that failed counts as `timeout` milliseconds.
+    pub(crate) fn of<'a>(requests: impl IntoIterator<Item = &'a Request>, timeout: f64) -> Self {
+        let mut count = 0;
+        let counted = requests.into_iter().inspect(|_| count += 1);
+        let mut answered: Vec<_> = counted.filter_map(|request| request.micros).collect();
         answered.sort_unstable();
         Self {
-            count: answered.len() + failed,
             answered,
+            count,
             timeout,
         }
     }
 
-    fn failed(&self) -> usize {
+    pub(crate) fn failed(&self) -> usize {
         self.count - self.answered.len()
     }
 
+    pub(crate) fn failed_share(&self) -> f64 {
+        self.failed() as f64 / (self.count as f64).max(1.0)
+    }
+
     /// Milliseconds that this share of the requests exceeds.
-    fn quantile(&self, slower: f64) -> f64 {
+    pub(crate) fn quantile(&self, slower: f64) -> f64 {
         let rank = (self.count as f64 * (1.0 - slower)) as usize;
         self.answered
             .get(rank)

@@ -1,7 +1,7 @@
 //! What arrives: the same requests for every contestant, to the nanosecond.
 
-use rand::RngExt;
 use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::chance::{Stream, exponential, stream};
 use crate::moment::{Moment, from_seconds, nanos};
@@ -19,6 +19,14 @@ pub(crate) struct Arrival {
     pub(crate) back: Moment,
     /// Uniform below one: fails where more than this share fails.
     pub(crate) luck: f64,
+}
+
+impl Arrival {
+    /// The same request, for another attempt: only its luck is another.
+    pub(crate) fn again(self) -> Self {
+        let luck = SmallRng::seed_from_u64(self.luck.to_bits()).random();
+        Self { luck, ..self }
+    }
 }
 
 /// Poisson arrivals, split evenly over the clients.

@@ -48,6 +48,15 @@ pub(crate) struct Errands {
     pub(crate) dials: Vec<Dial>,
     /// When it wants waking.
     pub(crate) wake: Option<Moment>,
+    /// Servers that it stopped or resumed using, since the last call.
+    pub(crate) standings: Vec<(usize, Standing)>,
+}
+
+/// Whether a balancer uses a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Ejected,
+    Returned,
 }
 
 /// How often a balancer looked at a member.
@@ -74,8 +83,9 @@ pub(crate) trait Balancer {
     /// Discovery lists these from now on.
     fn announce(&mut self, set: &[Listed], now: Moment);
 
-    /// Chooses a server for a request. Only the oracle may look at the servers; ours may see which connections it lost.
-    fn pick(&mut self, servers: &[Server], now: Moment) -> Picked<Self::Attempt>;
+    /// Chooses a server for a request, one outside of `tried` if it can. Only the oracle may look at the servers; ours may
+    /// see which connections it lost.
+    fn pick(&mut self, servers: &[Server], tried: &[usize], now: Moment) -> Picked<Self::Attempt>;
 
     fn finish(&mut self, attempt: Self::Attempt, outcome: Outcome, now: Moment);
 

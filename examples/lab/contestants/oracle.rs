@@ -37,7 +37,7 @@ impl Balancer for Oracle {
         self.members = usable.map(|listed| listed.server).collect();
     }
 
-    fn pick(&mut self, servers: &[Server], _: Moment) -> Picked<()> {
+    fn pick(&mut self, servers: &[Server], tried: &[usize], _: Moment) -> Picked<()> {
         if self.members.is_empty() {
             return Picked::Refused;
         }
@@ -46,7 +46,7 @@ impl Balancer for Oracle {
         let mut best = (f64::INFINITY, after[0]);
         for &server in after.iter().chain(before) {
             let wait = servers[server].expected_wait(self.mean, self.failure);
-            if wait < best.0 {
+            if wait < best.0 && !tried.contains(&server) {
                 best = (wait, server);
             }
         }

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rolecall::fleet::{Dial, Fleet, Pick, PickError, Rng, Ticket};
-use rolecall::{Availability, BalanceConfig, ConfigBuilder, Instance, InstanceSet, Weight};
+use rolecall::{
+    Availability, BalanceConfig, ConfigBuilder, Event, Instance, InstanceId, InstanceSet, Weight,
+};
 
-use super::{Balancer, Connection, Errands, Listed, Outcome, Picked, States, Tally};
+use super::{Balancer, Connection, Errands, Listed, Outcome, Picked, Standing, States, Tally};
 use crate::chance::{Stream, stream};
 use crate::measures::Measures;
 use crate::moment::{Moment, nanos};
@@ -126,10 +128,16 @@ impl Balancer for Ours {
         self.deadline_moved = true;
     }
 
-    fn pick(&mut self, servers: &[Server], now: Moment) -> Picked<Pick<Connection>> {
+    fn pick(
+        &mut self,
+        servers: &[Server],
+        tried: &[usize],
+        now: Moment,
+    ) -> Picked<Pick<Connection>> {
         let instant = self.instant(now);
+        let avoid: Vec<InstanceId> = tried.iter().map(|&server| id(server).into()).collect();
         loop {
-            let pick = match self.fleet.pick(instant, &mut self.rng, &[]) {
+            let pick = match self.fleet.pick(instant, &mut self.rng, &avoid) {
                 Ok(pick) => pick,
                 Err(PickError::Saturated) => return Picked::Refused,
                 Err(_) => return self.wait_or_fail(now),
@@ -168,6 +176,12 @@ impl Balancer for Ours {
         Errands {
             dials: self.dials.drain(..).collect(),
             wake,
+            standings: self
+                .fleet
+                .take_events()
+                .iter()
+                .filter_map(standing)
+                .collect(),
         }
     }
 
@@ -214,9 +228,24 @@ fn instance(listed: &Listed) -> Instance {
     } else {
         Availability::Available
     };
-    Instance::new(format!("server-{}", listed.server), addr)
+    Instance::new(id(listed.server), addr)
         .with_weight(Weight::new(listed.weight))
         .with_availability(availability)
+}
+
+fn id(server: usize) -> String {
+    format!("server-{server}")
+}
+
+/// What an event says of a server's standing.
+fn standing(event: &Event) -> Option<(usize, Standing)> {
+    let (id, standing) = match event {
+        Event::Ejected { id, .. } => (id, Standing::Ejected),
+        Event::Returned { id, .. } => (id, Standing::Returned),
+        _ => return None,
+    };
+    let server = id.as_str().strip_prefix("server-")?.parse().ok()?;
+    Some((server, standing))
 }
 
 /// The server behind an instance, or behind the dial of one.

@@ -44,6 +44,15 @@ impl Plain {
         }
     }
 
+    /// The place of the member that the rule chooses.
+    fn next(&mut self) -> usize {
+        match self.rule {
+            Rule::Random => self.draw(),
+            Rule::RoundRobin => self.next_turn(),
+            Rule::LeastInFlight => self.less_loaded(),
+        }
+    }
+
     /// A member's place, drawn by weight.
     fn draw(&mut self) -> usize {
         let mut ticket = self.rng.random_range(0..self.total_weight);
@@ -117,15 +126,16 @@ impl Balancer for Plain {
         self.in_flight.resize(servers, 0);
     }
 
-    fn pick(&mut self, _: &[Server], _: Moment) -> Picked<usize> {
+    fn pick(&mut self, _: &[Server], tried: &[usize], _: Moment) -> Picked<usize> {
         if self.members.is_empty() {
             return Picked::Refused;
         }
-        let place = match self.rule {
-            Rule::Random => self.draw(),
-            Rule::RoundRobin => self.next_turn(),
-            Rule::LeastInFlight => self.less_loaded(),
-        };
+        let is_tried = |member: &Member| tried.contains(&member.server);
+        let all_tried = self.members.iter().all(is_tried);
+        let mut place = self.next();
+        while !all_tried && is_tried(&self.members[place]) {
+            place = self.next();
+        }
         let server = self.members[place].server;
         self.in_flight[server] += 1;
         Picked::Sent(server, server)

@@ -135,7 +135,8 @@ where
         self.listed = set;
     }
 
-    fn pick(&mut self, _: &[Server], now: Moment) -> Picked<Call> {
+    /// tower's balancer cannot be told to avoid anybody.
+    fn pick(&mut self, _: &[Server], _: &[usize], now: Moment) -> Picked<Call> {
         self.clock.advance_to(now);
         let mut cx = Context::from_waker(Waker::noop());
         match self.balance.poll_ready(&mut cx) {

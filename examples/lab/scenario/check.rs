@@ -6,12 +6,14 @@ use super::{Effect, Scenario, Shape};
 
 /// More would not fit the ports by which servers are told apart.
 const MOST_SERVERS: usize = 10_000;
+/// A week: 10 000 requests at one a minute.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Scenario {
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let hour = Duration::from_secs(3600);
         let second = Duration::from_secs(1);
-        within("duration", &self.duration, second..=hour)?;
+        within("duration", &self.duration, second..=LONGEST)?;
         within(
             "measure_from",
             &self.measure_from,
@@ -73,6 +75,7 @@ impl Scenario {
     fn check_clients(&self) -> Result<(), String> {
         let clients = &self.clients;
         within("clients.count", &clients.count, 1..=100_000)?;
+        within("clients.retries", &clients.retries, 0..=10)?;
         match (clients.load, clients.requests_per_second) {
             (Some(load), None) => within("clients.load", &load, 1e-3..=10.0),
             (None, Some(rate)) => within("clients.requests_per_second", &rate, 1e-3..=1e6),

@@ -59,6 +59,9 @@ pub(crate) struct Scenario {
     pub(crate) measure_from: Duration,
     #[serde(with = "humantime_serde")]
     pub(crate) timeout: Duration,
+    /// Whether it is recorded what the first client thinks of the servers.
+    #[serde(default = "yes")]
+    pub(crate) states: bool,
     pub(crate) clients: Clients,
     #[serde(default)]
     pub(crate) network: Network,
@@ -76,6 +79,9 @@ pub(crate) struct Clients {
     pub(crate) count: usize,
     pub(crate) load: Option<f64>,
     pub(crate) requests_per_second: Option<f64>,
+    /// Further attempts, each at another server, after one that failed or timed out.
+    #[serde(default)]
+    pub(crate) retries: usize,
 }
 
 /// Each way takes `delay` and an exponential part of mean `jitter`.
@@ -116,6 +122,8 @@ pub(crate) struct Group {
     #[serde(default)]
     pub(crate) queue: Queue,
     pub(crate) queue_limit: Option<usize>,
+    #[serde(default)]
+    pub(crate) refusal: Refusal,
     #[serde(default = "one")]
     pub(crate) slow: f64,
     #[serde(default = "one_weight")]
@@ -130,6 +138,17 @@ pub(crate) enum Queue {
     Fifo,
     /// All are served at once and share the slots.
     Sharing,
+}
+
+/// What a server answers that has no room in its queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Refusal {
+    /// That it is overloaded, in a way that balancers understand.
+    #[default]
+    Overloaded,
+    /// A plain error, such as status 503.
+    Failure,
 }
 
 /// A scenario that cannot be run: names the file and the field.
@@ -226,6 +245,10 @@ impl Default for Network {
             jitter: Duration::from_micros(50),
         }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> f64 {

@@ -33,11 +33,12 @@ pub(crate) type WorldError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct World<B: Balancer> {
     now: Moment,
     timeout: Moment,
+    retries: usize,
     /// Time of one way over the network, without jitter.
     delay: Moment,
     workload: std::iter::Peekable<Workload>,
     changes: VecDeque<(Moment, Change)>,
-    /// When callers give up, in order: all wait equally long.
+    /// When callers give up an attempt, in order: all wait equally long.
     timeouts: VecDeque<(Moment, u64)>,
     events: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
@@ -78,6 +79,7 @@ impl<B: Balancer> World<B> {
         Self {
             now: 0,
             timeout: nanos(scenario.timeout),
+            retries: scenario.clients.retries,
             delay: nanos(scenario.network.delay),
             workload: Workload::new(scenario, seed).peekable(),
             changes: changes(scenario, seed).into(),
@@ -179,7 +181,14 @@ impl<B: Balancer> World<B> {
 
     /// Does what a balancer wants done.
     fn attend(&mut self, client: usize) {
-        let Errands { dials, wake } = self.clients[client].balancer.errands();
+        let Errands {
+            dials,
+            wake,
+            standings,
+        } = self.clients[client].balancer.errands();
+        for (server, standing) in standings {
+            self.measures.standing(client, server, standing, self.now);
+        }
         for dial in dials {
             let there_and_back = self.now + 2 * self.delay;
             self.schedule(
@@ -241,7 +250,7 @@ mod tests {
                 .count();
             for &contestant in Contestant::ALL {
                 let measures = run(name, contestant);
-                let ended = measures.latencies.len() + measures.failed as usize;
+                let ended = measures.requests.len();
                 assert_eq!(ended, arrivals, "{name}, {}", contestant.name());
             }
         }
@@ -251,7 +260,7 @@ mod tests {
     fn equal_seeds_give_equal_runs() {
         for &contestant in Contestant::ALL {
             let (one, other) = (run("failer_3", contestant), run("failer_3", contestant));
-            assert_eq!(one.latencies, other.latencies, "{}", contestant.name());
+            assert_eq!(one.requests, other.requests, "{}", contestant.name());
             assert_eq!(one.sent, other.sent, "{}", contestant.name());
         }
     }
@@ -260,9 +269,10 @@ mod tests {
     #[test]
     fn idle_latencies_are_the_same_for_all() {
         let mean = |contestant| {
-            let latencies = run("homogeneous_70", contestant).latencies;
-            let sum: f64 = latencies.iter().map(|&micros| f64::from(micros)).sum();
-            sum / latencies.len() as f64
+            let requests = run("homogeneous_70", contestant).requests;
+            let micros = requests.iter().filter_map(|request| request.micros);
+            let sum: f64 = micros.map(f64::from).sum();
+            sum / requests.len() as f64
         };
         for &contestant in Contestant::ALL {
             let mean = mean(contestant);

@@ -1,4 +1,5 @@
-//! Requests under way, from arrival until neither their caller nor a server has anything to do with them.
+//! Attempts under way, from arrival until neither their caller nor a server has anything to do with them. A retry is an
+//! attempt of its own: a server may still work on the one before it.
 
 use std::collections::VecDeque;
 
@@ -6,6 +7,8 @@ use crate::workload::Arrival;
 
 pub(crate) struct Request<A> {
     pub(crate) arrival: Arrival,
+    /// Where earlier attempts were sent.
+    pub(crate) tried: Vec<usize>,
     /// Where it was sent.
     pub(crate) server: usize,
     attempt: Option<A>,
@@ -14,9 +17,10 @@ pub(crate) struct Request<A> {
 }
 
 impl<A> Request<A> {
-    pub(crate) fn new(arrival: Arrival) -> Self {
+    pub(crate) fn new(arrival: Arrival, tried: Vec<usize>) -> Self {
         Self {
             arrival,
+            tried,
             server: 0,
             attempt: None,
             settled: false,

@@ -1,5 +1,7 @@
 //! A request's way: arrival, pick, server, answer, or the end of its caller's patience.
 
+use std::mem;
+
 use super::World;
 use super::request::Request;
 use super::schedule::Event;
@@ -12,7 +14,11 @@ impl<B: Balancer> World<B> {
         let Some(arrival) = self.workload.next() else {
             return;
         };
-        let request = self.requests.push(Request::new(arrival));
+        self.attempt(arrival, Vec::new());
+    }
+
+    fn attempt(&mut self, arrival: Arrival, tried: Vec<usize>) {
+        let request = self.requests.push(Request::new(arrival, tried));
         self.timeouts.push_back((self.now + self.timeout, request));
         self.send(request);
     }
@@ -22,7 +28,8 @@ impl<B: Balancer> World<B> {
             return;
         };
         let Arrival { client, there, .. } = request.arrival;
-        match self.clients[client].balancer.pick(&self.servers, self.now) {
+        let balancer = &mut self.clients[client].balancer;
+        match balancer.pick(&self.servers, &request.tried, self.now) {
             Picked::Sent(server, attempt) => {
                 request.sent(server, attempt);
                 self.servers[server].coming += 1;
@@ -97,19 +104,29 @@ impl<B: Balancer> World<B> {
         }
     }
 
-    /// A request ends for its caller. What comes later of it interests nobody.
+    /// An attempt ends for its caller, and with it the request unless it is tried again. What comes later of it is
+    /// ignored.
     pub(super) fn settle(&mut self, id: u64, outcome: Outcome) {
         if let Some(request) = self.requests.get(id)
             && !request.is_settled()
         {
-            let Arrival { client, at, .. } = request.arrival;
+            let arrival = request.arrival;
+            let mut tried = mem::take(&mut request.tried);
+            let mut is_retried = false;
             if let Some(attempt) = request.settle() {
-                self.clients[client]
+                is_retried = outcome != Outcome::Success && tried.len() < self.retries;
+                tried.push(request.server);
+                self.clients[arrival.client]
                     .balancer
                     .finish(attempt, outcome, self.now);
             }
-            self.measures.ended(at, self.now - at, outcome);
-            self.attend(client);
+            self.attend(arrival.client);
+            if is_retried {
+                self.attempt(arrival.again(), tried);
+            } else {
+                let took = self.now - arrival.at;
+                self.measures.ended(arrival.at, took, outcome);
+            }
         }
         self.requests.forget();
     }

@@ -1,0 +1,66 @@
+//! Families: one scenario varied over a few parameters and many seeds, with a bound for what each variation must show.
+
+mod few_requests;
+mod row;
+mod sweep;
+
+use std::process::ExitCode;
+
+use self::row::Row;
+use self::sweep::Sweep;
+use crate::options::Options;
+use crate::world::WorldError;
+
+struct Family {
+    name: &'static str,
+    /// What its rows are about.
+    title: &'static str,
+    run: fn(&Sweep) -> Result<Vec<Row>, WorldError>,
+}
+
+const FAMILIES: &[Family] = &[Family {
+    name: "few_requests",
+    title: "one caller with few requests, some servers fail or hang for good",
+    run: few_requests::run,
+}];
+
+/// Seeds of each variation, unless the command line says otherwise.
+const SEEDS: u64 = 20;
+const QUICK_SEEDS: u64 = 3;
+
+/// Runs the families that the options name and prints a line for each variation. The exit code is 1 if a bound is missed.
+pub(crate) fn run(options: &Options) -> Result<ExitCode, WorldError> {
+    let families = options.families.iter().map(|name| named(name));
+    let families: Vec<_> = families.collect::<Result<Vec<_>, _>>()?.concat();
+    let default = if options.quick { QUICK_SEEDS } else { SEEDS };
+    let sweep = Sweep {
+        first_seed: options.seed,
+        seeds: options.seeds.unwrap_or(default),
+        is_quick: options.quick,
+    };
+    let mut missed = 0;
+    for family in families {
+        println!("{}: {}", family.name, family.title);
+        let rows = (family.run)(&sweep)?;
+        row::print(&rows);
+        missed += rows.iter().filter(|row| !row.is_met()).count();
+    }
+    println!("missed: {missed}");
+    Ok(ExitCode::from(u8::from(missed > 0)))
+}
+
+/// The family of that name, or `all`.
+fn named(name: &str) -> Result<Vec<&'static Family>, WorldError> {
+    if name == "all" {
+        return Ok(FAMILIES.iter().collect());
+    }
+    let family = FAMILIES.iter().find(|family| family.name == name);
+    let names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
+    let unknown = || {
+        format!(
+            "--family is {name:?}, but must be all or one of {}",
+            names.join(", ")
+        )
+    };
+    Ok(vec![family.ok_or_else(unknown)?])
+}
