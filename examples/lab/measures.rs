@@ -105,6 +105,12 @@ impl Measures {
         self.requests.push(Request { at, micros });
     }
 
+    /// How often some client ejected some server.
+    pub(crate) fn ejections(&self) -> usize {
+        let ejected = |change: &&Change| change.standing == Standing::Ejected;
+        self.standings.iter().filter(ejected).count()
+    }
+
     /// Requests that arrived then.
     pub(crate) fn requests_in(&self, arrival: Range<Moment>) -> impl Iterator<Item = &Request> {
         self.requests

@@ -40,9 +40,10 @@ pub(super) fn run(sweep: &Sweep) -> Result<Vec<Row>, WorldError> {
     for &(bad, of) in sweep.some(&[(1, 10), (1, 2), (3, 10)]) {
         for (how, effect) in [("fails", FAIL), ("hangs", Effect::Hang)] {
             for retries in [0, 1] {
+                let retry = if retries > 0 { ", one retry" } else { "" };
                 for &(name, rate) in sweep.some(&RATES) {
                     cells.push(Cell {
-                        label: format!("{bad} of {of} {how}, {name}, {retries} retries"),
+                        label: format!("{bad} of {of} {how}, {name}{retry}"),
                         scenario: vary(&base, bad, of, effect, retries, rate),
                         contestants: &[OURS, BASELINE, RANDOM],
                     });

@@ -2,6 +2,7 @@
 
 mod few_requests;
 mod row;
+mod shedding;
 mod sweep;
 
 use std::process::ExitCode;
@@ -18,11 +19,18 @@ struct Family {
     run: fn(&Sweep) -> Result<Vec<Row>, WorldError>,
 }
 
-const FAMILIES: &[Family] = &[Family {
-    name: "few_requests",
-    title: "one caller with few requests, some servers fail or hang for good",
-    run: few_requests::run,
-}];
+const FAMILIES: &[Family] = &[
+    Family {
+        name: "few_requests",
+        title: "one caller with few requests, some servers fail or hang for good",
+        run: few_requests::run,
+    },
+    Family {
+        name: "shedding",
+        title: "servers that shed with 503, 9 to 59 s after one failed for 3 s, or nobody did",
+        run: shedding::run,
+    },
+];
 
 /// Seeds of each variation, unless the command line says otherwise.
 const SEEDS: u64 = 20;
