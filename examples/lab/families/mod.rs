@@ -2,6 +2,7 @@
 
 mod few_requests;
 mod row;
+mod shared_fault;
 mod shedding;
 mod sweep;
 
@@ -29,6 +30,11 @@ const FAMILIES: &[Family] = &[
         name: "shedding",
         title: "servers that shed with 503, 9 to 59 s after one failed for 3 s, or nobody did",
         run: shedding::run,
+    },
+    Family {
+        name: "shared_fault",
+        title: "every server fails for a while: the 30 s after it, and starts during it",
+        run: shared_fault::run,
     },
 ];
 
