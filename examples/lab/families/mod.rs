@@ -1,8 +1,10 @@
 //! Families: one scenario varied over a few parameters and many seeds, with a bound for what each variation must show.
 
 mod few_requests;
+mod hang;
 mod row;
 mod shared_fault;
+mod shared_pause;
 mod shedding;
 mod sweep;
 
@@ -35,6 +37,16 @@ const FAMILIES: &[Family] = &[
         name: "shared_fault",
         title: "every server fails for a while: the 30 s after it, and starts during it",
         run: shared_fault::run,
+    },
+    Family {
+        name: "shared_pause",
+        title: "all servers pause together: who is left without requests in the 30 s after it",
+        run: shared_pause::run,
+    },
+    Family {
+        name: "hang",
+        title: "one of a few servers hangs, callers give up after 100 ms: how soon it is ejected",
+        run: hang::run,
     },
 ];
 

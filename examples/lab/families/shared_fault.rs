@@ -65,7 +65,7 @@ fn ending(
     let how = how(at_once);
     Cell {
         label: format!(
-            "{servers} servers fail {how} for {seconds} s, load {load:.1}, {callers} callers"
+            "{servers} servers fail {how} for {seconds} s, load {load:.1}, callers: {callers}"
         ),
         scenario,
         contestants: &[OURS, BASELINE],
@@ -143,7 +143,7 @@ fn cold_starts(sweep: &Sweep, base: &Scenario) -> Result<Vec<Row>, WorldError> {
                 scenario.faults[0].until = None;
                 let how = how(at_once);
                 cells.push(Cell {
-                    label: format!("cold start, {servers} servers fail {how}, {callers} callers"),
+                    label: format!("cold start, {servers} servers fail {how}, callers: {callers}"),
                     scenario,
                     contestants: &[OURS],
                 });
