@@ -12,8 +12,16 @@
 //! cargo run --release --example lab -- --scenario my_fleet.toml  # yours; scenarios/README.md says how to write it
 //! ```
 //!
+//! `--family NAME` (or `all`) runs instead variations of one scenario, over `--seeds N` (default 20) seeds, and compares each
+//! with its bound; `scenarios/README.md` lists the families.
+//!
+//! ```sh
+//! cargo run --release --example lab -- --family shedding           # minutes
+//! cargo run --release --example lab -- --family all --quick        # few variations and seeds
+//! ```
+//!
 //! `--seed N` (default 1) begins elsewhere, `--out DIR` puts the files elsewhere. The exit code is 1 if a promise of the
-//! default set or of `--quick` is broken.
+//! default set or of `--quick` is broken, or a bound of a family missed.
 
 mod chance;
 mod contestants;

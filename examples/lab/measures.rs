@@ -111,13 +111,6 @@ impl Measures {
         self.standings.iter().filter(ejected).count()
     }
 
-    /// Requests that arrived then.
-    pub(crate) fn requests_in(&self, arrival: Range<Moment>) -> impl Iterator<Item = &Request> {
-        self.requests
-            .iter()
-            .filter(move |request| arrival.contains(&request.at))
-    }
-
     /// The longest time from the beginning of what is measured to the end in which some server got no request.
     pub(crate) fn longest_gap(&self) -> Moment {
         let closed = self.gaps.iter().map(|gap| {
@@ -226,5 +219,32 @@ impl Gap {
     fn end(&mut self, now: Moment) {
         self.longest = self.longest.max(now.saturating_sub(self.since));
         self.since = self.since.max(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_gap_is_of_one_server_and_reaches_to_the_end() {
+        let scenario = Scenario::find("shared_pause").unwrap();
+        let (begin, end) = (nanos(scenario.measure_from), nanos(scenario.duration));
+        let mut measures = Measures::new(&scenario);
+        assert_eq!(measures.longest_gap(), end - begin);
+        for second in 0..45 {
+            for server in 0..4 {
+                // The first has no request for 8 s, the second none in the last 5 s.
+                let is_idle = match server {
+                    0 => (20..27).contains(&second),
+                    1 => second > 40,
+                    _ => false,
+                };
+                if !is_idle {
+                    measures.sent(server, second * SECOND);
+                }
+            }
+        }
+        assert_eq!(measures.longest_gap(), 8 * SECOND);
     }
 }

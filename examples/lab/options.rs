@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::world::WorldError;
 
-const USAGE: &str = "usage: lab [--quick] [--scenario NAME|FILE]... [--seed N] [--out DIR]\n   or: lab [--quick] --family NAME|all... [--seed N] [--seeds N]";
+const USAGE: &str = "usage: lab [--quick] [--scenario NAME|FILE]... [--seed N] [--out DIR]\n   or: lab [--quick] --family NAME|all... [--seed N] [--seeds N] [--record]";
 
 pub(crate) struct Options {
     pub(crate) quick: bool,
@@ -16,6 +16,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// How many seeds each variation of a family is run with.
     pub(crate) seeds: Option<u64>,
+    /// Whether the figures that families compare with are written anew.
+    pub(crate) record: bool,
     pub(crate) out: PathBuf,
 }
 
@@ -27,6 +29,7 @@ impl Options {
             families: Vec::new(),
             seed: 1,
             seeds: None,
+            record: false,
             out: PathBuf::from("target/lab"),
         };
         let mut args = env::args().skip(1);
@@ -38,6 +41,7 @@ impl Options {
             match arg.as_str() {
                 "--quick" => options.quick = true,
                 "--scenario" => options.scenarios.push(value()?),
+                "--record" => options.record = true,
                 "--family" => options.families.push(value()?),
                 "--out" => options.out = value()?.into(),
                 "--seed" => options.seed = number(&arg, &value()?)?,

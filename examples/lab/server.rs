@@ -335,6 +335,19 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_full_server_refuses_as_it_was_told_to() {
+        for (refusal, reception) in [
+            (Refusal::Overloaded, Reception::Shed),
+            (Refusal::Failure, Reception::Failed),
+        ] {
+            let mut server = server(1, Queue::Fifo);
+            (server.queue_limit, server.refusal) = (1, refusal);
+            let received = [0, 1, 2].map(|request| server.receive(request, 0.010, 1.0, 0));
+            assert_eq!(received, [Reception::Taken, Reception::Taken, reception]);
+        }
+    }
+
     /// Mean time in the system of a server with Poisson arrivals and exponential service, in milliseconds.
     fn mean_sojourn(slots: usize, queue: Queue, load: f64) -> f64 {
         const REQUESTS: u64 = 200_000;

@@ -210,3 +210,44 @@ fn healing(sweep: &Sweep, base: &Scenario) -> Result<Vec<Row>, WorldError> {
     });
     Ok(rows.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contestants::Outcome;
+    use crate::moment::SECOND;
+
+    #[test]
+    fn failures_count_from_when_every_bad_server_was_ejected_once() {
+        let base = Scenario::find("few_requests").unwrap();
+        let cell = Cell {
+            label: String::new(),
+            scenario: vary(&base, 3, 10, FAIL, 0, 1.0),
+            contestants: &[OURS],
+        };
+        let reading = |ejected: &[(usize, Moment)]| {
+            let mut measures = Measures::new(&cell.scenario);
+            for second in 100..2100 {
+                // One in ten fails before second 300, then one in a hundred.
+                let every = if second < 300 { 10 } else { 100 };
+                let failed = second % every == 0;
+                let outcome = if failed {
+                    Outcome::Failure
+                } else {
+                    Outcome::Success
+                };
+                measures.ended(second * SECOND, 0, outcome);
+            }
+            for &(server, second) in ejected {
+                measures.standing(0, server, Standing::Ejected, second * SECOND);
+            }
+            Reading::of(&cell, &measures)
+        };
+        // The bad ones are the last three; an earlier or a repeated ejection of one of them does not count, nor one of a good.
+        let all = reading(&[(7, 150), (2, 400), (8, 299), (9, 200), (7, 1000), (9, 1500)]);
+        assert_eq!((all.until_ejected, all.count, all.failed), (200, 1800, 18));
+        assert_eq!(all.worst_window, 20 + 3);
+        let some = reading(&[(7, 50), (8, 299), (9, 200)]);
+        assert_eq!((some.until_ejected, some.count), (2000, 0));
+    }
+}

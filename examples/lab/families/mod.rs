@@ -2,10 +2,12 @@
 
 mod few_requests;
 mod hang;
+mod others;
 mod row;
 mod shared_fault;
 mod shared_pause;
 mod shedding;
+mod slow;
 mod sweep;
 
 use std::process::ExitCode;
@@ -48,6 +50,16 @@ const FAMILIES: &[Family] = &[
         title: "one of a few servers hangs, callers give up after 100 ms: how soon it is ejected",
         run: hang::run,
     },
+    Family {
+        name: "others",
+        title: "a server that answers without working, a long way, a thousand servers",
+        run: others::run,
+    },
+    Family {
+        name: "slow",
+        title: "servers that are slow: p99 against what it was",
+        run: slow::run,
+    },
 ];
 
 /// Seeds of each variation, unless the command line says otherwise.
@@ -63,6 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, WorldError> {
         first_seed: options.seed,
         seeds: options.seeds.unwrap_or(default),
         is_quick: options.quick,
+        is_recorded: options.record,
     };
     let mut missed = 0;
     for family in families {
@@ -89,4 +102,31 @@ fn named(name: &str) -> Result<Vec<&'static Family>, WorldError> {
         )
     };
     Ok(vec![family.ok_or_else(unknown)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variation_is_a_valid_scenario() {
+        // No seed: scenarios are checked, and nothing is run.
+        let sweep = Sweep {
+            first_seed: 1,
+            seeds: 0,
+            is_quick: false,
+            is_recorded: false,
+        };
+        for family in FAMILIES {
+            let rows = (family.run)(&sweep).unwrap();
+            assert!(!rows.is_empty(), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn a_family_that_is_unknown_is_refused_with_the_names_of_all() {
+        let error = named("shed").err().unwrap().to_string();
+        assert!(error.contains("\"shed\", but must be all or one of few_requests, "));
+        assert_eq!(named("all").unwrap().len(), FAMILIES.len());
+    }
 }

@@ -15,6 +15,8 @@ pub(super) struct Sweep {
     pub(super) seeds: u64,
     /// Only a few of the variations.
     pub(super) is_quick: bool,
+    /// The figures that later runs are compared with are written.
+    pub(super) is_recorded: bool,
 }
 
 /// One variation.
@@ -31,6 +33,12 @@ impl Sweep {
     /// These values, or the first of them where the sweep is quick.
     pub(super) fn some<'a, T>(&self, values: &'a [T]) -> &'a [T] {
         if self.is_quick { &values[..1] } else { values }
+    }
+
+    /// Of values for the seeds from 1 on those for the seeds of this sweep.
+    pub(super) fn of_seeds<'a>(&self, values: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+        let first = self.first_seed.saturating_sub(1) as usize;
+        values.iter().skip(first).take(self.seeds as usize).copied()
     }
 
     /// Runs all cells, and keeps what `read` finds in each run. The answer depends on nothing but the arguments.

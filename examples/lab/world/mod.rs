@@ -256,6 +256,33 @@ mod tests {
         }
     }
 
+    /// A request that fails or times out at the one bad server is answered well by another.
+    #[test]
+    fn a_retry_goes_elsewhere() {
+        for name in ["failer_2", "hanging"] {
+            for &contestant in Contestant::ALL {
+                // tower's balancer cannot avoid a server.
+                if contestant.name().starts_with("tower") {
+                    continue;
+                }
+                let mut scenario = Scenario::find(name).unwrap();
+                scenario.clients.load = scenario.clients.load.map(|load| load / 10.0);
+                let is_failed = |retries| {
+                    scenario.clients.retries = retries;
+                    let requests = contestant.run(&scenario, 7).unwrap().requests;
+                    let count = Workload::new(&scenario, 7)
+                        .filter(|arrival| arrival.at >= nanos(scenario.measure_from))
+                        .count();
+                    assert_eq!(requests.len(), count, "each request ends once");
+                    requests.iter().any(|request| request.micros.is_none())
+                };
+                let (without, with) = [0, 1].map(is_failed).into();
+                let is_oracle = contestant == Contestant::Oracle;
+                assert_eq!((without, with), (!is_oracle, false), "{name}");
+            }
+        }
+    }
+
     #[test]
     fn equal_seeds_give_equal_runs() {
         for &contestant in Contestant::ALL {
