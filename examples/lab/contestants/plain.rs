@@ -133,8 +133,9 @@ impl Balancer for Plain {
         let is_tried = |member: &Member| tried.contains(&member.server);
         let all_tried = self.members.iter().all(is_tried);
         let mut place = self.next();
+        // By chance: the rule itself may insist on one that was tried, as the least loaded of two.
         while !all_tried && is_tried(&self.members[place]) {
-            place = self.next();
+            place = self.draw();
         }
         let server = self.members[place].server;
         self.in_flight[server] += 1;
