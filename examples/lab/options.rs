@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::world::WorldError;
 
-const USAGE: &str = "usage: lab [--quick] [--scenario NAME|FILE]... [--seed N] [--out DIR]\n   or: lab [--quick] --family NAME|all... [--seed N] [--seeds N] [--record]";
+const USAGE: &str = "usage: lab [--quick] [--scenario NAME|FILE]... [--seed N] [--out DIR] [--probes]\n   or: lab [--quick] --family NAME|all... [--seed N] [--seeds N] [--record] [--probes]";
 
 pub(crate) struct Options {
     pub(crate) quick: bool,
@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) seeds: Option<u64>,
     /// Whether the figures that families compare with are written anew.
     pub(crate) record: bool,
+    /// Whether it is said which rare branches of the rules were reached.
+    pub(crate) probes: bool,
     pub(crate) out: PathBuf,
 }
 
@@ -30,6 +32,7 @@ impl Options {
             seed: 1,
             seeds: None,
             record: false,
+            probes: false,
             out: PathBuf::from("target/lab"),
         };
         let mut args = env::args().skip(1);
@@ -41,6 +44,7 @@ impl Options {
             match arg.as_str() {
                 "--quick" => options.quick = true,
                 "--scenario" => options.scenarios.push(value()?),
+                "--probes" => options.probes = true,
                 "--record" => options.record = true,
                 "--family" => options.families.push(value()?),
                 "--out" => options.out = value()?.into(),

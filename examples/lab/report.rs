@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use rolecall::fleet::Branch;
 use serde_json::{Value, json};
 
 use crate::contestants::Contestant;
@@ -85,6 +86,19 @@ pub(crate) fn promises(promises: &[Promise]) {
         );
     }
     println!();
+}
+
+/// How often all runs together reached the rare branches of the rules.
+pub(crate) fn branches() {
+    println!("rare branches, and how often they were reached");
+    let mut branches = Branch::ALL.to_vec();
+    branches.sort_by_key(|branch| branch.count());
+    for branch in branches {
+        match branch.count() {
+            0 => println!("  {:>12}  {branch}", "never"),
+            count => println!("  {count:>12}  {branch}"),
+        }
+    }
 }
 
 /// Everything that was measured.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::member::Stats;
 use super::super::outlier::{Health, OutlierConfig, State, cap};
+use super::super::reached::Branch;
 use super::super::shared::Shared;
 use super::super::slot::nanos;
 use super::super::slow_start::Ramp;
@@ -44,6 +45,7 @@ impl<S> Roster<S> {
             let id = id.clone();
             self.note(Event::EjectionWithheld { id, reason, by });
             if by == Withheld::ByCap {
+                Branch::WithheldByCap.reach();
                 self.probe_instead(&config, now);
             }
         } else {
@@ -53,6 +55,7 @@ impl<S> Roster<S> {
             let at = &member.instance;
             let time = health.eject(reason, at, successes, &config, &mut self.rng, now);
             self.ejections.counters.ejected += 1;
+            Branch::Ejected.reach();
             self.leave_play(index, reason, time, now);
         }
         self.garbage.members.push(member);

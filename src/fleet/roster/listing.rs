@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::reached::Branch;
 use super::super::seat::{Seat, Standing};
 use super::super::snapshot::Position;
 use super::Roster;
@@ -69,10 +70,14 @@ impl<S> Roster<S> {
         self.dirty = true;
         match (before == Standing::Out, best == Standing::Out) {
             (false, true) => {
+                Branch::PanicModeBegan.reach();
                 self.ejections.counters.panic_modes += 1;
                 self.note(Event::PanicModeBegan { members });
             }
-            (true, false) => self.note(Event::PanicModeEnded),
+            (true, false) => {
+                Branch::PanicModeEnded.reach();
+                self.note(Event::PanicModeEnded);
+            }
             _ => {}
         }
     }

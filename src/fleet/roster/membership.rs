@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::news::judge;
+use super::super::reached::Branch;
 use super::super::seat::{Connection, Seat};
 use super::{Dial, Roster};
 use crate::instance::check_text;
@@ -32,11 +33,14 @@ impl<S> Roster<S> {
         let gone = || self.seats.iter().filter(lacks).count();
         match judge(set, known, gone, self.doubt.as_ref(), &self.config, now) {
             None => {
-                self.doubt = None;
+                if self.doubt.take().is_some() {
+                    Branch::DoubtLifted.reach();
+                }
                 self.follow(set, Absent::Leave, first, now)
             }
             Some(doubt) => {
                 if self.doubt.replace(doubt).is_none() {
+                    Branch::SetDoubted.reach();
                     self.note(Event::SetDoubted {
                         known,
                         answered: set.len(),
