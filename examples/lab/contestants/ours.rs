@@ -252,3 +252,41 @@ fn standing(event: &Event) -> Option<(usize, Standing)> {
 pub(crate) fn server_of(instance: &Instance) -> usize {
     usize::from(instance.addr().port() - FIRST_PORT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant has to come from somewhere; only differences to it count"
+    )]
+    fn a_server_that_was_tried_is_avoided() {
+        let scenario = Scenario::find("failer_3").unwrap();
+        let groups = scenario.servers();
+        let servers: Vec<_> = groups.map(|(_, group)| Server::new(group)).collect();
+        let listed = |server| Listed {
+            server,
+            weight: 1,
+            draining: false,
+        };
+        let set: Vec<_> = (0..servers.len()).map(listed).collect();
+        let mut ours = Ours::new(BalanceConfig::default(), Instant::now(), 0, 1, 0);
+        ours.announce(&set, 0);
+        for dial in ours.errands().dials {
+            let connection = Connection {
+                server: server_of(&dial.instance),
+                incarnation: 0,
+            };
+            ours.dialled(dial.ticket, Some(connection), 0);
+        }
+        for _ in 0..100 {
+            let Picked::Sent(server, pick) = ours.pick(&servers, &[0, 2], 0) else {
+                panic!("all are connected");
+            };
+            assert_eq!(server, 1);
+            ours.finish(pick, Outcome::Success, 1_000_000);
+        }
+    }
+}
