@@ -46,7 +46,7 @@ fn main() {
         "failure" => world.requests(true),
         "ejection" => world.ejections(),
         "apply" => world.sets(),
-        _ => panic!("unknown operation {operation:?}"),
+        _ => unreachable!("`count.sh` knows the operations"),
     };
     println!("{count:?} {operation}");
 }

@@ -25,8 +25,11 @@ const SETTLE: Duration = Duration::from_secs(9);
 /// For how long requests are counted.
 const COUNTED: Duration = Duration::from_secs(50);
 const PAIRS: usize = 5;
-/// Percentage points.
+/// Percentage points, in the median.
 const MOST_WORSE: f64 = 3.0;
+/// Of any pair. A cycle of ejections costs 20 to 35 points, and begins in about half of the runs: the median of five may not
+/// see it.
+const MOST_OF_ONE: f64 = 10.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "6 minutes: five pairs"]
@@ -52,8 +55,8 @@ async fn shed(servers: usize, load: f64) {
     let median = differences[PAIRS / 2];
     println!("{servers} servers at {load}: {median:+.2} points, median of {differences:.2?}");
     assert!(
-        median <= MOST_WORSE,
-        "{servers} servers at {load}: {median:+.2} points worse with ejection"
+        median <= MOST_WORSE && differences[PAIRS - 1] <= MOST_OF_ONE,
+        "{servers} servers at {load}: worse with ejection"
     );
 }
 
