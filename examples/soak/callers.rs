@@ -95,7 +95,7 @@ impl Callers {
         for (name, client, rate) in steady {
             // The reader ends with the balancer.
             tokio::spawn(read_events(name, client.events(), Arc::clone(ledger)));
-            let caller = At {
+            let caller = Task {
                 name,
                 ledger: Arc::clone(ledger),
                 requests: Arc::clone(&requests),
@@ -105,7 +105,7 @@ impl Callers {
             };
             callers.spawn(caller.call_steadily(client.clone(), rate));
         }
-        let brief = At {
+        let brief = Task {
             name: Caller::Brief,
             ledger: Arc::clone(ledger),
             requests,
@@ -157,8 +157,8 @@ async fn read_events(
     }
 }
 
-/// One caller at work.
-struct At {
+/// The task of one caller.
+struct Task {
     name: Caller,
     ledger: Arc<Ledger>,
     requests: Arc<AtomicU64>,
@@ -180,7 +180,7 @@ enum Way {
     Aborted(Duration),
 }
 
-impl At {
+impl Task {
     async fn call_steadily(mut self, client: Client, rate: u32) -> Result<(), BoxError> {
         let mut under_way = JoinSet::new();
         let mut due = Instant::now();
@@ -205,7 +205,7 @@ impl At {
             if self.must_stop(&mut under_way).await? {
                 return Ok(());
             }
-            // A target that nobody watches any more, as often as one that is still watched when it is dropped.
+            // Half of them are dropped while discovery is still watched, half after the watch ended.
             let client = if self.rng.random() {
                 client(announcer.ending())?
             } else {
@@ -258,7 +258,7 @@ impl At {
     }
 
     fn request(&self, client: Client, way: Way) -> impl Future<Output = ()> + use<> {
-        // From 1, as the servers' zeros are nobody's.
+        // From 1: an empty entry of the ledger reads as request 0.
         let number = 1 + self.requests.fetch_add(1, Relaxed);
         let (name, ledger) = (self.name, Arc::clone(&self.ledger));
         async move {

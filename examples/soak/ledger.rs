@@ -268,8 +268,11 @@ impl Ledger {
         let now = Instant::now();
         let mut state = self.state();
         self.write(&mut state, format!("{caller}: {event}"));
-        let Event::Ejected { id, .. } = event else {
-            return;
+        let id = match event {
+            Event::Ejected { id, .. } => id,
+            // An ejection may have been among them.
+            Event::Missed { .. } => return self.violate(&mut state, format!("{caller}: {event}")),
+            _ => return,
         };
         state.ejections += 1;
         let server = servers::number(id.as_str());

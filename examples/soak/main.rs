@@ -4,8 +4,8 @@
 //! restarted elsewhere, slowed, hung, made to fail, drained and reweighted, discovery flaps, and the balancers are
 //! reconfigured while callers clone, drop and cancel. The same seed gives the same schedule of faults.
 //!
-//! It exits with 0 only if every failed request is explained by a fault of the instance that had it, nobody was ejected
-//! without a fault, every share is fair 70 s after the last fault, and nothing was left behind: no request in flight, no
+//! It exits with 0 only if every failed request is explained by a fault of the instance that had it, no instance was
+//! ejected without a fault, every share is fair 70 s after the last fault, and nothing was left behind: no request in flight, no
 //! task, no descriptor and no memory.
 
 #![expect(

@@ -7,7 +7,7 @@ Real servers break in every way, and no caller may notice more than the faults e
 
 Usage: soak [--minutes M] [--seed N] [--plan] [--log]
 
-  --minutes M  how long, 3 or more; default 3, of which the last 80 s of every third minute are quiet
+  --minutes M  how long, 3 to 1440; default 3. A round is 3 minutes, the last 80 s without faults
   --seed N     the seed of the schedule and of the callers; default 1
   --plan       print the schedule of faults and exit
   --log        print every fault and every event when it happens

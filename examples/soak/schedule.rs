@@ -131,11 +131,11 @@ pub(crate) struct Schedule {
     pub(crate) length: Duration,
 }
 
-/// At most so many servers are broken at once.
+/// How many servers are broken at once, at most.
 const MOST_BROKEN: usize = 3;
-/// For so long a server is well before its next fault.
+/// How long a server is well before its next fault, at least.
 const REST: Duration = Duration::from_secs(2);
-/// Without a fault that begins, after each fault was dealt once.
+/// How long no fault begins after each was dealt once.
 const GAP: Duration = Duration::from_secs(4);
 
 impl Schedule {

@@ -1,4 +1,4 @@
-//! HTTP servers on loopback sockets, in a thread of their own, that misbehave when they are told to.
+//! HTTP servers on loopback sockets, in a thread of their own, that misbehave on request.
 
 use std::convert::Infallible;
 use std::io;

@@ -12,8 +12,8 @@ use crate::schedule::Fault;
 
 /// KiB by which resident memory may grow after the warm-up, however long the soak.
 const MOST_GROWTH: u64 = 8 * 1024;
-/// Violations that are told with what happened before them.
-const MOST_TOLD: usize = 5;
+/// Violations that are printed with what happened before them.
+const MOST_EXCERPTS: usize = 5;
 const MOST_LINES: usize = 30;
 
 /// No request is under way. What a cancelled one holds is given back when its task is dropped.
@@ -79,20 +79,20 @@ pub(crate) fn report(options: &Options, ledger: &Ledger) -> bool {
     }
     let (count, seed, minutes) = (violations.len(), options.seed, options.minutes);
     println!("\n{count} violations; again with --minutes {minutes} --seed {seed}");
-    for violation in violations.iter().take(MOST_TOLD) {
+    for violation in violations.iter().take(MOST_EXCERPTS) {
         println!("\n{}", violation.what);
         let lines = ledger.excerpt(violation, Duration::from_secs(8));
         for line in &lines[lines.len().saturating_sub(MOST_LINES)..] {
             println!("{line}");
         }
     }
-    for violation in violations.iter().skip(MOST_TOLD) {
+    for violation in violations.iter().skip(MOST_EXCERPTS) {
         println!("{}", violation.what);
     }
     false
 }
 
-/// A soak whose faults nobody notices proves nothing.
+/// A soak whose faults have no effect proves nothing.
 fn the_faults_were_felt(ledger: &Ledger) {
     for fault in Fault::ALL {
         let row = ledger.row(Cause::Fault(fault));
@@ -105,6 +105,6 @@ fn the_faults_were_felt(ledger: &Ledger) {
         }
     }
     if ledger.ejections() == 0 {
-        ledger.violation("nobody was ejected".to_owned());
+        ledger.violation("no instance was ejected".to_owned());
     }
 }
