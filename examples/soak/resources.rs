@@ -20,7 +20,7 @@ pub(crate) struct Usage {
     /// Of the callers' runtime, which is not the servers'.
     pub(crate) tasks: usize,
     pub(crate) descriptors: usize,
-    /// Resident memory in KiB.
+    /// Resident memory in KiB, without the pages of files: those of the program itself come as its code is used.
     pub(crate) memory: u64,
 }
 
@@ -28,13 +28,13 @@ impl Usage {
     pub(crate) fn now() -> Result<Self, BoxError> {
         let status = fs::read_to_string("/proc/self/status")?;
         let memory = status.lines().find_map(|line| {
-            let rest = line.strip_prefix("VmRSS:")?;
+            let rest = line.strip_prefix("RssAnon:")?;
             rest.trim().strip_suffix(" kB")?.parse().ok()
         });
         Ok(Self {
             tasks: Handle::current().metrics().num_alive_tasks(),
             descriptors: fs::read_dir("/proc/self/fd")?.count(),
-            memory: memory.ok_or("/proc/self/status: expected VmRSS in kB")?,
+            memory: memory.ok_or("/proc/self/status: expected RssAnon in kB")?,
         })
     }
 }
