@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rolecall::Event;
@@ -11,6 +10,7 @@ use rolecall::Event;
 use crate::callers::Caller;
 use crate::schedule::Fault;
 use crate::servers;
+use crate::window::{Cause, Row, Window};
 
 /// A request that was sent this long after a fault may still fail by it: a connection that was reset meanwhile.
 const FAILURE_GRACE: Duration = Duration::from_millis(250);
@@ -21,8 +21,6 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 /// Of the log.
 const MOST_LINES: usize = 20_000;
 const MOST_VIOLATIONS: usize = 1000;
-/// Of this process, from which on callers that give up prove nothing.
-const STALL: Duration = Duration::from_millis(200);
 /// Requests whose server is remembered: far more than are under way.
 const ASKED: usize = 1 << 14;
 
@@ -37,41 +35,6 @@ pub(crate) enum Ending {
     TimedOut,
     /// The caller went away early, as some do.
     Cancelled,
-}
-
-/// What a request belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Cause {
-    Fault(Fault),
-    /// This process stood still.
-    Stall,
-    Nothing,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Row {
-    pub(crate) times: u64,
-    /// Requests under way during the fault; of one of a server, those that the server had.
-    pub(crate) requests: u64,
-    pub(crate) failed: u64,
-    pub(crate) explained: u64,
-}
-
-/// A fault that happens or happened.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    number: u64,
-    cause: Cause,
-    server: Option<u8>,
-    began: Instant,
-    ended: Option<Instant>,
-}
-
-impl Window {
-    /// Whether it was there at some time between the two, or `grace` before.
-    fn covers(&self, from: Instant, to: Instant, grace: Duration) -> bool {
-        self.began <= to && self.ended.is_none_or(|ended| ended + grace >= from)
-    }
 }
 
 /// Something that no fault explains.
@@ -178,7 +141,8 @@ impl Ledger {
         state.windows.retain(is_remembered);
     }
 
-    fn stalled(&self, from: Instant, to: Instant) {
+    /// This process did not run.
+    pub(crate) fn stalled(&self, from: Instant, to: Instant) {
         let mut state = self.state();
         let number = state.open(Cause::Stall, None, from);
         state.rows.entry(Cause::Stall).or_default().times += 1;
@@ -361,21 +325,4 @@ impl State {
         });
         self.windows_so_far
     }
-}
-
-/// Enters the times at which this process did not run, until the ledger is dropped.
-pub(crate) fn watch_stalls(ledger: &Arc<Ledger>) {
-    let ledger = Arc::downgrade(ledger);
-    thread::spawn(move || {
-        let mut before = Instant::now();
-        while let Some(ledger) = ledger.upgrade() {
-            let now = Instant::now();
-            if now - before > STALL {
-                ledger.stalled(before, now);
-            }
-            before = now;
-            drop(ledger);
-            thread::sleep(Duration::from_millis(10));
-        }
-    });
 }

@@ -21,7 +21,9 @@ mod options;
 mod resources;
 mod schedule;
 mod servers;
+mod stall;
 mod verdict;
+mod window;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,7 +96,7 @@ async fn soak(options: &Options, schedules: &[Schedule]) -> Result<bool, BoxErro
         callers::SMALL_RATE,
     );
     let ledger = Arc::new(Ledger::new(options.log));
-    ledger::watch_stalls(&ledger);
+    stall::watch(&ledger);
     let servers = Servers::start(Arc::clone(&ledger), options.seed)?;
     let announcer = Announcer::new(servers.addrs());
     let before = Usage::now()?;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use crate::callers::{Caller, Client};
-use crate::ledger::{Cause, Ledger};
+use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::resources::Usage;
 use crate::schedule::Fault;
+use crate::window::Cause;
 
 /// KiB by which resident memory may grow after the warm-up, however long the soak.
 const MOST_GROWTH: u64 = 8 * 1024;
