@@ -17,6 +17,7 @@ mod overload;
 mod probes;
 mod refused;
 mod server;
+mod shedding;
 mod stage;
 mod stall;
 mod stopped;
