@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 use tonic::{Code, Status};
 
 use super::code;
+use crate::error::chain;
 use crate::{BoxError, Error, ErrorKind, InstanceId, Target};
 
 /// Puts a status between an error and its cause, where tonic's clients look for one.
@@ -34,7 +35,7 @@ pub(super) fn with_status(error: Error) -> Error {
 
 /// The caller's time was over.
 pub(super) fn timed_out(target: &Target, instance: Option<InstanceId>, after: Duration) -> Error {
-    Error::timed_out(target.clone(), instance)
+    Error::deadline(target.clone(), instance)
         .wrap_source(|error, _| Box::new(Status::deadline_exceeded(format!("{error} ({after:?})"))))
 }
 
@@ -94,10 +95,4 @@ fn text(error: &Error, cause: Option<&(dyn StdError + Send + Sync + 'static)>) -
 
 fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Status> {
     chain(error).find_map(|error| error.downcast_ref())
-}
-
-fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
 }

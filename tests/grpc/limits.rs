@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_millis(80);
 fn check(status: &Status) {
     assert_eq!(status.code(), Code::DeadlineExceeded);
     let error = Error::find(status).unwrap();
-    assert!(matches!(error.kind(), ErrorKind::TimedOut));
+    assert!(matches!(error.kind(), ErrorKind::Deadline));
     assert!(status.message().contains("80ms"), "{status}");
 }
 
