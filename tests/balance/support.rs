@@ -103,6 +103,11 @@ impl Node {
         }
     }
 
+    /// Wakes nobody of those that wait for it so far.
+    pub(crate) fn forget_wakers(&self) {
+        self.wakers.lock().unwrap().clear();
+    }
+
     pub(crate) fn when_called(&self, does: Does) {
         *self.call.lock().unwrap() = does;
     }
