@@ -190,7 +190,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let inner = &self.inner;
         let avoid = inner.hub.classifier.avoid(&request);
-        let waiting = || Waiting::new(Arc::clone(inner), avoid);
+        let waiting = || Waiting::new(Arc::clone(inner), avoid.to_vec());
         let mut judged = match inner.pick(avoid) {
             Ok(judged) => judged,
             Err(PickError::Saturated) => {

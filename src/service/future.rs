@@ -11,9 +11,7 @@ use super::attempt::{Picked, noting_unsent};
 use super::balance::Inner;
 use super::classify::Classify;
 use super::waiting::Waiting;
-#[cfg(feature = "grpc")]
-use crate::InstanceId;
-use crate::{BoxError, Error};
+use crate::{BoxError, Error, InstanceId};
 
 pin_project! {
     /// The response of a [`Balance`](crate::Balance).
@@ -50,8 +48,13 @@ pin_project! {
         #[pin]
         future: F,
         judged: Picked<S, C>,
+        // Where the call had to wait.
+        avoid: Option<Box<Avoid>>,
     }
 }
+
+/// Instances that a request had better not go to if it comes back.
+struct Avoid(Vec<InstanceId>);
 
 /// A call that waits, and what it is to send.
 struct Held<S, Req, C> {
@@ -59,9 +62,19 @@ struct Held<S, Req, C> {
     request: Option<Req>,
 }
 
+impl<F, S, C> Sent<F, S, C> {
+    fn new(future: F, judged: Picked<S, C>) -> Self {
+        Self {
+            future,
+            judged,
+            avoid: None,
+        }
+    }
+}
+
 impl<S: Service<Req>, Req, C> ResponseFuture<S, Req, C> {
     pub(super) fn sent(judged: Picked<S, C>, future: S::Future) -> Self {
-        let sent = Sent { future, judged };
+        let sent = Sent::new(future, judged);
         let state = State::Sent { sent };
         Self { state }
     }
@@ -104,7 +117,7 @@ where
                 StateProj::Sent { sent } => {
                     let sent = sent.project();
                     let result = ready!(sent.future.poll(cx));
-                    match classified(sent.judged, result) {
+                    match classified(sent.judged, sent.avoid, result) {
                         Ok(answer) => return Poll::Ready(answer),
                         Err(held) => state.set(State::Waiting { held }),
                     }
@@ -119,7 +132,9 @@ where
                     };
                     let request = held.request.take().expect(POLLED_AGAIN);
                     let future = service.call(request);
-                    let sent = Sent { future, judged };
+                    let mut sent = Sent::new(future, judged);
+                    let avoid = held.waiting.take_avoid();
+                    sent.avoid = (!avoid.is_empty()).then(|| Box::new(Avoid(avoid)));
                     state.set(State::Sent { sent });
                 }
                 StateProj::Failed { error } => {
@@ -139,6 +154,7 @@ type Classified<S, Req, C, Res> = Result<Result<Res, Error>, Box<Held<S, Req, C>
 
 fn classified<S, Req, C>(
     judged: &mut Picked<S, C>,
+    avoid: &mut Option<Box<Avoid>>,
     result: Result<S::Response, S::Error>,
 ) -> Classified<S, Req, C, C::Response>
 where
@@ -159,8 +175,14 @@ where
         && let Some(inner) = hub.home::<Inner<S, C>>()
         && let Some(request) = hub.classifier.take_back(&mut error)
     {
-        let avoid = hub.classifier.avoid(&request);
-        let waiting = Waiting::new(inner, avoid).after_unsent(id, error.into());
+        // Whatever the classifier knows of this request, it is never asked of an instance twice while another is usable.
+        let mut avoid = avoid.take().map_or_else(Vec::new, |avoid| avoid.0);
+        for id in hub.classifier.avoid(&request).iter().chain([id]) {
+            if !avoid.contains(id) {
+                avoid.push(id.clone());
+            }
+        }
+        let waiting = Waiting::new(inner, avoid).after_unsent(error.into());
         let request = Some(request);
         return Err(Box::new(Held { waiting, request }));
     }

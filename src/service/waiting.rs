@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
@@ -78,10 +79,10 @@ where
     S: Clone + Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    pub(super) fn new(inner: Arc<Inner<S, C>>, avoid: &[InstanceId]) -> Self {
+    pub(super) fn new(inner: Arc<Inner<S, C>>, avoid: Vec<InstanceId>) -> Self {
         Self {
             inner,
-            avoid: avoid.to_vec(),
+            avoid,
             candidates: [None, None],
             searched: false,
             news: None,
@@ -106,10 +107,14 @@ where
     }
 
     /// Begins after an instance gave the request back unsent.
-    pub(super) fn after_unsent(mut self, id: &InstanceId, error: BoxError) -> Self {
-        self.avoid.push(id.clone());
+    pub(super) fn after_unsent(mut self, error: BoxError) -> Self {
         self.lost = Some(error);
         self
+    }
+
+    /// The instances that the request had better not go to, and those that this call found without a connection.
+    pub(super) fn take_avoid(&mut self) -> Vec<InstanceId> {
+        mem::take(&mut self.avoid)
     }
 
     pub(super) fn poll<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ready<S, C>, Error>>
