@@ -1,7 +1,9 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::{BoxError, Census, InstanceId, Target};
 
@@ -46,13 +48,14 @@ pub enum ErrorKind {
     Saturated,
     /// The instance's service failed; its error is the source.
     Call,
-    /// A time limit passed before the answer: the caller's `grpc-timeout`. [`instance`](Error::instance) is set if an
+    /// A time limit passed before the answer: [`attempt_timeout`](crate::BalanceLayer::attempt_timeout), whose source is an
+    /// [`io::Error`] of the kind `TimedOut`, or the caller's `grpc-timeout`. [`instance`](Error::instance) is set if an
     /// instance had the request by then.
     Deadline,
 }
 
 impl Error {
-    pub(crate) fn unanswered(target: Target, kind: ErrorKind, source: Option<BoxError>) -> Self {
+    pub(crate) fn refused(target: Target, kind: ErrorKind, source: Option<BoxError>) -> Self {
         Self(Box::new(Inner {
             target,
             instance: None,
@@ -60,6 +63,20 @@ impl Error {
             was_sent: AtomicBool::new(false),
             tried: OnceLock::new(),
             source,
+        }))
+    }
+
+    /// No answer came within the time that an attempt has.
+    pub(crate) fn unanswered(target: Target, instance: InstanceId, limit: Duration) -> Self {
+        let text = format!("no answer within {limit:?}, the attempt_timeout");
+        let source = io::Error::new(io::ErrorKind::TimedOut, text);
+        Self(Box::new(Inner {
+            target,
+            instance: Some(instance),
+            kind: ErrorKind::Deadline,
+            was_sent: AtomicBool::new(true),
+            tried: OnceLock::new(),
+            source: Some(source.into()),
         }))
     }
 

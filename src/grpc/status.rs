@@ -67,8 +67,10 @@ pub(super) fn foreign(
 }
 
 fn code_of(error: &Error, cause: Option<&(dyn StdError + Send + Sync + 'static)>) -> Code {
-    if matches!(error.kind(), ErrorKind::Saturated) {
-        return Code::ResourceExhausted;
+    match error.kind() {
+        ErrorKind::Saturated => return Code::ResourceExhausted,
+        ErrorKind::Deadline => return Code::DeadlineExceeded,
+        _ => {}
     }
     let reset = cause.and_then(|cause| {
         let reset = chain(cause).find_map(|error| error.downcast_ref::<h2::Error>())?;

@@ -269,7 +269,7 @@ where
             PickError::Saturated => (ErrorKind::Saturated, None),
         };
         let source = source.map(Into::into).or(lost);
-        Error::unanswered(self.hub.target.clone(), kind, source)
+        Error::refused(self.hub.target.clone(), kind, source)
     }
 }
 

@@ -2,15 +2,19 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use tokio::task::coop::consume_budget;
+use tokio::task::coop::{consume_budget, unconstrained};
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::attempt::{Picked, noting_unsent};
 use super::balance::Inner;
 use super::classify::Classify;
 use super::waiting::Waiting;
+use super::{clock, timer};
+use crate::fleet::Verdict;
 use crate::{BoxError, Error, InstanceId};
 
 pin_project! {
@@ -48,6 +52,8 @@ pin_project! {
         #[pin]
         future: F,
         judged: Picked<S, C>,
+        // Runs from the first poll that found no answer, where attempts have a time limit.
+        timeout: Option<Pin<Box<Sleep>>>,
         // Where the call had to wait.
         avoid: Option<Box<Avoid>>,
     }
@@ -67,6 +73,7 @@ impl<F, S, C> Sent<F, S, C> {
         Self {
             future,
             judged,
+            timeout: None,
             avoid: None,
         }
     }
@@ -116,7 +123,16 @@ where
             match state.as_mut().project() {
                 StateProj::Sent { sent } => {
                     let sent = sent.project();
-                    let result = ready!(sent.future.poll(cx));
+                    let Poll::Ready(result) = sent.future.poll(cx) else {
+                        let hub = &sent.judged.connected().hub;
+                        let limit = ready!(poll_timeout(hub.attempt_timeout, sent.timeout, cx));
+                        let target = hub.target.clone();
+                        let id = sent.judged.instance().id().clone();
+                        sent.judged.end(Verdict::Unanswered);
+                        // Drops the service's future: an answer that comes later is nobody's.
+                        state.set(State::Failed { error: None });
+                        return Poll::Ready(Err(Error::unanswered(target, id, limit)));
+                    };
                     match classified(sent.judged, sent.avoid, result) {
                         Ok(answer) => return Poll::Ready(answer),
                         Err(held) => state.set(State::Waiting { held }),
@@ -145,6 +161,26 @@ where
             }
         }
     }
+}
+
+/// Ready with the time limit of an attempt once that is over; pending for ever where there is none.
+fn poll_timeout(
+    limit: Option<Duration>,
+    timeout: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Duration> {
+    let Some(limit) = limit else {
+        return Poll::Pending;
+    };
+    if timeout.is_none() {
+        *timeout = timer::sleep_until(clock::now() + limit);
+    }
+    let Some(sleep) = timeout else {
+        return Poll::Pending;
+    };
+    // A service that uses up the task's budget at each poll leaves none for the timer.
+    ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
+    Poll::Ready(limit)
 }
 
 const POLLED_AGAIN: &str = "a future is not polled again after it was ready";

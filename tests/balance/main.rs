@@ -7,6 +7,7 @@
     reason = "a paused clock is the test's own"
 )]
 
+mod attempt_timeout;
 mod dialling;
 mod ejection;
 mod endings;
