@@ -148,6 +148,9 @@ impl Error {
     }
 
     /// Whether an instance may have seen the request. If not, sending it again is safe whatever it does.
+    ///
+    /// That of a balancer inside a balancer counts where its error is the error of the outer one's instance, boxed or not. It
+    /// does not count further down the causes: a service that calls two others may have done half of its work.
     pub fn was_sent(&self) -> bool {
         self.0.was_sent.load(Relaxed)
     }

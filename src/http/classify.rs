@@ -14,6 +14,7 @@ use super::retry_after::retry_after;
 use super::returned;
 use super::rewound::Rewound;
 use super::tried;
+use crate::service::classify::is_blameless;
 use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 
 /// Classifies HTTP responses.
@@ -163,6 +164,7 @@ pub(crate) fn end_unanswered(attempt: Attempt, error: &dyn Any) {
         None => error.downcast_ref::<CallError>(),
     };
     match found {
+        _ if is_blameless(error) => attempt.neutral(),
         Some(error) if error.is_own_fault() => attempt.own_fault(),
         Some(error) if !error.was_sent() => attempt.unsent(),
         Some(error) if error.is_callers() => attempt.neutral(),

@@ -222,8 +222,11 @@ where
         let request = Some(request);
         return Err(Box::new(Held { waiting, request }));
     }
+    let error: BoxError = error.into();
+    let below = error.downcast_ref::<Error>();
+    let was_sent = !unsent && below.is_none_or(Error::was_sent);
     let target = hub.target.clone();
-    Ok(Err(Error::call(target, id.clone(), !unsent, error.into())))
+    Ok(Err(Error::call(target, id.clone(), was_sent, error)))
 }
 
 impl<S: Service<Req>, Req, C> fmt::Debug for ResponseFuture<S, Req, C> {
