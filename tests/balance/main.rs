@@ -14,6 +14,7 @@ mod endings;
 mod errors;
 mod faults;
 mod lifecycle;
+mod lost_connection;
 mod news;
 mod own_faults;
 mod promises;
