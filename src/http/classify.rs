@@ -26,6 +26,7 @@ use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 /// | any other status from 500 | failure |
 /// | a [`CallError`] whose request was not sent | unsent; neutral, if it was for want of something in this process |
 /// | a [`CallError`] whose request's own body failed | neutral |
+/// | what a balancer below did not send, or tower's `LoadShed` refused, as in [`ClassifyResult`](crate::ClassifyResult) | neutral |
 /// | any other error | failure |
 ///
 /// Overloaded is an instance for as long as its `Retry-After` says, counted as 1 s to 60 s, else for the default of 1 s. A date

@@ -22,6 +22,9 @@ use crate::{BalanceConfig, Boundary, BoxError, Instance, Outcome, Target, Target
 /// limits, timeouts and other middleware for one instance are layered onto that response. What is not `Clone` goes
 /// behind tower's `Buffer`, one for each instance.
 ///
+/// Middleware there that refuses requests by itself makes its instance look bad: an `Err` is a failure. Of tower's,
+/// `LoadShed` is recognized with the feature `tower-errors`; see [`ClassifyResult`].
+///
 /// # Examples
 ///
 /// ```

@@ -301,8 +301,10 @@ async fn a_lost_candidates_place_is_taken_while_the_other_still_waits() {
     assert_eq!(call.await.unwrap().unwrap(), *third);
 }
 
-/// What makes `a` no longer pickable, while `b` stays as it is.
-fn ways_to_leave() -> [(&'static str, fn(&[&str]) -> InstanceSet); 3] {
+/// Makes the set of these instances in which `a` is no longer pickable.
+type Leave = fn(&[&str]) -> InstanceSet;
+
+fn ways_to_leave() -> [(&'static str, Leave); 3] {
     fn changed(ids: &[&str], a: rolecall::Instance) -> InstanceSet {
         let others = ids.iter().filter(|id| **id != "a").copied().map(instance);
         others.chain([a]).collect()
