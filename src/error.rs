@@ -1,7 +1,9 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::{BoxError, Census, InstanceId, Target};
 
@@ -46,13 +48,14 @@ pub enum ErrorKind {
     Saturated,
     /// The instance's service failed; its error is the source.
     Call,
-    /// The time that the caller gave the call was over: with [`instance`](Error::instance), while that one had it, else
-    /// before one took it. Only where the protocol tells the time, as gRPC does.
-    TimedOut,
+    /// A time limit passed before the answer: [`attempt_timeout`](crate::BalanceLayer::attempt_timeout), whose source is an
+    /// [`io::Error`] of the kind `TimedOut`, or the caller's `grpc-timeout`. [`instance`](Error::instance) is set if an
+    /// instance had the request by then.
+    Deadline,
 }
 
 impl Error {
-    pub(crate) fn unanswered(target: Target, kind: ErrorKind, source: Option<BoxError>) -> Self {
+    pub(crate) fn refused(target: Target, kind: ErrorKind, source: Option<BoxError>) -> Self {
         Self(Box::new(Inner {
             target,
             instance: None,
@@ -60,6 +63,20 @@ impl Error {
             was_sent: AtomicBool::new(false),
             tried: OnceLock::new(),
             source,
+        }))
+    }
+
+    /// No answer came within the time that an attempt has.
+    pub(crate) fn unanswered(target: Target, instance: InstanceId, limit: Duration) -> Self {
+        let text = format!("no answer within {limit:?}, the attempt_timeout");
+        let source = io::Error::new(io::ErrorKind::TimedOut, text);
+        Self(Box::new(Inner {
+            target,
+            instance: Some(instance),
+            kind: ErrorKind::Deadline,
+            was_sent: AtomicBool::new(true),
+            tried: OnceLock::new(),
+            source: Some(source.into()),
         }))
     }
 
@@ -80,12 +97,12 @@ impl Error {
     }
 
     #[cfg(feature = "grpc")]
-    pub(crate) fn timed_out(target: Target, instance: Option<InstanceId>) -> Self {
+    pub(crate) fn deadline(target: Target, instance: Option<InstanceId>) -> Self {
         Self(Box::new(Inner {
             target,
             was_sent: AtomicBool::new(instance.is_some()),
             instance,
-            kind: ErrorKind::TimedOut,
+            kind: ErrorKind::Deadline,
             tried: OnceLock::new(),
             source: None,
         }))
@@ -131,6 +148,9 @@ impl Error {
     }
 
     /// Whether an instance may have seen the request. If not, sending it again is safe whatever it does.
+    ///
+    /// That of a balancer inside a balancer counts where its error is the error of the outer one's instance, boxed or not. It
+    /// does not count further down the causes: a service that calls two others may have done half of its work.
     pub fn was_sent(&self) -> bool {
         self.0.was_sent.load(Relaxed)
     }
@@ -140,17 +160,22 @@ impl Error {
         self.0.source
     }
 
-    /// Finds an `Error` in a chain of causes, whatever other layers put round it.
+    /// Finds the first `Error` in a chain of causes, below whatever other layers wrapped it in.
+    ///
+    /// Looks at `error` and at most 31 causes.
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            cause = error.source();
-        }
-        None
+        chain(error).find_map(|error| error.downcast_ref())
     }
+}
+
+/// How many errors of a chain are looked at: a foreign chain may be a cycle.
+const MAX_CHAIN: usize = 32;
+
+/// An error and its causes.
+pub(crate) fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source()).take(MAX_CHAIN)
 }
 
 impl fmt::Display for Error {
@@ -176,13 +201,13 @@ impl fmt::Display for Error {
                 write!(f, "{target}: call to instance {instance} was not sent")
             }
             (ErrorKind::Call, None) => write!(f, "{target}: call failed"),
-            (ErrorKind::TimedOut, Some(instance)) => {
+            (ErrorKind::Deadline, Some(instance)) => {
                 write!(
                     f,
                     "{target}: time ran out while instance {instance} had the call"
                 )
             }
-            (ErrorKind::TimedOut, None) => {
+            (ErrorKind::Deadline, None) => {
                 write!(f, "{target}: time ran out before an instance had the call")
             }
         };
@@ -209,5 +234,28 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cyclic_chain_of_causes_ends() {
+        #[derive(Debug)]
+        struct Cycle;
+        impl fmt::Display for Cycle {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("cycle")
+            }
+        }
+        impl StdError for Cycle {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(&Cycle)
+            }
+        }
+        assert!(Error::find(&Cycle).is_none());
+        assert_eq!(chain(&Cycle).count(), MAX_CHAIN);
     }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::discovery::DiscoveryError;
+use crate::error::chain;
 use crate::instance::{Availability, InstanceError, InstanceId};
 use crate::own_fault::is_own_fault;
 use crate::text::excerpt;
@@ -332,15 +333,10 @@ impl std::error::Error for DialError {
     }
 }
 
-const CAUSES_ASKED: usize = 32;
-
 /// A label by the first I/O error in the chain, with the system's number where it has one.
 fn label(error: &(dyn std::error::Error + 'static)) -> String {
     use std::io::ErrorKind;
-    let mut cause = Some(error);
-    // A foreign chain may be a ring.
-    for _ in 0..CAUSES_ASKED {
-        let Some(error) = cause else { break };
+    for error in chain(error) {
         #[cfg(feature = "guard")]
         if error.is::<crate::guard::OutsideNetworks>() {
             return "outside the networks".to_owned();
@@ -364,7 +360,6 @@ fn label(error: &(dyn std::error::Error + 'static)) -> String {
                 None => kind.to_owned(),
             };
         }
-        cause = error.source();
     }
     "dial failed".to_owned()
 }

@@ -58,7 +58,7 @@
 //! |---|---|
 //! | instance killed, connection refused or reset | at most the requests in its hands fail; no picks until it is connected again |
 //! | instance answers errors at once | charged at the first failure, soon ejected; attracts no traffic |
-//! | instance hangs | callers that give up raise its load at once; ejected as *unresponsive* although no error ever came, where they wait 20 times the mean latency, or a second and 8 times it |
+//! | instance hangs | callers that give up, or [`attempt_timeout`](BalanceLayer::attempt_timeout), raise its load at once; ejected as *unresponsive* although no error ever came. A caller's wait counts from 20 times the mean latency, or from a second and 8 times it. **If callers wait for ever and there is no `attempt_timeout`, no rule can see a hang** |
 //! | instance turns slow | load moves away within a few of its answers; it is not ejected for that |
 //! | every instance bad | no ejection goes beyond the cap, nor takes the last one; if all are out nevertheless, all are picked from |
 //! | ejected instance recovers | probes first, then slow start |
@@ -94,7 +94,7 @@
 //! wait, for at most [`unavailable_after`](ConfigBuilder::unavailable_after) since somebody was; after that all fail at
 //! once. Where all are at [`max_in_flight`](ConfigBuilder::max_in_flight) calls fail without a wait. [`Error::kind`] tells
 //! the reason, its text counts the members (`4 known: 3 refused (111), 1 draining`), and [`Error::was_sent`] tells whether
-//! a retry is safe.
+//! a retry is safe. [`attempt_timeout`](BalanceLayer::attempt_timeout) limits how long an instance may take to answer.
 //!
 //! # Services that are not `Clone`
 //!
@@ -126,7 +126,9 @@
 //! # What counts as failure
 //!
 //! `Ok` is success and `Err` is failure, unless a [`Classify`] or a closure
-//! ([`classify_fn`](BalanceLayer::classify_fn)) says otherwise. A service that hides a lost connection and reports it from
+//! ([`classify_fn`](BalanceLayer::classify_fn)) says otherwise. The default, [`ClassifyResult`], does not charge an instance for
+//! what a balancer or load shedder below refused to send; tower's load shedder is recognized with the feature `tower-errors`. A
+//! service that hides a lost connection and reports it from
 //! `call` says [`Outcome::Unsent`], so that the connection is dialled again and the caller knows that nothing was sent.
 //!
 //! # At three in the morning
@@ -178,6 +180,7 @@
 //! | `file` | `discovery::File`: a role environment that people write, or a folder in which the processes of one machine register |
 //! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //! | `tls` | `http::Tls`, TLS by rustls for `http` and `grpc` |
+//! | `tower-errors` | requests that tower's `LoadShed` refuses below a balancer are charged to no instance |
 //! | `worker` | `Worker`: an instance that registers, guards its endpoints and calls others, by its environment |
 //!
 //! # Limits

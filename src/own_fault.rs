@@ -3,8 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-/// A foreign chain of causes may be a ring.
-const CAUSES_ASKED: usize = 32;
+use crate::error::chain;
 
 /// What the system says if the process has no file descriptors left, the machine has none, or neither memory for a
 /// socket: `EMFILE`, `ENFILE`, `ENOBUFS`. That there is no memory and no local port have names in [`io::ErrorKind`].
@@ -18,9 +17,7 @@ const NUMBERS: [i32; 2] = [10024, 10055];
 /// Whether the first I/O error in a chain is a fault of the process: it has no file descriptors, local ports or memory for
 /// a connection.
 pub(crate) fn is_own_fault(error: &(dyn StdError + 'static)) -> bool {
-    let chain = std::iter::successors(Some(error), |&error| error.source());
-    let mut errors = chain.take(CAUSES_ASKED);
-    errors
+    chain(error)
         .find_map(|error| error.downcast_ref::<io::Error>())
         .is_some_and(|error| {
             let number = error.raw_os_error();

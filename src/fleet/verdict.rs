@@ -24,6 +24,8 @@ const OVERLOAD_MAX: Duration = Duration::from_secs(60);
 pub(crate) enum Verdict {
     Success,
     Failure,
+    /// No answer came within the time that the program gives an attempt.
+    Unanswered,
     Cancelled,
     Neutral,
     Unsent,
@@ -74,8 +76,17 @@ impl End<'_> {
                 self.succeed()
             }
             Verdict::Failure if self.counts() => self.fail(false),
+            // A wait that the program calls too long counts, however short it is by the fleet's own standard.
+            Verdict::Unanswered if self.counts() => {
+                self.record_wait();
+                self.fail(true)
+            }
             Verdict::Cancelled if self.counts() => self.give_up(),
-            Verdict::Success | Verdict::Failure | Verdict::Cancelled | Verdict::Neutral => {
+            Verdict::Success
+            | Verdict::Failure
+            | Verdict::Unanswered
+            | Verdict::Cancelled
+            | Verdict::Neutral => {
                 self.end_probe();
                 stats.release_unjudged();
                 false
@@ -139,7 +150,7 @@ impl End<'_> {
         false
     }
 
-    /// `unanswered`: not by an answer, but by a caller that waited for nothing.
+    /// `unanswered`: not by an answer, but by a caller or a time limit that waited for nothing.
     fn fail(&self, unanswered: bool) -> bool {
         let (record, now) = (self.record, self.now);
         let Record { stats, shared, .. } = record;

@@ -14,6 +14,7 @@ use crate::{BalanceConfig, BalanceLayer, Outcome, Target, TargetError};
 /// # Defaults
 ///
 /// - [`config`](Self::config): that of [`BalanceConfig`]
+/// - [`attempt_timeout`](Self::attempt_timeout): none
 /// - [`outcomes`](Self::outcomes): those of [`ClassifyStatus`]
 /// - `tls` (feature `tls`): none
 /// - [`connect_timeout`](Self::connect_timeout): 2 s
@@ -69,6 +70,15 @@ impl Builder {
     /// Balances by another configuration than the default one.
     pub fn config(mut self, config: BalanceConfig) -> Self {
         self.layer = self.layer.config(config);
+        self
+    }
+
+    /// Ends an attempt whose head does not come within `timeout`, see [`BalanceLayer::attempt_timeout`]. The status is
+    /// `DeadlineExceeded`.
+    ///
+    /// A shorter `grpc-timeout` of the caller ends the call first.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.layer = self.layer.attempt_timeout(timeout);
         self
     }
 

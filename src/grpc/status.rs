@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 use tonic::{Code, Status};
 
 use super::code;
+use crate::error::chain;
 use crate::{BoxError, Error, ErrorKind, InstanceId, Target};
 
 /// Puts a status between an error and its cause, where tonic's clients look for one.
@@ -34,7 +35,7 @@ pub(super) fn with_status(error: Error) -> Error {
 
 /// The caller's time was over.
 pub(super) fn timed_out(target: &Target, instance: Option<InstanceId>, after: Duration) -> Error {
-    Error::timed_out(target.clone(), instance)
+    Error::deadline(target.clone(), instance)
         .wrap_source(|error, _| Box::new(Status::deadline_exceeded(format!("{error} ({after:?})"))))
 }
 
@@ -66,8 +67,10 @@ pub(super) fn foreign(
 }
 
 fn code_of(error: &Error, cause: Option<&(dyn StdError + Send + Sync + 'static)>) -> Code {
-    if matches!(error.kind(), ErrorKind::Saturated) {
-        return Code::ResourceExhausted;
+    match error.kind() {
+        ErrorKind::Saturated => return Code::ResourceExhausted,
+        ErrorKind::Deadline => return Code::DeadlineExceeded,
+        _ => {}
     }
     let reset = cause.and_then(|cause| {
         let reset = chain(cause).find_map(|error| error.downcast_ref::<h2::Error>())?;
@@ -94,10 +97,4 @@ fn text(error: &Error, cause: Option<&(dyn StdError + Send + Sync + 'static)>) -
 
 fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Status> {
     chain(error).find_map(|error| error.downcast_ref())
-}
-
-fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
 }

@@ -14,6 +14,7 @@ use super::retry_after::retry_after;
 use super::returned;
 use super::rewound::Rewound;
 use super::tried;
+use crate::service::classify::is_blameless;
 use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 
 /// Classifies HTTP responses.
@@ -25,6 +26,7 @@ use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
 /// | any other status from 500 | failure |
 /// | a [`CallError`] whose request was not sent | unsent; neutral, if it was for want of something in this process |
 /// | a [`CallError`] whose request's own body failed | neutral |
+/// | what a balancer below did not send, or tower's `LoadShed` refused, as in [`ClassifyResult`](crate::ClassifyResult) | neutral |
 /// | any other error | failure |
 ///
 /// Overloaded is an instance for as long as its `Retry-After` says, counted as 1 s to 60 s, else for the default of 1 s. A date
@@ -163,6 +165,7 @@ pub(crate) fn end_unanswered(attempt: Attempt, error: &dyn Any) {
         None => error.downcast_ref::<CallError>(),
     };
     match found {
+        _ if is_blameless(error) => attempt.neutral(),
         Some(error) if error.is_own_fault() => attempt.own_fault(),
         Some(error) if !error.was_sent() => attempt.unsent(),
         Some(error) if error.is_callers() => attempt.neutral(),

@@ -10,16 +10,18 @@ use crate::{Balance, BalanceLayer, BoxError, Target, TargetError};
 /// Balances HTTP/1.1 requests over the instances of a target: [`BalanceLayer`], [`Connector`] and [`ClassifyStatus`] with
 /// their defaults.
 ///
-/// For other settings put the three together:
+/// For other settings, such as a time limit for each attempt, put the three together:
 ///
 /// ```no_run
 /// use http_body_util::Empty;
 /// use rolecall::{BalanceLayer, Registry, http};
+/// use std::time::Duration;
 /// use tower::Layer;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut client = BalanceLayer::new(Registry::new(), "worker:http")?
+///     .attempt_timeout(Duration::from_secs(2))
 ///     .classify(http::ClassifyStatus::new())
 ///     .layer(http::Connector::<Empty<bytes::Bytes>>::new().http2());
 /// # Ok(())

@@ -10,6 +10,7 @@ use std::{fmt, io};
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
+use crate::error::chain;
 use crate::{BoxError, own_fault};
 
 /// Why no connection to an instance could be opened.
@@ -290,14 +291,7 @@ impl CallError {
     /// The first `CallError` in a chain of sources, below whatever middleware wrapped it in.
     #[must_use]
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
-        let mut link = Some(error);
-        while let Some(error) = link {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            link = error.source();
-        }
-        None
+        chain(error).find_map(|error| error.downcast_ref())
     }
 }
 

@@ -48,6 +48,8 @@ fn of_error(error: &Error) -> Ending {
         ErrorKind::Call if CallError::find(error).is_some_and(CallError::is_callers) => {
             Ending::Final
         }
+        // Where it was the caller's whole time that passed, `Retry` finds none left.
+        ErrorKind::Deadline if error.was_sent() => Ending::Failed,
         ErrorKind::Call => Ending::Failed,
         _ => Ending::Final,
     }

@@ -23,7 +23,7 @@
 //! | Answer | Sent again |
 //! |---|---|
 //! | an [`Error`](crate::Error) of an instance that [was not sent](crate::Error::was_sent) | always, and at once |
-//! | any other error of an instance or of a layer below | if the request is idempotent |
+//! | any other error of an instance or of a layer below, [`attempt_timeout`](crate::BalanceLayer::attempt_timeout) included | if the request is idempotent |
 //! | status 502, 503 or 504; gRPC `Unavailable` with no message before | if the request is idempotent |
 //! | the request's own body failed; nobody is usable, or all are at `max_in_flight` | never |
 //! | any other | never |
@@ -65,8 +65,8 @@
 //!
 //! No attempt begins after the request's [`Deadline`], or after the time in `grpc-timeout`, and no backoff outlasts them: the
 //! last failure is answered at once instead. A later attempt is told what is left in `grpc-timeout`. `tower::timeout`
-//! above [`Retry`] limits all attempts together. Limits for each attempt belong onto the connector's product, below the
-//! balancer: there the failure names its instance, which is then charged and avoided.
+//! above [`Retry`] limits all attempts together. [`attempt_timeout`](crate::BalanceLayer::attempt_timeout) limits each attempt: its
+//! error names the instance, which is charged and then avoided. A `tower::timeout` between [`Retry`] and the balancer cannot name it.
 //!
 //! # Who was it
 //!

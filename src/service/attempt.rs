@@ -195,7 +195,9 @@ impl<H: Signal> Judged<H> {
         match verdict {
             Verdict::Neutral => self.slot.epoch(),
             Verdict::Unsent | Verdict::Overloaded(_) => clock::now(),
-            Verdict::Success | Verdict::Failure | Verdict::Cancelled => self.now(),
+            Verdict::Success | Verdict::Failure | Verdict::Unanswered | Verdict::Cancelled => {
+                self.now()
+            }
         }
     }
 }

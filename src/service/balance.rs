@@ -33,7 +33,10 @@ use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status
 /// request in hand. If nobody is usable the response waits, until nobody has been usable for
 /// [`unavailable_after`](crate::ConfigBuilder::unavailable_after); from then on all calls fail at once, and give way to other
 /// tasks as often as tokio's own resources do. If the picked instance's service is not ready at once, a second one is asked
-/// too, and whichever is ready first gets the request. A service that fails to get ready loses its connection, not the
+/// too, and whichever is ready first gets the request. One that leaves the set, drains, is ejected or loses its connection
+/// meanwhile is given up at once; if no instance is usable then, the response waits as above. A caller that gives up
+/// during these waits judges no instance. How long the instance that got the request may take is for
+/// [`attempt_timeout`](crate::BalanceLayer::attempt_timeout) to limit. A service that fails to get ready loses its connection, not the
 /// request: that goes to another instance, and so does one that comes [back](Classify::take_back) unsent. If a service fails to
 /// get ready because this process has no file descriptors, local ports or memory left, its connection stays, and the request
 /// asks again until it has waited that long.
@@ -190,7 +193,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let inner = &self.inner;
         let avoid = inner.hub.classifier.avoid(&request);
-        let waiting = || Waiting::new(Arc::clone(inner), avoid);
+        let waiting = || Waiting::new(Arc::clone(inner), avoid.to_vec());
         let mut judged = match inner.pick(avoid) {
             Ok(judged) => judged,
             Err(PickError::Saturated) => {
@@ -269,7 +272,7 @@ where
             PickError::Saturated => (ErrorKind::Saturated, None),
         };
         let source = source.map(Into::into).or(lost);
-        Error::unanswered(self.hub.target.clone(), kind, source)
+        Error::refused(self.hub.target.clone(), kind, source)
     }
 }
 

@@ -1,7 +1,13 @@
+use std::any::Any;
+use std::error::Error as StdError;
 use std::time::Duration;
 
+#[cfg(feature = "tower-errors")]
+use tower::load_shed::error::Overloaded;
+
 use super::attempt::Attempt;
-use crate::InstanceId;
+use crate::error::{Error, chain};
+use crate::{BoxError, InstanceId};
 
 /// Decides how a request ended, as far as the instance is to blame.
 ///
@@ -57,20 +63,62 @@ pub trait Classify<Req, Res, Err> {
 }
 
 /// The default classifier: `Ok` is success, `Err` is failure.
+///
+/// Two errors are [neutral](Attempt::neutral), since the instance never had the request:
+///
+/// - an [`Error`] of a balancer below that [was not sent](Error::was_sent);
+/// - what tower's `LoadShed` refuses, with the feature `tower-errors`. **Without that feature a load shedder below the balancer
+///   gets healthy instances ejected.**
+///
+/// They are recognized as the error itself, or anywhere in the sources of a [`BoxError`]. Other layers that refuse requests, such
+/// as tower's `Filter`, are better put above the balancer; below it they need a [closure](crate::BalanceLayer::classify_fn)
+/// that knows their errors.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ClassifyResult;
 
-impl<Req, Res, Err> Classify<Req, Res, Err> for ClassifyResult {
+impl<Req, Res, Err: 'static> Classify<Req, Res, Err> for ClassifyResult {
     type Response = Res;
 
     fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
-        match result {
+        match &result {
             Ok(_) => attempt.success(),
+            Err(error) if is_blameless(error) => attempt.neutral(),
             Err(_) => attempt.failure(),
         }
         result
     }
+}
+
+/// Whether an error tells that the instance whose service gave it never had the request: as the error itself, or anywhere in
+/// the sources of a [`BoxError`].
+pub(crate) fn is_blameless(error: &dyn Any) -> bool {
+    as_error(error).is_some_and(|error| {
+        let below = Error::find(error);
+        below.is_some_and(|below| !below.was_sent()) || chain(error).any(is_shed)
+    })
+}
+
+/// An error of one of the types that are looked at, whatever service it is of.
+fn as_error(error: &dyn Any) -> Option<&(dyn StdError + 'static)> {
+    if let Some(error) = error.downcast_ref::<BoxError>() {
+        return Some(&**error);
+    }
+    #[cfg(feature = "tower-errors")]
+    if let Some(error) = error.downcast_ref::<Overloaded>() {
+        return Some(error);
+    }
+    error.downcast_ref::<Error>().map(|error| error as _)
+}
+
+#[cfg(feature = "tower-errors")]
+fn is_shed(error: &(dyn StdError + 'static)) -> bool {
+    error.is::<Overloaded>()
+}
+
+#[cfg(not(feature = "tower-errors"))]
+fn is_shed(_: &(dyn StdError + 'static)) -> bool {
+    false
 }
 
 /// How a request ended, as far as the instance is to blame.

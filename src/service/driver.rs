@@ -224,14 +224,15 @@ where
             .queue(dials, |ticket| self.fleet.awaits(ticket));
     }
 
-    /// Passes on what happened, and wakes calls that wait if somebody is usable.
+    /// Passes on what happened, and wakes the calls that wait: their candidates may be gone, or others usable.
     fn report(&mut self) {
-        let events = self.fleet.take_events();
-        let is_news = !events.is_empty();
-        for event in events {
+        let mut is_news = false;
+        for event in self.fleet.take_events() {
+            // A failed dial changes no candidate. In an outage there are many, and all calls wait.
+            is_news |= !matches!(event, Event::DialFailed { .. });
             self.tell(event);
         }
-        if is_news && self.fleet.unusable_since().is_none() {
+        if is_news {
             self.hub.look_again.notify_waiters();
         }
     }

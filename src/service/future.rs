@@ -2,18 +2,20 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use tokio::task::coop::consume_budget;
+use tokio::task::coop::{consume_budget, unconstrained};
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::attempt::{Picked, noting_unsent};
 use super::balance::Inner;
 use super::classify::Classify;
 use super::waiting::Waiting;
-#[cfg(feature = "grpc")]
-use crate::InstanceId;
-use crate::{BoxError, Error};
+use super::{clock, timer};
+use crate::fleet::Verdict;
+use crate::{BoxError, Error, InstanceId};
 
 pin_project! {
     /// The response of a [`Balance`](crate::Balance).
@@ -50,8 +52,15 @@ pin_project! {
         #[pin]
         future: F,
         judged: Picked<S, C>,
+        // Runs from the first poll that found no answer, where attempts have a time limit.
+        timeout: Option<Pin<Box<Sleep>>>,
+        // Where the call had to wait.
+        avoid: Option<Box<Avoid>>,
     }
 }
+
+/// Instances that a request had better not go to if it comes back.
+struct Avoid(Vec<InstanceId>);
 
 /// A call that waits, and what it is to send.
 struct Held<S, Req, C> {
@@ -59,9 +68,20 @@ struct Held<S, Req, C> {
     request: Option<Req>,
 }
 
+impl<F, S, C> Sent<F, S, C> {
+    fn new(future: F, judged: Picked<S, C>) -> Self {
+        Self {
+            future,
+            judged,
+            timeout: None,
+            avoid: None,
+        }
+    }
+}
+
 impl<S: Service<Req>, Req, C> ResponseFuture<S, Req, C> {
     pub(super) fn sent(judged: Picked<S, C>, future: S::Future) -> Self {
-        let sent = Sent { future, judged };
+        let sent = Sent::new(future, judged);
         let state = State::Sent { sent };
         Self { state }
     }
@@ -103,8 +123,17 @@ where
             match state.as_mut().project() {
                 StateProj::Sent { sent } => {
                     let sent = sent.project();
-                    let result = ready!(sent.future.poll(cx));
-                    match classified(sent.judged, result) {
+                    let Poll::Ready(result) = sent.future.poll(cx) else {
+                        let hub = &sent.judged.connected().hub;
+                        let limit = ready!(poll_timeout(hub.attempt_timeout, sent.timeout, cx));
+                        let target = hub.target.clone();
+                        let id = sent.judged.instance().id().clone();
+                        sent.judged.end(Verdict::Unanswered);
+                        // Drops the service's future: an answer that comes later is nobody's.
+                        state.set(State::Failed { error: None });
+                        return Poll::Ready(Err(Error::unanswered(target, id, limit)));
+                    };
+                    match classified(sent.judged, sent.avoid, result) {
                         Ok(answer) => return Poll::Ready(answer),
                         Err(held) => state.set(State::Waiting { held }),
                     }
@@ -119,7 +148,9 @@ where
                     };
                     let request = held.request.take().expect(POLLED_AGAIN);
                     let future = service.call(request);
-                    let sent = Sent { future, judged };
+                    let mut sent = Sent::new(future, judged);
+                    let avoid = held.waiting.take_avoid();
+                    sent.avoid = (!avoid.is_empty()).then(|| Box::new(Avoid(avoid)));
                     state.set(State::Sent { sent });
                 }
                 StateProj::Failed { error } => {
@@ -132,6 +163,26 @@ where
     }
 }
 
+/// Ready with the time limit of an attempt once that is over; pending for ever where there is none.
+fn poll_timeout(
+    limit: Option<Duration>,
+    timeout: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Duration> {
+    let Some(limit) = limit else {
+        return Poll::Pending;
+    };
+    if timeout.is_none() {
+        *timeout = timer::sleep_until(clock::now() + limit);
+    }
+    let Some(sleep) = timeout else {
+        return Poll::Pending;
+    };
+    // A service that uses up the task's budget at each poll leaves none for the timer.
+    ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
+    Poll::Ready(limit)
+}
+
 const POLLED_AGAIN: &str = "a future is not polled again after it was ready";
 
 /// What came of an attempt: an answer, or the call once more, to go to another instance.
@@ -139,6 +190,7 @@ type Classified<S, Req, C, Res> = Result<Result<Res, Error>, Box<Held<S, Req, C>
 
 fn classified<S, Req, C>(
     judged: &mut Picked<S, C>,
+    avoid: &mut Option<Box<Avoid>>,
     result: Result<S::Response, S::Error>,
 ) -> Classified<S, Req, C, C::Response>
 where
@@ -159,13 +211,22 @@ where
         && let Some(inner) = hub.home::<Inner<S, C>>()
         && let Some(request) = hub.classifier.take_back(&mut error)
     {
-        let avoid = hub.classifier.avoid(&request);
-        let waiting = Waiting::new(inner, avoid).after_unsent(id, error.into());
+        // Whatever the classifier knows of this request, it is never asked of an instance twice while another is usable.
+        let mut avoid = avoid.take().map_or_else(Vec::new, |avoid| avoid.0);
+        for id in hub.classifier.avoid(&request).iter().chain([id]) {
+            if !avoid.contains(id) {
+                avoid.push(id.clone());
+            }
+        }
+        let waiting = Waiting::new(inner, avoid).after_unsent(error.into());
         let request = Some(request);
         return Err(Box::new(Held { waiting, request }));
     }
+    let error: BoxError = error.into();
+    let below = error.downcast_ref::<Error>();
+    let was_sent = !unsent && below.is_none_or(Error::was_sent);
     let target = hub.target.clone();
-    Ok(Err(Error::call(target, id.clone(), !unsent, error.into())))
+    Ok(Err(Error::call(target, id.clone(), was_sent, error)))
 }
 
 impl<S: Service<Req>, Req, C> fmt::Debug for ResponseFuture<S, Req, C> {

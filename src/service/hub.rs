@@ -1,6 +1,7 @@
 use std::any::Any;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
@@ -15,6 +16,8 @@ const EVENTS_KEPT: usize = 1024;
 pub(super) struct Hub<C> {
     pub(super) target: Target,
     pub(super) classifier: Arc<C>,
+    /// How long an attempt may go without an answer.
+    pub(super) attempt_timeout: Option<Duration>,
     /// Whether the driver has begun; until then nobody can be usable.
     pub(super) driven: AtomicBool,
     /// Tells the driver that the fleet's next deadline moved earlier, or that there is something to report.
@@ -28,10 +31,15 @@ pub(super) struct Hub<C> {
 }
 
 impl<C> Hub<C> {
-    pub(super) fn new(target: Target, classifier: Arc<C>) -> Self {
+    pub(super) fn new(
+        target: Target,
+        classifier: Arc<C>,
+        attempt_timeout: Option<Duration>,
+    ) -> Self {
         Self {
             target,
             classifier,
+            attempt_timeout,
             driven: AtomicBool::new(false),
             driver: Arc::default(),
             look_again: Arc::default(),

@@ -1,5 +1,7 @@
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tower_layer::Layer;
@@ -19,6 +21,9 @@ use crate::{BalanceConfig, Boundary, BoxError, Instance, Outcome, Target, Target
 /// The connector is any `Service<Instance>`; its response is the service of one instance, cloned for each request. TLS,
 /// limits, timeouts and other middleware for one instance are layered onto that response. What is not `Clone` goes
 /// behind tower's `Buffer`, one for each instance.
+///
+/// Middleware there that refuses requests by itself makes its instance look bad: an `Err` is a failure. Of tower's,
+/// `LoadShed` is recognized with the feature `tower-errors`; see [`ClassifyResult`].
 ///
 /// # Examples
 ///
@@ -50,7 +55,12 @@ pub struct BalanceLayer<C = ClassifyResult> {
     target: Target,
     config: BalanceConfig,
     classifier: Arc<C>,
+    attempt_timeout: Option<Duration>,
 }
+
+/// The range of [`BalanceLayer::attempt_timeout`].
+const ATTEMPT_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(60 * 60);
 
 impl BalanceLayer {
     /// Balances what `discovery` says of `target`: `"role:endpoint"` or `"boundary/role:endpoint"`.
@@ -76,6 +86,7 @@ impl BalanceLayer {
             target,
             config: BalanceConfig::default(),
             classifier: Arc::default(),
+            attempt_timeout: None,
         })
     }
 }
@@ -96,6 +107,7 @@ impl<C> BalanceLayer<C> {
             target: self.target,
             config: self.config,
             classifier: Arc::new(classifier),
+            attempt_timeout: self.attempt_timeout,
         }
     }
 
@@ -106,6 +118,28 @@ impl<C> BalanceLayer<C> {
         F: Fn(&Result<Res, Err>) -> Outcome,
     {
         self.classify(ClassifyFn(classify))
+    }
+
+    /// Ends an attempt that got no answer within `timeout`. Off by default; 1 ms to 1 h, and what is outside counts as the
+    /// nearer of the two.
+    ///
+    /// Set it, unless every caller gives up by itself: an instance that accepts requests and never answers reports no error,
+    /// and no rule can see it while its callers wait. With it each of them counts as a failure, and the instance is ejected as
+    /// [unresponsive](crate::EjectionReason::Unresponsive). Choose a time that no healthy instance needs: whatever takes
+    /// longer is a failure.
+    ///
+    /// The time begins when the response is first polled after an instance's service got the request, and ends when that
+    /// service's future is done: for HTTP with the head of the response. So neither the wait for an instance counts, nor a
+    /// body. When it is over the service's future is dropped, and the caller gets an [`Error`](crate::Error) of the kind
+    /// [`Deadline`](crate::ErrorKind::Deadline), which names the instance and [was sent](crate::Error::was_sent). The
+    /// classifier is not asked.
+    ///
+    /// A response that is there at the first poll costs nothing; any other one costs an allocation and a timer of tokio's.
+    #[must_use]
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout =
+            Some(timeout.clamp(*ATTEMPT_TIMEOUT.start(), *ATTEMPT_TIMEOUT.end()));
+        self
     }
 
     /// The balancer, and the driver that feeds it, for those who spawn by themselves. Without its driver a balancer
@@ -122,7 +156,8 @@ impl<C> BalanceLayer<C> {
         let fleet = Fleet::<Connected<S, C>>::new(self.config.clone(), random::seed(), now);
         let fleet = Arc::new(fleet);
         let target = self.resolved_target();
-        let hub = Arc::new(Hub::new(target, Arc::clone(&self.classifier)));
+        let classifier = Arc::clone(&self.classifier);
+        let hub = Arc::new(Hub::new(target, classifier, self.attempt_timeout));
         let (alive, ended) = oneshot::channel();
         let driver = Driver::new(
             Arc::clone(&fleet),
@@ -167,6 +202,7 @@ impl<C> Clone for BalanceLayer<C> {
             target: self.target.clone(),
             config: self.config.clone(),
             classifier: Arc::clone(&self.classifier),
+            attempt_timeout: self.attempt_timeout,
         }
     }
 }
@@ -176,6 +212,7 @@ impl<C> fmt::Debug for BalanceLayer<C> {
         f.debug_struct("BalanceLayer")
             .field("target", &self.target)
             .field("config", &self.config)
+            .field("attempt_timeout", &self.attempt_timeout)
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@
 
 mod attempt;
 mod balance;
-mod classify;
+pub(crate) mod classify;
 pub(crate) mod clock;
 pub mod connect;
 mod dialler;

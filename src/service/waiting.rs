@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
@@ -26,13 +27,13 @@ use crate::{BoxError, Error, InstanceId};
 ///   └───────────────────┘                  └──────────────────────────┘
 /// ```
 ///
-/// With news of the fleet a place that is free, or held by a member that may not be picked any more, goes to another.
+/// At each event of the fleet a candidate that may not be picked any more is given up, and a free place goes to another.
 pub(super) struct Waiting<S, C> {
     inner: Arc<Inner<S, C>>,
     avoid: Vec<InstanceId>,
     /// The pick and the runner-up, each with a slot, while neither is ready.
     candidates: [Option<Candidate<S, C>>; 2],
-    /// Whether the fleet was searched for a runner-up since the last news.
+    /// Whether the fleet was searched for a runner-up since the last event.
     searched: bool,
     news: Option<Pin<Box<OwnedNotified>>>,
     /// Since when there has been nobody for this call, however often somebody was for a moment.
@@ -78,10 +79,10 @@ where
     S: Clone + Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    pub(super) fn new(inner: Arc<Inner<S, C>>, avoid: &[InstanceId]) -> Self {
+    pub(super) fn new(inner: Arc<Inner<S, C>>, avoid: Vec<InstanceId>) -> Self {
         Self {
             inner,
-            avoid: avoid.to_vec(),
+            avoid,
             candidates: [None, None],
             searched: false,
             news: None,
@@ -106,10 +107,14 @@ where
     }
 
     /// Begins after an instance gave the request back unsent.
-    pub(super) fn after_unsent(mut self, id: &InstanceId, error: BoxError) -> Self {
-        self.avoid.push(id.clone());
+    pub(super) fn after_unsent(mut self, error: BoxError) -> Self {
         self.lost = Some(error);
         self
+    }
+
+    /// The instances that the request had better not go to, and those that this call found without a connection.
+    pub(super) fn take_avoid(&mut self) -> Vec<InstanceId> {
+        mem::take(&mut self.avoid)
     }
 
     pub(super) fn poll<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ready<S, C>, Error>>
@@ -149,9 +154,7 @@ where
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => {
                     let ready = slot.take()?;
-                    for mut loser in self.candidates.iter_mut().filter_map(Option::take) {
-                        loser.judged.end(Verdict::Neutral);
-                    }
+                    give_up(&mut self.candidates, |_| true);
                     return Some((ready.judged, ready.service));
                 }
                 Poll::Ready(Err(error)) => {
@@ -220,39 +223,37 @@ where
         Ok(())
     }
 
+    /// Gives up candidates that may not be picked any more, and looks for another one beside the one that is left.
     fn find_runner_up(&mut self) {
         self.listen();
         self.searched = true;
         let fleet = &self.inner.fleet;
-        let holds_place = |candidate: &Candidate<_, _>| fleet.is_pickable(candidate.judged.slot());
-        let mut places = self.candidates.iter();
-        let Some(place) = places.position(|held| !held.as_ref().is_some_and(holds_place)) else {
+        give_up(&mut self.candidates, |candidate| {
+            !fleet.is_pickable(candidate.judged.slot())
+        });
+        let ([Some(first), place @ None] | [place @ None, Some(first)]) = &mut self.candidates
+        else {
             return;
         };
-        let standing = self.candidates.iter().flatten();
         let wished = self.avoid.len();
-        self.avoid
-            .extend(standing.map(|candidate| candidate.judged.instance().id().clone()));
+        self.avoid.push(first.judged.instance().id().clone());
         let runner_up = self.inner.pick(&self.avoid);
         self.avoid.truncate(wished);
         let Ok(mut runner_up) = runner_up else {
             return;
         };
         let avoided = |candidate: &Picked<_, _>| self.avoid.contains(candidate.instance().id());
-        let mut standing = self.candidates.iter().flatten();
-        // One to avoid is for want of others, and a wait for another one is no want.
-        if standing.any(|candidate| {
-            let judged = &candidate.judged;
-            judged.slot().shares_member(runner_up.slot())
-                || holds_place(candidate) && avoided(&runner_up) && !avoided(judged)
-        }) {
+        // An instance to avoid is picked only if no other one is left, and the first candidate is one.
+        if first.judged.slot().shares_member(runner_up.slot())
+            || avoided(&runner_up) && !avoided(&first.judged)
+        {
             runner_up.end(Verdict::Neutral);
-        } else if let Some(mut gone) = self.candidates[place].replace(Candidate::new(runner_up)) {
-            gone.judged.end(Verdict::Neutral);
+        } else {
+            *place = Some(Candidate::new(runner_up));
         }
     }
 
-    /// Begins to listen for news, before a look at the fleet, so that what comes in between is not missed.
+    /// Begins to listen for events, before a look at the fleet, so that what comes in between is not missed.
     fn listen(&mut self) {
         let look_again = &self.inner.hub.look_again;
         self.news
@@ -308,6 +309,25 @@ where
         let since = unusable_since.map_or(in_vain_since, |since| since.min(in_vain_since));
         let until = since + fleet.config().unavailable_after();
         (now < until).then_some(until)
+    }
+}
+
+/// The caller went away.
+impl<S, C> Drop for Waiting<S, C> {
+    fn drop(&mut self) {
+        give_up(&mut self.candidates, |_| true);
+    }
+}
+
+/// Gives up candidates without a verdict: they never had the request.
+fn give_up<S, C>(
+    candidates: &mut [Option<Candidate<S, C>>; 2],
+    unwanted: impl Fn(&Candidate<S, C>) -> bool,
+) {
+    for place in candidates {
+        if let Some(mut candidate) = place.take_if(|candidate| unwanted(candidate)) {
+            candidate.judged.end(Verdict::Neutral);
+        }
     }
 }
 

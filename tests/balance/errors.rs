@@ -409,3 +409,106 @@ async fn waiting_for_a_usable_member_ends_with_one_or_with_the_reason() {
         "waiting takes no slot"
     );
 }
+
+/// A balancer of one instance whose service is `inner`, and how many calls it has been charged for.
+fn outer<S>(inner: S) -> rolecall::Balance<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let list = List::new([instance("outer")]).unwrap();
+    let connector = rolecall::connect::per_instance(move |_: &rolecall::Instance| inner.clone());
+    BalanceLayer::new(list, "gateway:http")
+        .unwrap()
+        .layer(connector)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_balancer_below_did_not_send_was_not_sent_and_is_charged_to_nobody() {
+    let config = BalanceConfig::builder().max_in_flight(1).build().unwrap();
+    let stage = Stage::with(config, &["a"]).await;
+    let inner = stage.balance.clone();
+    stage.node("a").when_called(Does::Answer(60 * SECOND));
+    let _under_way = tokio::spawn(stage.balance.clone().call(()));
+    sleep(Duration::from_millis(1)).await;
+
+    let boxed = inner.clone().map_err(|error| -> BoxError { error.into() });
+    let mut direct = outer(inner.clone());
+    let mut boxed = outer(boxed);
+    for _ in 0..20 {
+        let error = direct.call(()).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Call) && !error.was_sent());
+        let below = error.into_source().unwrap().downcast::<Error>().unwrap();
+        assert!(matches!(below.kind(), ErrorKind::Saturated));
+        assert!(!boxed.call(()).await.unwrap_err().was_sent());
+    }
+    for status in [direct.status(), boxed.status()] {
+        assert_eq!(status.members[0].failures, 0, "{status}");
+        assert_eq!(status.members[0].in_flight, 0);
+    }
+
+    // What the instance below failed to do is a failure here too.
+    stage.balance.reconfigure(BalanceConfig::default());
+    stage.node("a").when_called(Does::Fail);
+    assert!(direct.call(()).await.unwrap_err().was_sent());
+    assert!(boxed.call(()).await.unwrap_err().was_sent());
+    assert_eq!(direct.status().members[0].failures, 1);
+    assert_eq!(boxed.status().members[0].failures, 1);
+}
+
+/// That it may have acted is all that is known of a service which does more than one call.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_sent_further_down_may_have_been_sent_here() {
+    let stage = Stage::unfed(BalanceConfig::default());
+    stage.announce(set([]));
+    let inner = stage.balance.clone();
+    let twice = inner.map_err(|error| -> BoxError {
+        std::io::Error::other(format!("the second call: {error}")).into()
+    });
+    let wrapped = stage.balance.clone();
+    let wrapped = wrapped.map_err(|error| -> BoxError { std::io::Error::other(error).into() });
+    assert!(outer(twice).call(()).await.unwrap_err().was_sent());
+    assert!(outer(wrapped).call(()).await.unwrap_err().was_sent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_load_shedder_below_refuses_is_charged_to_nobody() {
+    let world = World::default();
+    let node = world.node("a");
+    node.when_called(Does::Answer(SECOND));
+    let dial = world.clone();
+    let list = List::new(["a", "b"].map(instance)).unwrap();
+    let connector = service_fn(move |at: rolecall::Instance| {
+        let dial = dial.clone().oneshot(at);
+        async {
+            let line = ServiceBuilder::new()
+                .layer(tower::util::BoxCloneSyncService::layer())
+                .load_shed()
+                .concurrency_limit(1)
+                .service(dial.await?);
+            Ok::<_, std::io::Error>(line)
+        }
+    });
+    let balance = BalanceLayer::new(list, "worker:http")
+        .unwrap()
+        .layer(connector);
+    balance.wait_usable(SECOND).await.unwrap();
+    sleep(SECOND).await;
+    for _ in 0..20 {
+        let calls = (0..20).map(|_| balance.clone().call(()));
+        let answers = futures::future::join_all(calls).await;
+        let shed = answers.iter().filter_map(|answer| answer.as_ref().err());
+        let shed = shed.inspect(|error| {
+            let source = error.source().unwrap();
+            assert!(
+                source.is::<tower::load_shed::error::Overloaded>(),
+                "{source}"
+            );
+        });
+        assert!((1..20).contains(&shed.count()));
+    }
+    let status = balance.status();
+    assert_eq!(status.ejections.detected, 0, "{status}");
+    for member in &status.members {
+        assert_eq!((member.failures, member.in_flight), (0, 0), "{status}");
+    }
+}

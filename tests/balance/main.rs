@@ -7,12 +7,14 @@
     reason = "a paused clock is the test's own"
 )]
 
+mod attempt_timeout;
 mod dialling;
 mod ejection;
 mod endings;
 mod errors;
 mod faults;
 mod lifecycle;
+mod lost_connection;
 mod news;
 mod own_faults;
 mod promises;

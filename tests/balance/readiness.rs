@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use rolecall::{Attempt, BalanceConfig, BalanceLayer, Classify, ErrorKind, InstanceId, List};
+use rolecall::{
+    Attempt, Availability, BalanceConfig, BalanceLayer, Classify, ErrorKind, InstanceId,
+    InstanceSet, List, Weight,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service};
 
@@ -296,4 +299,137 @@ async fn a_lost_candidates_place_is_taken_while_the_other_still_waits() {
     assert!(!call.is_finished(), "nobody asked the third one");
     stage.node(candidate).when_polled(Gets::Refused);
     assert_eq!(call.await.unwrap().unwrap(), *third);
+}
+
+/// Makes the set of these instances in which `a` is no longer pickable.
+type Leave = fn(&[&str]) -> InstanceSet;
+
+fn ways_to_leave() -> [(&'static str, Leave); 3] {
+    fn changed(ids: &[&str], a: rolecall::Instance) -> InstanceSet {
+        let others = ids.iter().filter(|id| **id != "a").copied().map(instance);
+        others.chain([a]).collect()
+    }
+    [
+        ("removed", |ids| {
+            set(ids.iter().copied().filter(|id| *id != "a")).confirmed()
+        }),
+        ("draining", |ids| {
+            let draining = instance("a").with_availability(Availability::Draining);
+            changed(ids, draining)
+        }),
+        ("weight 0", |ids| {
+            changed(ids, instance("a").with_weight(Weight::ZERO))
+        }),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_only_candidate_leaves_waits_as_if_nothing_were_usable() {
+    for (way, left) in ways_to_leave() {
+        let stage = Stage::of(&["a"]).await;
+        stage.node("a").when_polled(Gets::Nowhere);
+        let call = tokio::spawn(stage.balance.clone().call(()));
+        sleep(60 * SECOND).await;
+        assert!(!call.is_finished(), "{way}: it waits for a to be ready");
+        stage.announce(left(&["a"]));
+        let began = Instant::now();
+        let answer = timeout(60 * SECOND, call).await.expect(way);
+        assert_eq!(began.elapsed().as_secs(), 3, "{way}");
+        let error = answer.unwrap().unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Empty | ErrorKind::NoneUsable(_)),
+            "{way}: {error}"
+        );
+        assert!(!error.was_sent());
+        let members = stage.balance.status().members;
+        assert!(members.iter().all(|member| member.in_flight == 0), "{way}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_leaves_gives_its_slot_back_at_once_while_others_are_usable() {
+    for (way, left) in ways_to_leave() {
+        let stage = Stage::of(&["a", "b"]).await;
+        let (a, b) = (stage.node("a"), stage.node("b"));
+        a.when_polled(Gets::Nowhere);
+        b.when_polled(Gets::Nowhere);
+        let call = tokio::spawn(stage.balance.clone().call(()));
+        sleep(SECOND).await;
+        assert_eq!(stage.in_flight(), 2);
+        stage.announce(left(&["a", "b"]));
+        sleep(MS).await;
+        assert_eq!(a.alive(), usize::from(way == "weight 0"), "{way}");
+        assert_eq!(stage.in_flight(), 1, "{way}: b is still waited for");
+        // It is not called any more, though it gets ready first.
+        a.when_polled(Gets::Ready);
+        sleep(SECOND).await;
+        assert!(!call.is_finished(), "{way}");
+        b.when_polled(Gets::Ready);
+        assert_eq!(call.await.unwrap().unwrap(), "b");
+        assert_eq!(stage.in_flight(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_leaves_its_only_candidate_once_that_is_ejected_and_another_one_may_be_picked() {
+    let stage = Stage::of(&["a", "b"]).await;
+    let (a, b) = (stage.node("a"), stage.node("b"));
+    a.when_polled(Gets::Nowhere);
+    // At its limit nobody else is a candidate.
+    let config = BalanceConfig::builder().max_in_flight(1).build().unwrap();
+    stage.balance.reconfigure(config);
+    b.when_called(Does::Answer(10 * SECOND));
+    let under_way = tokio::spawn(stage.balance.clone().call(()));
+    sleep(MS).await;
+    assert_eq!(b.calls(), 1);
+    let call = tokio::spawn(stage.balance.clone().call(()));
+    sleep(MS).await;
+    assert_eq!(stage.member("a").in_flight, 1);
+    assert!(stage.balance.eject(&"a".into(), 60 * SECOND));
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Saturated), "{error}");
+    assert_eq!(stage.member("a").in_flight, 0, "unjudged");
+    assert_eq!(under_way.await.unwrap().unwrap(), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_only_candidate_is_lost_waits_as_if_nothing_were_usable() {
+    let stage = Stage::of(&["a"]).await;
+    let a = stage.node("a");
+    a.when_polled(Gets::Nowhere);
+    let waiting = tokio::spawn(stage.balance.clone().call(()));
+    sleep(60 * SECOND).await;
+    // Another request finds the connection lost. The first one is never woken by its own service.
+    a.forget_wakers();
+    a.when_dialled(Gets::Refused);
+    a.when_polled(Gets::Refused);
+    let other = tokio::spawn(stage.balance.clone().call(()));
+    let began = Instant::now();
+    for call in [waiting, other] {
+        let answer = timeout(60 * SECOND, call).await.expect("a bounded wait");
+        let error = answer.unwrap().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::NoneUsable(_)), "{error}");
+        assert_eq!(began.elapsed().as_secs(), 3);
+    }
+    assert_eq!(stage.in_flight(), 0);
+}
+
+/// A wait for readiness that counts as unanswered once the request was sent.
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_for_readiness_that_is_given_up_judges_neither_candidate() {
+    let stage = Stage::of(&["a", "b"]).await;
+    stage.shares(100).await;
+    for id in ["a", "b"] {
+        stage.node(id).when_polled(Gets::Nowhere);
+    }
+    for _ in 0..10 {
+        assert!(timeout(10 * SECOND, stage.call()).await.is_err());
+    }
+    assert_eq!(stage.in_flight(), 0);
+    for id in ["a", "b"] {
+        let member = stage.member(id);
+        assert_eq!(member.failures, 0, "{id}: nothing was sent to it");
+        let latency = member.latency.unwrap();
+        assert!(latency < 11 * MS, "{id}: {latency:?}, and it takes 10 ms");
+    }
 }

@@ -103,6 +103,11 @@ impl Node {
         }
     }
 
+    /// Wakes nobody of those that wait for it so far.
+    pub(crate) fn forget_wakers(&self) {
+        self.wakers.lock().unwrap().clear();
+    }
+
     pub(crate) fn when_called(&self, does: Does) {
         *self.call.lock().unwrap() = does;
     }
@@ -276,7 +281,16 @@ impl Stage {
     }
 
     pub(crate) async fn with(config: BalanceConfig, ids: &[&str]) -> Self {
-        let stage = Self::unfed(config);
+        Self::limited(config, None, ids).await
+    }
+
+    /// With a time limit for each attempt.
+    pub(crate) async fn limited(
+        config: BalanceConfig,
+        limit: Option<Duration>,
+        ids: &[&str],
+    ) -> Self {
+        let stage = Self::made(config, limit);
         stage.announce(set(ids.iter().copied()));
         stage.until(|status| status.usable == ids.len()).await;
         stage
@@ -284,12 +298,19 @@ impl Stage {
 
     /// Discovery has not said anything yet.
     pub(crate) fn unfed(config: BalanceConfig) -> Self {
+        Self::made(config, None)
+    }
+
+    fn made(config: BalanceConfig, limit: Option<Duration>) -> Self {
         let (script, feed) = Script::new();
         let world = World::default();
-        let balance = BalanceLayer::new(script, "worker:http")
+        let mut layer = BalanceLayer::new(script, "worker:http")
             .unwrap()
-            .config(config)
-            .layer(world.clone());
+            .config(config);
+        if let Some(limit) = limit {
+            layer = layer.attempt_timeout(limit);
+        }
+        let balance = layer.layer(world.clone());
         Self {
             world,
             feed,

@@ -1,6 +1,7 @@
 //! Requests that come back from a service that did not send them.
 
-use std::future::{Ready, ready};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -50,13 +51,14 @@ struct Node {
     id: String,
     gone: usize,
     gives_back: bool,
+    takes: Duration,
     asked: Asked,
 }
 
 impl Service<Request> for Node {
     type Response = (String, Request);
     type Error = Unsent;
-    type Future = Ready<Result<Self::Response, Unsent>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Unsent>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
         Poll::Ready(Ok(()))
@@ -65,29 +67,46 @@ impl Service<Request> for Node {
     fn call(&mut self, request: Request) -> Self::Future {
         let mut asked = self.asked.lock().unwrap();
         asked.push(self.id.clone());
-        ready(if asked.len() > self.gone {
+        let answer = if asked.len() > self.gone {
             Ok((self.id.clone(), request))
         } else {
             Err(Unsent(self.gives_back.then_some(request)))
+        };
+        let takes = self.takes;
+        Box::pin(async move {
+            tokio::time::sleep(takes).await;
+            answer
         })
     }
 }
 
 async fn balance(gone: usize, gives_back: bool) -> (Balance<Node, TakeBack>, Asked) {
+    balance_of(&["a", "b", "c"], gone, gives_back, Duration::ZERO).await
+}
+
+async fn balance_of(
+    ids: &[&str],
+    gone: usize,
+    gives_back: bool,
+    takes: Duration,
+) -> (Balance<Node, TakeBack>, Asked) {
     let asked = Asked::default();
     let log = asked.clone();
     let connector = connect::per_instance(move |instance: &Instance| Node {
         id: instance.id().to_string(),
         gone,
         gives_back,
+        takes,
         asked: log.clone(),
     });
-    let instances = ["a", "b", "c"].map(|id| Instance::new(id, ([127, 0, 0, 1], 80).into()));
+    let instances = ids
+        .iter()
+        .map(|id| Instance::new(*id, ([127, 0, 0, 1], 80).into()));
     let balance = BalanceLayer::new(List::new(instances).unwrap(), "worker:http")
         .unwrap()
         .classify(TakeBack)
         .layer(connector);
-    while balance.status().usable < 3 {
+    while balance.status().usable < ids.len() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     (balance, asked)
@@ -105,6 +124,17 @@ async fn a_request_that_comes_back_goes_to_one_instance_after_the_other() {
     for member in balance.status().members {
         assert_eq!((member.in_flight, member.failures), (0, 0));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_gave_a_request_back_is_not_asked_again_though_it_was_dialled_again() {
+    let ids = ["a", "b", "c", "d", "e", "f"];
+    // Long enough for every lost connection to be dialled again meanwhile.
+    let (balance, asked) = balance_of(&ids, 5, true, Duration::from_secs(1)).await;
+    balance.clone().oneshot(Request("one")).await.unwrap();
+    let mut asked = asked.lock().unwrap().clone();
+    asked.sort();
+    assert_eq!(asked, ids, "each of them once");
 }
 
 #[tokio::test(start_paused = true)]

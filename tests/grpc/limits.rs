@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_millis(80);
 fn check(status: &Status) {
     assert_eq!(status.code(), Code::DeadlineExceeded);
     let error = Error::find(status).unwrap();
-    assert!(matches!(error.kind(), ErrorKind::TimedOut));
+    assert!(matches!(error.kind(), ErrorKind::Deadline));
     assert!(status.message().contains("80ms"), "{status}");
 }
 
@@ -43,6 +43,51 @@ async fn a_time_limit_that_passes_cancels_the_call_and_names_the_instance() {
         channel
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_attempt_without_a_head_is_timed_out_and_charged_however_short_the_limit() {
+    const SHORT: Duration = Duration::from_millis(20);
+    let server = Server::http(|_: Request<Incoming>| std::future::pending::<Response<String>>());
+    charges(1, async || {
+        let channel = builder([&server]).attempt_timeout(SHORT).build();
+        let usable = channel.balance().wait_usable(Duration::from_secs(15));
+        usable.await.unwrap();
+        let call = Call::new(Order::default());
+        let status = within(client(&channel).unary(call)).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert!(status.message().contains("20ms"), "{status}");
+        names(&status, "a");
+        let error = Error::find(&status).unwrap();
+        assert!(matches!(error.kind(), ErrorKind::Deadline) && error.was_sent());
+        channel
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_attempts_limit_ends_with_the_head() {
+    let server = Server::tonic();
+    let channel = builder([&server])
+        .attempt_timeout(Duration::from_secs(2))
+        .build();
+    let call = Call::new(Order::messages(2).gated());
+    let answer = within(client(&channel).server_stream(call)).await.unwrap();
+    let mut stream = answer.into_inner();
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    server.gate.add_permits(2);
+    for _ in 0..2 {
+        within(stream.message()).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_callers_shorter_limit_ends_an_attempt_first() {
+    let server = Server::http(|_: Request<Incoming>| std::future::pending::<Response<String>>());
+    let channel = builder([&server]).attempt_timeout(10 * LIMIT).build();
+    let call = limited(Order::default(), LIMIT);
+    let status = within(client(&channel).unary(call)).await.unwrap_err();
+    check(&status);
 }
 
 #[tokio::test]

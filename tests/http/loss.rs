@@ -271,3 +271,36 @@ async fn http2_goaway_finishes_what_is_in_flight_and_loses_no_request() {
     assert_eq!(body(in_flight.await.unwrap().unwrap()).await, "hello");
     within(later).await.unwrap();
 }
+
+/// Each caller asks again at once, and so finds out that there is no connection any more before the others' requests fail.
+#[tokio::test]
+async fn what_was_in_flight_on_a_lost_connection_is_charged_whoever_finds_the_loss_first() {
+    for http2 in [false, true] {
+        let gate = Gate::new();
+        let server = Server::start(gate.handler()).await;
+        let config = rolecall::BalanceConfig::builder()
+            .unavailable_after(std::time::Duration::from_millis(100));
+        let balance = BalanceLayer::new(List::from_addrs([server.addr]).unwrap(), "worker:http")
+            .unwrap()
+            .config(config.build().unwrap())
+            .classify(http::ClassifyStatus::new())
+            .layer(connector(http2));
+        let callers: Vec<_> = (0..5)
+            .map(|_| {
+                let balance = balance.clone();
+                tokio::spawn(async move {
+                    let error = balance.clone().oneshot(request("/")).await.unwrap_err();
+                    balance.oneshot(request("/")).await.unwrap_err();
+                    error.was_sent()
+                })
+            })
+            .collect();
+        gate.arrived(5).await;
+        server.kill().await;
+        for caller in callers {
+            assert!(within(caller).await.unwrap(), "it had arrived");
+        }
+        let member = balance.status().members.remove(0);
+        assert_eq!((member.failures, member.in_flight), (5, 0), "{http2}");
+    }
+}

@@ -38,6 +38,23 @@ async fn each_attempt_goes_to_an_instance_that_was_not_tried() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_times_out_is_made_again_elsewhere_if_that_is_safe() {
+    let config = || BalanceConfig::builder().outlier(None).build().unwrap();
+    let stage = Stage::limited(config(), 100 * MS, 2, [Does::Hang]).await;
+    let answer = stage.send(&Retry::new(), idempotent()).await;
+    assert_eq!(answer.unwrap().status(), 200);
+    let instances = stage.instances();
+    assert_eq!(instances.len(), 2);
+    assert_ne!(instances[0], instances[1]);
+
+    stage.then([Does::Hang]);
+    let error = stage.send(&Retry::new(), ask(Method::POST)).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Deadline) && error.was_sent());
+    assert_eq!(stage.instances().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_instance_is_tried_again_where_there_is_no_other() {
     let stage = Stage::new(1, [Does::Answer(503)]).await;
     let answer = stage.send(&Retry::new(), idempotent()).await;

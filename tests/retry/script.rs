@@ -120,6 +120,18 @@ impl Stage {
         instances: usize,
         script: impl IntoIterator<Item = Does>,
     ) -> Self {
+        // Longer than any test.
+        let limit = Duration::from_secs(3600);
+        Self::limited(config, limit, instances, script).await
+    }
+
+    /// With a time limit for each attempt that the balancer keeps.
+    pub(crate) async fn limited(
+        config: BalanceConfig,
+        limit: Duration,
+        instances: usize,
+        script: impl IntoIterator<Item = Does>,
+    ) -> Self {
         let began = Instant::now();
         let script = Arc::new(Mutex::new(VecDeque::from_iter(script)));
         let made = Arc::new(Mutex::new(Vec::new()));
@@ -145,6 +157,7 @@ impl Stage {
         let balance = BalanceLayer::new(List::new(instances).unwrap(), "worker:http")
             .unwrap()
             .config(config)
+            .attempt_timeout(limit)
             .classify(ClassifyScript)
             .layer(connector);
         let stage = Self {
