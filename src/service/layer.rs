@@ -155,7 +155,7 @@ where
     /// Starts the driver, if called inside a tokio runtime with timers; else the first call inside one starts it.
     fn layer(&self, connector: M) -> Balance<S, C> {
         let (balance, driver) = self.pair(connector);
-        balance.start(driver);
+        balance.start(driver.restarting());
         balance
     }
 }
