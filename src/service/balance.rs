@@ -44,6 +44,16 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 /// get ready because this process has no file descriptors, local ports or memory left, its connection stays, and the request
 /// asks again until it has waited that long.
 ///
+/// # Runtimes
+///
+/// The driver starts with [`layer`](tower_layer::Layer::layer) inside a tokio runtime with timers, else with the first call
+/// or wait that is polled inside one. It ends with its runtime, and all connections with it
+/// ([`Event::DriverStopped`]); the next call or wait that is polled inside a runtime starts it again. Calls of other
+/// runtimes that wait meanwhile are woken, and one of them starts it in its own. Then discovery is watched anew, all known
+/// instances are dialled, and the time of [`unavailable_after`](crate::ConfigBuilder::unavailable_after) counts from there.
+/// Ejections keep their ends. So a `static` balancer works in any number of `#[tokio::test]`s. Outside a runtime calls work
+/// while somebody is usable, and else fail at once.
+///
 /// # Errors
 ///
 /// [`Error`] says by its [kind](Error::kind) why nobody could be asked, or is a [`Call`](ErrorKind::Call) with the
@@ -104,7 +114,8 @@ where
     }
 
     /// What happens from now on. A reader that is more than 1024 events late is told how many it
-    /// [missed](Event::Missed). Ends with the balancer and its last call.
+    /// [missed](Event::Missed). Ends with the balancer and its last call. The first call takes 96 KiB for as long as the
+    /// balancer lives.
     pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<S, C> {
         let events = self.inner.hub.subscribe();
         Box::pin(stream::unfold(events, async |mut events| {
@@ -155,7 +166,8 @@ where
     /// Ejects an instance for so long, whatever the rules and their cap say; under the cap it takes a place that the rules
     /// lack then. One that is out already is out for so long from now on. If nobody else is in play, it is picked from all the
     /// same. Afterwards a probe decides whether it is back; so it does at once if the instance leaves the set and
-    /// comes back meanwhile, or gets another address.
+    /// comes back meanwhile, or gets another address. While no driver runs, the ejection is kept; its end waits for the next
+    /// driver.
     ///
     /// Returns whether the instance is known.
     pub fn eject(&self, id: &InstanceId, time: Duration) -> bool {

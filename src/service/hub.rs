@@ -26,7 +26,7 @@ pub(super) struct Hub<C> {
     pub(super) driver: Arc<Notify>,
     /// Tells waiting calls to look again: somebody is usable, or the configuration is another.
     pub(super) look_again: Arc<Notify>,
-    /// Made for the first subscriber: its ring is 85 KB.
+    /// Made for the first subscriber: the ring takes 96 KiB at once.
     events: OnceLock<broadcast::Sender<Event>>,
     discovery_error: Mutex<Option<DiscoveryError>>,
     /// The balancer, whatever its services are, for calls that need it again.

@@ -108,8 +108,8 @@ impl<C> BalanceLayer<C> {
         self.classify(ClassifyFn(classify))
     }
 
-    /// The balancer, and the driver that feeds it, for those who spawn by themselves. Without its driver a balancer
-    /// knows nobody.
+    /// The balancer, and the driver that feeds it, for those who spawn by themselves. Until the driver is polled, the
+    /// balancer knows nobody. Once it is dropped, it is not started again, and all calls fail at once.
     pub fn pair<M, S>(&self, connector: M) -> (Balance<S, C>, Driver)
     where
         M: Service<Instance, Response = S> + Send + 'static,
@@ -152,7 +152,9 @@ where
 {
     type Service = Balance<S, C>;
 
-    /// Starts the driver, if called inside a tokio runtime with timers; else the first call inside one starts it.
+    /// Spawns the driver, a task, if called inside a tokio runtime with timers; else the first call inside one does. It
+    /// starts again in another runtime when its own has ended. Each call makes a balancer of its own, with a watch, dials
+    /// and connections of its own.
     fn layer(&self, connector: M) -> Balance<S, C> {
         let (balance, driver) = self.pair(connector);
         balance.start(driver.restarting());
