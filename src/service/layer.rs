@@ -16,7 +16,8 @@ use crate::{BalanceConfig, Boundary, BoxError, Instance, Outcome, Target, Target
 
 /// Balances a [`Target`] over whatever a connector makes of its instances.
 ///
-/// The connector is any `Service<Instance>`; its response is the service of one instance, cloned for each request. TLS,
+/// The connector is any `Service<Instance>`; its response is the service of one instance, cloned for each request. Its
+/// `poll_ready` and `call` run in the driver and must not block; the future of each dial is a task of its own. TLS,
 /// limits, timeouts and other middleware for one instance are layered onto that response. What is not `Clone` goes
 /// behind tower's `Buffer`, one for each instance.
 ///

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_timer_outlives_its_runtime() {
         let first = runtime();
-        let mut timer = first.block_on(async {
+        let timer = first.block_on(async {
             let mut timer = sleep_until(clock::now() + Duration::from_millis(20)).unwrap();
             let polled = timer
                 .as_mut()
