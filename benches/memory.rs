@@ -22,7 +22,7 @@ use std::fmt::Debug;
 use std::future::poll_fn;
 
 use rolecall::fleet::Fleet;
-use rolecall::{BalanceConfig, Instance, InstanceSet, Load};
+use rolecall::{Balance, BalanceConfig, Instance, InstanceSet, Load};
 use support::options::Options;
 use support::report::{self, Bound, Cost, Promise};
 use support::service::{Ready, Request};
@@ -97,6 +97,42 @@ fn main() {
         none(IN_FLIGHT, "allocations per request, LeastInFlight"),
     ]);
     members();
+    balancer();
+}
+
+/// A program may have a balancer for each of hundreds of targets.
+fn balancer() {
+    const INSTANCES: u16 = 3;
+    report::heading(
+        "memory: live heap of a balancer",
+        "counted once three members are connected; its driver included",
+    );
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime on this thread");
+    let balance = || ours::balance::<Ready>(&runtime, INSTANCES, BalanceConfig::default());
+    // What the runtime and this thread keep after the first is theirs.
+    drop(balance());
+    runtime.block_on(tokio::task::yield_now());
+    let mut kept = None;
+    let unheard = allocation_counter::measure(|| kept = Some(balance()));
+    let mut events = None;
+    let heard = allocation_counter::measure(|| events = kept.as_ref().map(Balance::events));
+    drop((kept, events));
+    let live = |bytes: i64| vec![bytes as f64 / 1024.0];
+    report::promises(&[
+        Promise {
+            what: "live heap of a balancer without a listener, KiB".into(),
+            measured: live(unheard.bytes_current),
+            bound: Some(Bound::AtMost(16.0)),
+        },
+        Promise {
+            what: "the same, more for its first listener".into(),
+            measured: live(heard.bytes_current),
+            bound: None,
+        },
+    ]);
 }
 
 /// What is live once all members are connected: without services, which are of no size here, and without the instances,

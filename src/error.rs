@@ -36,13 +36,14 @@ struct Inner {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Discovery has not answered with a set yet; its last error, if any, is the source.
+    /// Discovery has not answered with a set yet; its last error, if any, is the source. If no driver runs that would ask it,
+    /// the source says why.
     Unresolved,
     /// Instances are there, but none that the caller's boundary may see. The source says whose they are.
     NotVisible,
     /// The role is known, and nobody is there.
     Empty,
-    /// Instances are known, and none is usable.
+    /// Instances are known, and none is usable. If no driver runs that would dial them, the source says why.
     NoneUsable(Arc<Census>),
     /// All usable instances are at `max_in_flight`.
     Saturated,
@@ -53,6 +54,28 @@ pub enum ErrorKind {
     /// instance had the request by then.
     Deadline,
 }
+
+/// Why no driver runs, and so nobody asks discovery or dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoDriver {
+    OutsideRuntime,
+    NotPolled,
+    Dropped,
+}
+
+impl fmt::Display for NoDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OutsideRuntime => {
+                "the balancer was used outside a running tokio runtime with timers"
+            }
+            Self::NotPolled => "the balancer's driver has not been polled",
+            Self::Dropped => "the balancer's driver was dropped, and is not started again",
+        })
+    }
+}
+
+impl StdError for NoDriver {}
 
 impl Error {
     pub(crate) fn refused(target: Target, kind: ErrorKind, source: Option<BoxError>) -> Self {
@@ -181,15 +204,23 @@ pub(crate) fn chain<'a>(
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = &self.0.target;
+        let source = self.0.source.as_deref();
+        let driver = match source.is_some_and(|source| source.is::<NoDriver>()) {
+            true => ", and no driver runs",
+            false => "",
+        };
         let told = match (&self.0.kind, &self.0.instance) {
+            (ErrorKind::Unresolved, _) if !driver.is_empty() => {
+                write!(f, "{target}: no driver runs that would ask discovery")
+            }
             (ErrorKind::Unresolved, _) if self.0.source.is_some() => {
                 write!(f, "{target}: discovery failed, and has no set yet")
             }
             (ErrorKind::Unresolved, _) => write!(f, "{target}: discovery has not answered yet"),
             (ErrorKind::NotVisible, _) => write!(f, "{target}: not visible from here"),
-            (ErrorKind::Empty, _) => write!(f, "{target}: no instance is announced"),
+            (ErrorKind::Empty, _) => write!(f, "{target}: no instance is announced{driver}"),
             (ErrorKind::NoneUsable(census), _) => {
-                write!(f, "{target}: no instance is usable ({census})")
+                write!(f, "{target}: no instance is usable ({census}){driver}")
             }
             (ErrorKind::Saturated, _) => {
                 write!(f, "{target}: all usable instances are at max_in_flight")

@@ -128,6 +128,13 @@ pub enum Event {
     },
     /// Discovery has no more news. The fleet stays as it is.
     DiscoveryEnded,
+    /// The driver was dropped, as it is when its runtime ends. Its connections count as lost; there is no
+    /// [`ConnectionLost`](Event::ConnectionLost) for each. Another driver starts in the next runtime, unless it was one of
+    /// [`BalanceLayer::pair`](crate::BalanceLayer::pair).
+    DriverStopped {
+        /// How many connections there were.
+        connections: usize,
+    },
     /// Events that were dropped here because nobody read them in time.
     Missed {
         /// How many.
@@ -197,6 +204,9 @@ impl fmt::Display for Event {
                 write!(f, "discovery failed: {}", error.with_causes())
             }
             Self::DiscoveryEnded => f.write_str("discovery ended"),
+            Self::DriverStopped { connections } => {
+                write!(f, "driver stopped: {connections} connections lost")
+            }
             Self::Missed { count } => write!(f, "{count} events missed"),
         }
     }

@@ -17,8 +17,8 @@
 //! spreads requests over the instances. On the balancer's side an instance is a *member*: its connection, its load, its
 //! history.
 //!
-//! One task for each balancer, the *driver*, follows discovery and dials. Requests never pass through it: a clone of
-//! `Balance` reads one published snapshot, picks, and calls.
+//! One task for each balancer, the *driver*, follows discovery and starts dials, each a task of its own. Requests never pass
+//! through it: a clone of `Balance` reads one published snapshot, picks, and calls.
 //!
 //! # Begin
 //!
@@ -69,6 +69,8 @@
 //! | announced again with other weight or metadata | keeps connection, load and history |
 //! | announced again with another address | the new one is dialled before the old connection is given up |
 //! | nobody sends | discovery, dials and the ends of ejections go on |
+//! | the runtime ends | connections are lost; the next call in a runtime [starts over](Balance#runtimes) |
+//! | hundreds of silent addresses among a few that live | a live one is found within a second or two |
 //!
 //! # Ejection
 //!

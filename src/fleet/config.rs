@@ -205,13 +205,17 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long a dial may take before it counts as failed, 1 ms to 1 h. Default: 2 s.
+    /// How long a dial may take before it counts as failed, 1 ms to 1 h; the only timeout of a dial. Default: 2 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
     /// How many dials are under way at once, 1 to 65 536; more wait their turn. Default: 64.
+    ///
+    /// Instances that were never tried are dialled first, then those whose last dial failed or whose connection was lost, in
+    /// random order within each. While nothing is usable, a dial that has not ended after 250 ms no longer counts, until eight
+    /// times as many are under way (512 by default): hundreds of dead addresses hide a few live ones for a second or two.
     pub fn connect_concurrency(mut self, dials: usize) -> Self {
         self.connect_concurrency = dials;
         self

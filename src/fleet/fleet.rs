@@ -189,13 +189,8 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     pub fn eject(&self, id: &InstanceId, time: Duration, now: Instant) -> bool {
         let moment = self.state.shared.nanos(now);
         let time = nanos(time);
-        self.state.write(now, |roster| {
-            if self.state.shared.pulse.is_stopped() {
-                roster.find(id).is_some()
-            } else {
-                roster.eject(id, time, moment)
-            }
-        })
+        self.state
+            .write(now, |roster| roster.eject(id, time, moment))
     }
 
     /// Puts an ejected instance back into play, without a probe and by slow start. Returns whether it was out.
@@ -232,8 +227,9 @@ impl<S: Send + Sync + 'static> Fleet<S> {
                     .store(config.load() == Load::Latency, Relaxed);
                 shared.pool.forget_winners();
             }
-            let judges = config.outlier().filter(|_| !shared.pulse.is_stopped());
-            shared.outlier.store(judges.cloned().map(Arc::new));
+            shared
+                .outlier
+                .store(config.outlier().cloned().map(Arc::new));
             shared.suspect();
             roster.reconfigure(config, shared, moment);
         });
@@ -280,9 +276,10 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         look(&self.state.snapshot.load())
     }
 
-    /// Whether the outcome of a dial is still awaited.
-    pub(crate) fn awaits(&self, ticket: &Ticket) -> bool {
-        self.state.lock().awaits(ticket)
+    /// The dials that the last [`apply`](Self::apply) or [`on_deadline`](Self::on_deadline) cancelled: their instances
+    /// left, drain or have another address.
+    pub(crate) fn take_cancelled(&self) -> Vec<Ticket> {
+        self.state.lock().take_cancelled()
     }
 
     /// Whether a pick's member may still be picked, or probed if the pick is a probe.
@@ -291,21 +288,22 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.lock().is_pickable(slot.record(), is_probe)
     }
 
-    /// Counts the wait for a first usable member from now.
-    pub(crate) fn restart_wait(&self, now: Instant) {
-        self.state.write(now, |roster| roster.restart_wait(now));
+    /// A driver begins. Counts the wait for a first usable member from now, and returns the dials of all known instances
+    /// that are to be connected.
+    pub(crate) fn start(&self, now: Instant) -> Vec<Dial> {
+        let shared = &self.state.shared;
+        shared.pulse.restart(shared.nanos(now));
+        self.state.write(now, |roster| roster.start(now))
     }
-}
 
-impl<S> Fleet<S> {
-    /// Nobody will call [`on_deadline`](Self::on_deadline) any more: no ejection would end, so there are none from now on.
+    /// The driver is gone, and with it whatever kept connections alive: all of them count as lost. Ejections keep their
+    /// ends, and a later driver ends them.
     pub(crate) fn stop(&self, now: Instant) {
         let shared = &self.state.shared;
-        shared.pulse.stop();
-        shared.outlier.store(None);
         let moment = shared.nanos(now);
-        self.state
-            .write(now, |roster| roster.pardon_all(shared, moment));
+        self.state.write(now, |roster| roster.stop(moment));
+        // After nothing is left to pick, so that no pick wakes it again.
+        shared.pulse.rest();
     }
 }
 

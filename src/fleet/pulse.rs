@@ -17,8 +17,6 @@ const BEAT: u64 = 100_000_000;
 const LATE: u64 = 250_000_000;
 /// The next beat of a pulse that rests.
 const RESTING: u64 = u64::MAX;
-/// The same of one that nobody beats any more.
-const STOPPED: u64 = RESTING - 1;
 
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -37,7 +35,7 @@ impl Pulse {
 
     /// When the next beat is due.
     pub(super) fn next(&self) -> Option<u64> {
-        Some(self.next.load(Relaxed)).filter(|&next| next < STOPPED)
+        Some(self.next.load(Relaxed)).filter(|&next| next != RESTING)
     }
 
     /// Lets it beat from now on. Returns whether it rested.
@@ -47,7 +45,7 @@ impl Pulse {
 
     #[cold]
     fn beat_by(&self, last: u64, now: u64) -> bool {
-        let next = now.saturating_add(BEAT).min(STOPPED - 1);
+        let next = now.saturating_add(BEAT).min(RESTING - 1);
         self.next
             .compare_exchange(last, next, Relaxed, Relaxed)
             .is_ok()
@@ -56,7 +54,7 @@ impl Pulse {
     /// Beats, if it is time to. It rests from then on unless there is traffic.
     pub(super) fn beat(&self, now: u64, mut traffic: impl FnMut() -> bool) {
         let due = self.next.load(Relaxed);
-        if now < due || due >= STOPPED {
+        if now < due || due == RESTING {
             return;
         }
         if now - due > LATE {
@@ -74,13 +72,14 @@ impl Pulse {
         }
     }
 
-    /// It beats no more: nobody is excused from now on.
-    pub(super) fn stop(&self) {
-        self.next.store(STOPPED, Relaxed);
+    /// Rests until the next pick: no driver beats it any more.
+    pub(super) fn rest(&self) {
+        self.next.store(RESTING, SeqCst);
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
-        self.next.load(Relaxed) == STOPPED
+    /// Another driver runs. Its clock may be behind that of the last one, if that one was paused and advanced.
+    pub(super) fn restart(&self, now: u64) {
+        self.stood_until.fetch_min(now, Relaxed);
     }
 
     /// For how many nanoseconds the process has not stood still.
@@ -150,13 +149,23 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_stopped_excuses_nobody_and_is_not_woken() {
+    fn the_time_without_a_driver_is_no_standstill() {
         let pulse = Pulse::new();
         pulse.wake(0);
-        pulse.stop();
-        assert!(!pulse.wake(1000 * MS));
+        pulse.rest();
         assert_eq!(pulse.next(), None);
         assert!(!pulse.stood(0, 60_000 * MS));
+        assert!(pulse.wake(60_000 * MS), "the next pick wakes it");
+    }
+
+    #[test]
+    fn a_standstill_by_a_clock_that_was_ahead_excuses_nobody_later() {
+        let pulse = Pulse::new();
+        pulse.wake(0);
+        pulse.beat(3_600_000 * MS, || false);
+        pulse.rest();
+        pulse.restart(10 * MS);
+        assert!(!pulse.stood(10 * MS, 20 * MS));
     }
 
     #[test]

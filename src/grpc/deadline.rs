@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use http::header::HeaderMap;
 #[cfg(feature = "retry")]
 use http::header::HeaderValue;
-use tokio::time::Sleep;
 
+use crate::service::timer::Timer;
 use crate::service::{clock, timer};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -20,7 +20,7 @@ pub(super) struct Deadline {
     pub(super) after: Duration,
     at: Instant,
     /// Wakes the task then; without a timer it is found at the next poll.
-    sleep: Option<Pin<Box<Sleep>>>,
+    sleep: Option<Pin<Box<Timer>>>,
 }
 
 impl Deadline {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::oneshot;
-use tokio::time::Sleep;
 
 use super::Event;
 use super::gate::Gate;
@@ -15,6 +14,7 @@ use super::peers::Peers;
 use crate::discovery::{Discovery, DiscoveryError};
 use crate::fleet::is_doubtful;
 use crate::service::news::News;
+use crate::service::timer::Timer;
 use crate::service::{clock, timer};
 use crate::{Boundary, InstanceSet};
 
@@ -49,7 +49,7 @@ struct Followed {
 /// An answer that is not believed yet, and until when.
 struct Doubt {
     set: InstanceSet,
-    over: Pin<Box<Sleep>>,
+    over: Pin<Box<Timer>>,
 }
 
 impl Watcher {

@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::time::Sleep;
 use tower::retry::backoff::{
     Backoff as _, ExponentialBackoff, ExponentialBackoffMaker, MakeBackoff,
 };
 use tower::util::rng::Rng;
 
+use crate::service::timer::Timer;
 use crate::service::{random, timer};
 
 /// tower's backoff, and when it is counted from.
@@ -45,7 +45,9 @@ impl Backoff {
                 none.insert(maker.ok()?.make_backoff())
             }
         };
-        Some(Wait(Some(Box::pin(begun.next_backoff()))))
+        // tower's own sleep ends with its runtime.
+        let at = begun.next_backoff().deadline().into_std();
+        Some(Wait(Some(timer::sleep_until(at)?)))
     }
 }
 
@@ -62,7 +64,7 @@ impl Rng for Jitter {
 
 /// The time until a request is sent again.
 #[derive(Debug)]
-pub struct Wait(Option<Pin<Box<Sleep>>>);
+pub struct Wait(Option<Pin<Box<Timer>>>);
 
 impl Wait {
     pub(super) const NONE: Self = Self(None);
@@ -75,7 +77,7 @@ impl Wait {
 
     pub(super) fn ends(&self, now: Instant) -> Instant {
         let sleep = self.0.as_ref();
-        sleep.map_or(now, |sleep| sleep.deadline().into_std())
+        sleep.map_or(now, |sleep| sleep.at())
     }
 }
 

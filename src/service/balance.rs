@@ -1,9 +1,11 @@
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_util::future::{Either, select};
 use futures_util::stream;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
@@ -18,8 +20,12 @@ use super::hub::{Connected, Hub};
 use super::waiting::Waiting;
 use super::{clock, random, timer};
 use crate::discovery::DiscoveryErrorKind;
+use crate::error::NoDriver;
 use crate::fleet::{Fleet, PickError};
 use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status, Target};
+
+/// A longer wait is cut to this one: a timer knows no later moment.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// Spreads requests over the instances of a [`Target`], each by a service of its own.
 ///
@@ -41,6 +47,16 @@ use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status
 /// get ready because this process has no file descriptors, local ports or memory left, its connection stays, and the request
 /// asks again until it has waited that long.
 ///
+/// # Runtimes
+///
+/// The driver starts with [`layer`](tower_layer::Layer::layer) inside a tokio runtime with timers, else with the first call
+/// or wait that is polled inside one. It ends with its runtime, and all connections with it
+/// ([`Event::DriverStopped`]); the next call or wait that is polled inside a runtime starts it again. Calls of other
+/// runtimes that wait meanwhile are woken, and one of them starts it in its own. Then discovery is watched anew, all known
+/// instances are dialled, and the time of [`unavailable_after`](crate::ConfigBuilder::unavailable_after) counts from there.
+/// Ejections keep their ends. So a `static` balancer works in any number of `#[tokio::test]`s. Outside a runtime calls work
+/// while somebody is usable, and else fail at once.
+///
 /// # Errors
 ///
 /// [`Error`] says by its [kind](Error::kind) why nobody could be asked, or is a [`Call`](ErrorKind::Call) with the
@@ -52,7 +68,7 @@ pub struct Balance<S, C = ClassifyResult> {
 pub(super) struct Inner<S, C> {
     pub(super) fleet: Arc<Fleet<Connected<S, C>>>,
     pub(super) hub: Arc<Hub<C>>,
-    /// The driver, until there is a runtime to spawn it on.
+    /// The driver, while it has no runtime to run on.
     unstarted: Mutex<Option<Driver>>,
     /// Dropped with the last clone: tells the driver to end.
     _alive: oneshot::Sender<()>,
@@ -81,7 +97,7 @@ where
 
     /// Spawns the driver, now or as soon as there is a runtime.
     pub(super) fn start(&self, driver: Driver) {
-        *self.inner.unstarted() = Some(driver);
+        self.inner.keep_driver(driver);
         self.inner.start_driver();
     }
 
@@ -101,9 +117,10 @@ where
     }
 
     /// What happens from now on. A reader that is more than 1024 events late is told how many it
-    /// [missed](Event::Missed). Ends with the balancer and its last call.
+    /// [missed](Event::Missed). Ends with the balancer and its last call. The first call takes 96 KiB for as long as the
+    /// balancer lives.
     pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<S, C> {
-        let events = self.inner.hub.events.subscribe();
+        let events = self.inner.hub.subscribe();
         Box::pin(stream::unfold(events, async |mut events| {
             match events.recv().await {
                 Ok(event) => Some((event, events)),
@@ -117,26 +134,28 @@ where
     ///
     /// # Errors
     ///
-    /// Why nobody is, when the time is over; outside a tokio runtime with timers, at once.
+    /// Why nobody is, when the time is over; at once outside a tokio runtime with timers, or if the driver of a
+    /// [`pair`](crate::BalanceLayer::pair) was dropped.
     ///
     /// # Cancellation
     ///
     /// Nothing is lost.
     pub async fn wait_usable(&self, timeout: Duration) -> Result<(), Error> {
         let inner = &self.inner;
-        inner.start_driver();
-        let usable = async {
-            loop {
-                let mut news = std::pin::pin!(inner.hub.look_again.notified());
-                news.as_mut().enable();
-                if inner.fleet.unusable_since().is_none() {
-                    return;
-                }
-                news.await;
+        let until = clock::now().checked_add(timeout.min(LONGEST_WAIT));
+        let mut over = until.and_then(timer::sleep_until);
+        loop {
+            let mut news = pin!(inner.hub.look_again.notified());
+            news.as_mut().enable();
+            if inner.fleet.unusable_since().is_none() {
+                return Ok(());
             }
-        };
-        if timer::is_there() && tokio::time::timeout(timeout, usable).await.is_ok() {
-            return Ok(());
+            let Some(over) = over.as_mut().filter(|_| inner.start_driver()) else {
+                break;
+            };
+            if let Either::Right(_) = select(news, over).await {
+                break;
+            }
         }
         if inner.fleet.unusable_since().is_none() {
             return Ok(());
@@ -150,7 +169,8 @@ where
     /// Ejects an instance for so long, whatever the rules and their cap say; under the cap it takes a place that the rules
     /// lack then. One that is out already is out for so long from now on. If nobody else is in play, it is picked from all the
     /// same. Afterwards a probe decides whether it is back; so it does at once if the instance leaves the set and
-    /// comes back meanwhile, or gets another address.
+    /// comes back meanwhile, or gets another address. While no driver runs, the ejection is kept; its end waits for the next
+    /// driver.
     ///
     /// Returns whether the instance is known.
     pub fn eject(&self, id: &InstanceId, time: Duration) -> bool {
@@ -235,21 +255,38 @@ where
         Ok(picked)
     }
 
-    /// Spawns the driver if that is still to be done and there is a runtime with timers. Returns whether nothing is left
-    /// to spawn.
+    /// Spawns the driver, if none runs and there is a runtime with timers. Returns whether one runs, or is about to.
     pub(super) fn start_driver(&self) -> bool {
         if self.unstarted().is_none() {
-            return true;
+            return !self.hub.is_abandoned();
         }
         let Some(runtime) = Handle::try_current().ok().filter(|_| timer::is_there()) else {
             return false;
         };
-        // Spawned with no lock held: a runtime that is shutting down drops it at once, and with it foreign code.
+        // Spawned with no lock held: a runtime that is shutting down drops it at once, and then it is back here.
         let unstarted = self.unstarted().take();
         if let Some(driver) = unstarted {
             runtime.spawn(driver);
         }
-        true
+        self.unstarted().is_none()
+    }
+
+    /// Keeps a driver that is not running, for the next runtime.
+    pub(super) fn keep_driver(&self, driver: Driver) {
+        *self.unstarted() = Some(driver);
+    }
+
+    /// Why no driver runs, if none does.
+    fn no_driver(&self) -> Option<NoDriver> {
+        if self.hub.is_driven() {
+            None
+        } else if self.hub.is_abandoned() {
+            Some(NoDriver::Dropped)
+        } else if self.unstarted().is_some() {
+            Some(NoDriver::OutsideRuntime)
+        } else {
+            Some(NoDriver::NotPolled)
+        }
     }
 
     fn unstarted(&self) -> MutexGuard<'_, Option<Driver>> {
@@ -260,6 +297,10 @@ where
 
     /// What a caller is told where there is nobody to ask.
     pub(super) fn refusal(&self, why: &PickError, lost: Option<BoxError>) -> Error {
+        let no_driver = match why {
+            PickError::Saturated => None,
+            _ => self.no_driver(),
+        };
         let error = self.hub.discovery_error();
         let hidden = error
             .as_ref()
@@ -272,6 +313,7 @@ where
             PickError::Saturated => (ErrorKind::Saturated, None),
         };
         let source = source.map(Into::into).or(lost);
+        let source = no_driver.map(Into::into).or(source);
         Error::refused(self.hub.target.clone(), kind, source)
     }
 }

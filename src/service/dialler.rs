@@ -1,143 +1,243 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_core::future::BoxFuture;
-use futures_util::future::{Either, select};
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
-use tokio::sync::oneshot;
-use tokio::time::{Sleep, sleep, timeout};
+use futures_util::FutureExt;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use tower_service::Service;
 
+use super::clock;
 use super::unwound::{Panicked, caught};
 use crate::fleet::{Dial, Ticket};
 use crate::{BalanceConfig, BoxError, Instance};
 
+/// A dial that has not ended by then is silent: most likely its packets are dropped.
+const SILENT_AFTER: Duration = Duration::from_millis(250);
+/// Dials under way while nothing is usable, silent ones among them, as a multiple of `connect_concurrency`.
+const MOST_WITH_SILENT: usize = 8;
+
 /// How a dial ended.
 pub(super) type Dialled<S> = (Ticket, Result<S, BoxError>);
 
-/// Dials by a connector, several at once, the others in turn; and only for as long as somebody awaits the outcome.
-pub(super) struct Dialler<M, S> {
-    connector: M,
-    waiting: VecDeque<Dial>,
-    /// Yields `Ok(None)` for a dial that was given up.
-    running: FuturesUnordered<BoxFuture<'static, Dialled<Option<S>>>>,
-    /// The dials under way; each is given up when its sender is dropped.
-    wanted: HashMap<Ticket, oneshot::Sender<()>>,
-    /// Until when the connector has to get ready for the first dial that waits.
-    ready_by: Option<Pin<Box<Sleep>>>,
+/// Dials by a connector: each dial a task of its own, several at once, the others in turn.
+///
+/// Instances that were not tried yet go first, so that hundreds that are dead do not hold up a few that live; among them
+/// the order is random, so that a fleet of callers does not dial the same instance first. While nothing is usable, dials that
+/// are silent make room for more.
+pub(super) struct Dialler<S> {
+    untried: Vec<Dial>,
+    redials: Vec<Dial>,
+    /// The dial that the connector gets ready for, and until when it has to.
+    next: Option<(Dial, Option<Pin<Box<Sleep>>>)>,
+    tasks: JoinSet<Dialled<S>>,
+    /// The dials under way whose outcome is wanted.
+    running: HashMap<Ticket, Running>,
+    /// When the next dial under way becomes silent.
+    silence: Option<(Instant, Pin<Box<Sleep>>)>,
+    rng: SmallRng,
 }
 
-impl<M, S> Dialler<M, S>
-where
-    M: Service<Instance, Response = S>,
-    M::Future: Send + 'static,
-    M::Error: Into<BoxError>,
-    S: Send + 'static,
-{
-    pub(super) fn new(connector: M) -> Self {
+struct Running {
+    task: AbortHandle,
+    begun: Instant,
+}
+
+impl<S: Send + 'static> Dialler<S> {
+    /// `seed` feeds the order of dials.
+    pub(super) fn new(seed: u64) -> Self {
         Self {
-            connector,
-            waiting: VecDeque::new(),
-            running: FuturesUnordered::new(),
-            wanted: HashMap::new(),
-            ready_by: None,
+            untried: Vec::new(),
+            redials: Vec::new(),
+            next: None,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            silence: None,
+            rng: SmallRng::seed_from_u64(seed),
         }
     }
 
-    /// Takes on more dials, and gives up those whose outcome nobody awaits any more. What waits is looked at when it grows.
-    pub(super) fn queue(&mut self, dials: Vec<Dial>, awaited: impl Fn(&Ticket) -> bool) {
-        self.wanted.retain(|ticket, _| awaited(ticket));
-        if !dials.is_empty() {
-            self.drop_first(&awaited);
-            self.waiting.retain(|dial| awaited(&dial.ticket));
-        }
-        self.waiting.extend(dials);
-    }
-
-    /// Gives up the first ones of those that wait, as long as nobody awaits them. The connector has its time to get ready for
-    /// the next.
-    fn drop_first(&mut self, awaited: impl Fn(&Ticket) -> bool) {
-        while self
-            .waiting
-            .pop_front_if(|dial| !awaited(&dial.ticket))
-            .is_some()
-        {
-            self.ready_by = None;
+    pub(super) fn queue(&mut self, dials: Vec<Dial>) {
+        for dial in dials {
+            let queue = match dial.is_redial {
+                true => &mut self.redials,
+                false => &mut self.untried,
+            };
+            queue.push(dial);
         }
     }
 
-    /// Begins what can begin, and returns what has ended. Dials that nobody awaits any more are not begun.
-    pub(super) fn poll(
+    /// Gives up dials, whether they are under way or wait.
+    pub(super) fn cancel(&mut self, cancelled: Vec<Ticket>) {
+        let cancelled: HashSet<_> = cancelled.into_iter().collect();
+        if cancelled.is_empty() {
+            return;
+        }
+        for ticket in &cancelled {
+            if let Some(running) = self.running.remove(ticket) {
+                running.task.abort();
+            }
+        }
+        for queue in [&mut self.untried, &mut self.redials] {
+            queue.retain(|dial| !cancelled.contains(&dial.ticket));
+        }
+        // The connector has its full time to get ready for the next.
+        self.next
+            .take_if(|(dial, _)| cancelled.contains(&dial.ticket));
+    }
+
+    /// Begins what can begin, and returns what has ended.
+    pub(super) fn poll<M>(
         &mut self,
         cx: &mut Context<'_>,
+        connector: &mut M,
         config: &BalanceConfig,
-        awaited: impl Fn(&Ticket) -> bool,
-    ) -> Vec<Dialled<S>> {
+        is_unusable: bool,
+    ) -> Vec<Dialled<S>>
+    where
+        M: Service<Instance, Response = S>,
+        M::Future: Send + 'static,
+        M::Error: Into<BoxError>,
+    {
+        let patience = config.connect_timeout();
         let mut ended = Vec::new();
         loop {
-            while let Poll::Ready(Some((ticket, outcome))) = self.running.poll_next_unpin(cx) {
-                self.wanted.remove(&ticket);
-                ended.extend(outcome.transpose().map(|result| (ticket, result)));
+            while let Poll::Ready(Some(done)) = self.tasks.poll_join_next(cx) {
+                ended.extend(self.end(done));
             }
-            self.drop_first(&awaited);
-            if self.waiting.is_empty() || self.running.len() >= config.connect_concurrency() {
+            if self.next.is_none() {
+                self.next = self.choose().map(|dial| (dial, None));
+            }
+            if self.next.is_none() || !self.has_room(cx, config.connect_concurrency(), is_unusable)
+            {
                 return ended;
             }
-            let ready = self.poll_connector(cx, config.connect_timeout());
-            let Poll::Ready(ready) = ready else {
+            let Poll::Ready(ready) = self.poll_connector(cx, connector, patience) else {
                 return ended;
             };
-            self.ready_by = None;
-            let Some(dial) = self.waiting.pop_front() else {
+            let Some((dial, _)) = self.next.take() else {
                 return ended;
             };
             match ready {
-                Ok(()) => self.begin(dial, config.connect_timeout()),
+                Ok(()) => self.begin(dial, connector, patience),
                 Err(error) => ended.push((dial.ticket, Err(error))),
             }
         }
     }
 
-    fn poll_connector(
+    /// The outcome of a dial, unless it was given up.
+    fn end(&mut self, done: Result<Dialled<S>, JoinError>) -> Option<Dialled<S>> {
+        match done {
+            Ok((ticket, result)) => {
+                self.running.remove(&ticket);
+                Some((ticket, result))
+            }
+            // Given up by us, or by the end of a runtime that was another than the driver's.
+            Err(error) => {
+                let mut running = self.running.iter();
+                let (ticket, _) = running.find(|(_, running)| running.task.id() == error.id())?;
+                let ticket = ticket.clone();
+                self.running.remove(&ticket);
+                Some((ticket, Err(error.into())))
+            }
+        }
+    }
+
+    fn choose(&mut self) -> Option<Dial> {
+        let queue = match self.untried.is_empty() {
+            true => &mut self.redials,
+            false => &mut self.untried,
+        };
+        let count = queue.len();
+        (count > 0).then(|| queue.swap_remove(self.rng.random_range(..count)))
+    }
+
+    /// Whether one more dial may be under way.
+    fn has_room(&mut self, cx: &mut Context<'_>, limit: usize, is_unusable: bool) -> bool {
+        if self.tasks.len() < limit {
+            return true;
+        }
+        if !is_unusable || self.tasks.len() >= limit.saturating_mul(MOST_WITH_SILENT) {
+            return false;
+        }
+        let mut now = clock::now();
+        loop {
+            let silent_at = self.running.values().map(|dial| dial.begun + SILENT_AFTER);
+            let counting = silent_at.filter(|at| *at > now);
+            let (count, first) = counting.fold((0, None), |(count, first), at| {
+                (
+                    count + 1,
+                    Some(first.map_or(at, |first: Instant| first.min(at))),
+                )
+            });
+            let Some(first) = first.filter(|_| count >= limit) else {
+                return true;
+            };
+            let sleep = match &mut self.silence {
+                Some((at, sleep)) if *at == first => sleep,
+                silence => {
+                    let sleep = Box::pin(sleep_until(first.into()));
+                    &mut silence.insert((first, sleep)).1
+                }
+            };
+            if sleep.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            // A timer may fire a little early.
+            now = now.max(first);
+        }
+    }
+
+    fn poll_connector<M>(
         &mut self,
         cx: &mut Context<'_>,
+        connector: &mut M,
         patience: Duration,
-    ) -> Poll<Result<(), BoxError>> {
-        match caught(|| self.connector.poll_ready(cx).map_err(Into::into)) {
+    ) -> Poll<Result<(), BoxError>>
+    where
+        M: Service<Instance>,
+        M::Error: Into<BoxError>,
+    {
+        match caught(|| connector.poll_ready(cx).map_err(Into::into)) {
             Ok(Poll::Ready(result)) => return Poll::Ready(result),
             Err(panic) => return Poll::Ready(Err(panic.into())),
             Ok(Poll::Pending) => {}
         }
-        let ready_by = self
-            .ready_by
-            .get_or_insert_with(|| Box::pin(sleep(patience)));
+        let Some((_, ready_by)) = &mut self.next else {
+            return Poll::Pending;
+        };
+        let ready_by = ready_by.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready_by.as_mut().poll(cx).map(|()| Err(late(patience)))
     }
 
-    fn begin(&mut self, dial: Dial, patience: Duration) {
-        let Dial { ticket, instance } = dial;
-        let (wanted, given_up) = oneshot::channel();
-        self.wanted.insert(ticket.clone(), wanted);
-        let dialling = caught(|| self.connector.call(instance));
+    fn begin<M>(&mut self, dial: Dial, connector: &mut M, patience: Duration)
+    where
+        M: Service<Instance, Response = S>,
+        M::Future: Send + 'static,
+        M::Error: Into<BoxError>,
+    {
+        let ticket = dial.ticket.clone();
+        let dialling = caught(|| connector.call(dial.instance));
         // All that is the connector's ends in here, also by being dropped.
         let outcome = AssertUnwindSafe(async move {
-            match select(pin!(timeout(patience, dialling?)), given_up).await {
-                Either::Left((Ok(result), _)) => result.map(Some).map_err(Into::into),
-                Either::Left((Err(_), _)) => Err(late(patience)),
-                Either::Right(_) => Ok(None),
+            match timeout(patience, dialling?).await {
+                Ok(result) => result.map_err(Into::into),
+                Err(_) => Err(late(patience)),
             }
         });
-        self.running.push(Box::pin(async move {
+        let task = self.tasks.spawn(async move {
             let outcome = outcome.catch_unwind().await;
             let outcome = outcome.unwrap_or_else(|panic| Err(Panicked::new(panic).into()));
             (ticket, outcome)
-        }));
+        });
+        let begun = clock::now();
+        self.running.insert(dial.ticket, Running { task, begun });
     }
 }
 

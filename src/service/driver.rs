@@ -1,9 +1,8 @@
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::sync::futures::OwnedNotified;
@@ -11,12 +10,13 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tower_service::Service;
 
-use super::clock;
+use super::balance::Inner;
 use super::dialler::Dialler;
 use super::hub::{Connected, Hub};
 use super::log::Log;
 use super::news::News;
 use super::unwound::caught;
+use super::{clock, random};
 use crate::discovery::Discovery;
 use crate::fleet::{Dial, Fleet};
 use crate::{BoxError, Event, Instance};
@@ -29,16 +29,18 @@ const ROUNDS_AT_ONCE: usize = 16;
 /// Feeds a [`Balance`](crate::Balance): follows discovery and dials. A future to be spawned; it ends with the last clone
 /// of its balancer.
 ///
+/// Each dial is a task of its own, spawned in the runtime that polls the driver.
+///
 /// # Cancellation
 ///
-/// Dropped earlier, the balancer goes on with the connections it has and learns nothing new. Nobody would end an ejection
-/// then, so all that were ejected are back, and no more are, not by hand either.
+/// Dropped earlier, it takes all connections of its balancer along, and is not started again: calls fail at once, and say
+/// that the driver was dropped. Ejections keep their ends.
 ///
 /// # Panics
 ///
 /// Polled outside a tokio runtime with timers.
 #[must_use = "futures do nothing unless polled"]
-pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
+pub struct Driver(Option<Box<dyn Drives>>);
 
 impl Driver {
     pub(super) fn new<M, S, C>(
@@ -55,21 +57,23 @@ impl Driver {
         S: Send + Sync + 'static,
         C: Send + Sync + 'static,
     {
-        Self(Box::pin(async move {
-            fleet.restart_wait(clock::now());
-            hub.driven.store(true, Release);
-            let mut drive = Drive {
-                news: Some(News::of(|| discovery.watch(&hub.target))),
-                dialler: Dialler::new(connector),
-                hurry: Box::pin(Arc::clone(&hub.driver).notified_owned()),
-                deadline: None,
-                ended,
-                log: Log::default(),
-                fleet,
-                hub,
-            };
-            poll_fn(move |cx| drive.poll(cx)).await;
-        }))
+        Self(Some(Box::new(Drive {
+            fleet,
+            hub,
+            discovery,
+            connector,
+            ended,
+            restarts: false,
+            run: None,
+        })))
+    }
+
+    /// Lets its balancer start it again after it was dropped.
+    pub(super) fn restarting(mut self) -> Self {
+        if let Some(drive) = &mut self.0 {
+            drive.restart_when_dropped();
+        }
+        self
     }
 }
 
@@ -77,7 +81,19 @@ impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        if let Some(drive) = &mut self.0 {
+            ready!(drive.poll(cx));
+            self.0 = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Some(drive) = self.0.take() {
+            drive.stop();
+        }
     }
 }
 
@@ -87,21 +103,43 @@ impl fmt::Debug for Driver {
     }
 }
 
+/// What a driver does, whatever its types.
+trait Drives: Send {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    fn restart_when_dropped(&mut self);
+
+    /// It is not polled any more, and its balancer may still be there.
+    fn stop(self: Box<Self>);
+}
+
+/// A driver between its runs, and in one.
 struct Drive<M, S, C> {
+    fleet: Arc<Fleet<Connected<S, C>>>,
+    hub: Arc<Hub<C>>,
+    discovery: Arc<dyn Discovery>,
+    connector: M,
+    /// Ready when the last clone of the balancer is gone.
+    ended: oneshot::Receiver<()>,
+    /// Whether it runs again in another runtime.
+    restarts: bool,
+    run: Option<Run<S, C>>,
+}
+
+/// What belongs to the runtime that polls the driver.
+struct Run<S, C> {
     fleet: Arc<Fleet<Connected<S, C>>>,
     hub: Arc<Hub<C>>,
     /// `None` once discovery has no more of it.
     news: Option<News>,
-    dialler: Dialler<M, S>,
+    dialler: Dialler<S>,
     /// Ready when the fleet's next deadline moved earlier, or there is something to report.
     hurry: Pin<Box<OwnedNotified>>,
     deadline: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// Ready when the last clone of the balancer is gone.
-    ended: oneshot::Receiver<()>,
     log: Log,
 }
 
-impl<M, S, C> Drive<M, S, C>
+impl<M, S, C> Drives for Drive<M, S, C>
 where
     M: Service<Instance, Response = S> + Send + 'static,
     M::Future: Send + 'static,
@@ -110,21 +148,79 @@ where
     C: Send + Sync + 'static,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if Pin::new(&mut self.ended).poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let run = match &mut self.run {
+            Some(run) => run,
+            run => run.insert(Run::begin(&self.fleet, &self.hub, &*self.discovery)),
+        };
+        run.poll(cx, &mut self.connector);
+        Poll::Pending
+    }
+
+    fn restart_when_dropped(&mut self) {
+        self.restarts = true;
+    }
+
+    fn stop(mut self: Box<Self>) {
+        let hub = Arc::clone(&self.hub);
+        let Some(balance) = hub.home::<Inner<S, C>>() else {
+            return;
+        };
+        if let Some(mut run) = self.run.take() {
+            self.fleet.stop(clock::now());
+            run.report();
+            hub.toggle_driven();
+            // A watch and dials are foreign code.
+            let _ = caught(|| drop(run));
+        }
+        if self.restarts {
+            balance.keep_driver(Driver(Some(self)));
+        } else {
+            hub.abandon();
+        }
+        hub.look_again.notify_waiters();
+    }
+}
+
+impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
+    fn begin(
+        fleet: &Arc<Fleet<Connected<S, C>>>,
+        hub: &Arc<Hub<C>>,
+        discovery: &dyn Discovery,
+    ) -> Self {
+        let mut dialler = Dialler::new(random::seed());
+        dialler.queue(fleet.start(clock::now()));
+        hub.toggle_driven();
+        Self {
+            news: Some(News::of(|| discovery.watch(&hub.target))),
+            dialler,
+            hurry: Box::pin(Arc::clone(&hub.driver).notified_owned()),
+            deadline: None,
+            log: Log::default(),
+            fleet: Arc::clone(fleet),
+            hub: Arc::clone(hub),
+        }
+    }
+
+    fn poll<M>(&mut self, cx: &mut Context<'_>, connector: &mut M)
+    where
+        M: Service<Instance, Response = S>,
+        M::Future: Send + 'static,
+        M::Error: Into<BoxError>,
+    {
         for _ in 0..ROUNDS_AT_ONCE {
-            if Pin::new(&mut self.ended).poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
             let mut moved = self.poll_news(cx);
-            moved |= self.poll_dials(cx);
+            moved |= self.poll_dials(cx, connector);
             moved |= self.poll_hurry(cx);
             moved |= self.poll_deadline(cx);
             self.report();
             if !moved {
-                return Poll::Pending;
+                return;
             }
         }
         cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// Takes what discovery has to say; only the newest set counts.
@@ -159,11 +255,15 @@ where
         heard
     }
 
-    fn poll_dials(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_dials<M>(&mut self, cx: &mut Context<'_>, connector: &mut M) -> bool
+    where
+        M: Service<Instance, Response = S>,
+        M::Future: Send + 'static,
+        M::Error: Into<BoxError>,
+    {
         let config = self.fleet.config();
-        let done = self
-            .dialler
-            .poll(cx, &config, |ticket| self.fleet.awaits(ticket));
+        let is_unusable = self.fleet.unusable_since().is_some();
+        let done = self.dialler.poll(cx, connector, &config, is_unusable);
         if done.is_empty() {
             return false;
         }
@@ -220,8 +320,8 @@ where
     }
 
     fn take_on(&mut self, dials: Vec<Dial>) {
-        self.dialler
-            .queue(dials, |ticket| self.fleet.awaits(ticket));
+        self.dialler.cancel(self.fleet.take_cancelled());
+        self.dialler.queue(dials);
     }
 
     /// Passes on what happened, and wakes the calls that wait: their candidates may be gone, or others usable.
@@ -239,14 +339,6 @@ where
 
     fn tell(&mut self, event: Event) {
         self.log.write(&self.hub.target, &event, clock::now());
-        // Nobody may be listening.
-        let _ = self.hub.events.send(event);
-    }
-}
-
-/// Without a driver loads go on to be learnt.
-impl<M, S, C> Drop for Drive<M, S, C> {
-    fn drop(&mut self) {
-        self.fleet.stop(clock::now());
+        self.hub.tell(event);
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::task::coop::{consume_budget, unconstrained};
-use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::attempt::{Picked, noting_unsent};
 use super::balance::Inner;
 use super::classify::Classify;
+use super::timer::Timer;
 use super::waiting::Waiting;
 use super::{clock, timer};
 use crate::fleet::Verdict;
@@ -53,7 +53,7 @@ pin_project! {
         future: F,
         judged: Picked<S, C>,
         // Runs from the first poll that found no answer, where attempts have a time limit.
-        timeout: Option<Pin<Box<Sleep>>>,
+        timeout: Option<Pin<Box<Timer>>>,
         // Where the call had to wait.
         avoid: Option<Box<Avoid>>,
     }
@@ -166,7 +166,7 @@ where
 /// Ready with the time limit of an attempt once that is over; pending for ever where there is none.
 fn poll_timeout(
     limit: Option<Duration>,
-    timeout: &mut Option<Pin<Box<Sleep>>>,
+    timeout: &mut Option<Pin<Box<Timer>>>,
     cx: &mut Context<'_>,
 ) -> Poll<Duration> {
     let Some(limit) = limit else {

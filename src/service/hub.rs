@@ -1,5 +1,8 @@
 use std::any::Any;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{AcqRel, Acquire, Release},
+};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -18,13 +21,16 @@ pub(super) struct Hub<C> {
     pub(super) classifier: Arc<C>,
     /// How long an attempt may go without an answer.
     pub(super) attempt_timeout: Option<Duration>,
-    /// Whether the driver has begun; until then nobody can be usable.
-    pub(super) driven: AtomicBool,
+    /// How often a driver began or was dropped: odd while one runs. Without one nobody can be usable.
+    driven: AtomicU64,
+    /// Whether the driver was dropped and is never started again.
+    abandoned: AtomicBool,
     /// Tells the driver that the fleet's next deadline moved earlier, or that there is something to report.
     pub(super) driver: Arc<Notify>,
     /// Tells waiting calls to look again: somebody is usable, or the configuration is another.
     pub(super) look_again: Arc<Notify>,
-    pub(super) events: broadcast::Sender<Event>,
+    /// Made for the first subscriber: the ring takes 96 KiB at once.
+    events: OnceLock<broadcast::Sender<Event>>,
     discovery_error: Mutex<Option<DiscoveryError>>,
     /// The balancer, whatever its services are, for calls that need it again.
     home: OnceLock<Weak<dyn Any + Send + Sync>>,
@@ -40,12 +46,49 @@ impl<C> Hub<C> {
             target,
             classifier,
             attempt_timeout,
-            driven: AtomicBool::new(false),
+            driven: AtomicU64::new(0),
+            abandoned: AtomicBool::new(false),
             driver: Arc::default(),
             look_again: Arc::default(),
-            events: broadcast::Sender::new(EVENTS_KEPT),
+            events: OnceLock::new(),
             discovery_error: Mutex::default(),
             home: OnceLock::new(),
+        }
+    }
+
+    /// How often a driver began or was dropped.
+    pub(super) fn driven(&self) -> u64 {
+        self.driven.load(Acquire)
+    }
+
+    pub(super) fn is_driven(&self) -> bool {
+        self.driven() % 2 == 1
+    }
+
+    /// A driver begins, or the one that runs is dropped.
+    pub(super) fn toggle_driven(&self) {
+        self.driven.fetch_add(1, AcqRel);
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Acquire)
+    }
+
+    /// The driver was dropped, and is never started again.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Release);
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        let events = || broadcast::Sender::new(EVENTS_KEPT);
+        self.events.get_or_init(events).subscribe()
+    }
+
+    /// Tells an event to whoever has subscribed.
+    pub(super) fn tell(&self, event: Event) {
+        if let Some(events) = self.events.get() {
+            // They may all be gone again.
+            let _ = events.send(event);
         }
     }
 

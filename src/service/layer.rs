@@ -18,7 +18,8 @@ use crate::{BalanceConfig, Boundary, BoxError, Instance, Outcome, Target, Target
 
 /// Balances a [`Target`] over whatever a connector makes of its instances.
 ///
-/// The connector is any `Service<Instance>`; its response is the service of one instance, cloned for each request. TLS,
+/// The connector is any `Service<Instance>`; its response is the service of one instance, cloned for each request. Its
+/// `poll_ready` and `call` run in the driver and must not block; the future of each dial is a task of its own. TLS,
 /// limits, timeouts and other middleware for one instance are layered onto that response. What is not `Clone` goes
 /// behind tower's `Buffer`, one for each instance.
 ///
@@ -142,8 +143,8 @@ impl<C> BalanceLayer<C> {
         self
     }
 
-    /// The balancer, and the driver that feeds it, for those who spawn by themselves. Without its driver a balancer
-    /// knows nobody.
+    /// The balancer, and the driver that feeds it, for those who spawn by themselves. Until the driver is polled, the
+    /// balancer knows nobody. Once it is dropped, it is not started again, and all calls fail at once.
     pub fn pair<M, S>(&self, connector: M) -> (Balance<S, C>, Driver)
     where
         M: Service<Instance, Response = S> + Send + 'static,
@@ -187,10 +188,12 @@ where
 {
     type Service = Balance<S, C>;
 
-    /// Starts the driver, if called inside a tokio runtime with timers; else the first call inside one starts it.
+    /// Spawns the driver, a task, if called inside a tokio runtime with timers; else the first call inside one does. It
+    /// starts again in another runtime when its own has ended. Each call makes a balancer of its own, with a watch, dials
+    /// and connections of its own.
     fn layer(&self, connector: M) -> Balance<S, C> {
         let (balance, driver) = self.pair(connector);
-        balance.start(driver);
+        balance.start(driver.restarting());
         balance
     }
 }

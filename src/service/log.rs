@@ -42,6 +42,7 @@ impl Log {
             | Event::PanicModeEnded
             | Event::NothingUsable
             | Event::Usable
+            | Event::DriverStopped { .. }
             | Event::Missed { .. } => self.fleet(target, event, now),
             Event::SetChanged {
                 added,
@@ -107,6 +108,9 @@ impl Log {
                 warn!(target: "rolecall", %target, count, "events missed");
             }
             Event::Usable if admitted => info!(target: "rolecall", %target, "usable"),
+            Event::DriverStopped { connections } if admitted => {
+                info!(target: "rolecall", %target, connections, "driver stopped");
+            }
             _ => debug!(target: "rolecall", %target, "{event}"),
         }
     }

@@ -1,7 +1,7 @@
 //! The tower side: a [`Layer`](tower_layer::Layer) that turns a connector into one balanced service.
 //!
 //! A `Balance` reads one published snapshot of its [`fleet`](crate::fleet), picks, and calls; a driver, one task for
-//! each balancer, follows discovery and dials. Requests never pass through it.
+//! each balancer, follows discovery and starts dials, each a task of its own. Requests never pass through it.
 
 mod attempt;
 mod balance;

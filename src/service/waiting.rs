@@ -2,16 +2,15 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Acquire;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::sync::futures::OwnedNotified;
-use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::attempt::Picked;
 use super::balance::Inner;
+use super::timer::Timer;
 use super::{clock, timer};
 use crate::fleet::{PickError, Verdict};
 use crate::own_fault::is_own_fault;
@@ -38,9 +37,9 @@ pub(super) struct Waiting<S, C> {
     news: Option<Pin<Box<OwnedNotified>>>,
     /// Since when there has been nobody for this call, however often somebody was for a moment.
     in_vain_since: Option<Instant>,
-    /// Whether that counts from when there was a driver.
-    driven: bool,
-    deadline: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// By how many beginnings and ends of drivers before. With another one it counts anew.
+    driven: u64,
+    deadline: Option<(Instant, Pin<Box<Timer>>)>,
     /// Why the last candidate was lost.
     lost: Option<BoxError>,
     own_fault: Option<OwnFault>,
@@ -57,7 +56,7 @@ struct OwnFault {
 }
 
 enum Pause {
-    Until(Pin<Box<Sleep>>),
+    Until(Pin<Box<Timer>>),
     /// Without a timer it never ends.
     Endless,
     Over,
@@ -87,7 +86,7 @@ where
             searched: false,
             news: None,
             in_vain_since: None,
-            driven: false,
+            driven: 0,
             deadline: None,
             lost: None,
             own_fault: None,
@@ -299,13 +298,13 @@ where
         }
         let Inner { hub, fleet, .. } = &*self.inner;
         let now = clock::now();
-        let driven = hub.driven.load(Acquire);
+        let driven = hub.driven();
         if driven != self.driven {
             self.driven = driven;
             self.in_vain_since = None;
         }
         let in_vain_since = *self.in_vain_since.get_or_insert(now);
-        let unusable_since = fleet.unusable_since().filter(|_| driven);
+        let unusable_since = fleet.unusable_since().filter(|_| hub.is_driven());
         let since = unusable_since.map_or(in_vain_since, |since| since.min(in_vain_since));
         let until = since + fleet.config().unavailable_after();
         (now < until).then_some(until)

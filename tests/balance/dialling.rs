@@ -257,30 +257,189 @@ async fn more_dials_at_once_are_allowed_without_a_restart() {
     let config = BalanceConfig::builder()
         .connect_concurrency(1)
         .connect_timeout(3600 * SECOND);
-    let stage = Stage::unfed(config.build().unwrap());
+    let stage = Stage::with(config.build().unwrap(), &["usable"]).await;
     stage.node("a").when_dialled(Gets::Nowhere);
-    stage.announce(set(["a", "b"]));
+    stage.announce(set(["a", "usable"]));
+    stage.until(|_| stage.node("a").dialling() == 1).await;
+    stage.announce(set(["a", "b", "usable"]));
     sleep(10 * SECOND).await;
-    assert_eq!(stage.balance.status().usable, 0, "b has no turn");
+    assert_eq!(stage.balance.status().usable, 1, "b has no turn");
     stage.balance.reconfigure(BalanceConfig::default());
-    stage.until(|status| status.usable == 1).await;
+    stage.until(|status| status.usable == 2).await;
+}
+
+/// A connector that never answers for instances whose id begins with `dead`.
+fn black_holes() -> impl Service<Instance, Response = World, Error = Infallible, Future: Send> + Send
+{
+    service_fn(|instance: Instance| async move {
+        if instance.id().as_str().starts_with("dead") {
+            std::future::pending::<()>().await;
+        }
+        Ok(World::default())
+    })
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_its_driver_a_balancer_goes_on_with_what_it_has() {
-    let list = List::new([instance("a")]).unwrap();
-    let world = World::default();
-    let (mut balance, driver) = BalanceLayer::new(list, "worker:http")
+async fn a_few_that_live_are_found_among_hundreds_that_are_silent() {
+    for (dead, alive) in [(200, 4), (500, 10)] {
+        // The order of dials is random: each round is another one.
+        for _ in 0..20 {
+            let dead = (0..dead).map(|number| instance(&format!("dead-{number}")));
+            let alive = (0..alive).map(|number| instance(&format!("living-{number}")));
+            let list = List::new(dead.chain(alive)).unwrap();
+            let began = Instant::now();
+            let layer = BalanceLayer::new(list, "worker:http").unwrap();
+            let balance = layer.layer(black_holes());
+            balance.wait_usable(3 * SECOND).await.unwrap();
+            let took = began.elapsed();
+            assert!(took < 2500 * MS, "{took:?} of {} members", balance.status());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_dials_make_room_for_more_only_while_nothing_is_usable_and_not_for_all() {
+    let (script, feed) = Script::new();
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let connector = service_fn({
+        let under_way = Arc::clone(&under_way);
+        move |instance: Instance| {
+            let under_way = Arc::clone(&under_way);
+            async move {
+                if instance.id() == "living" {
+                    return Ok::<_, Infallible>(World::default());
+                }
+                under_way.fetch_add(1, SeqCst);
+                std::future::pending().await
+            }
+        }
+    });
+    let config = BalanceConfig::builder()
+        .connect_concurrency(3)
+        .connect_timeout(3600 * SECOND);
+    let balance = BalanceLayer::new(script, "worker:http")
         .unwrap()
-        .pair(world.clone());
-    let driver = tokio::spawn(driver);
-    balance.wait_usable(SECOND).await.unwrap();
-    driver.abort();
-    assert!(driver.await.unwrap_err().is_cancelled());
-    sleep(60 * SECOND).await;
-    assert_eq!(balance.call(()).await.unwrap(), "a");
+        .config(config.build().unwrap())
+        .layer(connector);
+    let dead: Vec<_> = (0..100).map(|number| format!("dead-{number}")).collect();
+    let dead = || dead.iter().map(String::as_str);
+    feed.send(Ok(set(dead()))).unwrap();
+    let mut seen = Vec::new();
+    sleep(100 * MS).await;
+    for _ in 0..10 {
+        seen.push(under_way.load(SeqCst));
+        sleep(250 * MS).await;
+    }
+    assert_eq!(seen, [3, 6, 9, 12, 15, 18, 21, 24, 24, 24]);
     drop(balance);
-    assert_eq!(world.node("a").alive(), 0);
+
+    // Where somebody is usable, silent ones count like others.
+    let stage = Stage::with(
+        BalanceConfig::builder()
+            .connect_concurrency(3)
+            .build()
+            .unwrap(),
+        &["living"],
+    )
+    .await;
+    let nodes: Vec<_> = dead().map(|id| stage.node(id)).collect();
+    for node in &nodes {
+        node.when_dialled(Gets::Nowhere);
+    }
+    stage.announce(set(dead().chain(["living"])));
+    sleep(1900 * MS).await;
+    let under_way: usize = nodes.iter().map(|node| node.dialling()).sum();
+    assert_eq!(under_way, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_instance_is_dialled_before_those_that_failed() {
+    let (script, feed) = Script::new();
+    let dialled = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let connector = service_fn({
+        let dialled = Arc::clone(&dialled);
+        move |instance: Instance| {
+            let id = instance.id().to_string();
+            dialled.lock().unwrap().push(id.clone());
+            async move {
+                if id == "usable" {
+                    return Ok(World::default());
+                }
+                sleep(10 * MS).await;
+                Err(std::io::Error::from_raw_os_error(111))
+            }
+        }
+    });
+    let at_once = rolecall::Backoff { base: MS, max: MS };
+    let config = BalanceConfig::builder()
+        .connect_concurrency(1)
+        .connect_backoff(at_once);
+    let balance = BalanceLayer::new(script, "worker:http")
+        .unwrap()
+        .config(config.build().unwrap())
+        .layer(connector);
+    feed.send(Ok(set(["usable"]))).unwrap();
+    balance.wait_usable(SECOND).await.unwrap();
+    let known: Vec<_> = (0..30).map(|number| format!("refused-{number}")).collect();
+    let known = || known.iter().map(String::as_str).chain(["usable"]);
+    feed.send(Ok(set(known()))).unwrap();
+    for round in 0..20 {
+        // All were tried by then, and wait for their turn.
+        sleep(SECOND).await;
+        let new = format!("new-{round}");
+        let before = dialled.lock().unwrap().len();
+        feed.send(Ok(set(known().chain([new.as_str()])))).unwrap();
+        sleep(50 * MS).await;
+        let dialled = dialled.lock().unwrap();
+        let turn = dialled[before..].iter().position(|id| *id == new);
+        assert!(turn.is_some_and(|turn| turn <= 1), "{turn:?}");
+    }
+}
+
+#[test]
+fn a_dial_that_blocks_its_thread_holds_up_neither_the_driver_nor_other_dials() {
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(std::sync::Mutex::new(Some(blocked)));
+    let connector = service_fn(move |instance: Instance| {
+        let blocked = Arc::clone(&blocked);
+        async move {
+            if instance.id() == "blocks" {
+                let blocked = blocked.lock().unwrap().take();
+                let patience = Duration::from_secs(20);
+                blocked.map(|blocked| blocked.recv_timeout(patience));
+            }
+            Ok::<_, Infallible>(World::default())
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(3)
+        .enable_time()
+        .build()
+        .unwrap();
+    let (script, feed) = Script::new();
+    let balance = runtime.block_on(async {
+        let layer = BalanceLayer::new(script, "worker:http").unwrap();
+        let balance = layer.layer(connector);
+        feed.send(Ok(set(["blocks"]))).unwrap();
+        while balance.status().members.is_empty() {
+            sleep(MS).await;
+        }
+        feed.send(Ok(set(["a", "b", "blocks"]))).unwrap();
+        let both = async {
+            while balance.status().usable < 2 {
+                sleep(MS).await;
+            }
+        };
+        tokio::time::timeout(10 * SECOND, both).await.unwrap();
+        balance
+    });
+    assert_eq!(balance.status().usable, 2, "{}", balance.status());
+    release.send(()).unwrap();
+    runtime.block_on(async {
+        while balance.status().usable < 3 {
+            sleep(MS).await;
+        }
+    });
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,7 +132,18 @@ fn without_any_runtime_a_call_fails_and_nothing_panics() {
         .layer(World::default());
     let error = futures::executor::block_on(balance.call(())).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Unresolved), "{error}");
-    assert!(futures::executor::block_on(balance.wait_usable(Duration::ZERO)).is_err());
+    assert!(
+        error
+            .to_string()
+            .ends_with("no driver runs that would ask discovery")
+    );
+    let source = error.into_source().unwrap().to_string();
+    assert!(
+        source.contains("outside a running tokio runtime"),
+        "{source}"
+    );
+    let waited = futures::executor::block_on(balance.wait_usable(Duration::MAX));
+    assert!(matches!(waited.unwrap_err().kind(), ErrorKind::Unresolved));
 }
 
 #[tokio::test(start_paused = true)]
@@ -374,12 +385,16 @@ async fn no_more_dials_are_under_way_than_allowed_and_stale_ones_are_not_begun()
     }
     stage.announce(set(ids));
     sleep(Duration::from_millis(100)).await;
-    let dials = || ids.map(|id| stage.node(id).dials());
-    assert_eq!(dials(), [1, 1, 0, 0]);
-    stage.announce(set(["a", "b", "d"]));
+    let (begun, waiting): (Vec<_>, Vec<_>) = ids.iter().partition(|id| stage.node(id).dials() > 0);
+    assert_eq!((begun.len(), waiting.len()), (2, 2));
+    stage.announce(set(ids.into_iter().filter(|id| *id != waiting[0])));
     sleep(Duration::from_secs(3)).await;
-    assert_eq!(stage.node("c").dials(), 0, "nobody wants c any more");
-    assert_eq!(stage.node("d").dials(), 1, "its turn came");
+    assert_eq!(
+        stage.node(waiting[0]).dials(),
+        0,
+        "nobody wants it any more"
+    );
+    assert!(stage.node(waiting[1]).dials() > 0, "its turn came");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@ mod own_faults;
 mod promises;
 mod races;
 mod readiness;
+mod runtimes;
 mod support;
 mod taken_back;
 mod visibility;

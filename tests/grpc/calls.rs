@@ -1,10 +1,12 @@
 //! Calls that go well: every kind, by whom they are answered, and how long they count.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::stream;
-use rolecall::{BalanceConfig, Load, grpc};
+use rolecall::grpc::Channel;
+use rolecall::{BalanceConfig, Load, MemberStatus, grpc};
+use tokio::runtime::Builder;
 use tonic::{Code, Status};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
@@ -198,4 +200,28 @@ async fn the_callers_span_learns_which_instance_it_was() {
         written.contains("order{rolecall.instance=\"a\"}"),
         "{written}"
     );
+}
+
+#[test]
+fn a_static_channel_works_in_one_runtime_after_the_other() {
+    static CHANNEL: OnceLock<Channel> = OnceLock::new();
+    let servers = [Server::tonic(), Server::tonic()];
+    for threads in [0, 2, 0] {
+        let mut runtime = match threads {
+            0 => Builder::new_current_thread(),
+            _ => Builder::new_multi_thread(),
+        };
+        let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let channel = CHANNEL.get_or_init(|| channel(&servers));
+            for _ in 0..20 {
+                let mut client = client(channel);
+                within(client.unary(Order::messages(1))).await.unwrap();
+            }
+            all_usable(channel).await;
+        });
+    }
+    let members = CHANNEL.get().unwrap().balance().status().members;
+    let clean = |member: &MemberStatus| (member.failures, member.in_flight) == (0, 0);
+    assert!(members.iter().all(clean), "{members:?}");
 }

@@ -15,4 +15,5 @@ mod host;
 mod loss;
 mod outcomes;
 mod refused;
+mod runtimes;
 mod support;

@@ -33,8 +33,8 @@ impl<S> Roster<S> {
         let (Some(member), Some(config)) = (seat.eligible(), config) else {
             return;
         };
-        // Several threads may have seen the same. And without a driver nobody would end it.
-        if seat.is_out() || member.stats.is_quiet(now) || member.shared.pulse.is_stopped() {
+        // Several threads may have seen the same.
+        if seat.is_out() || member.stats.is_quiet(now) {
             return;
         }
         let member = Arc::clone(member);
@@ -173,17 +173,7 @@ impl<S> Roster<S> {
 
     /// Puts those back that rules ejected.
     fn pardon(&mut self, shared: &Shared, now: u64) {
-        self.pardon_if(shared, now, |health| !health.is_ejected_by_hand());
-    }
-
-    /// Puts everybody back for good: there will be nobody who ends an ejection, or a slow start.
-    pub(in super::super) fn pardon_all(&mut self, shared: &Shared, now: u64) {
-        self.pardon_if(shared, now, |_| true);
-        self.ejections.returning.clear();
-        self.dirty = true;
-    }
-
-    fn pardon_if(&mut self, shared: &Shared, now: u64, is_pardoned: impl Fn(&Health) -> bool) {
+        let is_pardoned = |health: &Health| !health.is_ejected_by_hand();
         self.ejections.suspects.clear();
         let ends = &mut self.ejections.ends;
         self.ejections.absent.retain(|id, (till, health)| {

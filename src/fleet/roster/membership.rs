@@ -25,6 +25,7 @@ impl<S> Roster<S> {
     /// Follows a set, or doubts it; returns whom to dial.
     pub(in super::super) fn apply(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
         let first = self.answered_at.replace(now).is_none();
+        self.cancelled.clear();
         for id in set.duplicates().iter().take(REFUSALS_TOLD) {
             self.note(Event::DuplicateId { id: tellable(id) });
         }

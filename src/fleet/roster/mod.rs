@@ -37,6 +37,8 @@ pub struct Dial {
     pub ticket: Ticket,
     /// Whom to dial.
     pub instance: Instance,
+    /// Whether the last dial of it failed, or the last connection did not last. Others are to be dialled first.
+    pub is_redial: bool,
 }
 
 /// Names one connection generation of one instance.
@@ -56,6 +58,8 @@ pub(super) struct Roster<S> {
     ejections: Ejections,
     /// Seats that wait to be dialled, by when.
     retries: BTreeSet<(u64, InstanceId)>,
+    /// Dials that the last change cancelled.
+    cancelled: Vec<Ticket>,
     doubt: Option<Doubt>,
     answered_at: Option<u64>,
     unusable_since: Option<Instant>,
@@ -85,6 +89,7 @@ impl<S> Roster<S> {
             listed: Standing::Available,
             ejections: Ejections::default(),
             retries: BTreeSet::new(),
+            cancelled: Vec::new(),
             doubt: None,
             answered_at: None,
             unusable_since: Some(now),
@@ -111,15 +116,39 @@ impl<S> Roster<S> {
         self.dirty = true;
     }
 
-    pub(super) fn restart_wait(&mut self, now: Instant) {
+    /// A driver begins: returns the dials of all instances that have no connection.
+    pub(super) fn start(&mut self, now: Instant) -> Vec<Dial> {
         if self.unusable_since.is_some() {
             self.unusable_since = Some(now);
             self.dirty = true;
         }
+        self.census = None;
+        let wants =
+            |seat: &Seat<S>| seat.member().is_none() && !seat.is_dialled() && !seat.is_draining();
+        let mut dials = Vec::new();
+        for index in 0..self.seats.len() {
+            if wants(&self.seats[index]) {
+                dials.push(self.dial(index));
+            }
+        }
+        dials
     }
 
-    pub(super) fn awaits(&self, ticket: &Ticket) -> bool {
-        self.awaited(ticket).is_some()
+    /// The driver is gone: every connection is lost, and no dial is under way or due.
+    pub(super) fn stop(&mut self, now: u64) {
+        let mut connections = 0;
+        for index in 0..self.seats.len() {
+            self.cancel_dial(index);
+            connections += usize::from(self.disconnect(index, now).is_some());
+        }
+        self.cancelled.clear();
+        self.note(Event::DriverStopped { connections });
+        self.ejections.share = None;
+        self.rebuild_list();
+    }
+
+    pub(super) fn take_cancelled(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.cancelled)
     }
 
     /// Whether this connection is in the list or, for a probe, could be.
@@ -188,6 +217,7 @@ impl<S> Roster<S> {
             return;
         };
         let seat = &mut self.seats[index];
+        seat.link = Link::Idle;
         let replaced = seat.error.replace(Arc::clone(error));
         self.garbage.errors.extend(replaced);
         let wait = if error.is_own_fault() {
@@ -208,18 +238,13 @@ impl<S> Roster<S> {
         let Some(index) = self.find(id) else {
             return;
         };
-        let seat = &mut self.seats[index];
-        let Connection::Up(member) = &seat.connection else {
-            return;
-        };
-        if member.generation != generation {
+        let is_it = |member: &Arc<Member<S>>| member.generation == generation;
+        if !self.seats[index].member().is_some_and(is_it) {
             return;
         }
-        let lost = Connection::Lost(Box::new(member.stats.inherit()));
-        let lasted = now.saturating_sub(seat.since);
-        let replaced = std::mem::replace(&mut seat.connection, lost);
-        seat.since = now;
-        self.discard(replaced);
+        let Some(lasted) = self.disconnect(index, now) else {
+            return;
+        };
         self.relist(index);
         self.note(Event::ConnectionLost { id: id.clone() });
         self.hasten(now);
@@ -235,6 +260,18 @@ impl<S> Roster<S> {
         seat.attempts = seat.attempts.saturating_add(1);
     }
 
+    /// Takes a seat's connection away, and returns for how long it was up. The list still has it.
+    fn disconnect(&mut self, index: usize, now: u64) -> Option<u64> {
+        let seat = &mut self.seats[index];
+        let member = seat.member()?;
+        let lost = Connection::Lost(Box::new(member.stats.inherit()));
+        let lasted = now.saturating_sub(seat.since);
+        let replaced = std::mem::replace(&mut seat.connection, lost);
+        seat.since = now;
+        self.discard(replaced);
+        Some(lasted)
+    }
+
     pub(super) fn next_deadline(&self) -> Option<u64> {
         let retry = self.retries.first().map(|&(at, _)| at);
         let doubt = self.doubt.as_ref().map(|doubt| doubt.until);
@@ -244,6 +281,7 @@ impl<S> Roster<S> {
 
     pub(super) fn on_deadline(&mut self, shared: &Shared, now: u64) -> Vec<Dial> {
         let mut dials = Vec::new();
+        self.cancelled.clear();
         let beats = shared.pulse.next().is_some_and(|next| next <= now);
         shared.pulse.beat(now, || self.has_traffic(shared));
         if beats {

@@ -23,6 +23,7 @@ impl<S> Roster<S> {
         Dial {
             ticket: Ticket { id, generation },
             instance,
+            is_redial: seat.attempts > 0 || seat.error.is_some(),
         }
     }
 
@@ -70,10 +71,17 @@ impl<S> Roster<S> {
 
     pub(super) fn cancel_dial(&mut self, index: usize) {
         let seat = &mut self.seats[index];
-        if let Link::Waiting { until } = seat.link {
-            self.retries.remove(&(until, seat.instance.id().clone()));
+        let id = seat.instance.id();
+        match std::mem::replace(&mut seat.link, Link::Idle) {
+            Link::Idle => {}
+            Link::Waiting { until } => {
+                self.retries.remove(&(until, id.clone()));
+            }
+            Link::Dialling { generation } => {
+                let id = id.clone();
+                self.cancelled.push(Ticket { id, generation });
+            }
         }
-        seat.link = Link::Idle;
     }
 
     /// Shortens long waits when the last usable member has just gone.

@@ -4,12 +4,9 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use crate::ejection::{ANSWERS, MS, SECOND, call_until, is, warm};
-use crate::support::{Does, Script, Stage, World, next_event, set};
-use rolecall::{
-    BalanceConfig, BalanceLayer, EjectionReason, Event, MemberState, MemberStatus, OutlierConfig,
-};
+use crate::support::{Does, Stage, next_event};
+use rolecall::{BalanceConfig, EjectionReason, Event, MemberState, OutlierConfig};
 use tokio::time::sleep;
-use tower::Service;
 use tracing_subscriber::fmt::MakeWriter;
 
 #[tokio::test(start_paused = true)]
@@ -182,41 +179,4 @@ impl MakeWriter<'_> for Lines {
     fn make_writer(&self) -> Self {
         self.clone()
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_a_driver_nobody_is_out_for_ever() {
-    let (script, feed) = Script::new();
-    let world = World::default();
-    let layer = BalanceLayer::new(script, "worker:http").unwrap();
-    let (balance, driver) = layer.pair(world.clone());
-    let driver = tokio::spawn(driver);
-    feed.send(Ok(set(["a", "b", "c"]))).unwrap();
-    balance.wait_usable(SECOND).await.unwrap();
-    let fail_all = async || {
-        for _ in 0..50 {
-            let calls = (0..20).map(|_| balance.clone().call(()));
-            futures::future::join_all(calls).await;
-        }
-    };
-    world.node("a").when_called(Does::Fail);
-    fail_all().await;
-    assert_eq!(balance.status().ejections.ejected, 1);
-    assert!(balance.eject(&"b".into(), 1000 * SECOND));
-    assert_eq!(balance.status().usable, 1);
-
-    driver.abort();
-    assert!(driver.await.unwrap_err().is_cancelled());
-    assert!(balance.status().members.iter().all(is_usable));
-    assert!(balance.eject(&"b".into(), SECOND), "it is known");
-    assert!(!balance.eject(&"z".into(), SECOND));
-    fail_all().await;
-    balance.reconfigure(BalanceConfig::default());
-    fail_all().await;
-    assert!(balance.status().members.iter().all(is_usable));
-    assert_eq!(balance.status().ejections.ejected, 2);
-}
-
-fn is_usable(member: &MemberStatus) -> bool {
-    member.state == MemberState::Usable
 }
