@@ -4,6 +4,9 @@
 //! `cargo bench --bench churn`, with `-- --quick` for a smoke run. Backends differ in how much of the former set they hand
 //! out again: a registry shares the instances that stayed, a decoder of files or answers builds all of them anew. The
 //! time is that of `apply`, the old snapshot's end included; the set is built, and dropped, outside of it.
+//!
+//! Then what a fault of half a large fleet costs: each of its members is ejected and restored, by a call of its own that takes
+//! the writers' lock, and all that a rule ejected are restored by one call that switches the rules off, and takes the lock several times.
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -15,10 +18,12 @@ mod support {
 }
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use rolecall::fleet::Fleet;
-use rolecall::{BalanceConfig, Instance, InstanceSet};
+use rolecall::{BalanceConfig, Instance, InstanceSet, Load, MemberState};
 use support::options::Options;
 use support::report::{self, Bound, Cost, Promise};
 
@@ -61,6 +66,26 @@ fn main() {
             });
         }
     }
+    let [all, longest, off] = eject_half(options.rounds(11));
+    for (what, measured, most) in [
+        (
+            "ms, half of 10 000 ejected and restored, one by one",
+            all,
+            50.0,
+        ),
+        ("ms, the longest call of those", longest, 1.0),
+        (
+            "ms, half of 10 000 restored by switching rules off",
+            off,
+            1.0,
+        ),
+    ] {
+        promises.push(Promise {
+            what: what.to_owned(),
+            measured,
+            bound: Some(Bound::AtMost(most)),
+        });
+    }
     report::costs("µs per set", &costs);
     report::promises(&promises);
 }
@@ -90,6 +115,73 @@ fn measure(instances: u16, rounds: usize) -> [Vec<f64>; 3] {
         costs[2].push(apply(&fleet, unchanged));
     }
     costs
+}
+
+/// Milliseconds of all calls that eject and restore half of a large fleet one by one, of the longest of them, and of one that
+/// restores all.
+fn eject_half(rounds: usize) -> [Vec<f64>; 3] {
+    const MEMBERS: u16 = 10_000;
+    const HOUR: Duration = Duration::from_secs(3600);
+    let least = || BalanceConfig::builder().load(Load::LeastInFlight);
+    let start = Instant::now();
+    let fleet = Fleet::<()>::new(least().build().expect("valid"), 1, start);
+    apply(
+        &fleet,
+        (0..MEMBERS).map(|index| instance(index, 1)).collect(),
+    );
+    let half = || (0..MEMBERS / 2).map(|index| instance(index, 1).id().clone());
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut measured = [Vec::new(), Vec::new(), Vec::new()];
+    let mut now = start;
+    for _ in 0..rounds {
+        let mut calls = Vec::with_capacity(MEMBERS.into());
+        for id in half() {
+            let began = Instant::now();
+            fleet.eject(&id, HOUR, now);
+            calls.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        for id in half() {
+            let began = Instant::now();
+            fleet.restore(&id, now);
+            calls.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        measured[0].push(calls.iter().sum());
+        measured[1].push(calls.iter().copied().fold(0.0, f64::max));
+
+        // Half of them fail until a rule has ejected all of those.
+        let ejected = |now| {
+            fleet
+                .status(now)
+                .members
+                .iter()
+                .filter(|m| m.state == MemberState::Ejected)
+                .count()
+        };
+        while ejected(now) < usize::from(MEMBERS / 2) {
+            for request in 0..50_000 {
+                now += Duration::from_micros(10);
+                if request % 1000 == 0 {
+                    fleet.on_deadline(now);
+                }
+                let pick = fleet
+                    .pick(now, &mut rng, &[])
+                    .expect("half of them are usable");
+                if pick.instance().id().as_str() < "instance-05000" {
+                    pick.failure(now + Duration::from_millis(1));
+                } else {
+                    pick.success(now + Duration::from_millis(1));
+                }
+            }
+        }
+        let began = Instant::now();
+        fleet.reconfigure(least().outlier(None).build().expect("valid"), now);
+        measured[2].push(began.elapsed().as_secs_f64() * 1e3);
+        fleet.reconfigure(least().build().expect("valid"), now);
+        fleet.take_events();
+        now += Duration::from_secs(20);
+        fleet.on_deadline(now);
+    }
+    measured
 }
 
 /// Takes a set in, and connects whoever is dialled for it; the microseconds of the former.

@@ -150,7 +150,7 @@ fn members() {
         .map(|cost| Promise {
             what: format!("live heap of a member, N = {}", cost.instances),
             measured: cost.rounds,
-            bound: Some(Bound::AtMost(256.0)),
+            bound: Some(Bound::AtMost(320.0)),
         })
         .collect();
     report::promises(&promises);

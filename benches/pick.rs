@@ -92,7 +92,7 @@ fn promises(costs: &[Cost]) -> Vec<Promise> {
             "cost at N = 1000 over N = 10",
             (LATENCY, 1000),
             (LATENCY, 10),
-            Some(Bound::AtMost(1.05)),
+            Some(Bound::AtMost(1.08)),
         ),
         (
             "cost with ejection over without, N = 10",

@@ -131,8 +131,8 @@ fn throughput(options: Options, one: &Runtime, two: &Runtime) -> Vec<Promise> {
             (BUFFER, 10_000),
             (OURS, 10_000),
             Some(Bound::AtLeast {
-                must: 9.0,
-                want: 12.0,
+                must: 6.0,
+                want: 9.0,
             }),
         ),
         (

@@ -92,7 +92,7 @@ async fn main() -> Result<ExitCode, BoxError> {
                 ejected += u32::from(matches!(event, Event::Ejected { .. }));
                 returned += u32::from(matches!(event, Event::Returned { .. }));
                 // So long that the first probe meets it still sick, and not longer.
-                if matches!(event, Event::ProbeFailed { .. }) {
+                if matches!(event, Event::TrialFailed { .. }) {
                     is_sick.store(false, Relaxed);
                 }
             }

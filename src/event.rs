@@ -91,13 +91,13 @@ pub enum Event {
         /// What keeps it.
         by: Withheld,
     },
-    /// An ejection is over: the next request goes there, and its answer decides.
-    Probing {
+    /// An ejection is over: a trial decides.
+    Probation {
         /// Whose.
         id: InstanceId,
     },
-    /// A probe failed: the member is out for longer.
-    ProbeFailed {
+    /// A trial failed: the member is out for longer.
+    TrialFailed {
         /// Which one.
         id: InstanceId,
         /// For how long.
@@ -110,7 +110,7 @@ pub enum Event {
         /// How long it was out.
         after: Duration,
     },
-    /// Every eligible member is ejected or probing: all of them are picked from.
+    /// Every eligible member is ejected or on probation: all of them are picked from.
     PanicModeBegan {
         /// How many.
         members: usize,
@@ -121,6 +121,11 @@ pub enum Event {
     NothingUsable,
     /// A member can be picked again, or for the first time.
     Usable,
+    /// This process stalled for a second or more while there was traffic. What was under way judges no instance.
+    Stalled {
+        /// For how long.
+        time: Duration,
+    },
     /// Discovery reported an error. The fleet stays as it is.
     DiscoveryFailed {
         /// The error.
@@ -189,9 +194,9 @@ impl fmt::Display for Event {
             Self::EjectionWithheld { id, reason, by } => {
                 write!(f, "instance {id} is an outlier, and stays ({by}): {reason}")
             }
-            Self::Probing { id } => write!(f, "instance {id} is to be probed"),
-            Self::ProbeFailed { id, time } => {
-                write!(f, "probe of instance {id} failed: out for {time:.1?} more")
+            Self::Probation { id } => write!(f, "instance {id} is on probation"),
+            Self::TrialFailed { id, time } => {
+                write!(f, "trial of instance {id} failed: out for {time:.1?} more")
             }
             Self::Returned { id, after } => write!(f, "instance {id} is back after {after:.1?}"),
             Self::PanicModeBegan { members } => {
@@ -200,6 +205,7 @@ impl fmt::Display for Event {
             Self::PanicModeEnded => f.write_str("panic mode is over"),
             Self::NothingUsable => f.write_str("nothing usable"),
             Self::Usable => f.write_str("usable"),
+            Self::Stalled { time } => write!(f, "this process stalled for {time:.1?}"),
             Self::DiscoveryFailed { error } => {
                 write!(f, "discovery failed: {}", error.with_causes())
             }
@@ -222,8 +228,8 @@ pub enum EjectionReason {
     FailuresInRow {
         /// How often, without a success in between.
         failures: u32,
-        /// How many it takes, by configuration and by how often the others failed; 2 for one that load kept away from since
-        /// it failed.
+        /// How many it takes, by configuration and by how often the others failed; fewer for a suspect, see
+        /// [`suspect_failures`](crate::OutlierBuilder::suspect_failures).
         threshold: u32,
     },
     /// It failed again and again, and the last time a caller waited for nothing and went away.

@@ -61,8 +61,12 @@
 //! | instance hangs | callers that give up, or [`attempt_timeout`](BalanceLayer::attempt_timeout), raise its load at once; ejected as *unresponsive* although no error ever came. A caller's wait counts from 20 times the mean latency, or from a second and 8 times it. **If callers wait for ever and there is no `attempt_timeout`, no rule can see a hang** |
 //! | instance turns slow | load moves away within a few of its answers; it is not ejected for that |
 //! | every instance bad | no ejection goes beyond the cap, nor takes the last one; if all are out nevertheless, all are picked from |
-//! | ejected instance recovers | probes first, then slow start |
-//! | the process itself stands still | nobody is charged for it |
+//! | ejected instance recovers | a trial first, then slow start; trials that fail are at most one in 200 requests, and three |
+//! | few requests, some instances bad | no more fail than without ejection |
+//! | a fault that all instances share | nobody is ejected for it |
+//! | overload, instances shed by errors | no more fail than without ejection |
+//! | a pause that all instances share | no member is left idle for it |
+//! | the process itself stalls | nobody is charged for it; [`Status::stalls`] counts it |
 //! | new instance | starts at the fleet's mean latency; neither starved nor flooded |
 //! | discovery down, flapping, emptied, suddenly shrunk | traffic goes on with the last known good set |
 //! | instance removed or draining | no new picks; what is in flight finishes; then its connection closes |
@@ -76,9 +80,10 @@
 //!
 //! On by default, from two instances on, and made to need no tuning. Each failure is looked at by three rules, in the
 //! thread that reports it: failures in a row (five, and more while the others fail too), callers that waited for nothing,
-//! and half of at least ten requests within ten seconds. The member that a rule finds is out for 5 to 10 s at first; then one
-//! request at a time goes there, and an answer brings it back with a tenth of its share, growing to the whole in 5 s. A failure
-//! there, and being found again soon, doubles the time, to a minute. How many may be out at once, of so many eligible members:
+//! and half of at least ten requests within ten seconds. The member that a rule finds is out for 5 to 10 s at first. Then a
+//! *trial* decides, one request at a time: an answer brings the member back with a tenth of its share, growing to the whole in
+//! 5 s. Trials that fail are rationed: three at once, then one in 200 requests. A trial that fails, and being found again soon,
+//! double the time, to a minute. How many may be out at once, of so many eligible members:
 //!
 //! | members | 1 | 2 | 3 | 4 | 5 | 10 |
 //! |---|---|---|---|---|---|---|

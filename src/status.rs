@@ -24,12 +24,15 @@ pub struct Status {
     pub doubted_for: Option<Duration>,
     /// How many members a pick chooses from.
     pub usable: usize,
-    /// Whether every eligible member is ejected or probing, so that all of them are picked from.
+    /// Whether every eligible member is ejected or on probation, so that all of them are picked from.
     pub panic_mode: bool,
     /// What the rules of ejection do now.
     pub ejection_mode: EjectionMode,
     /// What they did so far.
     pub ejections: EjectionCounters,
+    /// How often this process stalled so far, for over 250 ms while there was traffic: suspended, throttled, or a runtime that
+    /// was blocked. Requests that span a stall judge no instance.
+    pub stalls: u64,
     /// Mean latency of the fleet's successes; `None` until there were a few or where no latency is measured.
     pub mean_latency: Option<Duration>,
     /// Every known instance, by id.
@@ -90,16 +93,16 @@ pub struct EjectionStatus {
     pub reason: EjectionReason,
     /// How often it was ejected so far.
     pub ejections: u64,
-    /// Ejections and failed probes in a row, less what it lived down: each doubles the time of the next. Its return takes one
+    /// Ejections and failed trials in a row, less what it has worked off: each doubles the time of the next. Its return takes one
     /// off, though not the last; after that one more for each
     /// [`base_ejection_time`](crate::OutlierBuilder::base_ejection_time) in which it had
     /// [`request_volume`](crate::OutlierBuilder::request_volume) successes.
     pub multiplier: u32,
-    /// How long ago it began, or, if it is over, ended; with the probes that failed since it is one ejection.
+    /// How long ago it began, or, if it is over, ended; with the trials that failed since it is one ejection.
     pub since: Duration,
     /// Whether the member is back in play.
     pub is_over: bool,
-    /// How long it still lasts; `None` where it is over or only a probe is missing.
+    /// How long it still lasts; `None` where it is over or only a trial is missing.
     pub remaining: Option<Duration>,
 }
 
@@ -129,8 +132,8 @@ pub struct EjectionCounters {
     pub ejected: u64,
     /// A rule fired, and as many as may be were out already; at most once a second for each member.
     pub refused_by_cap: u64,
-    /// A probe ended with a verdict, of suspects too, which no event tells.
-    pub probes: u64,
+    /// A trial ended with a verdict; also of suspects, which no event tells.
+    pub trials: u64,
     /// A member came back into play.
     pub returned: u64,
     /// Panic mode began.
@@ -151,8 +154,8 @@ pub enum MemberState {
     Weightless,
     /// Takes no picks but in panic mode; see [`MemberStatus::ejection`].
     Ejected,
-    /// Its ejection is over, and one request at a time goes there, to find out what it is worth.
-    Probing,
+    /// Its ejection is over, and a trial decides: one request at a time, and as many as may do harm.
+    Probation,
     /// Takes no new picks; what is in flight finishes.
     Draining,
     /// Being dialled.
@@ -168,7 +171,7 @@ impl fmt::Display for MemberState {
             Self::Busy => "busy",
             Self::Weightless => "weight 0",
             Self::Ejected => "ejected",
-            Self::Probing => "probing",
+            Self::Probation => "probation",
             Self::Draining => "draining",
             Self::Connecting => "connecting",
             Self::Disconnected => "disconnected",
@@ -193,6 +196,9 @@ impl fmt::Display for Status {
         match self.set_age {
             Some(age) => write!(f, ", set {:.1} s old", age.as_secs_f64())?,
             None => f.write_str(", no set yet")?,
+        }
+        if self.stalls > 0 {
+            write!(f, ", this process stalled {} times", self.stalls)?;
         }
         if let Some(rest) = self.doubted_for {
             write!(f, ", newest answer doubted for {:.1} s", rest.as_secs_f64())?;
@@ -244,7 +250,7 @@ impl fmt::Display for EjectionStatus {
                 let rest = rest.as_secs_f64();
                 write!(f, "ejected {since:.1} s ago, {rest:.1} s to go: {reason}")
             }
-            (false, None) => write!(f, "ejected {since:.1} s ago, to be probed: {reason}"),
+            (false, None) => write!(f, "ejected {since:.1} s ago, on probation: {reason}"),
         }?;
         if self.ejections > 1 {
             write!(f, "; {} ejections so far", self.ejections)?;
@@ -331,6 +337,7 @@ mod tests {
             panic_mode: false,
             ejection_mode: EjectionMode::On,
             ejections: EjectionCounters::default(),
+            stalls: 0,
             mean_latency: None,
             members: vec![
                 member(MemberState::Ejected),

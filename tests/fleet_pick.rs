@@ -323,12 +323,12 @@ fn weight_zero_is_never_picked() {
 
 #[test]
 fn avoided_members_are_picked_only_for_want_of_others() {
-    for members in [1, 2, 3, 10, 200] {
+    for members in [1, 2, 3, 10, 16] {
         let mut sim = Sim::new(defaults(), &vec![1; members]);
         let all: Vec<_> = (0..members)
             .map(|n| InstanceId::from(format!("{n:04}")))
             .collect();
-        for free in 0..members.min(20) {
+        for free in 0..members {
             let avoid: Vec<_> = all.iter().filter(|id| **id != all[free]).cloned().collect();
             let pick = sim.fleet.pick(sim.now(), &mut sim.rng, &avoid).unwrap();
             assert_eq!(pick.instance().id(), &all[free], "N = {members}");
@@ -338,6 +338,39 @@ fn avoided_members_are_picked_only_for_want_of_others() {
             "a preference, not a rule"
         );
     }
+}
+
+#[test]
+fn of_a_large_fleet_sixteen_draws_look_for_one_that_is_not_to_be_avoided() {
+    let mut sim = Sim::new(defaults(), &[1; 200]);
+    let half: Vec<_> = (0..100)
+        .map(|n| InstanceId::from(format!("{n:04}")))
+        .collect();
+    let avoided = |sim: &mut Sim| {
+        let pick = sim.fleet.pick(sim.now(), &mut sim.rng, &half).unwrap();
+        half.contains(pick.instance().id())
+    };
+    // Sixteen of sixteen are among the hundred once in a hundred thousand times.
+    let picked = (0..10_000).filter(|_| avoided(&mut sim)).count();
+    assert!(picked <= 1, "{picked} of 10000 picks");
+}
+
+#[test]
+fn a_pick_says_that_all_are_full_once_it_has_seen_enough_of_them() {
+    for (choices, members) in [(5, 16), (12, 24)] {
+        let config = defaults().max_in_flight(1).max_choices(choices);
+        let mut sim = Sim::new(config, &vec![1; members]);
+        let _held: Vec<_> = (0..members).map(|_| sim.pick()).collect();
+        let full = sim.fleet.pick(sim.now(), &mut sim.rng, &[]);
+        assert!(matches!(full, Err(PickError::Saturated)));
+    }
+    // Of a thousand few are looked at: the last of them that have room are seldom found.
+    let mut sim = Sim::new(defaults().max_in_flight(1), &[1; 1000]);
+    let mut held = Vec::new();
+    for _ in 0..3000 {
+        held.extend(sim.fleet.pick(sim.now(), &mut sim.rng, &[]).ok());
+    }
+    assert!(held.len() > 950, "{} of 1000", held.len());
 }
 
 #[test]

@@ -69,10 +69,10 @@ impl Outcome {
 pub(crate) fn promises(outcomes: &[Outcome]) -> Vec<Promise> {
     let mut promises = Vec::new();
     for (other, must, want) in [
-        (Contestant::TowerPeakEwma, 0.80, 0.68),
-        (Contestant::LeastInFlight, 0.55, 0.45),
-        (Contestant::RoundRobin, 0.40, 0.30),
-        (Contestant::Oracle, 1.25, 1.10),
+        (Contestant::TowerPeakEwma, 0.45, 0.38),
+        (Contestant::LeastInFlight, 0.45, 0.38),
+        (Contestant::RoundRobin, 0.22, 0.19),
+        (Contestant::Oracle, 1.12, 1.05),
     ] {
         let what = format!("p99 over that of {}, geometric mean", other.name());
         let bound = Bound::new(must, want);

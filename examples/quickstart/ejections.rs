@@ -19,7 +19,7 @@ impl Ejections {
         let noted = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
-                if let Event::Ejected { .. } | Event::ProbeFailed { .. } | Event::Returned { .. } =
+                if let Event::Ejected { .. } | Event::TrialFailed { .. } | Event::Returned { .. } =
                     event
                 {
                     println!("          {event}");

@@ -1,23 +1,21 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 
 use super::config::{BalanceConfig, Load};
 use super::member::{Hold, Record};
 use super::outlier::{OutlierConfig, Peers};
 use super::pick::choose;
-use super::pool::Pool;
-use super::probe::Probe;
-use super::pulse::Pulse;
-use super::rng::{Rng, below};
+use super::reached::Branch;
+use super::rng::Rng;
 use super::roster::{Dial, Roster, Ticket};
 use super::shared::{Shared, Transition, Transitions};
 use super::slot::{Pick, Slot, nanos};
-use super::snapshot::{Candidates, List, Rules, Snapshot};
+use super::snapshot::{List, Rules, Snapshot};
 use crate::event::DialError;
 use crate::{BoxError, Census, Event, InstanceId, InstanceSet, Status};
 
@@ -25,9 +23,6 @@ use crate::{BoxError, Census, Event, InstanceId, InstanceSet, Status};
 /// hundredth of that.
 const PEERS_AGE: u64 = 1_000_000;
 const PEERS: usize = 64;
-/// Picks among which one is taken for a suspect's probe.
-const PICKS_PER_SUSPICION: u32 = 200;
-
 /// The members of one target and the rules by which they are picked. `S` is what a pick hands back.
 ///
 /// All methods take `&self` and may be called from any thread.
@@ -64,24 +59,19 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             list: List::new(),
             rules: Rules::new(&config),
             unusable_since: Some(now),
-            candidates: Candidates::none(),
-            ramps: Vec::new(),
+            waiting: Vec::new(),
+            trials_are_free: false,
+            slow_start: None,
         };
         let state = Arc::new_cyclic(|state: &Weak<State<S>>| State {
             snapshot: ArcSwap::from_pointee(snapshot),
             peers: Mutex::default(),
-            shared: Arc::new(Shared {
-                epoch: now,
-                pool: Pool::new(),
-                pulse: Pulse::new(),
-                probe: Probe::default(),
-                outlier: ArcSwapOption::from_pointee(config.outlier().cloned()),
-                measures_latency: AtomicBool::new(config.load() == Load::Latency),
-                is_timed: AtomicBool::new(true),
-                suspicion: AtomicBool::new(false),
-                overloaded_until: AtomicU64::new(0),
-                transitions: state.clone() as Weak<dyn Transitions>,
-            }),
+            shared: Arc::new(Shared::new(
+                now,
+                config.outlier().cloned(),
+                config.load() == Load::Latency,
+                state.clone() as Weak<dyn Transitions>,
+            )),
             roster: Mutex::new(Roster::new(config, seed, now)),
         });
         Self { state }
@@ -122,7 +112,8 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 
     /// Chooses a member and takes a slot of it. Takes no lock and allocates nothing where somebody is usable.
     ///
-    /// Members whose id is in `avoid` are picked only if there is no other.
+    /// Members whose id is in `avoid` are picked only if there is no other: of up to 16 members that is exact, of more as far
+    /// as 16 draws show. Such a pick is never a trial.
     ///
     /// # Errors
     ///
@@ -133,17 +124,32 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         rng: &mut (impl Rng + ?Sized),
         avoid: &[InstanceId],
     ) -> Result<Pick<S>, PickError> {
+        self.pick_at(self.reads_clock().then_some(now), rng, avoid)
+    }
+
+    /// The same by whoever knows whether the clock is read: `None` where it is not.
+    pub(crate) fn pick_at(
+        &self,
+        now: Option<Instant>,
+        rng: &mut (impl Rng + ?Sized),
+        avoid: &[InstanceId],
+    ) -> Result<Pick<S>, PickError> {
         let shared = &self.state.shared;
-        let moment = shared.moment(now);
-        shared.end_overload(moment);
+        let now = now.map(|now| shared.nanos(now));
+        if let Some(now) = now {
+            shared.end_overload(now);
+        }
+        let moment = now.filter(|_| shared.is_timed());
         let snapshot = self.state.snapshot.load();
-        if !snapshot.candidates.members.is_empty()
-            && let Some(probe) = self.probe(&snapshot, moment, rng, avoid)
+        if !snapshot.waiting.is_empty()
+            && avoid.is_empty()
+            && let Some(moment) = moment
+            && let Some(trial) = self.begin_trial(&snapshot, moment)
         {
-            return Ok(probe);
+            return Ok(trial);
         }
         let shard = shared.pool.shard_number();
-        match choose(&snapshot, shared, shard, moment, rng, avoid) {
+        match choose(&snapshot, shared, shard, now.unwrap_or(0), rng, avoid) {
             Some(position) => {
                 let holder = snapshot.list.hold(position, shard);
                 Ok(Pick(shared.slot(holder, moment)))
@@ -153,37 +159,43 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         }
     }
 
-    /// A pick of a member that waits for a probe, if this request is to be it.
+    /// A pick of the first member that waits for a trial, has none in flight and has room, if a token pays for it.
     #[cold]
-    fn probe(
-        &self,
-        snapshot: &Snapshot<S>,
-        moment: u64,
-        rng: &mut (impl Rng + ?Sized),
-        avoid: &[InstanceId],
-    ) -> Option<Pick<S>> {
+    fn begin_trial(&self, snapshot: &Snapshot<S>, moment: u64) -> Option<Pick<S>> {
         let shared = &self.state.shared;
-        let candidates = &snapshot.candidates;
-        if candidates.are_suspects && below(rng.next_u64() as u32, PICKS_PER_SUSPICION) != 0 {
-            return None;
-        }
-        for member in candidates.from(shared.probe.turn()) {
-            if avoid.contains(member.instance.id()) {
+        let is_paid = !snapshot.trials_are_free;
+        for member in &snapshot.waiting {
+            let stats = &member.stats;
+            if stats.trial().is_in_flight() {
                 continue;
             }
-            let token = shared.probe.begin(member.generation, moment)?;
-            if member.stats.acquire(snapshot.rules.max_in_flight) {
-                let slot = shared.slot(Hold::Whole(Arc::clone(member)), moment);
-                return Some(Pick(slot.probing(token)));
+            if is_paid && !shared.trials.take() {
+                Branch::BucketEmpty.reach();
+                return None;
             }
-            shared.probe.end(token);
+            let Some(token) = stats.trial().begin(&shared.trials, is_paid, moment) else {
+                shared.trials.return_unused(is_paid);
+                continue;
+            };
+            if stats.acquire(snapshot.rules.max_in_flight) {
+                let branch = if is_paid {
+                    Branch::TrialBegan
+                } else {
+                    Branch::FreeTrialBegan
+                };
+                branch.reach();
+                let slot = shared.slot(Hold::Whole(Arc::clone(member)), Some(moment));
+                return Some(Pick(slot.on_trial(token)));
+            }
+            stats.trial().end(token);
+            shared.trials.give_back(token);
         }
         None
     }
 
-    /// Ejects an instance by hand for so long, whatever the cap; in panic mode it is picked from all the same. Its end is
-    /// that of any ejection: a probe, then slow start; a new address, or leaving the set and coming back, ends it too. One that
-    /// is out already is out for so long from now on.
+    /// Ejects an instance by hand for `time`, whatever the cap; in panic mode it is picked from all the same. It ends as any
+    /// ejection does: by a trial, then slow start. A new address ends it, too. An instance that is out already is out for
+    /// `time` from now on.
     ///
     /// Returns whether the instance is known.
     pub fn eject(&self, id: &InstanceId, time: Duration, now: Instant) -> bool {
@@ -193,7 +205,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             .write(now, |roster| roster.eject(id, time, moment))
     }
 
-    /// Puts an ejected instance back into play, without a probe and by slow start. Returns whether it was out.
+    /// Puts an ejected instance back into play, without a trial and by slow start. Returns whether it was out.
     pub fn restore(&self, id: &InstanceId, now: Instant) -> bool {
         let shared = &self.state.shared;
         let moment = shared.nanos(now);
@@ -220,28 +232,32 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     pub fn reconfigure(&self, config: BalanceConfig, now: Instant) {
         let shared = &self.state.shared;
         let moment = shared.nanos(now);
-        self.state.write(now, |roster| {
-            if roster.config().load() != config.load() {
-                shared
-                    .measures_latency
-                    .store(config.load() == Load::Latency, Relaxed);
-                shared.pool.forget_winners();
-            }
+        let has_other_unit = self.state.write(now, |roster| {
+            let has_other_unit = roster.config().load() != config.load();
+            let measures_latency = config.load() == Load::Latency;
+            shared.measures_latency.store(measures_latency, Relaxed);
             shared
                 .outlier
                 .store(config.outlier().cloned().map(Arc::new));
             shared.suspect();
-            roster.reconfigure(config, shared, moment);
+            roster.reconfigure(config);
+            has_other_unit
         });
+        while self
+            .state
+            .write(now, |roster| roster.restore_rule_ejected(shared, moment))
+        {}
+        // Once picks follow the new rules: else one by the old rules would leave its cost behind.
+        if has_other_unit {
+            shared.pool.forget_winners();
+        }
     }
 
     /// How things stand.
     pub fn status(&self, now: Instant) -> Status {
         let shared = &self.state.shared;
         let now = shared.nanos(now);
-        // Declared before the lock is taken, dropped after it was released: services of the caller.
-        let mut borrowed = Vec::new();
-        self.state.lock().status(shared, now, &mut borrowed)
+        self.state.lock().status(shared, now)
     }
 
     /// What happened since the last call. If more happened than is kept (1024 events), the first one says how much
@@ -266,11 +282,6 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.shared.reads_clock()
     }
 
-    /// The beginning of the fleet's time: an instant for where no clock is read.
-    pub(crate) fn epoch(&self) -> Instant {
-        self.state.shared.epoch
-    }
-
     #[cfg(test)]
     pub(super) fn with_snapshot<R>(&self, look: impl FnOnce(&Snapshot<S>) -> R) -> R {
         look(&self.state.snapshot.load())
@@ -282,10 +293,10 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.lock().take_cancelled()
     }
 
-    /// Whether a pick's member may still be picked, or probed if the pick is a probe.
+    /// Whether a pick's member may still be picked, or tried if the pick is a trial.
     pub(crate) fn is_pickable(&self, slot: &Slot<Hold<S>>) -> bool {
-        let is_probe = slot.probe.is_some();
-        self.state.lock().is_pickable(slot.record(), is_probe)
+        let is_trial = slot.trial.is_some();
+        self.state.lock().is_pickable(slot.record(), is_trial)
     }
 
     /// A driver begins. Counts the wait for a first usable member from now, and returns the dials of all known instances
@@ -329,21 +340,20 @@ impl<S> State<S> {
 }
 
 impl<S: Send + Sync + 'static> Transitions for State<S> {
-    fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool {
+    fn apply_transition(&self, record: &Record, what: Transition, now: u64) -> bool {
         let shared = &self.shared;
-        let (id, generation) = (record.instance.id(), record.generation);
+        let id = record.instance.id();
         self.write(shared.instant(now), |roster| {
             let before = shared.next_deadline(roster);
             match what {
-                Transition::Lost => roster.lost(id, generation, now),
-                Transition::Detected(reason, picked_at) if record.stats.is_told_by(picked_at) => {
-                    roster.detected(id, generation, reason, now);
+                Transition::Lost => roster.lost(id, record.generation, now),
+                // Else it was restored meanwhile.
+                Transition::Detected(reason, picked_at) => {
+                    if record.stats.accepts_evidence_from(picked_at) {
+                        roster.detected(id, &record.stats, reason, now);
+                    }
                 }
-                // It was restored meanwhile.
-                Transition::Detected(..) => {}
-                Transition::Probed(outcome) => {
-                    roster.probed(id, generation, outcome, shared, now);
-                }
+                Transition::Tried(end) => roster.tried(id, &record.stats, end, shared, now),
             }
             let after = shared.next_deadline(roster);
             after.is_some_and(|after| before.is_none_or(|before| after < before))
@@ -359,8 +369,8 @@ impl<S: Send + Sync + 'static> Transitions for State<S> {
         if let Some((_, peers)) = known.filter(|&(at, _)| now.saturating_sub(at) < age) {
             return peers;
         }
-        let members = (0..list.len()).map(|position| &list.member(position).stats);
-        let peers = Peers::of(members, config, now);
+        let members = (0..list.len()).map(|at| (&*list.member(at).stats, list.weight(at)));
+        let peers = Peers::of(members, config, self.shared.pool.gap(list.len()), now);
         *known = Some((now, peers));
         peers
     }

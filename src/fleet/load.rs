@@ -6,7 +6,7 @@
 //! Reads change nothing: unlike a peak EWMA that decays when it is looked at, the value does not depend on how often
 //! picks compare it.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Time constant of the decay, in nanoseconds. 1 s forgets slow members at low rates, 10 s is slow on bursts.
 pub(super) const TAU: f32 = 5e9;
@@ -54,6 +54,11 @@ impl Latency {
         }
     }
 
+    /// When the last sample was added.
+    pub(super) fn stamp(&self) -> u64 {
+        self.stamp.load(Relaxed)
+    }
+
     /// Forgets all evidence but one sample, or all.
     pub(super) fn restart(&self, nanos: Option<f32>, now: u64) {
         let sums = nanos.map_or(0, |nanos| pack(1.0, nanos));
@@ -61,17 +66,40 @@ impl Latency {
         self.stamp.store(now, Relaxed);
     }
 
-    /// The same evidence under another owner: a new connection to the same instance.
-    pub(super) fn copy(&self) -> Self {
-        Self {
-            sums: AtomicU64::new(self.sums.load(Relaxed)),
-            stamp: AtomicU64::new(self.stamp.load(Relaxed)),
-        }
-    }
-
     /// Whether there is any evidence.
     pub(super) fn is_known(&self) -> bool {
         self.sums.load(Relaxed) != 0
+    }
+}
+
+/// What one member takes as a rule: a mean over many more answers than a [`Latency`], that no time fades. It tells a member
+/// that was late from one that is slow.
+///
+/// Answers that waited at the same time are one sample, and count [`MAX_TYPICAL`] times the fleet's mean at most: a pause of any
+/// length moves it little.
+#[derive(Debug, Default)]
+pub(super) struct Typical(AtomicU32);
+
+/// Share that a new sample has in it.
+const TYPICAL_SHARE: f32 = 1.0 / 64.0;
+const MAX_TYPICAL: f32 = 4.0;
+
+impl Typical {
+    /// In nanoseconds; the fleet's mean before any sample.
+    pub(super) fn read(&self, mean: f32) -> f32 {
+        let typical = f32::from_bits(self.0.load(Relaxed));
+        if typical > 0.0 { typical } else { mean }
+    }
+
+    pub(super) fn record(&self, nanos: f32, mean: f32) {
+        let typical = self.read(mean);
+        let next = typical + (nanos.min(MAX_TYPICAL * mean) - typical) * TYPICAL_SHARE;
+        self.0.store(next.to_bits(), Relaxed);
+    }
+
+    /// Forgets all samples.
+    pub(super) fn forget(&self) {
+        self.0.store(0, Relaxed);
     }
 }
 

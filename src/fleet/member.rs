@@ -17,17 +17,19 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Relaxed},
 };
 
-use super::load::Latency;
+use super::load::{Latency, Typical};
 use super::run::{Failing, Failures, Run};
 use super::shared::Shared;
+use super::trial::Trial;
 use super::window::{Bucket, Pause, Tally, Totals, Window};
 use crate::Instance;
 
 /// How much dearer an overloaded member looks.
 const OVERLOAD_FACTOR: f32 = 20.0;
 
-/// Slots and outcomes share a word, so that a success writes once: in flight in the lower bits, outcomes ever in the upper.
-const OUTCOME: u64 = 1 << 24;
+/// Slots and outcomes share a word, so that a success writes once: in flight in the lower bits, more than `max_in_flight` may
+/// be; outcomes ever in the upper, enough for years of a hundred thousand a second.
+const OUTCOME: u64 = 1 << 20;
 const IN_FLIGHT: u64 = OUTCOME - 1;
 
 /// For how many ticks a member that was found an outlier, and stays, is not looked at again: a second, or a tick less.
@@ -37,15 +39,20 @@ const TICK: u64 = 62_500_000;
 /// Mark of a member that is out. As a time it is 292 years away.
 const OUT: u64 = 1 << 63;
 
-/// A member's load and record. What few requests need is elsewhere: of a large fleet the more is in the caches.
+/// What is known of one instance: its load and its record, over all connections to it. A pick holds it by its member, so
+/// that one whose connection is long lost still gives its slot back to the instance.
+///
+/// Rarely used fields are boxed, so that more of a large fleet fits into the CPU caches.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Stats {
     slots: AtomicU64,
     latency: Latency,
+    typical: Typical,
     /// When it answered anybody last.
     answered_at: AtomicU64,
-    /// From when the picks are that say anything of it: since it left play or came back. Marked while it is out.
+    /// Picks made before this instant no longer count: it moves at an ejection, at a return and at a new address. The top
+    /// bit is set while the member is ejected or on probation.
     judged_from: AtomicU64,
     failing: Failing,
     bucket: Bucket,
@@ -64,6 +71,11 @@ struct Rest {
     /// In ticks.
     quiet_until: AtomicU32,
     pause: Pause,
+    trial: Trial,
+    /// When it last failed.
+    failed_at: AtomicU64,
+    /// When its slow start began; zero: it is in none.
+    returned_at: AtomicU64,
 }
 
 impl Stats {
@@ -94,14 +106,17 @@ impl Stats {
         }
     }
 
-    /// Whether it has a run of failures of which the first was picked after that moment, give or take a millisecond.
+    /// Whether it has a run of failures of which the first was picked after that moment.
     pub(super) fn fails_since(&self, moment: u64, now: u64) -> bool {
-        let run = || now.saturating_sub(u64::from(self.rest.run.get().age(now)) * 1_000_000);
-        self.failing.is_so() && run() > moment
+        self.failing.is_so() && self.rest.run.get().since().min(now) > moment
     }
 
     pub(super) fn latency(&self) -> &Latency {
         &self.latency
+    }
+
+    pub(super) fn typical(&self) -> &Typical {
+        &self.typical
     }
 
     pub(super) fn answered_at(&self) -> u64 {
@@ -123,14 +138,39 @@ impl Stats {
         Totals::new(self.slots.load(Relaxed) / OUTCOME, self.failures())
     }
 
-    /// Whether the outcome of a pick of that time says anything about it.
-    pub(super) fn is_told_by(&self, picked_at: u64) -> bool {
+    pub(super) fn failed_at(&self) -> u64 {
+        self.rest.failed_at.load(Relaxed)
+    }
+
+    /// Whether the outcome of a pick of that time counts.
+    pub(super) fn accepts_evidence_from(&self, picked_at: u64) -> bool {
         picked_at >= self.judged_from.load(Relaxed) & !OUT
     }
 
-    /// Whether nothing but a probe judges it.
+    /// Whether nothing but a trial judges it.
     pub(super) fn is_out(&self) -> bool {
         self.judged_from.load(Relaxed) & OUT != 0
+    }
+
+    /// Since when its picks count; zero: always.
+    pub(super) fn judged_from(&self) -> u64 {
+        self.judged_from.load(Relaxed) & !OUT
+    }
+
+    pub(super) fn trial(&self) -> &Trial {
+        &self.rest.trial
+    }
+
+    /// When its slow start began, while it is in one.
+    pub(super) fn returned_at(&self) -> Option<u64> {
+        let at = self.rest.returned_at.load(Relaxed);
+        (at > 0).then_some(at)
+    }
+
+    /// Begins or ends its slow start.
+    pub(super) fn set_returned_at(&self, at: Option<u64>) {
+        let at = at.map_or(0, |at| at.max(1));
+        self.rest.returned_at.store(at, Relaxed);
     }
 
     /// It answered somebody.
@@ -148,6 +188,7 @@ impl Stats {
     pub(super) fn failed(&self, picked_at: u64, now: u64) -> Failures {
         self.turn_window(now);
         self.rest.failures.fetch_add(1, Relaxed);
+        self.rest.failed_at.store(now, Relaxed);
         self.rest.run.fail(&self.failing, picked_at, now)
     }
 
@@ -169,19 +210,33 @@ impl Stats {
         self.rest.run.end(&self.failing);
     }
 
-    /// Nothing but a probe judges it from now on, and no pick that was made by now says anything of it.
+    /// Nothing but a trial judges it from now on. Picks made by now count no more.
     pub(super) fn leave_play(&self, now: u64) {
+        self.rest.trial.forget();
+        self.set_returned_at(None);
         self.judged_from.store(now.saturating_add(1) | OUT, Relaxed);
     }
 
-    /// It is judged again, by picks made from now on, and for nothing that was before. `latency`: all that is known of it.
+    /// It is judged again, by picks made from now on. `latency`: all that is known of it.
     pub(super) fn enter_play(&self, latency: Option<f32>, now: u64) {
+        self.rest.trial.forget();
+        // First: a request that ends meanwhile leaves nothing in what is emptied below.
+        self.judged_from.store(now & !OUT, Relaxed);
         self.forgive();
         self.latency.restart(latency, now);
         self.rest.window.restart(&self.bucket, self.totals(), now);
         self.rest.pause.forget();
         self.rest.quiet_until.store(0, Relaxed);
-        self.judged_from.store(now & !OUT, Relaxed);
+    }
+
+    /// It has another address: latency and failures start anew. What is in flight stays in flight, and whether it is out.
+    pub(super) fn move_to_address(&self, now: u64) {
+        let out = self.is_out();
+        self.typical.forget();
+        self.enter_play(None, now);
+        if out {
+            self.leave_play(now);
+        }
     }
 
     /// It was found an outlier, and stays all the same.
@@ -227,7 +282,7 @@ impl Stats {
     }
 
     /// An outcome of a pick that gives its slot back without one, before or afterwards.
-    pub(super) fn outcome(&self) {
+    pub(super) fn count_outcome(&self) {
         self.slots.fetch_add(OUTCOME, AcqRel);
         self.rest.unjudged.fetch_sub(1, Relaxed);
     }
@@ -236,33 +291,6 @@ impl Stats {
     pub(super) fn release_unjudged(&self) {
         self.rest.unjudged.fetch_add(1, Relaxed);
         self.slots.fetch_sub(1, AcqRel);
-    }
-
-    /// The record without the slots: for the next connection to the same instance.
-    pub(super) fn inherit(&self) -> Self {
-        let copy = |value: &AtomicU64| AtomicU64::new(value.load(Relaxed));
-        let slots = self.slots.load(Relaxed);
-        let rest = &self.rest;
-        // What is in flight ends elsewhere.
-        let unjudged = rest.unjudged.load(Relaxed).wrapping_add(slots & IN_FLIGHT);
-        let (failing, run) = rest.run.copy();
-        Self {
-            slots: AtomicU64::new(slots & !IN_FLIGHT),
-            latency: self.latency.copy(),
-            answered_at: copy(&self.answered_at),
-            judged_from: copy(&self.judged_from),
-            failing,
-            bucket: self.bucket.copy(),
-            rest: Box::new(Rest {
-                window: rest.window.copy(),
-                failures: copy(&rest.failures),
-                unjudged: AtomicU64::new(unjudged),
-                overloaded_until: copy(&rest.overloaded_until),
-                quiet_until: AtomicU32::new(rest.quiet_until.load(Relaxed)),
-                run,
-                pause: rest.pause.copy(),
-            }),
-        }
     }
 }
 
@@ -279,7 +307,8 @@ pub(crate) struct Member<S> {
 /// What is known of a member, whatever its service is.
 #[repr(C)]
 pub(crate) struct Record {
-    pub(super) stats: Stats,
+    /// Shared by all connections to the instance.
+    pub(super) stats: Arc<Stats>,
     pub(super) shared: Arc<Shared>,
     /// Which dial it came from; a later one replaces it.
     pub(super) generation: u64,

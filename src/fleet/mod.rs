@@ -33,8 +33,9 @@
 //!
 //! - A pick that finds somebody takes no lock and allocates nothing. Picks read one snapshot, published whole: set, weights
 //!   and who may be picked are never of different moments.
-//! - Writers share one mutex. A request takes it when it has to wait, and when its verdict finds an outlier, ends a probe or
-//!   tells of a lost connection. No code of the caller runs under it, not even a `Drop`.
+//! - Writers share one mutex. A request takes it when it has to wait, and when its verdict finds an outlier, ends a trial or
+//!   tells of a lost connection. No code of the caller runs under it, not even a `Drop`. The fleet's figures have two more
+//!   locks, taken ten times a second and by the failures of a member that looks bad.
 //! - Every dial is a connection generation of its own, named by a [`Ticket`]; news of an old one never touches its
 //!   successor.
 //! - Counts are derived from state, never kept beside it.
@@ -55,7 +56,6 @@ mod news;
 mod outlier;
 mod pick;
 mod pool;
-mod probe;
 mod pulse;
 mod reached;
 mod rng;
@@ -66,6 +66,7 @@ mod shared;
 mod slot;
 mod slow_start;
 mod snapshot;
+mod trial;
 mod verdict;
 mod window;
 

@@ -1,35 +1,50 @@
 //! Which member gets a request.
 //!
 //! Two members are drawn by weight and the one that costs less is taken: the power of two choices (Mitzenmacher 2001).
-//! While the better one is still poor, dearer by [`POOR`] than what recent picks got, one more is drawn, up to
-//! `max_choices`. That is what keeps a request away from slow members when two draws meet only such; where members are
-//! alike, nearly every pick ends after two.
+//! While the better one is still *poor*, one more is drawn, up to `max_choices`. That is what keeps a request away from slow
+//! members when two draws meet only such; where members are alike, nearly every pick ends after two.
 //!
-//! A member costs its latency times the requests in flight to it, this one included. A latency within [`BAND`] of the
-//! fleet's mean counts as the mean while answers come often enough to notice a real change: else the member that is
-//! worst by a hair would lose every comparison of an idle fleet.
+//! A member costs its latency times the requests in flight to it, this one included. Three things are not counted as they
+//! are:
 //!
-//! Members that are to be avoided, or are at their cap, lose to any other. If the draws meet only such, the list is
-//! searched from a random place.
+//! - Most of the fleet's least latency is the way to the instances, and says nothing of their load: [that part](Pool::way) is
+//!   taken off each latency. Else 20 ms of network hide that an instance takes twice as long as another.
+//! - The latency of an idle member counts as the fleet's mean if it is within a [band](Pool::band) round it, while answers come often enough
+//!   to notice a real change. Else the member that is slightly worst would lose every comparison of an idle fleet. A busy one
+//!   is compared as it is: how busy it is matters more, and the difference shows.
+//! - While answers are few, latencies are compared as they are: each member that is known to be fast is worth looking for.
+//!
+//! Poor is what is dearer by [`POOR`] than what recent picks got, and dearer than what a good member with a fair load costs.
+//! The second matters for a member that answers without working: it wins so often that it would set the first alone, and
+//! each pick would look for it.
+//!
+//! Members that are to be avoided, or are at their cap, lose to any other. If two draws meet only such, the pick draws on:
+//! it looks at [`FULL_DRAWS`] members, or twice `max_choices` if that is more, before it says that all are full.
 
 use super::config::Load;
-use super::pool::Shard;
+use super::pool::{Pool, Shard};
+use super::reached::Branch;
 use super::rng::{Rng, below, unit};
 use super::shared::Shared;
-use super::slow_start::Toss;
+use super::slow_start::Ramp;
 use super::snapshot::Snapshot;
 use crate::InstanceId;
 
+/// How much dearer than what recent picks got is poor.
 const POOR: f32 = 1.15;
-const BAND: f32 = 1.5;
-/// Answers per second and member below which latencies are compared as they are.
-const GATE: f32 = 3.0;
+/// The part of a latency that counts at the least.
+const LEAST_WORK: f32 = 0.1;
+/// The part of what a good member with a fair load costs that is not poor. At 0.8 a member that answers without working
+/// draws six times its share, at 1.0 the p99 of 100 members of which half are four times slower is 1.14 of what it was.
+const FAIR: f32 = 0.95;
 /// What the cost of a member that is to be avoided is multiplied by: more than any real cost.
 const AVOIDED: f32 = 1e20;
 /// Most redraws of members already seen: only extreme weights come near.
 const REDRAWS: u32 = 32;
 /// Seen positions are kept on the stack.
 const MAX_CHOICES: usize = 64;
+/// Distinct members that are looked at, at the least, before all count as full: all of a fleet of this size.
+const FULL_DRAWS: usize = 16;
 
 /// The position of the chosen member, a slot of it taken; or `None` when all usable ones are at their cap.
 pub(super) fn choose<S>(
@@ -51,13 +66,35 @@ pub(super) fn choose<S>(
     if cost < AVOIDED && take(best) {
         return Some(best);
     }
-    // The draws met only members at their cap or to be avoided, or the last slot went to another thread just now.
-    let start = below(rng.next_u64() as u32, snapshot.list.len() as u32) as usize;
-    let positions = || (start..snapshot.list.len()).chain(0..start);
-    positions()
-        .find(|&position| costs.of(position) < AVOIDED && take(position))
-        .or_else(|| take(best).then_some(best))
-        .or_else(|| positions().find(|&position| take(position)))
+    draw_for_room(snapshot, &costs, rng, take)
+}
+
+/// The draws met only members at their cap or to be avoided, or the last slot went to another thread just now: any member
+/// with room, rather one that is not to be avoided.
+#[cold]
+fn draw_for_room<S>(
+    snapshot: &Snapshot<S>,
+    costs: &Costs<'_, S>,
+    rng: &mut (impl Rng + ?Sized),
+    take: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    Branch::SearchedForRoom.reach();
+    let len = snapshot.list.len();
+    let most = FULL_DRAWS.max(2 * snapshot.rules.max_choices as usize);
+    let mut seen = [0; 2 * MAX_CHOICES];
+    let mut avoided = (None, f32::INFINITY);
+    for distinct in 0..most.min(len).min(seen.len()) {
+        let position = unseen(len, &mut seen[..distinct], rng);
+        seen[distinct] = position;
+        let cost = costs.of(position);
+        if cost < AVOIDED && take(position) {
+            return Some(position);
+        }
+        if cost < avoided.1 {
+            avoided = (Some(position), cost);
+        }
+    }
+    avoided.0.filter(|&position| take(position))
 }
 
 /// The cheapest of two or more draws, and its cost.
@@ -68,10 +105,12 @@ fn draw<S>(
     rng: &mut (impl Rng + ?Sized),
 ) -> (usize, f32) {
     let list = &snapshot.list;
-    let toss = Toss::new(&snapshot.ramps, costs.now, rng);
-    let (first, second) = match &toss {
+    let ramp = snapshot
+        .slow_start
+        .map(|length| Ramp::draw(length, costs.now, rng));
+    let (first, second) = match &ramp {
         None => two(snapshot, rng),
-        Some(toss) => two_ramped(snapshot, toss, rng),
+        Some(ramp) => two_ramped(snapshot, ramp, rng),
     };
     let (a, b) = (costs.of(first), costs.of(second));
     let mut best = if b < a { (second, b) } else { (first, a) };
@@ -79,15 +118,9 @@ fn draw<S>(
     let rules = &snapshot.rules;
     let poor = POOR * shard.winners();
     if best.1 > poor && poor > 0.0 && rules.max_choices > 2 && list.len() > 2 {
-        best = draw_more(
-            snapshot,
-            costs,
-            toss.as_ref(),
-            rng,
-            [first, second],
-            best,
-            poor,
-        );
+        let poor = poor.max(POOR * costs.fair());
+        let drawn = [first, second];
+        best = draw_more(snapshot, costs, ramp.as_ref(), rng, drawn, best, poor);
     }
     if best.1 < AVOIDED && costs.comparable {
         shard.won(best.1);
@@ -98,7 +131,7 @@ fn draw<S>(
 fn draw_more<S>(
     snapshot: &Snapshot<S>,
     costs: &Costs<'_, S>,
-    toss: Option<&Toss<'_>>,
+    ramp: Option<&Ramp>,
     rng: &mut (impl Rng + ?Sized),
     drawn: [usize; 2],
     mut best: (usize, f32),
@@ -125,7 +158,7 @@ fn draw_more<S>(
         }
         seen[distinct] = position;
         distinct += 1;
-        if toss.is_some_and(|toss| !toss.keeps(position)) {
+        if ramp.is_some_and(|ramp| !ramp.admits(snapshot.list.member(position))) {
             continue;
         }
         let cost = costs.beside(position, best.0);
@@ -150,12 +183,13 @@ fn two<S>(snapshot: &Snapshot<S>, rng: &mut (impl Rng + ?Sized)) -> (usize, usiz
 #[cold]
 fn two_ramped<S>(
     snapshot: &Snapshot<S>,
-    toss: &Toss<'_>,
+    ramp: &Ramp,
     rng: &mut (impl Rng + ?Sized),
 ) -> (usize, usize) {
+    let admits = |position| ramp.admits(snapshot.list.member(position));
     let mut drawn = two(snapshot, rng);
     for _ in 0..REDRAWS {
-        match (toss.keeps(drawn.0), toss.keeps(drawn.1)) {
+        match (admits(drawn.0), admits(drawn.1)) {
             (true, true) => return drawn,
             (true, false) => return (drawn.0, drawn.0),
             (false, true) => return (drawn.1, drawn.1),
@@ -213,6 +247,11 @@ fn weighted_again<S>(
     position
 }
 
+/// Latencies between these count as the fleet's mean, while `members` answer often enough to notice a real change.
+pub(super) fn band(pool: &Pool, members: usize) -> Option<(f32, f32)> {
+    pool.is_dense(members).then(|| pool.band())
+}
+
 /// What members cost at one moment.
 struct Costs<'a, S> {
     snapshot: &'a Snapshot<S>,
@@ -223,6 +262,10 @@ struct Costs<'a, S> {
     mean: f32,
     /// Latencies between these count as the mean.
     band: (f32, f32),
+    /// The part of each latency that says nothing of an instance's load.
+    way: f32,
+    /// While answers are dense.
+    pool: Option<&'a Pool>,
     /// Whether costs can be compared over time.
     comparable: bool,
     /// Whether any member may be overloaded.
@@ -230,21 +273,28 @@ struct Costs<'a, S> {
 }
 
 impl<'a, S> Costs<'a, S> {
-    fn new(snapshot: &'a Snapshot<S>, shared: &Shared, now: u64, avoid: &'a [InstanceId]) -> Self {
+    fn new(
+        snapshot: &'a Snapshot<S>,
+        shared: &'a Shared,
+        now: u64,
+        avoid: &'a [InstanceId],
+    ) -> Self {
         let latency = snapshot.rules.load == Load::Latency;
         let mean = if latency { shared.pool.mean() } else { 0.0 };
-        let often = shared.pool.rate() >= GATE * snapshot.list.len() as f32;
+        let band = if latency {
+            band(&shared.pool, snapshot.list.len())
+        } else {
+            None
+        };
         Self {
             snapshot,
             now,
             avoid,
             cap: snapshot.rules.max_in_flight.unwrap_or(u32::MAX),
             mean,
-            band: if often {
-                (mean / BAND, mean * BAND)
-            } else {
-                (mean, mean)
-            },
+            band: band.unwrap_or((mean, mean)),
+            way: if latency { shared.pool.way() } else { 0.0 },
+            pool: band.is_some().then_some(&shared.pool),
             comparable: !latency || mean > 0.0,
             overloads: shared.is_overloaded(),
         }
@@ -265,6 +315,14 @@ impl<'a, S> Costs<'a, S> {
         self.with_own(position, own.max(1.0))
     }
 
+    /// What a good member with a fair load costs; zero while answers are few.
+    fn fair(&self) -> f32 {
+        self.pool.map_or(0.0, |pool| {
+            let in_flight = pool.in_flight() / self.snapshot.list.len() as f32;
+            FAIR * (pool.low_latency() - self.way) * (1.0 + in_flight)
+        })
+    }
+
     /// `own`: what the request itself weighs.
     #[inline]
     fn with_own(&self, position: usize, own: f32) -> f32 {
@@ -277,9 +335,10 @@ impl<'a, S> Costs<'a, S> {
         let inverse_weight = self.snapshot.list.inverse_weight(position);
         let cost = if self.mean > 0.0 {
             let latency = stats.latency().read(self.now, self.mean);
-            let ordinary = latency > self.band.0 && latency < self.band.1;
+            let ordinary = in_flight == 0 && latency > self.band.0 && latency < self.band.1;
             let latency = if ordinary { self.mean } else { latency };
-            latency * (in_flight as f32 * inverse_weight + own)
+            (latency - self.way).max(latency * LEAST_WORK)
+                * (in_flight as f32 * inverse_weight + own)
         } else {
             (in_flight as f32 + 1.0) * inverse_weight
         };

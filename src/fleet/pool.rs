@@ -16,11 +16,29 @@ use super::load::{TAU, decay};
 const REFRESH: u64 = 100_000_000;
 /// In the beginning they are good enough for this part of the time they cover.
 const REFRESH_PART: u64 = 4;
-/// Successes before the mean counts as known. The first ones open connections and warm caches; taken for ordinary, they
-/// would put their members at a disadvantage for as long as the evidence lasts.
+/// Successes before the mean counts as known, if they come within [`WARM_UP_TIME`]. The first ones open connections and warm
+/// caches; taken for ordinary, they would put their members at a disadvantage for as long as the evidence lasts.
 const WARM_UP: u64 = 8;
+/// Nanoseconds after the first success from when fewer do. Callers with few requests would be blind for long.
+const WARM_UP_TIME: u64 = 1_000_000_000;
+/// How much the least latency grows with each success, so that it follows a network that became slower.
+const LEAST_GROWTH: f32 = 1.001;
 /// Share that a new winner has in the average cost of winners.
 const WINNER_SHARE: f32 = 1.0 / 32.0;
+/// Latencies within this factor of the fleet's mean count as ordinary, both as far as they exceed the least one.
+const BAND: f32 = 1.5;
+/// Where less than this part of the mean exceeds the least latency, the band is around the whole mean. All answers take about
+/// as long there, and one that was late would lift its member out of a narrow band.
+const TIGHT: f32 = 0.25;
+/// The part of the least latency that is the way to the instances. Not all of it: where all answers take about as long, the
+/// least one is mostly work.
+const WAY: f32 = 0.6;
+/// Members of which one is below the low latency.
+const FEW: f32 = 6.0;
+/// Part by which the low latency falls with each faster member that is looked at.
+const LOW_STEP: f32 = 1.0 / 32.0;
+/// Answers per second and member from which on they are dense.
+const DENSE: f32 = 3.0;
 /// Threads beyond this many share.
 const SHARDS: usize = 16;
 
@@ -42,6 +60,8 @@ pub(super) struct Shard {
     successes: AtomicU64,
     /// Nanoseconds of all successes, ever.
     nanos: AtomicU64,
+    /// The least latency of a success, in nanoseconds, an `f32` that grows with each; zero: none yet.
+    least: AtomicU32,
 }
 
 /// Written ten times a second, read by every pick.
@@ -50,6 +70,13 @@ pub(super) struct Shard {
 struct Published {
     /// Mean latency of successes in nanoseconds, an `f32`; zero: unknown.
     mean: AtomicU32,
+    /// Latencies between these are ordinary, `f32`s.
+    low: AtomicU32,
+    high: AtomicU32,
+    /// The part of each latency that is the way to the instances, an `f32`.
+    way: AtomicU32,
+    /// The latency that one of [`FEW`] members is below, an `f32`; zero: unknown.
+    low_latency: AtomicU32,
     /// Outcomes per second, an `f32`.
     rate: AtomicU32,
     /// When the figures are next worth adding up.
@@ -61,6 +88,10 @@ struct Sums {
     seen: [Seen; SHARDS],
     /// Successes ever.
     warmth: u64,
+    /// When the first success came.
+    warm_since: Option<u64>,
+    /// The least latency of a success.
+    least: f32,
     /// When the first outcome came.
     began: Option<u64>,
     stamp: u64,
@@ -91,6 +122,55 @@ impl Pool {
         f32::from_bits(self.published.mean.load(Relaxed))
     }
 
+    /// Latencies between these count as ordinary.
+    pub(super) fn band(&self) -> (f32, f32) {
+        let Published { low, high, .. } = &self.published;
+        (
+            f32::from_bits(low.load(Relaxed)),
+            f32::from_bits(high.load(Relaxed)),
+        )
+    }
+
+    /// The part of each latency that is the way to the instances, and says nothing of their load, in nanoseconds.
+    pub(super) fn way(&self) -> f32 {
+        f32::from_bits(self.published.way.load(Relaxed))
+    }
+
+    /// The latency that few members are below; zero until it was looked at.
+    pub(super) fn low_latency(&self) -> f32 {
+        f32::from_bits(self.published.low_latency.load(Relaxed))
+    }
+
+    /// Latencies of members, each of them looked at as often as any other.
+    pub(super) fn look_at_latencies(&self, latencies: impl Iterator<Item = f32>) {
+        // Steps up and down balance at the quantile (stochastic approximation).
+        let low = latencies.fold(self.low_latency(), |low, latency| {
+            if low == 0.0 {
+                latency
+            } else if latency < low {
+                low * (1.0 - LOW_STEP)
+            } else {
+                low * (1.0 + LOW_STEP / (FEW - 1.0))
+            }
+        });
+        self.published.low_latency.store(low.to_bits(), Relaxed);
+    }
+
+    /// Requests in flight on average, by Little's law.
+    pub(super) fn in_flight(&self) -> f32 {
+        self.rate() * self.mean() / 1e9
+    }
+
+    /// Nanoseconds in which one of this many members gets a request, on average; without end while there are none.
+    pub(super) fn gap(&self, members: usize) -> u64 {
+        (members as f32 * 1e9 / self.rate()) as u64
+    }
+
+    /// Whether answers of this many members come often enough to notice a change of one within a second or two.
+    pub(super) fn is_dense(&self, members: usize) -> bool {
+        self.rate() >= DENSE * members as f32
+    }
+
     /// Outcomes per second that this balancer sees.
     pub(super) fn rate(&self) -> f32 {
         f32::from_bits(self.published.rate.load(Relaxed))
@@ -114,6 +194,13 @@ impl Pool {
         let shard = self.shard();
         add(&shard.successes, 1);
         add(&shard.nanos, nanos);
+        let (least, latency) = (f32::from_bits(shard.least.load(Relaxed)), nanos as f32);
+        let least = if least > 0.0 {
+            latency.min(least * LEAST_GROWTH)
+        } else {
+            latency
+        };
+        shard.least.store(least.to_bits(), Relaxed);
         self.outcome(shard, now);
     }
 
@@ -155,19 +242,31 @@ impl Pool {
         sums.successes *= fade;
         sums.nanos *= fade;
         sums.stamp = sums.stamp.max(now);
-        let (mut outcomes, mut successes) = (0, 0);
+        let (mut outcomes, mut successes, mut least) = (0, 0, f32::INFINITY);
         for (shard, seen) in self.shards.iter().zip(&mut sums.seen) {
             outcomes += gained(&shard.outcomes, &mut seen.outcomes);
-            successes += gained(&shard.successes, &mut seen.successes);
+            let successes_here = gained(&shard.successes, &mut seen.successes);
+            if successes_here > 0 {
+                successes += successes_here;
+                least = least.min(f32::from_bits(shard.least.load(Relaxed)));
+            }
             sums.nanos += gained(&shard.nanos, &mut seen.nanos) as f64;
         }
         sums.recent += outcomes as f64;
         sums.successes += successes as f64;
         sums.warmth += successes;
+        if successes > 0 {
+            sums.warm_since.get_or_insert(now);
+        }
+        let warming_for = sums.warm_since.map_or(0, |since| now.saturating_sub(since));
+        let is_warm = sums.warmth >= WARM_UP || warming_for >= WARM_UP_TIME;
         // Below a thousandth of an answer the sums are about to vanish, and the last mean is the better one.
-        if sums.warmth >= WARM_UP && sums.successes > 1e-3 {
+        if is_warm && sums.successes > 1e-3 {
             let mean = (sums.nanos / sums.successes).max(1.0);
-            self.published.mean.store((mean as f32).to_bits(), Relaxed);
+            if least.is_finite() {
+                sums.least = least;
+            }
+            self.published.publish(mean as f32, sums.least);
         }
         let age = now.saturating_sub(*sums.began.get_or_insert(now));
         let window = (age as f64).clamp(1.0, f64::from(TAU));
@@ -176,6 +275,24 @@ impl Pool {
         if self.mean() > 0.0 {
             let due = now.saturating_add(REFRESH.min(age / REFRESH_PART));
             self.published.due.store(due, Release);
+        }
+    }
+}
+
+impl Published {
+    fn publish(&self, mean: f32, least: f32) {
+        let least = least.min(mean);
+        let excess = mean - least;
+        let excess = if excess < TIGHT * mean { mean } else { excess };
+        let low = mean - excess * (1.0 - 1.0 / BAND);
+        let high = mean + excess * (BAND - 1.0);
+        for (figure, value) in [
+            (&self.mean, mean),
+            (&self.low, low),
+            (&self.high, high),
+            (&self.way, WAY * least),
+        ] {
+            figure.store(value.to_bits(), Relaxed);
         }
     }
 }

@@ -11,6 +11,8 @@ use std::sync::atomic::{
     fence,
 };
 
+use super::reached::Branch;
+
 /// Nanoseconds from beat to beat.
 const BEAT: u64 = 100_000_000;
 /// Nanoseconds by which a beat may be late on a busy machine.
@@ -21,15 +23,18 @@ const RESTING: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Pulse {
     next: AtomicU64,
-    /// When the last standstill ended.
-    stood_until: AtomicU64,
+    /// When the last stall ended.
+    stalled_until: AtomicU64,
+    /// How many there were.
+    stalls: AtomicU64,
 }
 
 impl Pulse {
     pub(super) fn new() -> Self {
         Self {
             next: AtomicU64::new(RESTING),
-            stood_until: AtomicU64::new(0),
+            stalled_until: AtomicU64::new(0),
+            stalls: AtomicU64::new(0),
         }
     }
 
@@ -51,25 +56,38 @@ impl Pulse {
             .is_ok()
     }
 
-    /// Beats, if it is time to. It rests from then on unless there is traffic.
-    pub(super) fn beat(&self, now: u64, mut traffic: impl FnMut() -> bool) {
+    /// Beats, if it is time to. It rests from then on unless there is traffic. Returns the length of the stall that it ends,
+    /// in nanoseconds, if it is late.
+    pub(super) fn beat(&self, now: u64, mut traffic: impl FnMut() -> bool) -> Option<u64> {
         let due = self.next.load(Relaxed);
         if now < due || due == RESTING {
-            return;
+            return None;
         }
-        if now - due > LATE {
-            self.stood_until.fetch_max(now, Relaxed);
+        let late = now - due;
+        let stall = (late > LATE).then_some(late);
+        if stall.is_some() {
+            Branch::Stalled.reach();
+            self.stalled_until.fetch_max(now, Relaxed);
+            self.stalls.fetch_add(1, Relaxed);
         }
         if traffic() {
             self.beat_by(due, now);
-            return;
+            return stall;
         }
         self.next.store(RESTING, SeqCst);
+        // Pairs with the atomic operation by which a pick takes its slot before it looks whether the pulse rests. The formal
+        // model wants a fence there, too; on the processors that Rust runs on, that operation is one.
         fence(SeqCst);
         // A pick that came meanwhile may have found it beating still.
         if traffic() {
             self.beat_by(RESTING, now);
         }
+        stall
+    }
+
+    /// How often the process stalled so far.
+    pub(super) fn stalls(&self) -> u64 {
+        self.stalls.load(Relaxed)
     }
 
     /// Rests until the next pick: no driver beats it any more.
@@ -79,20 +97,21 @@ impl Pulse {
 
     /// Another driver runs. Its clock may be behind that of the last one, if that one was paused and advanced.
     pub(super) fn restart(&self, now: u64) {
-        self.stood_until.fetch_min(now, Relaxed);
+        self.stalled_until.fetch_min(now, Relaxed);
     }
 
     /// For how many nanoseconds the process has not stood still.
-    pub(super) fn since_standstill(&self, now: u64) -> u64 {
-        match self.stood_until.load(Relaxed) {
+    pub(super) fn since_stall(&self, now: u64) -> u64 {
+        match self.stalled_until.load(Relaxed) {
             0 => u64::MAX,
-            stood_until => now.saturating_sub(stood_until),
+            stalled_until => now.saturating_sub(stalled_until),
         }
     }
 
     /// Whether the process stood still at any moment from `since` to `now`.
-    pub(super) fn stood(&self, since: u64, now: u64) -> bool {
-        since < self.stood_until.load(Relaxed) || now > self.next.load(Relaxed).saturating_add(LATE)
+    pub(super) fn spans_stall(&self, since: u64, now: u64) -> bool {
+        since < self.stalled_until.load(Relaxed)
+            || now > self.next.load(Relaxed).saturating_add(LATE)
     }
 }
 
@@ -111,18 +130,21 @@ mod tests {
             assert_eq!(due, beat * 100 * MS);
             pulse.beat(due, || true);
         }
-        assert!(!pulse.stood(0, 1000 * MS));
+        assert!(!pulse.spans_stall(0, 1000 * MS));
     }
 
     #[test]
     fn what_spans_a_late_beat_is_excused_before_and_after_it() {
         let pulse = Pulse::new();
         pulse.wake(0);
-        assert!(!pulse.stood(0, 350 * MS));
-        assert!(pulse.stood(0, 351 * MS), "overdue");
+        assert!(!pulse.spans_stall(0, 350 * MS));
+        assert!(pulse.spans_stall(0, 351 * MS), "overdue");
         pulse.beat(2000 * MS, || true);
-        assert!(pulse.stood(1999 * MS, 2050 * MS), "begun before it ended");
-        assert!(!pulse.stood(2000 * MS, 2050 * MS));
+        assert!(
+            pulse.spans_stall(1999 * MS, 2050 * MS),
+            "begun before it ended"
+        );
+        assert!(!pulse.spans_stall(2000 * MS, 2050 * MS));
     }
 
     #[test]
@@ -132,7 +154,7 @@ mod tests {
         pulse.beat(100 * MS, || false);
         assert_eq!(pulse.next(), None);
         assert!(
-            !pulse.stood(0, u64::MAX - 1),
+            !pulse.spans_stall(0, u64::MAX - 1),
             "nobody looked, nobody was late"
         );
         assert!(pulse.wake(60_000 * MS));
@@ -149,23 +171,23 @@ mod tests {
     }
 
     #[test]
-    fn the_time_without_a_driver_is_no_standstill() {
+    fn the_time_without_a_driver_is_no_stall() {
         let pulse = Pulse::new();
         pulse.wake(0);
         pulse.rest();
         assert_eq!(pulse.next(), None);
-        assert!(!pulse.stood(0, 60_000 * MS));
+        assert!(!pulse.spans_stall(0, 60_000 * MS));
         assert!(pulse.wake(60_000 * MS), "the next pick wakes it");
     }
 
     #[test]
-    fn a_standstill_by_a_clock_that_was_ahead_excuses_nobody_later() {
+    fn a_stall_by_a_clock_that_was_ahead_excuses_nobody_later() {
         let pulse = Pulse::new();
         pulse.wake(0);
         pulse.beat(3_600_000 * MS, || false);
         pulse.rest();
         pulse.restart(10 * MS);
-        assert!(!pulse.stood(10 * MS, 20 * MS));
+        assert!(!pulse.spans_stall(10 * MS, 20 * MS));
     }
 
     #[test]
@@ -173,7 +195,7 @@ mod tests {
         let pulse = Pulse::new();
         pulse.wake(500 * MS);
         pulse.beat(0, || true);
-        assert!(!pulse.stood(500 * MS, 0));
+        assert!(!pulse.spans_stall(500 * MS, 0));
         pulse.beat(u64::MAX, || true);
         assert!(pulse.next().is_some());
     }

@@ -37,6 +37,22 @@ branches! {
     PanicModeEnded: "a member was in play again after panic mode",
     SetDoubted: "a set was so much smaller that it was doubted",
     DoubtLifted: "a doubted set was followed by one that was believed",
+    TrialBegan: "a trial began that a token paid for",
+    FreeTrialBegan: "a trial began that needed no token",
+    BucketEmpty: "a member waited for a trial, and there was no token",
+    TrialFailed: "a trial of a member on probation failed",
+    TrialGivenUp: "a trial hung and was given up",
+    TrialsSilent: "callers went away from trials until their silence was long enough",
+    SuspectCleared: "a suspect answered well",
+    SuspectTried: "a trial of a suspect failed",
+    OutlierTooSoon: "a run was long enough, and too young",
+    NobodyCanTell: "a member looked bad, and no other one could tell what is usual",
+    TriedEarly: "an ejected member was on probation early, since the cap kept another outlier",
+    OverCap: "more members were out than the cap allows, and one of them was on probation early",
+    MovedWhileEjected: "an ejected member had another address, and was on probation at once",
+    SearchedForRoom: "the draws met only members that were full or to be avoided",
+    Stalled: "this process stalled",
+    LateForgiven: "an idle member was late and not slow, and its latency started anew",
 }
 
 static REACHED: [AtomicU64; Branch::ALL.len()] = [const { AtomicU64::new(0) }; Branch::ALL.len()];

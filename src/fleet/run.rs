@@ -10,10 +10,17 @@ use std::sync::atomic::{
 #[derive(Debug, Default)]
 pub(super) struct Failing(AtomicBool);
 
-/// Failures in a row in the upper half, and when the first of them was picked in the lower, in milliseconds: one word, so
+/// Failures in a row in the upper bits, and when the first of them was picked in the lower, in ticks: one word, so
 /// that nobody ever sees one run's failures with another's age.
 #[derive(Debug, Default)]
 pub(super) struct Run(AtomicU64);
+
+/// A tick is this power of two of nanoseconds: 16 microseconds.
+const TICK: u32 = 14;
+/// Bits of the time, enough for nine years.
+const SINCE_BITS: u32 = 44;
+const SINCE: u64 = (1 << SINCE_BITS) - 1;
+const MAX_COUNT: u32 = (1 << (64 - SINCE_BITS)) - 1;
 
 /// A run at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +36,7 @@ impl Run {
     /// A request that was picked then failed. Returns the run with it.
     pub(super) fn fail(&self, failing: &Failing, picked_at: u64, now: u64) -> Failures {
         // A pick that knew no time was not made after its end.
-        let first = Failures::new(1, millis(picked_at.min(now)));
+        let first = Failures::new(1, picked_at.min(now) >> TICK);
         let mut run = self.0.load(Relaxed);
         let next = loop {
             let next = Failures(run).and_one_more().unwrap_or(first);
@@ -54,38 +61,30 @@ impl Run {
     pub(super) fn get(&self) -> Failures {
         Failures(self.0.load(Acquire))
     }
-
-    /// The same under another owner.
-    pub(super) fn copy(&self) -> (Failing, Self) {
-        let run = self.get();
-        let failing = AtomicBool::new(run.count() > 0);
-        (Failing(failing), Self(AtomicU64::new(run.0)))
-    }
 }
 
 impl Failures {
-    fn new(count: u32, since: u32) -> Self {
-        Self(u64::from(count) << 32 | u64::from(since))
+    fn new(count: u32, since: u64) -> Self {
+        Self(u64::from(count.min(MAX_COUNT)) << SINCE_BITS | since.min(SINCE))
     }
 
     pub(super) fn count(self) -> u32 {
-        (self.0 >> 32) as u32
+        (self.0 >> SINCE_BITS) as u32
     }
 
     fn and_one_more(self) -> Option<Self> {
-        let since = self.0 as u32;
-        (self.count() > 0).then(|| Self::new(self.count().saturating_add(1), since))
+        (self.count() > 0).then(|| Self::new(self.count() + 1, self.0 & SINCE))
     }
 
-    /// Its age in milliseconds: since the first request of it was picked. Beyond 49 days it begins anew.
-    pub(super) fn age(self, now: u64) -> u32 {
-        // Time that goes back is no time.
-        (millis(now).wrapping_sub(self.0 as u32) as i32).max(0) as u32
+    /// When the first request of it was picked, in nanoseconds, give or take a tick.
+    pub(super) fn since(self) -> u64 {
+        (self.0 & SINCE) << TICK
     }
-}
 
-fn millis(nanos: u64) -> u32 {
-    (nanos / 1_000_000) as u32
+    /// Its age in nanoseconds: since the first request of it was picked.
+    pub(super) fn age(self, now: u64) -> u64 {
+        now.saturating_sub(self.since())
+    }
 }
 
 #[cfg(test)]
@@ -97,25 +96,37 @@ mod tests {
     #[test]
     fn a_run_is_as_old_as_the_first_request_of_it() {
         let (failing, run) = (Failing::default(), Run::default());
-        assert_eq!(run.fail(&failing, S, 2 * S).age(3 * S), 2000);
+        let about = |age: u64, seconds: u64| age.abs_diff(seconds * S) <= 1 << TICK;
+        assert!(about(run.fail(&failing, S, 2 * S).age(3 * S), 2));
         let second = run.fail(&failing, 0, 3 * S);
-        assert_eq!((second.count(), second.age(3 * S)), (2, 2000));
+        assert!(second.count() == 2 && about(second.age(3 * S), 2));
         run.end(&failing);
         assert_eq!(run.get().count(), 0);
         let next = run.fail(&failing, 8 * S, 9 * S);
-        assert_eq!((next.count(), next.age(9 * S)), (1, 1000));
+        assert!(next.count() == 1 && about(next.age(9 * S), 1));
         assert_eq!(next.age(0), 0, "time that goes back");
-        let (failing, copy) = run.copy();
-        assert_eq!(copy.get(), next);
-        copy.end(&failing);
-        assert_eq!((copy.get().count(), run.get().count()), (0, 1));
+    }
+
+    #[test]
+    fn a_run_of_years_is_as_old_as_it_is() {
+        let (failing, run) = (Failing::default(), Run::default());
+        let year = 365 * 86_400 * S;
+        run.fail(&failing, S, S);
+        for time in [year / 12, 5 * year] {
+            assert!(run.get().age(S + time).abs_diff(time) <= 1 << TICK);
+        }
+        for _ in 0..3 {
+            run.0.store(!SINCE, Relaxed);
+            run.fail(&failing, S, S);
+        }
+        assert_eq!(run.get().count(), MAX_COUNT, "it saturates");
     }
 
     #[test]
     fn a_request_that_was_picked_at_no_time_failed_when_it_ended() {
         let (failing, run) = (Failing::default(), Run::default());
         let untimed = super::super::slot::UNTIMED;
-        assert_eq!(run.fail(&failing, untimed, 5 * S).age(5 * S), 0);
+        assert!(run.fail(&failing, untimed, 5 * S).age(5 * S) <= 1 << TICK);
     }
 
     #[test]
@@ -135,7 +146,7 @@ mod tests {
                 let before = present.load(Acquire);
                 let seen = run.get();
                 let after = present.load(Acquire);
-                let since = after - u64::from(seen.age(after * S)) / 1000;
+                let since = (seen.since() + (1 << TICK)) / S;
                 assert!(
                     seen.count() == 0 || (before..=after).contains(&since),
                     "a run of second {since}, seen between {before} and {after}"

@@ -11,11 +11,11 @@
 //! Link and connection move apart on purpose: with a changed address a seat is `Dialling` while the old connection is
 //! still `Up`, make before break.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::member::{Member, Stats};
-use super::outlier::{Health, OutlierConfig, State};
+use super::outlier::{Health, OutlierConfig, Standing};
 use super::shared::Shared;
 use super::snapshot::Position;
 use super::window::Tally;
@@ -30,17 +30,28 @@ pub(super) struct Seat<S> {
     /// Where it stands in the list, if it does.
     pub(super) position: Option<Position>,
     /// Dials in a row that gave no lasting connection.
-    pub(super) attempts: u32,
+    pub(super) attempts: u16,
     /// Since when the connection has been up, or down.
     pub(super) since: u64,
     pub(super) error: Option<Arc<DialError>>,
+    /// What is known of it, over all its connections.
+    pub(super) stats: Arc<Stats>,
     /// Of one that was an outlier.
     pub(super) health: Option<Box<Health>>,
+    /// What the roster has counted it as.
+    pub(super) counted: Counts,
+}
+
+/// Whether a seat counts for the ejection cap, and whether its member is out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) eligible: bool,
+    pub(super) out: bool,
 }
 
 /// Which picks a member is for, the best kind first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Standing {
+pub(super) enum Tier {
     /// For any.
     Available,
     /// For those that find nobody available.
@@ -50,13 +61,10 @@ pub(super) enum Standing {
 }
 
 pub(super) enum Connection<S> {
-    /// Never was one.
+    /// Never was one, or it was given up.
     None,
     Up(Arc<Member<S>>),
-    /// Lost; the record is for its successor.
-    Lost(Box<Stats>),
-    /// Given up because the instance drains; what is in flight holds it, and the record is for its successor.
-    Leaving(Box<(Weak<Member<S>>, Stats)>),
+    Lost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +84,9 @@ impl<S> Seat<S> {
             attempts: 0,
             since: now,
             error: None,
+            stats: Arc::default(),
             health: None,
+            counted: Counts::default(),
         }
     }
 
@@ -88,40 +98,30 @@ impl<S> Seat<S> {
         self.health.get_or_insert_with(|| Box::new(Health::new()))
     }
 
-    /// Whether it is ejected or probing.
+    pub(super) fn health_standing(&self) -> Standing {
+        self.health().map_or(Standing::InPlay, Health::standing)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let eligible = self.eligible().is_some();
+        Counts {
+            eligible,
+            out: eligible && self.is_out(),
+        }
+    }
+
+    /// Whether it is ejected or on probation.
     pub(super) fn is_out(&self) -> bool {
         self.health().is_some_and(Health::is_out)
     }
 
-    /// What is known of it, whether it is connected or not.
-    pub(super) fn stats(&self) -> Option<&Stats> {
-        match &self.connection {
-            Connection::None => None,
-            Connection::Up(member) => Some(&member.stats),
-            Connection::Lost(stats) => Some(stats),
-            Connection::Leaving(leaving) => Some(&leaving.1),
-        }
-    }
-
-    /// A connection that is gone leaves nothing to the next one: that is to another address.
-    pub(super) fn forget_record(&mut self) {
-        match &mut self.connection {
-            Connection::None | Connection::Up(_) => return,
-            Connection::Lost(stats) => **stats = Stats::default(),
-            Connection::Leaving(leaving) => leaving.1 = Stats::default(),
-        }
-        if let Some(health) = self.health.as_deref_mut() {
-            health.begin_record();
-        }
-    }
-
     /// Which picks it is for, if it is eligible.
-    pub(super) fn standing(&self) -> Option<Standing> {
+    pub(super) fn tier(&self) -> Option<Tier> {
         self.eligible()?;
         Some(match (self.is_out(), self.is_busy()) {
-            (true, _) => Standing::Out,
-            (false, true) => Standing::Busy,
-            (false, false) => Standing::Available,
+            (true, _) => Tier::Out,
+            (false, true) => Tier::Busy,
+            (false, false) => Tier::Available,
         })
     }
 
@@ -154,8 +154,8 @@ impl<S> Seat<S> {
     fn state(&self) -> MemberState {
         match (&self.connection, self.link) {
             _ if self.is_draining() => MemberState::Draining,
-            (Connection::Up(_), _) if self.is_out() => match self.health().map(Health::state) {
-                Some(State::Probing) => MemberState::Probing,
+            (Connection::Up(_), _) if self.is_out() => match self.health_standing() {
+                Standing::Probation { .. } => MemberState::Probation,
                 _ => MemberState::Ejected,
             },
             (Connection::Up(_), _) if self.position.is_some() => MemberState::Usable,
@@ -173,55 +173,42 @@ impl<S> Seat<S> {
             (MemberState::Weightless, ..) => "weight 0",
             (MemberState::Busy, ..) => "busy",
             (MemberState::Ejected, ..) => "ejected",
-            (MemberState::Probing, ..) => "probing",
+            (MemberState::Probation, ..) => "on probation",
             (_, Some(error), _) => error.label(),
-            (_, None, Connection::Lost(_)) => "lost",
+            (_, None, Connection::Lost) => "lost",
             _ => "connecting",
         }
     }
 
-    /// How things stand. Members that are only `borrowed` for that are to be dropped by the caller, outside the lock: it
-    /// may hold the last share of one by then.
     pub(super) fn status(
         &self,
         shared: &Shared,
         outlier: &OutlierConfig,
         now: u64,
-        borrowed: &mut Vec<Arc<Member<S>>>,
     ) -> MemberStatus {
-        let stats = match &self.connection {
-            Connection::None => None,
-            Connection::Up(member) => Some(&member.stats),
-            Connection::Lost(stats) => Some(&**stats),
-            Connection::Leaving(leaving) => {
-                let (member, record) = &**leaving;
-                let from = borrowed.len();
-                borrowed.extend(member.upgrade());
-                let member = borrowed.get(from).map(|member| &member.stats);
-                Some(member.unwrap_or(record))
-            }
+        let stats = &self.stats;
+        let is_known = shared.measures_latency() && stats.latency().is_known();
+        let latency = is_known.then(|| stats.latency().read(now, shared.pool.mean()));
+        let recent = if shared.is_timed() {
+            stats.recent(now)
+        } else {
+            Tally::default()
         };
-        let latency = stats
-            .filter(|stats| shared.measures_latency() && stats.latency().is_known())
-            .map(|stats| stats.latency().read(now, shared.pool.mean()));
-        let recent = stats
-            .filter(|_| shared.is_timed())
-            .map_or_else(Tally::default, |stats| stats.recent(now));
         MemberStatus {
             instance: self.instance.clone(),
             state: self.state(),
             since: Duration::from_nanos(now.saturating_sub(self.since)),
-            in_flight: stats.map_or(0, Stats::in_flight),
-            picks: stats.map_or(0, Stats::picks),
-            failures: stats.map_or(0, Stats::failures),
-            failures_in_row: stats.map_or(0, Stats::failures_in_row),
+            in_flight: stats.in_flight(),
+            picks: stats.picks(),
+            failures: stats.failures(),
+            failures_in_row: stats.failures_in_row(),
             recent_requests: recent.outcomes.round() as u32,
             recent_failures: recent.failures.round() as u32,
             latency: latency.map(|nanos| Duration::from_nanos(nanos as u64)),
             error: self.error.as_ref().map(ToString::to_string),
             ejection: self
                 .health()
-                .and_then(|health| health.status(stats.map_or(0, Stats::successes), outlier, now)),
+                .and_then(|health| health.status(stats.successes(), outlier, now)),
         }
     }
 }

@@ -12,18 +12,21 @@ use arc_swap::ArcSwapOption;
 use super::member::{Hold, Record};
 use super::outlier::{OutlierConfig, Peers};
 use super::pool::Pool;
-use super::probe::{Probe, Probed};
 use super::pulse::Pulse;
 use super::roster::Roster;
 use super::slot::{Slot, UNTIMED, nanos};
+use super::trial::{Bucket, TrialEnd};
 use crate::EjectionReason;
+
+/// Nanoseconds to which the end of an overload is rounded up, so that members that say so all the time write seldom.
+const OVERLOAD_STEP: u64 = 100_000_000;
 
 /// What picks need of their fleet after they were made.
 pub(super) struct Shared {
     pub(super) epoch: Instant,
     pub(super) pool: Pool,
     pub(super) pulse: Pulse,
-    pub(super) probe: Probe,
+    pub(super) trials: Bucket,
     /// What makes an outlier, while any rule does.
     pub(super) outlier: ArcSwapOption<OutlierConfig>,
     pub(super) measures_latency: AtomicBool,
@@ -31,14 +34,14 @@ pub(super) struct Shared {
     /// Whether anybody failed since suspects were looked for.
     pub(super) suspicion: AtomicBool,
     /// The latest moment to which a member is overloaded; zero: none is.
-    pub(super) overloaded_until: AtomicU64,
+    overloaded_until: AtomicU64,
     pub(super) transitions: Weak<dyn Transitions>,
 }
 
 /// What a verdict can do to the fleet's members, and see of them.
 pub(super) trait Transitions: Send + Sync {
-    /// Does something to the seat of a connection. Returns whether the next deadline moved earlier.
-    fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool;
+    /// Changes the seat of a member. Returns whether the next deadline moved earlier.
+    fn apply_transition(&self, record: &Record, what: Transition, now: u64) -> bool;
 
     /// The members in play. Takes no lock that a transition needs.
     fn peers(&self, config: &OutlierConfig, now: u64) -> Peers;
@@ -48,10 +51,30 @@ pub(super) enum Transition {
     Lost,
     /// By a request that was picked then.
     Detected(EjectionReason, u64),
-    Probed(Probed),
+    Tried(TrialEnd),
 }
 
 impl Shared {
+    pub(super) fn new(
+        epoch: Instant,
+        outlier: Option<OutlierConfig>,
+        measures_latency: bool,
+        transitions: Weak<dyn Transitions>,
+    ) -> Self {
+        Self {
+            epoch,
+            pool: Pool::new(),
+            pulse: Pulse::new(),
+            trials: Bucket::new(),
+            outlier: ArcSwapOption::from_pointee(outlier),
+            measures_latency: AtomicBool::new(measures_latency),
+            is_timed: AtomicBool::new(true),
+            suspicion: AtomicBool::new(false),
+            overloaded_until: AtomicU64::new(0),
+            transitions,
+        }
+    }
+
     /// Nanoseconds since the fleet began; a time before that counts as its beginning.
     pub(super) fn nanos(&self, now: Instant) -> u64 {
         nanos(now.saturating_duration_since(self.epoch))
@@ -61,15 +84,6 @@ impl Shared {
         self.epoch
             .checked_add(Duration::from_nanos(moment))
             .unwrap_or(self.epoch)
-    }
-
-    /// The same where somebody wants to know; else the beginning.
-    pub(super) fn moment(&self, now: Instant) -> u64 {
-        if self.reads_clock() {
-            self.nanos(now)
-        } else {
-            0
-        }
     }
 
     pub(super) fn measures_latency(&self) -> bool {
@@ -109,16 +123,19 @@ impl Shared {
         self.suspicion.swap(false, Relaxed)
     }
 
+    /// A member is overloaded until then.
     pub(super) fn overloaded_until(&self, until: u64) {
-        self.overloaded_until.fetch_max(until, AcqRel);
+        let until = until.div_ceil(OVERLOAD_STEP).saturating_mul(OVERLOAD_STEP);
+        if self.overloaded_until.load(Relaxed) < until {
+            self.overloaded_until.fetch_max(until, AcqRel);
+        }
     }
 
-    /// A slot that was taken now.
-    pub(super) fn slot<S>(&self, holder: Hold<S>, moment: u64) -> Slot<Hold<S>> {
-        if self.is_timed() {
-            Slot::holding(holder, moment, self.pulse.wake(moment))
-        } else {
-            Slot::holding(holder, UNTIMED, false)
+    /// A slot that was taken now, or without reading a clock.
+    pub(super) fn slot<S>(&self, holder: Hold<S>, moment: Option<u64>) -> Slot<Hold<S>> {
+        match moment {
+            Some(moment) => Slot::holding(holder, moment, self.pulse.wake(moment)),
+            None => Slot::holding(holder, UNTIMED, false),
         }
     }
 
@@ -138,9 +155,9 @@ impl Shared {
         fleet.map_or_else(Peers::default, |fleet| fleet.peers(config, now))
     }
 
-    pub(super) fn befalls(&self, record: &Record, what: Transition, now: u64) -> bool {
+    pub(super) fn apply_transition(&self, record: &Record, what: Transition, now: u64) -> bool {
         self.transitions
             .upgrade()
-            .is_some_and(|fleet| fleet.befalls(record, what, now))
+            .is_some_and(|fleet| fleet.apply_transition(record, what, now))
     }
 }

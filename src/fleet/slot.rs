@@ -5,14 +5,14 @@ use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use super::member::{Hold, Record, Recorded};
-use super::probe::Token;
+use super::trial::Token;
 use super::verdict::Verdict;
 use crate::Instance;
 
 /// A failure costs this many times the fleet's mean latency, whatever it took.
 pub(super) const FAILURE_COST: f32 = 20.0;
 
-/// The time of a pick that was made without looking at a clock: its latency is nobody's.
+/// The time of a pick that was made without reading a clock: it has no latency.
 pub(super) const UNTIMED: u64 = u64::MAX - 1;
 
 /// Mark of a slot that is still to be given back.
@@ -36,7 +36,7 @@ pub struct Pick<S>(pub(crate) Slot<Hold<S>>);
 pub(crate) struct Slot<H: Recorded> {
     pub(super) latency: Option<NonZeroU64>,
     pub(super) picked_at: u64,
-    pub(super) probe: Option<Token>,
+    pub(super) trial: Option<Token>,
     /// A whole word, where results and futures would put their own tag into a `bool` and move the pick in odd pieces.
     marks: u64,
     pub(super) holder: H,
@@ -60,8 +60,8 @@ impl<S> Pick<S> {
         self.0.moves_deadline()
     }
 
-    /// Whether verdicts use their `now` at all, see [`Fleet::reads_clock`](super::Fleet::reads_clock); if not, any instant
-    /// will do for `success`, `failure` and `answered`.
+    /// Whether verdicts use their `now` at all. They do if the pick was made while [`Fleet::reads_clock`](super::Fleet::reads_clock)
+    /// was true; if not, any instant will do for `success`, `failure`, `cancelled` and `answered`.
     pub fn reads_clock(&self) -> bool {
         self.0.reads_clock()
     }
@@ -101,7 +101,7 @@ impl<S> Pick<S> {
     }
 
     /// The instance said that it has too much to do: its load reads twenty times as high for `duration` (default 1 s,
-    /// at most 60 s). To a probe that is as good an answer as any.
+    /// at most 60 s). A trial counts it as an answer: the member returns, with that load.
     pub fn overloaded(mut self, duration: Option<Duration>, now: Instant) -> bool {
         self.0.judge(Verdict::Overloaded(duration), now)
     }
@@ -113,15 +113,15 @@ impl<H: Recorded> Slot<H> {
         Self {
             latency: None,
             picked_at,
-            probe: None,
+            trial: None,
             marks: HELD | if moves_deadline { MOVES_DEADLINE } else { 0 },
             holder,
         }
     }
 
-    /// The same, as a probe.
-    pub(super) fn probing(mut self, token: Token) -> Self {
-        self.probe = Some(token);
+    /// The same, as a trial.
+    pub(super) fn on_trial(mut self, token: Token) -> Self {
+        self.trial = Some(token);
         self
     }
 
@@ -153,7 +153,7 @@ impl<H: Recorded> Slot<H> {
             latency: self.latency,
             picked_at: self.picked_at,
             holder: holder(&self.holder),
-            probe: self.probe.take(),
+            trial: self.trial.take(),
             marks: std::mem::replace(&mut self.marks, 0),
         }
     }
@@ -166,28 +166,29 @@ impl<H: Recorded> Slot<H> {
         &self.record().instance
     }
 
+    /// Whether the pick knows when it was made, so that its end has a time, too.
     pub(crate) fn reads_clock(&self) -> bool {
-        self.record().shared.reads_clock()
+        self.picked_at != UNTIMED
     }
 
     pub(crate) fn answered(&mut self, now: Instant) {
         let record = self.holder.record();
-        let now = record.shared.nanos(now);
-        if self.latency.is_none() {
+        if self.latency.is_none() && self.picked_at != UNTIMED {
+            let now = record.shared.nanos(now);
             let latency = now.saturating_sub(self.picked_at);
             self.latency = NonZeroU64::new(latency.max(1));
             record.stats.answers(now);
-            if let Some(probe) = self.probe {
-                record.shared.probe.answered(probe, latency);
+            if let Some(trial) = self.trial {
+                record.stats.trial().answered(trial, latency);
             }
         }
     }
 
-    /// What was stamped was only a beginning, after which the caller waits: takes the stamp back. To a probe, which asks
+    /// What was stamped was only a beginning, after which the caller waits: takes the stamp back. To a trial, which asks
     /// whether the instance lives, it is answer enough.
     #[cfg(feature = "grpc")]
     pub(crate) fn still_waits(&mut self) {
-        if self.probe.is_none() && self.latency.take().is_some() {
+        if self.trial.is_none() && self.latency.take().is_some() {
             self.marks |= HEARD;
         }
     }
@@ -201,7 +202,7 @@ impl<H: Recorded> Slot<H> {
         self.holder.record()
     }
 
-    /// Whether both, of the same fleet, are of the same connection to the same instance.
+    /// Whether both, of one fleet, are of the same connection to the same instance.
     pub(crate) fn shares_member(&self, other: &Self) -> bool {
         self.record().generation == other.record().generation
     }
@@ -214,8 +215,10 @@ impl<H: Recorded> Drop for Slot<H> {
             return;
         }
         let record = self.holder.record();
-        if let Some(probe) = self.probe {
-            record.shared.probe.end(probe);
+        if let Some(trial) = self.trial
+            && record.stats.trial().end(trial)
+        {
+            record.shared.trials.give_back(trial);
         }
         record.stats.release_unjudged();
     }

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use super::config::{BalanceConfig, Load};
 use super::member::{Hold, Member, Share};
-use super::slow_start::Ramp;
 use crate::Weight;
 
 const CHUNK: usize = 64;
@@ -21,32 +20,12 @@ pub(super) struct Snapshot<S> {
     pub(super) rules: Rules,
     /// Since when the list has been empty.
     pub(super) unusable_since: Option<Instant>,
-    pub(super) candidates: Candidates<S>,
-    /// Members in slow start.
-    pub(super) ramps: Vec<Ramp>,
-}
-
-/// Members that wait for a probe.
-pub(super) struct Candidates<S> {
-    pub(super) members: Vec<Arc<Member<S>>>,
-    /// Whether they are in play, and only suspected.
-    pub(super) are_suspects: bool,
-}
-
-impl<S> Candidates<S> {
-    pub(super) fn none() -> Self {
-        Self {
-            members: Vec::new(),
-            are_suspects: false,
-        }
-    }
-
-    /// All of them, the one first whose turn it is.
-    pub(super) fn from(&self, turn: u64) -> impl Iterator<Item = &Arc<Member<S>>> {
-        let start = turn as usize % self.members.len().max(1);
-        let (before, after) = self.members.split_at(start);
-        after.iter().chain(before)
-    }
+    /// Members that wait for a trial, the first one first.
+    pub(super) waiting: Vec<Arc<Member<S>>>,
+    /// Whether trials need no token: a request that goes to another member does no better.
+    pub(super) trials_are_free: bool,
+    /// How long slow start is, in nanoseconds, while any member is in it.
+    pub(super) slow_start: Option<u64>,
 }
 
 /// What a pick needs of the configuration.
@@ -101,6 +80,8 @@ struct Chunk<S> {
     members: Arc<[Arc<Member<S>>]>,
     /// For each member the weight of it and all before it in the chunk.
     upto: Arc<[u32]>,
+    /// The weight of each, if all weights are the same.
+    even: Option<u32>,
 }
 
 impl<S> List<S> {
@@ -257,7 +238,7 @@ impl<S> List<S> {
             upto.push(total);
         }
         let weight = self.chunks.first().map_or(0, |chunk| chunk.weight(0));
-        let even = self.chunks.iter().all(|chunk| chunk.is_even(weight));
+        let even = self.chunks.iter().all(|chunk| chunk.even == Some(weight));
         Self {
             chunks: self.chunks.clone(),
             shares: self.shares.clone(),
@@ -271,8 +252,13 @@ impl<S> List<S> {
 
 impl<S> Chunk<S> {
     fn new(members: impl IntoIterator<Item = (Arc<Member<S>>, u32)>) -> Self {
-        let mut total = 0;
+        let (mut total, mut even) = (0, None);
         let members = members.into_iter().map(|(member, weight)| {
+            even = match even {
+                _ if total == 0 => Some(weight),
+                Some(other) if other == weight => Some(weight),
+                _ => None,
+            };
             total += weight;
             (member, total)
         });
@@ -280,6 +266,7 @@ impl<S> Chunk<S> {
         Self {
             members: members.into(),
             upto: upto.into(),
+            even,
         }
     }
 
@@ -290,15 +277,6 @@ impl<S> Chunk<S> {
 
     fn total(&self) -> u32 {
         self.upto.last().copied().unwrap_or(0)
-    }
-
-    /// Whether all weights are this one.
-    fn is_even(&self, weight: u32) -> bool {
-        let mut expected = 0;
-        self.upto.iter().all(|&upto| {
-            expected += weight;
-            upto == expected
-        })
     }
 
     fn iter(&self) -> impl Iterator<Item = (Arc<Member<S>>, u32)> {
@@ -312,6 +290,7 @@ impl<S> Clone for Chunk<S> {
         Self {
             members: Arc::clone(&self.members),
             upto: Arc::clone(&self.upto),
+            even: self.even,
         }
     }
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::member::{Record, Recorded};
 use super::outlier;
-use super::probe::{Probed, Token};
 use super::shared::Transition;
 use super::slot::{FAILURE_COST, Slot, UNTIMED, nanos};
+use super::trial::{Token, TrialEnd};
 
 /// Longer answers count as this many times the fleet's mean latency. One that waited out a pause of the instance or of
 /// the machine would else move the mean away from everybody; and at fifteen, one among thirty ordinary answers leaves
@@ -15,6 +15,9 @@ use super::slot::{FAILURE_COST, Slot, UNTIMED, nanos};
 const SLOWEST: f32 = 15.0;
 /// Shorter latencies count as this, in nanoseconds: what differs below is the doing of the pick and of the clock.
 const FINEST: f32 = 1_000.0;
+
+/// What counts as the mean latency, in nanoseconds, of callers that go away while it is unknown.
+const UNKNOWN_MEAN: f32 = 50e6;
 
 const OVERLOAD_DEFAULT: Duration = Duration::from_secs(1);
 const OVERLOAD_MAX: Duration = Duration::from_secs(60);
@@ -36,22 +39,26 @@ impl<H: Recorded> Slot<H> {
     /// Gives a verdict, once, by a pick that is about to be dropped. Returns whether the fleet's next deadline moved
     /// earlier.
     pub(crate) fn judge(&mut self, verdict: Verdict, now: Instant) -> bool {
-        let probe = self.probe.take();
+        let trial = self.trial.take();
         if !self.let_go() {
             return false;
         }
         let record = self.holder.record();
-        let now = match verdict {
-            Verdict::Unsent | Verdict::Overloaded(_) => record.shared.nanos(now),
-            _ => record.shared.moment(now),
-        };
+        let knows_time =
+            self.reads_clock() || matches!(verdict, Verdict::Unsent | Verdict::Overloaded(_));
         let end = End {
             record,
             picked_at: self.picked_at,
             latency: self.latency,
             heard: self.is_heard(),
-            probe,
-            now,
+            // One that was given up, or whose member moved, is none any more.
+            is_late: trial.is_some_and(|trial| !record.stats.trial().end(trial)),
+            trial,
+            now: if knows_time {
+                record.shared.nanos(now)
+            } else {
+                0
+            },
         };
         end.judge(verdict)
     }
@@ -63,7 +70,10 @@ struct End<'a> {
     picked_at: u64,
     latency: Option<NonZeroU64>,
     heard: bool,
-    probe: Option<Token>,
+    trial: Option<Token>,
+    /// Whether its trial was over before.
+    is_late: bool,
+    /// The beginning of the fleet's time if the pick was made without reading a clock.
     now: u64,
 }
 
@@ -87,14 +97,14 @@ impl End<'_> {
             | Verdict::Unanswered
             | Verdict::Cancelled
             | Verdict::Neutral => {
-                self.end_probe();
+                self.give_token_back();
                 stats.release_unjudged();
                 false
             }
             Verdict::Unsent => {
-                self.end_probe();
+                self.give_token_back();
                 stats.release_unjudged();
-                self.befalls(Transition::Lost)
+                self.apply(Transition::Lost)
             }
             Verdict::Overloaded(duration) => {
                 stats.release_unjudged();
@@ -103,72 +113,79 @@ impl End<'_> {
                 let until = self.now.saturating_add(nanos(duration));
                 stats.overloaded_until(until);
                 shared.overloaded_until(until);
-                // A member that says so is alive. As long as it probes, it would be asked before any other one.
-                self.end_probe() && self.probed(Probed::Success(self.latency()))
+                self.give_token_back();
+                // A member that says so is alive.
+                self.trial.is_some()
+                    && !self.is_late
+                    && self.tried(TrialEnd::Success(self.latency()))
             }
         }
     }
 
-    /// Makes room for the next probe. Returns whether this was the one in flight.
-    fn end_probe(&self) -> bool {
-        self.probe
-            .is_some_and(|probe| self.record.shared.probe.end(probe))
+    /// A trial that did no harm costs nothing.
+    fn give_token_back(&self) {
+        if let Some(trial) = self.trial.filter(|_| !self.is_late) {
+            self.record.shared.trials.give_back(trial);
+        }
     }
 
-    fn probed(&self, outcome: Probed) -> bool {
-        self.befalls(Transition::Probed(outcome))
+    fn tried(&self, end: TrialEnd) -> bool {
+        self.apply(Transition::Tried(end))
     }
 
-    fn befalls(&self, what: Transition) -> bool {
-        self.record.shared.befalls(self.record, what, self.now)
+    fn apply(&self, what: Transition) -> bool {
+        self.record
+            .shared
+            .apply_transition(self.record, what, self.now)
     }
 
-    /// Whether this pick says anything of its member: not one from before the member left play or came back, no probe that was
-    /// given up, and none that spans a standstill of our own. In panic mode those that are out are picked from, and what
+    /// Whether this pick says anything of its member: not one from before the member left play or came back, no trial that was
+    /// given up, and none that spans a stall of our own. In panic mode those that are out are picked from, and what
     /// they answer moves their load and is counted, though it ejects nobody and brings nobody back.
     fn counts(&self) -> bool {
         let Record { stats, shared, .. } = self.record;
-        let known = match self.probe {
-            Some(_) => self.end_probe(),
-            // Nobody knows whether it was before or after, once it matters.
-            None if self.picked_at == UNTIMED => !shared.is_timed(),
-            None => stats.is_told_by(self.picked_at),
+        let known = match self.trial {
+            Some(_) => !self.is_late,
+            // Without a time it cannot be ordered against an ejection; it counts only where nobody is ejected.
+            None if self.picked_at == UNTIMED => return !shared.is_timed(),
+            None => stats.accepts_evidence_from(self.picked_at),
         };
-        known && !shared.pulse.stood(self.picked_at, self.now)
+        known && !shared.pulse.spans_stall(self.picked_at, self.now)
     }
 
     fn succeed(&self) -> bool {
-        let Record { stats, shared, .. } = self.record;
+        let stats = &self.record.stats;
         stats.release();
-        if self.probe.is_some() {
-            return self.probed(Probed::Success(self.latency()));
+        if self.trial.is_some() {
+            self.give_token_back();
+            return self.tried(TrialEnd::Success(self.latency()));
         }
         stats.succeeded(self.now);
-        if shared.is_timed() {
+        if self.picked_at != UNTIMED {
             self.record_latency();
         }
         false
     }
 
-    /// `unanswered`: not by an answer, but by a caller or a time limit that waited for nothing.
+    /// `unanswered`: the caller or a time limit gave up before any response.
     fn fail(&self, unanswered: bool) -> bool {
         let (record, now) = (self.record, self.now);
         let Record { stats, shared, .. } = record;
         stats.release();
-        if shared.is_timed() {
+        if self.picked_at != UNTIMED {
+            if !unanswered {
+                stats.answers(now);
+                self.record_failure();
+            }
             shared.pool.failure(now);
         }
-        if !unanswered {
-            stats.answers(now);
-            self.record_failure();
-        }
-        if self.probe.is_some() {
-            let outcome = if unanswered {
-                Probed::Unanswered
+        if self.trial.is_some() {
+            let end = if unanswered {
+                TrialEnd::Unanswered
             } else {
-                Probed::Failure
+                TrialEnd::Failure
             };
-            return self.probed(outcome);
+            return self.tried(end);
         }
         let run = stats.failed(self.picked_at, now);
         let Some(config) = shared.outlier.load_full().filter(|_| !stats.is_out()) else {
@@ -176,7 +193,7 @@ impl End<'_> {
         };
         shared.suspect();
         match outlier::detect(record, &config, run, unanswered, now) {
-            Some(reason) => self.befalls(Transition::Detected(reason, self.picked_at)),
+            Some(reason) => self.apply(Transition::Detected(reason, self.picked_at)),
             None => false,
         }
     }
@@ -188,7 +205,7 @@ impl End<'_> {
             // It did answer, then and not now: what a caller does not want to read to the end is no fault of it, and ends no
             // run of failures since.
             let answered_at = self.picked_at.saturating_add(latency.get());
-            if self.probe.is_none() && stats.fails_since(answered_at, self.now) {
+            if self.trial.is_none() && stats.fails_since(answered_at, self.now) {
                 stats.release_unjudged();
                 return false;
             }
@@ -196,18 +213,29 @@ impl End<'_> {
         }
         let waited = self.now.saturating_sub(self.picked_at);
         let answered = self.heard || stats.answered_at() > self.picked_at;
-        let unanswered = shared.outlier.load().as_ref().is_some_and(|config| {
-            let least = nanos(config.unanswered_after());
-            outlier::unanswered(waited, least, shared.pool.mean(), answered)
-        });
-        self.record_wait();
+        let unanswered = self.picked_at != UNTIMED
+            && shared.outlier.load().as_ref().is_some_and(|config| {
+                let least = nanos(config.unanswered_after());
+                outlier::unanswered(waited, least, shared.pool.mean(), answered)
+            });
+        if self.picked_at != UNTIMED {
+            self.record_wait();
+        }
         if unanswered {
             return self.fail(true);
         }
         stats.release_unjudged();
+        if self.trial.is_none() {
+            return false;
+        }
         // In less than the mean latency nobody could have answered.
-        let silent = !answered && waited as f32 >= shared.pool.mean();
-        self.probe.is_some() && silent && self.probed(Probed::Silent(waited))
+        let mean = shared.pool.mean();
+        let least = if mean > 0.0 { mean } else { UNKNOWN_MEAN };
+        if !answered && waited as f32 >= least {
+            return self.tried(TrialEnd::Silent(waited));
+        }
+        self.give_token_back();
+        false
     }
 
     fn latency(&self) -> u64 {
@@ -236,15 +264,16 @@ impl End<'_> {
     }
 
     fn record_latency(&self) {
-        if self.picked_at == UNTIMED {
-            return;
-        }
         let (now, Record { stats, shared, .. }) = (self.now, self.record);
         let latency = self.latency();
         let mean = shared.pool.mean();
         if mean > 0.0 {
             let latency = (latency as f32).clamp(FINEST, (SLOWEST * mean).max(FINEST));
             if shared.measures_latency() {
+                // One that waited while another one did is not another sample.
+                if self.picked_at >= stats.latency().stamp() {
+                    stats.typical().record(latency, mean);
+                }
                 stats.latency().record(latency, now);
             }
             shared.pool.success(latency as u64, now);

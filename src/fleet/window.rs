@@ -4,14 +4,15 @@
 //! earlier bucket counts the part that is still within the window, as if its outcomes had come evenly. A success costs a
 //! look at the present bucket's number and no write at all.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// In nanoseconds. A mean age of five seconds, as everything here that fades.
-const WINDOW: u64 = 10_000_000_000;
+pub(super) const WINDOW: u64 = 10_000_000_000;
 /// Of fewer outcomes a rate says little.
-pub(super) const TELLING: f32 = 10.0;
-/// No fleet is thought to be worse: in one where everything fails somebody must still be an outlier.
-pub(super) const HOPELESS: f32 = 0.75;
+pub(super) const MIN_SAMPLE: f32 = 10.0;
 
 /// What was counted within the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -21,10 +22,9 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// The share that failed. What is missing to [`TELLING`] outcomes is taken for successes.
+    /// The share that failed. What is missing to [`MIN_SAMPLE`] outcomes is taken for successes.
     pub(super) fn rate(self) -> f32 {
-        let rate = self.failures / self.outcomes.max(TELLING);
-        rate.min(HOPELESS)
+        self.failures / self.outcomes.max(MIN_SAMPLE)
     }
 
     pub(super) fn with(self, other: Self) -> Self {
@@ -80,6 +80,9 @@ pub(super) struct Pause(AtomicU32);
 #[derive(Debug, Default)]
 pub(super) struct Bucket(AtomicU32);
 
+/// The number of a bucket whose figures are being written: nobody reads them meanwhile.
+const TURNING: u32 = u32::MAX;
+
 /// What the two buckets have, as far as it is not in the counters. Threads may cut at once: one of them does it.
 #[derive(Debug, Default)]
 pub(super) struct Window {
@@ -118,12 +121,7 @@ impl Bucket {
 
     fn number(now: u64) -> u32 {
         let before = u32::try_from(now / WINDOW).unwrap_or(u32::MAX);
-        before.saturating_add(1)
-    }
-
-    /// The same under another owner.
-    pub(super) fn copy(&self) -> Self {
-        Self(AtomicU32::new(self.0.load(Relaxed)))
+        before.saturating_add(1).min(TURNING - 1)
     }
 }
 
@@ -131,15 +129,18 @@ impl Window {
     /// Begins the bucket that `now` is in, if it has not begun.
     pub(super) fn turn(&self, bucket: &Bucket, totals: Totals, now: u64) {
         let (present, next) = (bucket.0.load(Relaxed), Bucket::number(now));
-        let change = |from| bucket.0.compare_exchange(from, next, Relaxed, Relaxed);
-        // The first bucket of all began with nothing.
-        if next <= present || change(present).is_err() || present == 0 {
+        let claim = |from| bucket.0.compare_exchange(from, TURNING, Acquire, Relaxed);
+        if next <= present || claim(present).is_err() {
             return;
         }
-        let counted = totals.since(Totals(self.base.swap(totals.0, Relaxed)));
-        let adjacent = next - present == 1;
-        let previous = if adjacent { counted } else { Totals::default() };
-        self.previous.store(previous.0, Relaxed);
+        // The first bucket of all began with nothing.
+        if present > 0 {
+            let counted = totals.since(Totals(self.base.swap(totals.0, Relaxed)));
+            let adjacent = next - present == 1;
+            let previous = if adjacent { counted } else { Totals::default() };
+            self.previous.store(previous.0, Relaxed);
+        }
+        bucket.0.store(next, Release);
     }
 
     /// Forgets all that was before `now`.
@@ -152,20 +153,14 @@ impl Window {
     /// What the window ending at `now` has, where these are the totals.
     pub(super) fn tally(&self, bucket: &Bucket, totals: Totals, now: u64) -> Tally {
         self.turn(bucket, totals, now);
+        if bucket.0.load(Acquire) == TURNING {
+            return Tally::default();
+        }
         let present = totals.since(Totals(self.base.load(Relaxed))).scaled(1.0);
         let earlier = Totals(self.previous.load(Relaxed)).scaled(bucket.left(now));
         Tally {
             outcomes: present.outcomes + earlier.outcomes,
             failures: present.failures + earlier.failures,
-        }
-    }
-
-    /// The same under another owner.
-    pub(super) fn copy(&self) -> Self {
-        let copy = |value: &AtomicU64| AtomicU64::new(value.load(Relaxed));
-        Self {
-            base: copy(&self.base),
-            previous: copy(&self.previous),
         }
     }
 }
@@ -196,11 +191,6 @@ impl Pause {
 
     pub(super) fn forget(&self) {
         self.0.store(0, Relaxed);
-    }
-
-    /// The same under another owner.
-    pub(super) fn copy(&self) -> Self {
-        Self(AtomicU32::new(self.0.load(Relaxed)))
     }
 }
 

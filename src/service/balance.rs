@@ -168,7 +168,7 @@ where
 
     /// Ejects an instance for so long, whatever the rules and their cap say; under the cap it takes a place that the rules
     /// lack then. One that is out already is out for so long from now on. If nobody else is in play, it is picked from all the
-    /// same. Afterwards a probe decides whether it is back; so it does at once if the instance leaves the set and
+    /// same. Afterwards a trial decides whether it is back; so it does at once if the instance
     /// comes back meanwhile, or gets another address. While no driver runs, the ejection is kept; its end waits for the next
     /// driver.
     ///
@@ -243,12 +243,8 @@ where
 {
     pub(super) fn pick(&self, avoid: &[InstanceId]) -> Result<Picked<S, C>, PickError> {
         let fleet = &self.fleet;
-        let now = if fleet.reads_clock() {
-            clock::now()
-        } else {
-            fleet.epoch()
-        };
-        let picked = random::with_rng(|rng| fleet.pick(now, rng, avoid)).map(Picked::of)?;
+        let now = fleet.reads_clock().then(clock::now);
+        let picked = random::with_rng(|rng| fleet.pick_at(now, rng, avoid)).map(Picked::of)?;
         if picked.slot().moves_deadline() {
             self.hub.driver.notify_one();
         }

@@ -52,15 +52,19 @@ pin_project! {
         #[pin]
         future: F,
         judged: Picked<S, C>,
-        // Runs from the first poll that found no answer, where attempts have a time limit.
-        timeout: Option<Pin<Box<Timer>>>,
-        // Where the call had to wait.
-        avoid: Option<Box<Avoid>>,
+        // In one box, since every request moves this.
+        extra: Option<Box<Extra>>,
     }
 }
 
-/// Instances that a request had better not go to if it comes back.
-struct Avoid(Vec<InstanceId>);
+/// What few attempts have.
+#[derive(Default)]
+struct Extra {
+    /// Runs from the first poll that found no answer, where attempts have a time limit.
+    timeout: Option<Pin<Box<Timer>>>,
+    /// Instances that the request had better not go to if it comes back, where the call had to wait.
+    avoid: Vec<InstanceId>,
+}
 
 /// A call that waits, and what it is to send.
 struct Held<S, Req, C> {
@@ -73,8 +77,7 @@ impl<F, S, C> Sent<F, S, C> {
         Self {
             future,
             judged,
-            timeout: None,
-            avoid: None,
+            extra: None,
         }
     }
 }
@@ -125,7 +128,7 @@ where
                     let sent = sent.project();
                     let Poll::Ready(result) = sent.future.poll(cx) else {
                         let hub = &sent.judged.connected().hub;
-                        let limit = ready!(poll_timeout(hub.attempt_timeout, sent.timeout, cx));
+                        let limit = ready!(poll_timeout(hub.attempt_timeout, sent.extra, cx));
                         let target = hub.target.clone();
                         let id = sent.judged.instance().id().clone();
                         sent.judged.end(Verdict::Unanswered);
@@ -133,7 +136,7 @@ where
                         state.set(State::Failed { error: None });
                         return Poll::Ready(Err(Error::unanswered(target, id, limit)));
                     };
-                    match classified(sent.judged, sent.avoid, result) {
+                    match classified(sent.judged, sent.extra, result) {
                         Ok(answer) => return Poll::Ready(answer),
                         Err(held) => state.set(State::Waiting { held }),
                     }
@@ -150,7 +153,9 @@ where
                     let future = service.call(request);
                     let mut sent = Sent::new(future, judged);
                     let avoid = held.waiting.take_avoid();
-                    sent.avoid = (!avoid.is_empty()).then(|| Box::new(Avoid(avoid)));
+                    if !avoid.is_empty() {
+                        sent.extra.get_or_insert_default().avoid = avoid;
+                    }
                     state.set(State::Sent { sent });
                 }
                 StateProj::Failed { error } => {
@@ -166,12 +171,13 @@ where
 /// Ready with the time limit of an attempt once that is over; pending for ever where there is none.
 fn poll_timeout(
     limit: Option<Duration>,
-    timeout: &mut Option<Pin<Box<Timer>>>,
+    extra: &mut Option<Box<Extra>>,
     cx: &mut Context<'_>,
 ) -> Poll<Duration> {
     let Some(limit) = limit else {
         return Poll::Pending;
     };
+    let timeout = &mut extra.get_or_insert_default().timeout;
     if timeout.is_none() {
         *timeout = timer::sleep_until(clock::now() + limit);
     }
@@ -190,7 +196,7 @@ type Classified<S, Req, C, Res> = Result<Result<Res, Error>, Box<Held<S, Req, C>
 
 fn classified<S, Req, C>(
     judged: &mut Picked<S, C>,
-    avoid: &mut Option<Box<Avoid>>,
+    extra: &mut Option<Box<Extra>>,
     result: Result<S::Response, S::Error>,
 ) -> Classified<S, Req, C, C::Response>
 where
@@ -212,7 +218,7 @@ where
         && let Some(request) = hub.classifier.take_back(&mut error)
     {
         // Whatever the classifier knows of this request, it is never asked of an instance twice while another is usable.
-        let mut avoid = avoid.take().map_or_else(Vec::new, |avoid| avoid.0);
+        let mut avoid = extra.take().map_or_else(Vec::new, |extra| extra.avoid);
         for id in hub.classifier.avoid(&request).iter().chain([id]) {
             if !avoid.contains(id) {
                 avoid.push(id.clone());

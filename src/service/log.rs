@@ -31,18 +31,19 @@ impl Log {
         match event {
             Event::Ejected { .. }
             | Event::EjectionWithheld { .. }
-            | Event::ProbeFailed { .. }
+            | Event::TrialFailed { .. }
             | Event::Returned { .. } => self.ejection(target, event, now),
             Event::SetDoubted { .. }
             | Event::InstanceRefused { .. }
             | Event::DuplicateId { .. }
             | Event::DiscoveryFailed { .. } => self.discovery(target, event, now),
-            Event::Probing { id } => debug!(target: "rolecall", %target, %id, "probing"),
+            Event::Probation { id } => debug!(target: "rolecall", %target, %id, "on probation"),
             Event::PanicModeBegan { .. }
             | Event::PanicModeEnded
             | Event::NothingUsable
             | Event::Usable
             | Event::DriverStopped { .. }
+            | Event::Stalled { .. }
             | Event::Missed { .. } => self.fleet(target, event, now),
             Event::SetChanged {
                 added,
@@ -72,8 +73,8 @@ impl Log {
             Event::Ejected { id, reason, time } if admitted => {
                 info!(target: "rolecall", %target, %id, %reason, ?time, "ejected");
             }
-            Event::ProbeFailed { id, time } if admitted => {
-                info!(target: "rolecall", %target, %id, ?time, "probe failed");
+            Event::TrialFailed { id, time } if admitted => {
+                info!(target: "rolecall", %target, %id, ?time, "trial failed");
             }
             Event::Returned { id, after } if admitted => {
                 info!(target: "rolecall", %target, %id, ?after, "returned");
@@ -103,6 +104,9 @@ impl Log {
             }
             Event::NothingUsable if admitted => {
                 warn!(target: "rolecall", %target, "nothing usable")
+            }
+            Event::Stalled { time } if admitted => {
+                warn!(target: "rolecall", %target, ?time, "this process stalled");
             }
             Event::Missed { count } if admitted => {
                 warn!(target: "rolecall", %target, count, "events missed");

@@ -80,14 +80,14 @@ mod tests {
     #[test]
     fn a_timer_outlives_its_runtime() {
         let first = runtime();
-        let timer = first.block_on(async {
-            let mut timer = sleep_until(clock::now() + Duration::from_millis(20)).unwrap();
-            let polled = timer
-                .as_mut()
-                .poll(&mut Context::from_waker(std::task::Waker::noop()));
-            assert!(polled.is_pending());
-            timer
+        let mut timer = None;
+        first.block_on(async {
+            let sleep =
+                timer.insert(sleep_until(clock::now() + Duration::from_millis(20)).unwrap());
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            assert!(sleep.as_mut().poll(&mut context).is_pending());
         });
+        let timer = timer.unwrap();
         drop(first);
         runtime().block_on(async {
             let at = timer.at;

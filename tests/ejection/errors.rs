@@ -55,7 +55,7 @@ async fn one_answers_errors(servers: usize, clients: usize, length: Length) -> O
     let (rate, time, allowed) = match (length, clients) {
         (Length::Full, 1) => (500.0, 30, 0.003 * 15_000.0),
         (Length::Full, _) => (500.0, 30, 0.01 * 15_000.0),
-        // Fewer requests, and as many failures: the first come at once, the next with a probe.
+        // Fewer requests, and as many failures: the first come at once, the next with a trial.
         (Length::Short, _) => (200.0, 6, 12.0 * clients as f64),
     };
     let work = Work::unlimited(Duration::from_millis(2));

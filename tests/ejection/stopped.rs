@@ -138,11 +138,11 @@ async fn one_is_stopped(patience: Duration, length: Length) -> Option<Duration> 
 }
 
 fn ejections(stage: &Stage, after: impl Fn(Instant) -> f64) -> String {
-    use rolecall::Event::{Ejected, ProbeFailed, Probing, Returned};
+    use rolecall::Event::{Ejected, Probation, Returned, TrialFailed};
     let told = stage.events().into_iter().filter(|(_, event)| {
         matches!(
             event,
-            Ejected { .. } | ProbeFailed { .. } | Probing { .. } | Returned { .. }
+            Ejected { .. } | TrialFailed { .. } | Probation { .. } | Returned { .. }
         )
     });
     told.map(|(at, event)| format!("  {:+.1} s: {event}\n", after(at)))

@@ -32,7 +32,7 @@ impl World {
                     let ejection = status.ejection.as_ref();
                     match ejection.and_then(|ejection| ejection.remaining) {
                         Some(_) => MemberState::Ejected,
-                        None => MemberState::Probing,
+                        None => MemberState::Probation,
                     }
                 }
                 (Some(_), _) if usable.contains_key(id) => MemberState::Usable,
@@ -42,9 +42,7 @@ impl World {
                 (None, None) => MemberState::Disconnected,
             };
             assert_eq!(status.state, expected, "{id}");
-            if let Some((number, _)) = member.up {
-                assert_eq!(status.in_flight, self.in_flight(number), "{id}");
-            }
+            assert_eq!(status.in_flight, self.in_flight(id), "{id}: {member:?}");
         }
         let mut alive: BTreeSet<u64> = self.held.iter().map(|held| held.number).collect();
         alive.extend(
@@ -72,7 +70,7 @@ impl World {
 
     pub(super) fn end(mut self) {
         let counted = self.fleet.status(self.now).ejections;
-        let judged = counted.detected > 0 && counted.probes > 0 && counted.returned > 0;
+        let judged = counted.detected > 0 && counted.trials > 0 && counted.returned > 0;
         assert!(judged || !self.ejects, "nothing was tried: {counted:?}");
         self.held.clear();
         for _ in 0..2 {

@@ -38,6 +38,8 @@ impl Drop for Service {
 #[derive(Debug)]
 struct Modelled {
     instance: Instance,
+    /// Which stay in the set this is: one that left and came back is another instance.
+    tenure: u64,
     /// Number and address of the service that stands.
     up: Option<(u64, SocketAddr)>,
     dial: Option<Ticket>,
@@ -47,6 +49,7 @@ struct Modelled {
 struct Held {
     pick: Pick<Service>,
     number: u64,
+    tenure: u64,
 }
 
 struct World {
@@ -58,6 +61,7 @@ struct World {
     start: Instant,
     now: Instant,
     services: u64,
+    tenures: u64,
     alive: Arc<Mutex<BTreeSet<u64>>>,
     members: BTreeMap<InstanceId, Modelled>,
     answered: bool,
@@ -108,6 +112,7 @@ impl World {
             start,
             now: start,
             services: 0,
+            tenures: 0,
             alive: Arc::default(),
             members: BTreeMap::new(),
             answered: false,

@@ -85,8 +85,11 @@ impl World {
         }
         for instance in set {
             let draining = instance.availability() == Availability::Draining;
+            self.tenures += 1;
+            let tenure = self.tenures;
             let new = || Modelled {
                 instance: instance.clone(),
+                tenure,
                 up: None,
                 dial: None,
                 waiting: false,
@@ -104,7 +107,8 @@ impl World {
             let moved = member.instance.addr() != instance.addr();
             member.instance = instance.clone();
             if draining {
-                *member = new();
+                let tenure = member.tenure;
+                *member = Modelled { tenure, ..new() };
                 continue;
             }
             if member.up.is_some_and(|(_, addr)| addr == instance.addr()) {

@@ -10,7 +10,7 @@ use rolecall::{Availability, InstanceId, MemberState};
 use crate::{Held, World};
 
 impl World {
-    /// Who is ejected or probing, connected or not.
+    /// Who is ejected or on probation, connected or not.
     pub(super) fn out(&self) -> BTreeMap<InstanceId, MemberState> {
         let members = self.fleet.status(self.now).members.into_iter();
         let out = |ejection: &rolecall::EjectionStatus| !ejection.is_over;
@@ -50,11 +50,11 @@ impl World {
             .unwrap_or(eligible)
     }
 
-    /// Who may be picked by the next probe.
-    pub(super) fn probing(&self) -> BTreeMap<InstanceId, u64> {
-        let (mut probing, out) = (self.eligible(), self.out());
-        probing.retain(|id, _| out.get(id) == Some(&MemberState::Probing));
-        probing
+    /// Who may be picked by the next trial: one that is to avoid nobody.
+    pub(super) fn on_probation(&self) -> BTreeMap<InstanceId, u64> {
+        let (mut on_probation, out) = (self.eligible(), self.out());
+        on_probation.retain(|id, _| out.get(id) == Some(&MemberState::Probation));
+        on_probation
     }
 
     pub(super) fn eject_or_restore(&mut self) {
@@ -75,22 +75,22 @@ impl World {
         }
     }
 
-    pub(super) fn in_flight(&self, number: u64) -> u32 {
-        self.held
-            .iter()
-            .filter(|held| held.number == number)
-            .count() as u32
+    /// Requests in flight to an instance, over all its connections.
+    pub(super) fn in_flight(&self, id: &InstanceId) -> u32 {
+        let tenure = self.members.get(id).map(|member| member.tenure);
+        let held = self.held.iter();
+        held.filter(|held| Some(held.tenure) == tenure).count() as u32
     }
 
     pub(super) fn pick(&mut self) {
         let avoid: Vec<InstanceId> = (0..self.rng.random_range(0..4))
             .map(|_| InstanceId::from(format!("i{}", self.rng.random_range(0..8))))
             .collect();
-        let (mut free, mut probing) = (self.usable(), self.probing());
+        let (mut free, mut on_probation) = (self.usable(), self.on_probation());
         let usable = free.len();
-        let has_room = |number| self.cap.is_none_or(|cap| self.in_flight(number) < cap);
-        free.retain(|_, number| has_room(*number));
-        probing.retain(|id, number| has_room(*number) && !avoid.contains(id));
+        let has_room = |id: &InstanceId| self.cap.is_none_or(|cap| self.in_flight(id) < cap);
+        free.retain(|id, _| has_room(id));
+        on_probation.retain(|id, _| has_room(id) && avoid.is_empty());
         let before = self.fleet.next_deadline();
         match self.fleet.pick(self.now, &mut self.picks, &avoid) {
             Ok(pick) => {
@@ -101,10 +101,10 @@ impl World {
                 );
                 let id = pick.instance().id().clone();
                 let number = pick.service().number;
-                let is_probe = probing.get(&id) == Some(&number);
+                let is_trial = on_probation.get(&id) == Some(&number);
                 assert!(
-                    is_probe || free.get(&id) == Some(&number),
-                    "picked {id}, who may not be picked, avoiding {avoid:?}: {free:?} or {probing:?}\n{}",
+                    is_trial || free.get(&id) == Some(&number),
+                    "picked {id}, who may not be picked, avoiding {avoid:?}: {free:?} or {on_probation:?}\n{}",
                     self.fleet.status(self.now)
                 );
                 let preferred = free.keys().any(|id| !avoid.contains(id));
@@ -112,7 +112,12 @@ impl World {
                     !preferred || !avoid.contains(&id),
                     "picked {id}, to be avoided, where others were free"
                 );
-                self.held.push(Held { pick, number });
+                let tenure = self.members[&id].tenure;
+                self.held.push(Held {
+                    pick,
+                    number,
+                    tenure,
+                });
             }
             Err(PickError::Saturated) => assert!(usable > 0 && free.is_empty()),
             Err(PickError::Unresolved) => assert!(!self.answered),
@@ -131,7 +136,9 @@ impl World {
         if self.held.is_empty() {
             return;
         }
-        let Held { mut pick, number } = self
+        let Held {
+            mut pick, number, ..
+        } = self
             .held
             .swap_remove(self.rng.random_range(0..self.held.len()));
         if self.rng.random_bool(0.2) {

@@ -1,19 +1,19 @@
 //! Instances that move to another address while they are out.
 
 use rolecall::Availability::{Available, Draining};
-use rolecall::MemberState::{Ejected, Probing, Usable};
+use rolecall::MemberState::{Ejected, Probation, Usable};
 
 use crate::scenario::{MS, SECOND, fleet};
 
 #[test]
-fn a_new_address_is_dialled_and_probed_at_once() {
+fn a_new_address_is_dialled_and_tried_at_once() {
     fleet(3)
         .fail("a", 5)
         .readdress("a", 81)
-        .is("a", Probing)
+        .is("a", Probation)
         .succeed("a", 1)
         .is("a", Usable)
-        .story_is("a", ["ejected", "probing", "returned"]);
+        .story_is("a", ["ejected", "probation", "returned"]);
 }
 
 #[test]
@@ -24,11 +24,11 @@ fn what_the_old_address_did_while_the_new_one_is_dialled_is_not_held_against_the
         .fail("a", 5)
         .is("a", Ejected)
         .let_dials_through()
-        .is("a", Probing);
+        .is("a", Probation);
 }
 
 #[test]
-fn a_failed_probe_of_the_old_address_is_not_held_against_the_new_one() {
+fn a_failed_trial_of_the_old_address_is_not_held_against_the_new_one() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -37,15 +37,15 @@ fn a_failed_probe_of_the_old_address_is_not_held_against_the_new_one() {
         .fail("a", 1)
         .is("a", Ejected)
         .let_dials_through()
-        .is("a", Probing);
+        .is("a", Probation);
 }
 
 #[test]
-fn one_that_was_ejected_by_hand_is_probed_at_its_new_address() {
+fn one_that_was_ejected_by_hand_is_tried_at_its_new_address() {
     fleet(3)
         .eject("a", 100 * SECOND)
         .readdress("a", 81)
-        .is("a", Probing);
+        .is("a", Probation);
 }
 
 #[test]

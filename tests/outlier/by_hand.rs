@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rolecall::EjectionReason::Manual;
-use rolecall::MemberState::{Connecting, Ejected, Probing, Usable};
+use rolecall::MemberState::{Connecting, Ejected, Probation, Usable};
 use rolecall::{BalanceConfig, Event, Load};
 
 use crate::scenario::{MS, SECOND, cold_fleet_with, fleet, fleet_with};
@@ -34,7 +34,7 @@ fn an_ejection_by_hand_ends_as_any_other() {
         .takes_nothing("a")
         .counted([0, 1, 0, 0, 0, 0])
         .pass(20 * SECOND)
-        .is("a", Probing)
+        .is("a", Probation)
         .fail("a", 1)
         .is("a", Ejected)
         .reason_is("a", Manual);
@@ -44,7 +44,13 @@ fn an_ejection_by_hand_ends_as_any_other() {
         .is("a", Usable)
         .story_is(
             "a",
-            ["ejected", "probing", "probe failed", "probing", "returned"],
+            [
+                "ejected",
+                "probation",
+                "trial failed",
+                "probation",
+                "returned",
+            ],
         );
 }
 
@@ -76,7 +82,7 @@ fn one_that_is_out_already_is_out_for_so_long_from_now_on() {
             .pass(time - MS)
             .is("a", Ejected)
             .pass(MS)
-            .is("a", Probing);
+            .is("a", Probation);
     }
 }
 
@@ -92,20 +98,20 @@ fn to_eject_one_that_is_out_is_to_eject_it_once() {
 }
 
 #[test]
-fn one_that_is_probing_can_be_ejected_for_longer() {
+fn one_that_is_on_probation_can_be_ejected_for_longer() {
     fleet(3)
         .eject("a", SECOND)
         .pass(SECOND)
-        .is("a", Probing)
+        .is("a", Probation)
         .eject("a", SECOND)
         .is("a", Ejected)
         .takes_nothing("a")
         .pass(SECOND)
-        .is("a", Probing);
+        .is("a", Probation);
 }
 
 #[test]
-fn one_that_is_ejected_is_restored_without_a_probe() {
+fn one_that_is_ejected_is_restored_without_a_trial() {
     let mut scenario = fleet(3);
     scenario
         .fail("a", 5)
@@ -120,7 +126,7 @@ fn one_that_is_ejected_is_restored_without_a_probe() {
 }
 
 #[test]
-fn one_that_is_probing_is_restored_without_a_probe() {
+fn one_that_is_on_probation_is_restored_without_a_trial() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -152,11 +158,11 @@ fn one_that_is_not_connected_yet_is_ejected_when_it_is() {
         .is("d", Ejected)
         .takes_nothing("d")
         .pass(10 * SECOND)
-        .is("d", Probing);
+        .is("d", Probation);
 }
 
 #[test]
-fn for_no_time_is_to_be_probed_at_once() {
+fn for_no_time_is_to_be_tried_at_once() {
     let mut scenario = fleet(3);
     scenario.eject("a", Duration::ZERO);
     assert_eq!(
@@ -164,7 +170,7 @@ fn for_no_time_is_to_be_probed_at_once() {
         Some(scenario.now()),
         "due now"
     );
-    scenario.pass(Duration::ZERO).is("a", Probing);
+    scenario.pass(Duration::ZERO).is("a", Probation);
 }
 
 #[test]
@@ -177,7 +183,7 @@ fn for_ever_is_for_ever() {
         .eject("b", 100_000_000 * SECOND);
     assert!(scenario.remaining("a") > scenario.remaining("b"));
     scenario.table();
-    scenario.remove("a").add("a").is("a", Probing);
+    scenario.remove("a").add("a").is("a", Usable);
     scenario.restore("b").is("b", Usable);
 }
 
@@ -189,7 +195,7 @@ fn it_works_where_no_rule_ejects_and_no_clock_is_read() {
     let mut scenario = cold_fleet_with(3, config);
     assert!(!scenario.fleet.reads_clock());
     scenario.eject("a", SECOND);
-    assert!(scenario.fleet.reads_clock(), "for the probe");
+    assert!(scenario.fleet.reads_clock(), "for the trial");
     scenario
         .takes_nothing("a")
         .pass(SECOND)

@@ -12,7 +12,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[test]
 fn the_defaults_are_what_the_docs_say() {
     let rules = OutlierConfig::default();
-    assert_eq!(rules.failures_in_row(), 5);
+    assert_eq!((rules.failures_in_row(), rules.suspect_failures()), (5, 2));
     assert_eq!(rules.unanswered_after(), 50 * MS);
     assert_eq!(
         (rules.failure_percentage(), rules.request_volume()),
@@ -28,9 +28,17 @@ fn the_defaults_are_what_the_docs_say() {
 }
 
 #[test]
+fn a_suspect_needs_as_many_failures_as_were_set_in_a_row_unless_told_otherwise() {
+    let suspect_failures = |rules: OutlierBuilder| rules.build().unwrap().suspect_failures();
+    let rules = || OutlierConfig::builder().failures_in_row(7);
+    assert_eq!(suspect_failures(rules()), 7);
+    assert_eq!(suspect_failures(rules().suspect_failures(3)), 3);
+}
+
+#[test]
 fn each_field_is_held_within_its_range() {
     type Change = fn(OutlierBuilder) -> OutlierBuilder;
-    let cases: [(&str, Change, Change); 13] = [
+    let cases: [(&str, Change, Change); 15] = [
         (
             "failures_in_row",
             |r| r.failures_in_row(0),
@@ -40,6 +48,16 @@ fn each_field_is_held_within_its_range() {
             "failures_in_row",
             |r| r.failures_in_row(1001),
             |r| r.failures_in_row(1000),
+        ),
+        (
+            "suspect_failures",
+            |r| r.suspect_failures(0),
+            |r| r.suspect_failures(1),
+        ),
+        (
+            "suspect_failures",
+            |r| r.suspect_failures(1001),
+            |r| r.suspect_failures(1000),
         ),
         (
             "unanswered_after",
@@ -131,7 +149,9 @@ fn the_mildest_rules_eject_nobody_soon_and_the_strictest_at_once() {
             .request_volume(1)
             .failure_percentage(1)
     });
-    fleet_with(2, strict).fail("a", 1).is("a", Ejected);
+    fleet_with(2, strict)
+        .each("a", 1, 30 * MS, |pick, now| pick.failure(now))
+        .is("a", Ejected);
 }
 
 #[test]
@@ -139,8 +159,9 @@ fn the_shortest_ejection_grows_to_the_longest() {
     let rules = rules(|rules| rules.base_ejection_time(MS).max_ejection_time(24 * HOUR));
     let mut scenario = fleet_with(2, rules);
     scenario.fail("a", 5);
-    for _ in 0..80 {
-        scenario.outlast("a").fail("a", 1).is("a", Ejected);
+    for _ in 0..40 {
+        scenario.outlast("a").earn_trials();
+        scenario.fail("a", 1).is("a", Ejected);
     }
     assert!(scenario.remaining("a") >= 12 * HOUR, "{}", scenario.table());
 }

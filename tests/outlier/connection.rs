@@ -1,9 +1,9 @@
 //! Members that lose their connection, or drain, while they are out.
 
 use rolecall::Availability::{Available, Draining};
-use rolecall::MemberState::{self, Connecting, Ejected, Probing, Usable};
+use rolecall::MemberState::{self, Connecting, Ejected, Probation, Usable};
 
-use crate::scenario::{MS, SECOND, fleet};
+use crate::scenario::{MS, SECOND, cold_fleet_with, fleet};
 
 #[test]
 fn until_its_new_address_is_connected_it_is_ejected_as_before() {
@@ -14,7 +14,7 @@ fn until_its_new_address_is_connected_it_is_ejected_as_before() {
         .is("a", Ejected)
         .takes_nothing("a")
         .let_dials_through()
-        .is("a", Probing);
+        .is("a", Probation);
 }
 
 #[test]
@@ -29,6 +29,52 @@ fn a_new_connection_to_the_same_address_keeps_the_run() {
 }
 
 #[test]
+fn what_was_in_flight_on_a_lost_connection_counts_for_the_instance() {
+    for is_back in [true, false] {
+        let mut scenario = fleet(3);
+        scenario.begin("a");
+        (0..5).for_each(|_| _ = scenario.begin("a"));
+        scenario.hold_dials();
+        scenario.end("a", |pick, now| pick.unsent(now)).pass(SECOND);
+        if is_back {
+            scenario.let_dials_through().is("a", Usable);
+        }
+        scenario.in_flight_is("a", 5);
+        for failures in 1..=5 {
+            scenario.run_is("a", failures - 1);
+            scenario.end("a", |pick, now| pick.failure(now));
+        }
+        scenario.run_is("a", 5).in_flight_is("a", 0);
+        assert_eq!(scenario.member("a").failures, 5);
+        if is_back {
+            scenario.is("a", Ejected);
+        } else {
+            scenario.let_dials_through().is("a", Usable);
+            scenario.fail("a", 1).is("a", Ejected);
+        }
+    }
+}
+
+#[test]
+fn what_is_in_flight_on_a_lost_connection_takes_slots_of_the_next() {
+    let config = rolecall::BalanceConfig::builder().max_in_flight(3);
+    let mut scenario = cold_fleet_with(2, config);
+    scenario.begin("a").begin("a").begin("a");
+    scenario.end("a", |pick, now| pick.unsent(now)).pass(SECOND);
+    scenario.is("a", Usable).in_flight_is("a", 2);
+    let third = scenario.pick("a");
+    assert!(scenario.try_pick("a").is_err(), "it has three");
+    scenario.end("a", |pick, now| pick.success(now));
+    let fourth = scenario.pick("a");
+    drop((third, fourth));
+    scenario.in_flight_is("a", 1);
+    // At a new address the same instance works on.
+    scenario.readdress("a", 81).in_flight_is("a", 1);
+    scenario.end("a", |pick, now| pick.success(now));
+    scenario.in_flight_is("a", 0);
+}
+
+#[test]
 fn one_that_loses_its_connection_while_it_is_ejected_stays_ejected() {
     let mut scenario = fleet(3);
     scenario
@@ -38,7 +84,7 @@ fn one_that_loses_its_connection_while_it_is_ejected_stays_ejected() {
     scenario.pass(SECOND).is("a", Ejected).takes_nothing("a");
     scenario
         .outlast("a")
-        .is("a", Probing)
+        .is("a", Probation)
         .succeed("a", 1)
         .is("a", Usable);
 }
@@ -53,23 +99,23 @@ fn an_ejection_ends_also_while_it_is_not_connected() {
         .pass(60 * SECOND)
         .is("a", Connecting)
         .let_dials_through()
-        .is("a", Probing);
+        .is("a", Probation);
 }
 
 #[test]
-fn one_that_loses_its_connection_to_its_probe_is_probed_again() {
+fn one_that_loses_its_connection_to_its_trial_is_tried_again() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
         .each("a", 1, MS, |pick, now| pick.unsent(now))
         .pass(SECOND)
-        .is("a", Probing)
+        .is("a", Probation)
         .succeed("a", 1)
         .is("a", Usable);
 }
 
 #[test]
-fn the_next_one_is_probed_while_the_first_is_not_connected() {
+fn the_next_one_is_tried_while_the_first_is_not_connected() {
     fleet(5)
         .fail("a", 5)
         .fail("b", 5)
@@ -91,24 +137,24 @@ fn one_that_drains_while_it_is_ejected_is_ejected_when_it_is_back() {
         .say("a", Available)
         .is("a", Ejected)
         .takes_nothing("a");
-    scenario.outlast("a").is("a", Probing);
+    scenario.outlast("a").is("a", Probation);
 }
 
 #[test]
-fn one_that_drains_longer_than_it_is_ejected_is_probed_when_it_is_back() {
+fn one_that_drains_longer_than_it_is_ejected_is_tried_when_it_is_back() {
     fleet(3)
         .fail("a", 5)
         .say("a", Draining)
         .pass(10 * SECOND)
         .takes_nothing("a")
         .say("a", Available)
-        .is("a", Probing)
+        .is("a", Probation)
         .succeed("a", 1)
         .is("a", Usable);
 }
 
 #[test]
-fn one_that_drains_with_its_probe_is_probed_again_when_it_is_back() {
+fn one_that_drains_with_its_trial_is_tried_again_when_it_is_back() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -116,17 +162,17 @@ fn one_that_drains_with_its_probe_is_probed_again_when_it_is_back() {
         .say("a", Draining)
         .end("a", |pick, now| pick.success(now))
         .say("a", Available)
-        .is("a", Probing);
+        .is("a", Probation);
 }
 
 #[test]
-fn one_that_lost_its_weight_is_not_probed() {
+fn one_that_lost_its_weight_is_not_tried() {
     fleet(3)
         .fail("a", 5)
         .weigh("a", 0)
         .pass(10 * SECOND)
         .takes_nothing("a")
         .weigh("a", 1)
-        .is("a", Probing)
+        .is("a", Probation)
         .succeed("a", 1);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rolecall::BalanceConfig;
-use rolecall::MemberState::{Ejected, Probing};
+use rolecall::MemberState::{Ejected, Probation};
 
 use crate::scenario::{
     MS, SECOND, Scenario, cold_fleet_with, fleet, fleet_with, rules, seeded_fleet,
@@ -26,7 +26,7 @@ fn the_first_one_lasts_from_five_to_ten_seconds_evenly() {
     let times: Vec<_> = (0..400)
         .map(|seed| {
             let mut scenario = seeded_fleet(3, BalanceConfig::builder(), seed);
-            scenario.fail("a", 5);
+            scenario.succeed("b", 1).fail("a", 5);
             lasts(&scenario, "a", 10 * SECOND);
             scenario.remaining("a")
         })
@@ -53,19 +53,20 @@ fn two_that_are_ejected_together_return_apart() {
 }
 
 #[test]
-fn each_failed_probe_doubles_it_up_to_a_minute() {
+fn each_failed_trial_doubles_it_up_to_a_minute() {
     let mut scenario = fleet(3);
     scenario.fail("a", 5);
     for longest in [10, 20, 40, 60, 60, 60] {
         lasts(&scenario, "a", longest * SECOND);
         scenario
             .outlast("a")
-            .is("a", Probing)
+            .is("a", Probation)
+            .earn_trials()
             .fail("a", 1)
             .is("a", Ejected);
     }
     let multiplier = scenario.ejection("a").multiplier;
-    assert_eq!(multiplier, 7, "each doubles the next");
+    assert_eq!(multiplier, 4, "at a minute there is nothing more to double");
     assert_eq!(scenario.ejection("a").ejections, 1, "it was never back");
 }
 
@@ -80,18 +81,18 @@ fn base_and_ceiling_are_as_configured() {
     scenario.fail("a", 5);
     for longest in [100, 200, 300, 300] {
         lasts(&scenario, "a", longest * MS);
-        scenario.outlast("a").fail("a", 1);
+        scenario.outlast("a").earn_trials().fail("a", 1);
     }
 }
 
-/// Was ejected, failed its probe thrice, and is back.
+/// Was ejected, failed its trial thrice, and is back.
 fn notorious() -> Scenario {
     let mut scenario = fleet(3);
     scenario.fail("a", 5);
     for _ in 0..3 {
         scenario.outlast("a").fail("a", 1);
     }
-    scenario.outlast("a").succeed("a", 1);
+    scenario.earn_trials().outlast("a").succeed("a", 1);
     scenario
 }
 
@@ -173,6 +174,7 @@ fn evidence_counts_also_at_a_new_address() {
         scenario.outlast("a").fail("a", 1);
     }
     scenario
+        .earn_trials()
         .outlast("a")
         .succeed("a", 1)
         .readdress("a", 81)
@@ -187,6 +189,21 @@ fn evidence_counts_also_at_a_new_address() {
 }
 
 #[test]
+fn one_that_failed_many_trials_lives_that_down_as_soon_as_one_that_reached_the_longest_time() {
+    let mut scenario = fleet(3);
+    scenario.fail("a", 5);
+    for _ in 0..10 {
+        scenario.outlast("a").earn_trials().fail("a", 1);
+    }
+    scenario.outlast("a").earn_trials().succeed("a", 1);
+    assert_eq!(scenario.ejection("a").multiplier, 3, "ten, twenty, forty");
+    scenario.pass(30 * SECOND).succeed("a", 30);
+    assert_eq!(scenario.ejection("a").multiplier, 0, "{}", scenario.table());
+    scenario.fail("a", 5);
+    lasts(&scenario, "a", 10 * SECOND);
+}
+
+#[test]
 fn one_by_hand_lasts_as_long_as_was_said() {
     let mut scenario = fleet(3);
     scenario.eject("a", 17 * SECOND);
@@ -195,16 +212,18 @@ fn one_by_hand_lasts_as_long_as_was_said() {
         .pass(17 * SECOND - MS)
         .is("a", Ejected)
         .pass(MS)
-        .is("a", Probing);
+        .is("a", Probation);
 }
 
 #[test]
 fn one_by_hand_does_not_lengthen_the_next_one_by_a_rule() {
     let mut scenario = cold_fleet_with(3, BalanceConfig::builder());
+    scenario.succeed("b", 1);
     scenario.eject("a", SECOND).restore("a").fail("a", 5);
     lasts(&scenario, "a", 10 * SECOND);
     let mut scenario = cold_fleet_with(3, BalanceConfig::builder());
     scenario
+        .succeed("b", 1)
         .eject("a", SECOND)
         .pass(SECOND)
         .succeed("a", 1)

@@ -1,13 +1,13 @@
 //! Answers that come when nobody waits for them any more.
 
-use rolecall::MemberState::{Ejected, Probing, Usable};
+use rolecall::MemberState::{Ejected, Probation, Usable};
 
-use crate::scenario::{MS, SECOND, fleet, probing};
+use crate::scenario::{MS, SECOND, fleet, on_probation};
 
 #[test]
-fn a_late_answer_of_a_probe_that_was_given_up_is_nobodys() {
+fn a_late_answer_of_a_trial_that_was_given_up_is_nobodys() {
     for good in [true, false] {
-        let mut scenario = probing();
+        let mut scenario = on_probation();
         scenario.begin("a").pass(2 * SECOND).is("a", Ejected);
         let before = scenario.member("a");
         scenario.end("a", |pick, now| {
@@ -25,8 +25,8 @@ fn a_late_answer_of_a_probe_that_was_given_up_is_nobodys() {
 }
 
 #[test]
-fn a_late_answer_of_a_probe_that_was_given_up_charges_nobody_after_the_return() {
-    let mut scenario = probing();
+fn a_late_answer_of_a_trial_that_was_given_up_charges_nobody_after_the_return() {
+    let mut scenario = on_probation();
     scenario
         .begin("a")
         .pass(2 * SECOND)
@@ -42,15 +42,15 @@ fn a_late_answer_of_a_probe_that_was_given_up_charges_nobody_after_the_return() 
 }
 
 #[test]
-fn a_late_answer_of_a_probe_that_was_given_up_does_not_end_the_next_probe() {
-    let mut scenario = probing();
+fn a_late_answer_of_a_trial_that_was_given_up_does_not_end_the_next_trial() {
+    let mut scenario = on_probation();
     scenario
         .begin("a")
         .pass(2 * SECOND)
         .outlast("a")
         .begin("a")
         .end("a", |pick, now| pick.success(now))
-        .is("a", Probing)
+        .is("a", Probation)
         .takes_nothing("a")
         .end("a", |pick, now| pick.success(now))
         .is("a", Usable);
@@ -70,7 +70,7 @@ fn an_answer_to_a_request_from_before_the_ejection_is_no_verdict() {
                     pick.failure(now)
                 }
             })
-            .is("a", Probing)
+            .is("a", Probation)
             .run_is("a", 5)
             .counted([1, 1, 0, 0, 0, 0]);
     }
@@ -90,21 +90,21 @@ fn an_answer_to_a_request_from_before_the_ejection_judges_nobody_after_the_retur
 }
 
 #[test]
-fn a_probe_that_lost_its_member_to_another_ejection_is_no_verdict_on_that() {
+fn a_trial_that_lost_its_member_to_another_ejection_is_no_verdict_on_that() {
     fleet(3)
         .eject("a", SECOND)
         .pass(SECOND)
         .begin("a")
         .eject("a", 10 * MS)
         .pass(10 * MS)
-        .is("a", Probing)
+        .is("a", Probation)
         .end("a", |pick, now| pick.success(now))
-        .is("a", Probing);
+        .is("a", Probation);
 }
 
 #[test]
-fn a_probe_from_before_a_restoration_judges_nobody() {
-    let mut scenario = probing();
+fn a_trial_from_before_a_restoration_judges_nobody() {
+    let mut scenario = on_probation();
     scenario
         .begin("a")
         .restore("a")

@@ -1,7 +1,7 @@
 //! Ejection where load is the number of requests in flight.
 
 use rolecall::EjectionReason::{FailuresInRow, Unresponsive};
-use rolecall::MemberState::{Ejected, Probing, Usable};
+use rolecall::MemberState::{Ejected, Probation, Usable};
 use rolecall::{BalanceConfig, ConfigBuilder, Load};
 
 use crate::scenario::{Does, MS, SECOND, fleet_with};
@@ -25,7 +25,7 @@ fn it_goes_and_comes_as_ever() {
         )
         .takes_nothing("a")
         .outlast("a")
-        .is("a", Probing)
+        .is("a", Probation)
         .succeed("a", 1)
         .is("a", Usable);
     assert_eq!(scenario.member("a").latency, None, "no latency is measured");

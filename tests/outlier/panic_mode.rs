@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rolecall::MemberState::{Busy, Ejected, Probing, Usable};
+use rolecall::MemberState::{Busy, Ejected, Probation, Usable};
 use rolecall::fleet::Pick;
 use rolecall::{Availability, Event};
 
@@ -55,12 +55,12 @@ fn it_ends_when_the_first_one_is_restored() {
 }
 
 #[test]
-fn it_ends_with_the_first_good_probe() {
+fn it_ends_with_the_first_good_trial() {
     fleet(2)
         .eject("a", SECOND)
         .eject("b", 100 * SECOND)
         .pass(SECOND)
-        .is("a", Probing)
+        .is("a", Probation)
         .in_panic_mode(true)
         .succeed("a", 1)
         .in_panic_mode(false)
@@ -184,32 +184,32 @@ fn busy_ones_come_before_ejected_ones() {
     assert_eq!(picked(&mut scenario), "abc");
 }
 
-/// Both of two are to be probed, and `a` answers so many while its probe is under way.
-fn answering_beside_its_probe(requests: usize) -> (Scenario, Pick<()>) {
+/// Both of two are to be tried, and `a` answers so many while its trial is under way.
+fn answering_beside_its_trial(requests: usize) -> (Scenario, Pick<()>) {
     let mut scenario = fleet(2);
     scenario
         .eject("a", SECOND)
         .eject("b", SECOND)
         .pass(SECOND)
         .in_panic_mode(true);
-    let probe = scenario.pick("a");
+    let trial = scenario.pick("a");
     for _ in 0..requests {
         let pick = scenario.pick("a");
         scenario.pass(10 * MS);
         pick.success(scenario.now());
     }
-    (scenario, probe)
+    (scenario, trial)
 }
 
 #[test]
-fn a_probe_that_is_cancelled_while_others_are_answered_is_no_failed_one() {
-    let (mut scenario, probe) = answering_beside_its_probe(30);
-    probe.cancelled(scenario.now());
-    scenario.story_is("a", ["ejected", "probing"]);
+fn a_trial_that_is_cancelled_while_others_are_answered_is_no_failed_one() {
+    let (mut scenario, trial) = answering_beside_its_trial(30);
+    trial.cancelled(scenario.now());
+    scenario.story_is("a", ["ejected", "probation"]);
 }
 
 #[test]
-fn a_probe_that_hangs_while_others_are_answered_gives_way_to_the_next() {
-    let (mut scenario, _probe) = answering_beside_its_probe(120);
-    scenario.story_is("a", ["ejected", "probing", "returned"]);
+fn a_trial_that_hangs_while_others_are_answered_gives_way_to_the_next() {
+    let (mut scenario, _trial) = answering_beside_its_trial(120);
+    scenario.story_is("a", ["ejected", "probation", "returned"]);
 }

@@ -141,7 +141,7 @@ impl World {
                     .with_availability(Availability::Available)
             });
         }
-        // The longest ejection, and a probe for each.
+        // The longest ejection, and a trial for each.
         for _ in 0..8 {
             self.scenario
                 .traffic(10 * SECOND, 20 * MS, |_| Does::Succeed(5 * MS));
@@ -178,12 +178,12 @@ fn rules_never_eject_more_than_the_cap_nor_the_last_one_nor_one_that_works() {
     });
 }
 
-/// How many are eligible, out by rule, and, of these, not being probed.
+/// How many are eligible, out by rule, and, of these, not being tried.
 fn counts(world: &World) -> (usize, usize, usize) {
     let members = world.scenario.status().members;
     let connected = |m: &&MemberStatus| {
-        use MemberState::{Busy, Ejected, Probing, Usable};
-        matches!(m.state, Busy | Ejected | Probing | Usable)
+        use MemberState::{Busy, Ejected, Probation, Usable};
+        matches!(m.state, Busy | Ejected | Probation | Usable)
     };
     let connected: Vec<_> = members.iter().filter(connected).collect();
     let out = connected.iter().filter(|m| is_out_by_rule(m));
@@ -256,16 +256,16 @@ fn every_ejection_ends_and_nothing_leaks() {
             !status.panic_mode && status.usable == world.members,
             "{status}"
         );
-        // If a probe were still thought to be in flight, this one could not begin.
+        // If a trial were still thought to be in flight, this one could not begin.
         scenario.eject("a", SECOND).pass(SECOND);
         let now = scenario.now();
-        let probe = scenario.fleet.pick(now, &mut scenario.rng, &[]).unwrap();
+        let trial = scenario.fleet.pick(now, &mut scenario.rng, &[]).unwrap();
         assert_eq!(
-            probe.instance().id().as_str(),
+            trial.instance().id().as_str(),
             "a",
-            "a probe leaked\n{status}"
+            "a trial leaked\n{status}"
         );
-        probe.success(now);
+        trial.success(now);
         scenario.is("a", MemberState::Usable).pass(100 * SECOND);
         assert_eq!(scenario.fleet.next_deadline(), None, "{}", scenario.table());
     });
@@ -304,7 +304,7 @@ fn what_is_counted_adds_up() {
 }
 
 #[test]
-fn an_ejection_is_over_within_its_time_and_a_probe() {
+fn an_ejection_is_over_within_its_time_and_a_trial() {
     for_each_seed(40, |seed| {
         let mut scenario = seeded_fleet(4, BalanceConfig::builder(), seed);
         scenario.fail("a", 5);

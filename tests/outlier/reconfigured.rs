@@ -1,9 +1,13 @@
 //! Other rules from now on.
 
-use rolecall::MemberState::{Ejected, Probing, Usable};
+use std::collections::BTreeSet;
+
+use rolecall::MemberState::{Ejected, Probation, Usable};
 use rolecall::{BalanceConfig, ConfigBuilder, EjectionMode, Load};
 
-use crate::scenario::{Does, MS, SECOND, Scenario, fleet, fleet_with, rules};
+use crate::scenario::{
+    Does, MS, SECOND, Scenario, cold_fleet_with, fleet, fleet_with, name, rules,
+};
 
 fn off() -> ConfigBuilder {
     BalanceConfig::builder().outlier(None)
@@ -22,17 +26,17 @@ fn without_rules_everybody_is_back_whom_a_rule_ejected() {
             .outlast("a")
             .fail("b", 5)
             .eject("c", 100 * SECOND)
-            .is("a", Probing)
+            .is("a", Probation)
             .reconfigure(quiet())
             .are([Usable, Usable, Ejected, Usable, Usable, Usable])
-            .story_is("a", ["ejected", "probing", "returned"])
+            .story_is("a", ["ejected", "probation", "returned"])
             .story_is("b", ["ejected", "returned"])
             .counted([2, 3, 0, 0, 2, 0]);
         scenario
             .pass(SECOND)
             .takes_nothing("c")
             .pass(100 * SECOND)
-            .is("c", Probing);
+            .is("c", Probation);
     }
 }
 
@@ -111,7 +115,7 @@ fn another_cap_is_for_the_next_ejection() {
 }
 
 #[test]
-fn suspects_are_probed_no_more() {
+fn suspects_are_tried_no_more() {
     for quiet in [off, shadow] {
         for seed in 0..5 {
             let mut scenario = crate::scenario::seeded_fleet(10, BalanceConfig::builder(), seed);
@@ -119,34 +123,75 @@ fn suspects_are_probed_no_more() {
                 scenario.succeed(&crate::scenario::name(member), 10);
             }
             scenario.fail("a", 1);
-            // A suspect by now, as likely as not not probed yet: requests are few.
+            // A suspect by now, as likely as not not tried yet: requests are few.
             scenario.traffic(1500 * MS, 250 * MS, |_| Does::Succeed(10 * MS));
-            let probes = scenario.status().ejections.probes;
+            let trials = scenario.status().ejections.trials;
             scenario.reconfigure(quiet());
             scenario.traffic(5 * SECOND, MS, |_| Does::Succeed(MS));
-            assert_eq!(scenario.status().ejections.probes, probes, "seed {seed}");
+            assert_eq!(scenario.status().ejections.trials, trials, "seed {seed}");
         }
     }
 }
 
 #[test]
-fn without_rules_those_are_forgiven_too_that_left() {
-    fleet(3)
-        .fail("a", 5)
-        .remove("a")
-        .reconfigure(off())
-        .add("a")
-        .is("a", Usable);
-    fleet(3)
-        .eject("a", 100 * SECOND)
-        .remove("a")
-        .reconfigure(off())
-        .add("a")
-        .is("a", Probing);
+fn without_rules_it_is_forgotten_how_often_a_member_was_ejected() {
+    for quiet in [off, shadow] {
+        let mut scenario = fleet(3);
+        scenario.fail("a", 5).outlast("a").fail("a", 1);
+        let multiplier = scenario.ejection("a").multiplier;
+        assert_eq!(multiplier, 2);
+        scenario
+            .reconfigure(quiet())
+            .reconfigure(BalanceConfig::builder());
+        assert_eq!(scenario.ejection("a").multiplier, 0);
+        scenario.fail("a", 5);
+        let remaining = scenario.remaining("a");
+        assert!(remaining <= 10 * SECOND, "{remaining:?}: as the first time");
+    }
+}
+
+/// Of two thousand nearly the first thousand are out, by a rule.
+fn a_thousand_out() -> Scenario {
+    let config = rules(|rules| rules.failures_in_row(1)).load(Load::LeastInFlight);
+    let mut scenario = cold_fleet_with(2000, config);
+    let failing: BTreeSet<_> = (0..1000).map(name).collect();
+    let picks: Vec<_> = (0..8000).map(|_| scenario.next()).collect();
+    let (bad, good): (Vec<_>, Vec<_>) = picks
+        .into_iter()
+        .partition(|pick| failing.contains(pick.instance().id().as_str()));
+    scenario.pass(10 * MS);
+    good.into_iter()
+        .for_each(|pick| _ = pick.success(scenario.now()));
+    scenario.pass(50 * MS);
+    bad.into_iter()
+        .for_each(|pick| _ = pick.failure(scenario.now()));
+    scenario
 }
 
 #[test]
-fn a_probe_under_way_when_the_rules_go_judges_nobody() {
+fn a_thousand_are_back_at_once() {
+    let mut scenario = a_thousand_out();
+    let out = |scenario: &Scenario| {
+        let members = scenario.status().members;
+        members.iter().filter(|m| m.state == Ejected).count()
+    };
+    let ejected = out(&scenario);
+    assert!(ejected > 950, "{ejected}");
+    assert_eq!(scenario.status().usable, 2000 - ejected);
+    let ejected = ejected as u64;
+    scenario
+        .reconfigure(off())
+        .counted([ejected, ejected, 0, 0, ejected, 0]);
+    assert_eq!((out(&scenario), scenario.status().usable), (0, 2000));
+    scenario.pass(6 * SECOND);
+    let picked: BTreeSet<String> = (0..20_000)
+        .map(|_| scenario.next().instance().id().to_string())
+        .collect();
+    assert!(picked.len() > 1950, "{} of 2000 are picked", picked.len());
+}
+
+#[test]
+fn a_trial_under_way_when_the_rules_go_judges_nobody() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")

@@ -32,12 +32,46 @@ fn five_failures_in_a_row_eject() {
 }
 
 #[test]
-fn a_fleet_that_never_answered_anybody_ejects_the_same() {
+fn until_another_one_has_answered_nobody_is_judged() {
     cold_fleet_with(3, Default::default())
-        .fail("a", 4)
+        .fail("a", 60)
         .is("a", Usable)
+        .counted([0; 6])
+        .fail("b", 60)
+        .are([Usable; 3])
+        .succeed("a", 1)
+        .fail("a", 30)
+        .is("a", Usable);
+    cold_fleet_with(3, Default::default())
+        .fail("a", 60)
+        .succeed("b", 1)
         .fail("a", 1)
-        .reason_is("a", FIVE);
+        .is("a", Ejected);
+}
+
+#[test]
+fn failures_that_were_picked_just_now_are_what_a_server_sheds() {
+    let mut scenario = fleet(3);
+    for _ in 0..20 {
+        scenario.begin("a");
+    }
+    scenario.pass(29 * MS);
+    for _ in 0..10 {
+        scenario.end("a", |pick, now| pick.failure(now));
+    }
+    scenario.run_is("a", 10).is("a", Usable).pass(MS);
+    scenario
+        .end("a", |pick, now| pick.failure(now))
+        .is("a", Ejected);
+    // Another one serves those that it took, and their success ends the run.
+    let mut scenario = fleet_with(3, rules(|rules| rules.failure_percentage(100)));
+    for _ in 0..50 {
+        scenario
+            .begin("a")
+            .each("a", 9, MS, |pick, now| pick.failure(now));
+        scenario.pass(MS).end("a", |pick, now| pick.success(now));
+    }
+    scenario.is("a", Usable);
 }
 
 #[test]
@@ -81,6 +115,10 @@ fn a_run_is_of_one_member() {
     fleet(5)
         .fail("a", 4)
         .fail("b", 4)
+        .are([Usable; 5])
+        .succeed("a", 1)
+        .run_is("b", 4)
+        .succeed("b", 1)
         .fail("c", 5)
         .are([Usable, Usable, Ejected, Usable, Usable]);
 }
@@ -107,6 +145,7 @@ fn answers_after_the_ejection_judge_nobody() {
     for _ in 0..8 {
         scenario.begin("a");
     }
+    scenario.pass(30 * MS);
     for _ in 0..6 {
         scenario.end("a", |pick, now| pick.failure(now));
     }
@@ -190,6 +229,7 @@ fn a_wait_counts_from_fifty_milliseconds_where_nothing_is_known() {
         .run_is("a", 0)
         .cancel("a", 4, 50 * MS)
         .pass(SECOND)
+        .succeed("b", 1)
         .cancel("a", 1, 50 * MS)
         .reason_is("a", UNRESPONSIVE);
 }
@@ -197,6 +237,7 @@ fn a_wait_counts_from_fifty_milliseconds_where_nothing_is_known() {
 #[test]
 fn waits_within_a_second_are_a_pause_also_by_rate() {
     cold_fleet_with(3, Default::default())
+        .succeed("b", 1)
         .cancel("a", 19, 50 * MS)
         .run_is("a", 19)
         .is("a", Usable)
@@ -272,7 +313,7 @@ fn a_caller_that_leaves_in_the_middle_of_an_answer_judges_nobody() {
 #[test]
 fn fewer_failures_are_enough_where_it_is_configured() {
     fleet_with(3, rules(|rules| rules.failures_in_row(1)))
-        .fail("a", 1)
+        .each("a", 1, 30 * MS, |pick, now| pick.failure(now))
         .is("a", Ejected);
     fleet_with(3, rules(|rules| rules.failures_in_row(7)))
         .fail("a", 6)

@@ -44,6 +44,7 @@ fn it_is_told_of_once_a_second() {
 fn all_may_be_outliers_at_once() {
     fleet_with(2, shadow())
         .fail("a", 30)
+        .succeed("a", 1)
         .fail("b", 30)
         .are([Usable; 2])
         .in_panic_mode(false)
@@ -51,7 +52,7 @@ fn all_may_be_outliers_at_once() {
 }
 
 #[test]
-fn suspects_are_not_probed() {
+fn suspects_are_not_tried() {
     let mut scenario = fleet_with(10, shadow());
     scenario.fail("a", 1);
     scenario.traffic(5 * SECOND, MS, |_| Does::Succeed(MS));

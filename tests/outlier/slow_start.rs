@@ -7,7 +7,7 @@ use rolecall::{BalanceConfig, ConfigBuilder, Load};
 
 use crate::scenario::{Does, MS, SECOND, Scenario, fleet_with, name};
 
-/// Of so many `a` came back just now, by a probe.
+/// Of so many `a` came back just now, by a trial.
 fn returned(members: usize, config: ConfigBuilder) -> Scenario {
     let mut scenario = fleet_with(members, config);
     scenario

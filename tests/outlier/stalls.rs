@@ -1,6 +1,7 @@
 //! When the process itself stood still, nobody is charged for it.
 
-use rolecall::MemberState::{Ejected, Probing, Usable};
+use rolecall::Event;
+use rolecall::MemberState::{Ejected, Probation, Usable};
 use rolecall::fleet::Pick;
 
 use crate::scenario::{MS, SECOND, Scenario, fleet};
@@ -78,6 +79,32 @@ fn requests_after_a_standstill_count_as_ever() {
 }
 
 #[test]
+fn standstills_are_counted_and_long_ones_told_of() {
+    let told = |scenario: &mut Scenario| {
+        let events = scenario.events().iter();
+        let times = events.filter_map(|event| match event {
+            Event::Stalled { time } => Some(*time),
+            _ => None,
+        });
+        times.collect::<Vec<_>>()
+    };
+    let mut scenario = under_way();
+    assert_eq!(scenario.status().stalls, 0);
+    scenario.stall(800 * MS).meet_deadline();
+    assert_eq!(scenario.status().stalls, 1);
+    assert_eq!(told(&mut scenario), [], "a short one");
+    scenario.stall(5 * SECOND).meet_deadline();
+    assert_eq!(scenario.status().stalls, 2);
+    let told = told(&mut scenario);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].abs_diff(5 * SECOND) <= 100 * MS, "{told:?}");
+    // While nobody sends, nobody watches.
+    all_end(&mut scenario, |pick, _| pick.neutral()).pass(SECOND);
+    scenario.stall(3600 * SECOND).meet_deadline();
+    assert_eq!(scenario.status().stalls, 2);
+}
+
+#[test]
 fn a_rest_without_traffic_is_no_standstill() {
     let mut scenario = fleet(3);
     scenario.pass(SECOND);
@@ -86,7 +113,7 @@ fn a_rest_without_traffic_is_no_standstill() {
 }
 
 #[test]
-fn a_probe_that_spans_a_standstill_judges_nobody() {
+fn a_trial_that_spans_a_standstill_judges_nobody() {
     for late_beat_first in [true, false] {
         for verdict in [Pick::success, Pick::failure, Pick::cancelled] {
             let mut scenario = fleet(3);
@@ -96,11 +123,11 @@ fn a_probe_that_spans_a_standstill_judges_nobody() {
                 .begin("a")
                 .stall(2 * SECOND);
             if late_beat_first {
-                scenario.meet_deadline().is("a", Probing).pass(MS);
+                scenario.meet_deadline().is("a", Probation).pass(MS);
             }
             scenario
                 .end("a", verdict)
-                .is("a", Probing)
+                .is("a", Probation)
                 .in_flight_is("a", 0)
                 .pass(SECOND)
                 .counted([1, 1, 0, 0, 0, 0])
@@ -111,7 +138,7 @@ fn a_probe_that_spans_a_standstill_judges_nobody() {
 }
 
 #[test]
-fn a_probe_that_spans_a_standstill_and_never_ends_makes_room_for_the_next() {
+fn a_trial_that_spans_a_standstill_and_never_ends_makes_room_for_the_next() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -119,7 +146,7 @@ fn a_probe_that_spans_a_standstill_and_never_ends_makes_room_for_the_next() {
         .stall(2 * SECOND)
         .meet_deadline()
         .pass(2 * SECOND)
-        .is("a", Probing)
+        .is("a", Probation)
         .succeed("a", 1)
         .is("a", Usable);
 }
@@ -130,7 +157,7 @@ fn an_ejection_whose_end_was_slept_through_ends_late_and_well() {
         .fail("a", 5)
         .stall(3600 * SECOND)
         .meet_deadline()
-        .is("a", Probing)
+        .is("a", Probation)
         .succeed("a", 1)
         .is("a", Usable);
 }

@@ -24,8 +24,32 @@ fn starved() -> Scenario {
     starved_by(BalanceConfig::builder(), 7)
 }
 
+/// Lets time pass, and no request be made, until the failure of `a` is long enough ago.
+fn suspected(scenario: &mut Scenario) -> &mut Scenario {
+    scenario.begin("b").pass(1500 * MS);
+    scenario.end("b", |pick, _| pick.neutral()).run_is("a", 1)
+}
+
+/// The next trial of `a`, while 200 requests are answered each second.
+#[track_caller]
+fn next_trial(scenario: &mut Scenario) -> rolecall::fleet::Pick<()> {
+    for _ in 0..500 {
+        for _ in 0..20 {
+            (0..10).for_each(|_| _ = scenario.begin("b"));
+            scenario.pass(50 * MS);
+            (0..10).for_each(|_| _ = scenario.end("b", |pick, now| pick.success(now)));
+        }
+        let pick = scenario.next();
+        if pick.instance().id().as_str() == "a" {
+            return pick;
+        }
+        pick.neutral();
+    }
+    panic!("never tried\n{}", scenario.table())
+}
+
 /// Requests one after another until one goes to `a`: that one, and how many came before it.
-fn until_probed(scenario: &mut Scenario, most: u32) -> Option<(rolecall::fleet::Pick<()>, u32)> {
+fn until_tried(scenario: &mut Scenario, most: u32) -> Option<(rolecall::fleet::Pick<()>, u32)> {
     for before in 0..most {
         let pick = scenario.next();
         if pick.instance().id().as_str() == "a" {
@@ -38,10 +62,10 @@ fn until_probed(scenario: &mut Scenario, most: u32) -> Option<(rolecall::fleet::
 }
 
 #[track_caller]
-fn probe(scenario: &mut Scenario) -> rolecall::fleet::Pick<()> {
-    let probe = until_probed(scenario, 4000);
-    probe
-        .unwrap_or_else(|| panic!("never probed\n{}", scenario.table()))
+fn trial(scenario: &mut Scenario) -> rolecall::fleet::Pick<()> {
+    let trial = until_tried(scenario, 4000);
+    trial
+        .unwrap_or_else(|| panic!("never tried\n{}", scenario.table()))
         .0
 }
 
@@ -50,51 +74,65 @@ fn one_is_found_after_a_second_of_silence_and_not_before() {
     for seed in 0..20 {
         let mut scenario = starved_by(BalanceConfig::builder(), seed);
         assert!(
-            until_probed(&mut scenario, 950).is_none(),
+            until_tried(&mut scenario, 950).is_none(),
             "seed {seed}: too soon"
         );
         assert!(
-            until_probed(&mut scenario, 3000).is_some(),
+            until_tried(&mut scenario, 3000).is_some(),
             "seed {seed}: never"
         );
     }
 }
 
 #[test]
-fn it_gets_about_one_request_of_two_hundred() {
-    let (mut probes, mut requests) = (0, 0);
-    for seed in 0..40 {
-        let mut scenario = starved_by(BalanceConfig::builder(), seed);
-        assert!(until_probed(&mut scenario, 950).is_none());
-        // From here on to the next sweep it may take another second.
-        scenario.traffic(1100 * MS, 10 * MS, |_| Does::Succeed(MS));
-        if scenario.member("a").failures_in_row == 0 {
-            continue;
-        }
-        let mut left = 1500;
-        while let Some((probe, before)) = until_probed(&mut scenario, left) {
-            left -= before + 1;
-            probes += 1;
-            requests += before + 1;
-            drop(probe);
-            if left == 0 {
-                break;
-            }
-        }
-        requests += left;
+fn one_whose_trial_judges_nothing_is_tried_again_at_once_and_for_nothing() {
+    let mut scenario = starved();
+    let mut others = suspected(&mut scenario);
+    for _ in 0..50 {
+        let pick = others.next();
+        assert_eq!(pick.instance().id().as_str(), "a", "its trial");
+        pick.neutral();
+        others = others.pass(Duration::ZERO);
     }
-    assert!(requests > 20_000, "{requests}");
-    let each = f64::from(requests) / f64::from(probes);
-    assert!(
-        (140.0..280.0).contains(&each),
-        "one of {each:.0} of {requests}"
-    );
+    scenario.run_is("a", 1).counted([0; 6]);
+}
+
+#[test]
+fn no_rule_acts_below_the_number_that_was_set() {
+    for (config, needed) in [
+        (rules(|rules| rules.suspect_failures(3)), 3),
+        (rules(|rules| rules.failures_in_row(4)), 4),
+        (
+            rules(|rules| rules.failures_in_row(9).suspect_failures(2)),
+            2,
+        ),
+    ] {
+        let mut scenario = starved_by(config, 7);
+        for failures in 2..=needed {
+            scenario.is("a", Usable);
+            next_trial(&mut scenario).failure(scenario.now());
+            scenario.run_is("a", failures);
+        }
+        scenario.is("a", Ejected).reason_is(
+            "a",
+            FailuresInRow {
+                failures: needed,
+                threshold: needed,
+            },
+        );
+    }
+    let config = rules(|rules| rules.failures_in_row(1000).failure_percentage(100));
+    let mut scenario = starved_by(config, 7);
+    for failures in 2..=9 {
+        next_trial(&mut scenario).failure(scenario.now());
+        scenario.run_is("a", failures).is("a", Usable);
+    }
 }
 
 #[test]
 fn a_good_answer_clears_it() {
     let mut scenario = starved();
-    let pick = probe(&mut scenario);
+    let pick = trial(&mut scenario);
     scenario.pass(MS);
     pick.success(scenario.now());
     scenario
@@ -110,7 +148,7 @@ fn a_good_answer_clears_it() {
 fn a_slow_good_answer_ends_its_run_and_no_more() {
     let mut scenario = starved();
     let before = scenario.member("a").latency.unwrap();
-    let pick = probe(&mut scenario);
+    let pick = trial(&mut scenario);
     scenario.pass(50 * MS);
     pick.success(scenario.now());
     scenario.run_is("a", 0).is("a", Usable);
@@ -124,7 +162,7 @@ fn a_slow_good_answer_ends_its_run_and_no_more() {
 #[test]
 fn a_bad_answer_ejects_it() {
     let mut scenario = starved();
-    let pick = probe(&mut scenario);
+    let pick = trial(&mut scenario);
     pick.failure(scenario.now());
     scenario
         .is("a", Ejected)
@@ -142,7 +180,7 @@ fn a_bad_answer_ejects_it() {
 #[test]
 fn no_answer_for_a_second_ejects_it() {
     let mut scenario = starved();
-    let _hangs = probe(&mut scenario);
+    let _hangs = trial(&mut scenario);
     scenario.pass(1200 * MS).is("a", Ejected).reason_is(
         "a",
         Unresponsive {
@@ -156,7 +194,7 @@ fn no_answer_for_a_second_ejects_it() {
 fn a_caller_that_goes_away_soon_changes_nothing() {
     let mut scenario = starved();
     for _ in 0..3 {
-        let pick = probe(&mut scenario);
+        let pick = trial(&mut scenario);
         scenario.pass(MS);
         pick.cancelled(scenario.now());
     }
@@ -168,7 +206,7 @@ fn one_that_waits_for_an_answer_is_none() {
     let mut scenario = starved();
     scenario.begin("a");
     assert!(
-        until_probed(&mut scenario, 4000).is_none(),
+        until_tried(&mut scenario, 4000).is_none(),
         "something is in flight to it"
     );
 }
@@ -191,7 +229,7 @@ fn starved_among_failing() -> Scenario {
 #[test]
 fn the_more_others_fail_the_more_it_takes() {
     let mut scenario = starved_among_failing();
-    let pick = probe(&mut scenario);
+    let pick = trial(&mut scenario);
     pick.failure(scenario.now());
     scenario
         .is("a", Usable)
@@ -200,9 +238,9 @@ fn the_more_others_fail_the_more_it_takes() {
 }
 
 #[test]
-fn a_failed_probe_is_charged_like_any_failure() {
+fn a_failed_trial_is_charged_like_any_failure() {
     let mut scenario = starved_among_failing();
-    let pick = probe(&mut scenario);
+    let pick = trial(&mut scenario);
     let before = scenario.member("a").latency.unwrap();
     pick.failure(scenario.now());
     let after = scenario.member("a").latency.unwrap();
@@ -211,17 +249,17 @@ fn a_failed_probe_is_charged_like_any_failure() {
 }
 
 #[test]
-fn the_silence_before_each_further_probe_doubles() {
-    // The cap keeps it in play, however often its probe fails.
+fn the_silence_before_each_further_trial_doubles() {
+    // The cap keeps it in play, however often its trial fails.
     let config = rules(|rules| rules.max_ejection_percentage(1));
     let mut scenario = starved_by(config, 7);
     scenario.eject("b", 10_000 * SECOND);
     let (mut at, mut gaps) = (None, Vec::new());
     while gaps.len() < 3 {
-        let (pick, _) = until_probed(&mut scenario, 100_000).unwrap();
-        let probes = scenario.status().ejections.probes;
+        let (pick, _) = until_tried(&mut scenario, 100_000).unwrap();
+        let trials = scenario.status().ejections.trials;
         pick.failure(scenario.now());
-        if scenario.status().ejections.probes > probes {
+        if scenario.status().ejections.trials > trials {
             gaps.extend(at.map(|at| scenario.now() - at));
             at = Some(scenario.now());
         }
@@ -235,25 +273,18 @@ fn the_silence_before_each_further_probe_doubles() {
 #[test]
 fn a_busy_one_is_none() {
     let mut scenario = starved();
-    scenario.traffic(2 * SECOND, 500 * MS, |_| Does::Succeed(MS));
-    // Suspected by now, and not probed: requests are few.
-    scenario.run_is("a", 1).say("a", Busy);
-    for _ in 0..5000 {
-        let pick = scenario.next();
-        assert_ne!(pick.instance().id().as_str(), "a", "others are available");
-    }
+    suspected(&mut scenario).say("a", Busy);
     assert!(
-        until_probed(&mut scenario, 4000).is_none(),
+        until_tried(&mut scenario, 4000).is_none(),
         "others are available"
     );
+    scenario.run_is("a", 1).counted([0; 6]);
 }
 
 #[test]
 fn one_that_left_is_none_when_it_comes_back() {
     let mut scenario = starved();
-    // Suspected by now, and not probed: requests are few.
-    scenario.traffic(2 * SECOND, 500 * MS, |_| Does::Succeed(MS));
-    scenario.run_is("a", 1).remove("a").add("a");
+    suspected(&mut scenario).remove("a").add("a");
     for _ in 0..5000 {
         let pick = scenario.next();
         pick.success(scenario.now());
@@ -262,13 +293,13 @@ fn one_that_left_is_none_when_it_comes_back() {
 }
 
 #[test]
-fn one_that_was_ejected_meanwhile_is_not_judged_by_its_old_probe() {
+fn one_that_was_ejected_meanwhile_is_not_judged_by_its_old_trial() {
     let rules = rules(|rules| rules.base_ejection_time(10 * MS));
     let mut scenario = starved_by(rules, 7);
-    let old = probe(&mut scenario);
+    let old = trial(&mut scenario);
     scenario.fail("a", 4).is("a", Ejected).outlast("a");
     old.success(scenario.now());
-    scenario.story_is("a", ["ejected", "probing"]);
+    scenario.story_is("a", ["ejected", "probation"]);
 }
 
 #[test]
@@ -287,7 +318,7 @@ fn one_that_was_away_meanwhile_is_still_found() {
         }
         scenario.let_dials_through().is("a", Usable).run_is("a", 1);
         assert!(
-            until_probed(&mut scenario, 4000).is_some(),
+            until_tried(&mut scenario, 4000).is_some(),
             "seed {seed}: never\n{}",
             scenario.table()
         );

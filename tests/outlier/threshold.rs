@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use rolecall::MemberState::{Ejected, Usable};
-use rolecall::{ConfigBuilder, EjectionReason, Event};
+use rolecall::{ConfigBuilder, EjectionReason};
 
-use crate::scenario::{MS, SECOND, Scenario, cold_fleet_with, name, rules};
+use crate::scenario::{MS, SECOND, Scenario, cold_fleet_with, fleet, name, rules};
 
 /// No failure rate ejects.
 fn runs_only() -> ConfigBuilder {
@@ -43,8 +43,8 @@ fn the_more_is_asked_the_longer_a_run_must_be() {
     for (requests, needed) in [(10, 6), (1000, 8)] {
         let mut scenario = cold_fleet_with(3, runs_only());
         for _ in 0..requests {
-            scenario.each("b", 9, MS / 10, |pick, now| pick.success(now));
             scenario.each("b", 1, MS / 10, |pick, now| pick.failure(now));
+            scenario.each("b", 9, MS / 10, |pick, now| pick.success(now));
         }
         scenario
             .fail("a", needed - 1)
@@ -59,6 +59,7 @@ fn few_outcomes_of_the_others_are_counted_as_if_they_were_ten() {
     for (others, needed) in [(0, 5), (1, 6), (2, 9)] {
         cold_fleet_with(3, runs_only())
             .fail("b", others)
+            .succeed("b", 1)
             .fail("a", needed - 1)
             .is("a", Usable)
             .fail("a", 1)
@@ -132,26 +133,38 @@ fn failures_of_ten_seconds_ago_are_forgotten() {
 }
 
 #[test]
-fn where_everything_fails_it_is_as_if_three_of_four_did() {
-    let mut scenario = cold_fleet_with(3, runs_only());
-    // The only place under the cap is taken.
-    scenario.eject("c", 100 * SECOND).fail("b", 100);
-    scenario.fail("a", 41).story_is("a", []);
-    scenario.fail("a", 1).story_is("a", ["withheld"]);
-    let reason = EjectionReason::FailuresInRow {
-        failures: 42,
-        threshold: 42,
-    };
-    let events = scenario.events();
-    let told = events.iter().rev().find_map(|event| match event {
-        Event::EjectionWithheld { reason, .. } => Some(*reason),
-        _ => None,
-    });
-    assert_eq!(told, Some(reason));
+fn where_all_fail_nobody_is_an_outlier() {
+    for place_left in [true, false] {
+        let mut scenario = cold_fleet_with(3, Default::default());
+        for id in ["a", "b", "c"] {
+            scenario.succeed(id, 30);
+        }
+        if !place_left {
+            scenario.eject("c", 1000 * SECOND);
+        }
+        for _ in 0..200 {
+            scenario.fail("a", 1).fail("b", 1);
+            if place_left {
+                scenario.fail("c", 1);
+            }
+        }
+        scenario.run_is("a", 200).run_is("b", 200);
+        assert_eq!(scenario.status().ejections.detected, 0);
+    }
 }
 
 #[test]
-fn failed_probes_of_a_member_do_not_raise_its_own_threshold() {
+fn runs_of_the_others_show_at_once_that_the_fault_is_not_its_own() {
+    let mut scenario = fleet(4);
+    scenario.fail("b", 2).fail("c", 2).fail("a", 20);
+    scenario.is("a", Usable);
+    // One run less.
+    scenario.succeed("b", 1).succeed("c", 1).fail("a", 1);
+    scenario.is("a", Ejected);
+}
+
+#[test]
+fn failed_trials_of_a_member_do_not_raise_its_own_threshold() {
     let mut scenario = cold_fleet_with(
         2,
         rules(|rules| {
@@ -163,7 +176,8 @@ fn failed_probes_of_a_member_do_not_raise_its_own_threshold() {
     );
     scenario.succeed("b", 30).fail("a", 5);
     for _ in 0..30 {
-        scenario.outlast("a").fail("a", 1).is("a", Ejected);
+        scenario.outlast("a").earn_trials();
+        scenario.fail("a", 1).is("a", Ejected);
     }
     scenario
         .outlast("a")

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use rolecall::BalanceConfig;
-use rolecall::MemberState::{Ejected, Probing, Usable};
+use rolecall::MemberState::{Ejected, Probation, Usable};
 
-use crate::scenario::{MS, SECOND, fleet, fleet_with, rules};
+use crate::scenario::{MS, SECOND, USUAL, fleet, fleet_with, rules};
 
 #[test]
 fn an_ejection_ends_on_time_without_traffic() {
@@ -17,7 +17,7 @@ fn an_ejection_ends_on_time_without_traffic() {
         .pass(end - scenario.now() - MS)
         .is("a", Ejected)
         .pass(MS)
-        .is("a", Probing);
+        .is("a", Probation);
     assert_eq!(
         scenario.fleet.next_deadline(),
         None,
@@ -28,8 +28,10 @@ fn an_ejection_ends_on_time_without_traffic() {
 #[test]
 fn a_verdict_that_ejects_tells_that_the_deadline_moved_earlier() {
     let mut scenario = fleet_with(3, rules(|rules| rules.base_ejection_time(10 * MS)));
+    scenario.begin("b").begin("b").begin("b");
     for failure in 1..=5 {
         let pick = scenario.pick("a");
+        scenario.pass(9 * MS);
         let before = scenario.fleet.next_deadline();
         let told = pick.failure(scenario.now());
         let moved = scenario.fleet.next_deadline() < before;
@@ -58,10 +60,10 @@ fn everything_may_happen_in_one_instant() {
     for _ in 0..3 {
         scenario
             .each("a", 5, still, |pick, now| pick.failure(now))
-            .is("a", Ejected)
+            .is("a", Usable)
             .eject("a", still)
             .meet_deadline()
-            .is("a", Probing)
+            .is("a", Probation)
             .each("a", 1, still, |pick, now| pick.failure(now))
             .is("a", Ejected)
             .restore("a")
@@ -72,12 +74,12 @@ fn everything_may_happen_in_one_instant() {
 }
 
 #[test]
-fn two_thousand_probes_in_one_instant_do_not_mix_up_their_verdicts() {
+fn two_thousand_trials_in_one_instant_do_not_mix_up_their_verdicts() {
     let mut scenario = fleet(3);
     scenario.fail("a", 5).outlast("a");
     scenario.each("a", 2000, Duration::ZERO, |pick, _| pick.neutral());
     scenario
-        .is("a", Probing)
+        .is("a", Probation)
         .counted([1, 1, 0, 0, 0, 0])
         .succeed("a", 1)
         .is("a", Usable);
@@ -93,7 +95,7 @@ fn time_that_goes_back_ends_nothing_early_and_everything_in_the_end() {
         .meet_deadline()
         .is("a", Ejected);
     assert!(scenario.now() < end, "it did go back");
-    scenario.pass(60 * SECOND).is("a", Probing);
+    scenario.pass(60 * SECOND).is("a", Probation);
     scenario.go_back(90 * SECOND).begin("a").go_back(5 * SECOND);
     scenario
         .end("a", |pick, now| pick.success(now))
@@ -108,7 +110,13 @@ fn a_run_goes_on_while_time_goes_back() {
     for _ in 0..5 {
         scenario.fail("a", 1).go_back(SECOND);
     }
-    scenario.is("a", Ejected);
+    scenario
+        .run_is("a", 5)
+        .is("a", Usable)
+        // By now the run is as old as it has to be.
+        .pass(5 * SECOND)
+        .fail("a", 1)
+        .is("a", Ejected);
 }
 
 #[test]
@@ -122,7 +130,7 @@ fn at_the_end_of_time_nothing_breaks() {
         .stall(age)
         .meet_deadline()
         .is("a", Ejected)
-        .is("b", Probing)
+        .is("b", Probation)
         .end("c", |pick, now| pick.failure(now))
         .succeed("b", 1)
         .fail("c", 5)
@@ -134,13 +142,18 @@ fn at_the_end_of_time_nothing_breaks() {
 
 #[test]
 fn before_the_beginning_of_time_is_its_beginning() {
-    let mut scenario = fleet_with(3, BalanceConfig::builder());
+    let mut scenario = fleet_with(4, BalanceConfig::builder());
     scenario.go_back(50_000 * SECOND);
     scenario
-        .each("a", 5, Duration::ZERO, |pick, now| pick.failure(now))
-        .is("a", Ejected)
+        .each("a", 5, USUAL, |pick, now| pick.failure(now))
         .meet_deadline()
-        .is("a", Ejected)
-        .pass(50_020 * SECOND)
-        .is("a", Probing);
+        .run_is("a", 5)
+        .is("a", Usable)
+        .eject("b", SECOND)
+        .pass(49_990 * SECOND)
+        .is("b", Ejected)
+        .pass(20 * SECOND)
+        .is("b", Probation)
+        .fail("a", 1)
+        .is("a", Ejected);
 }

@@ -128,7 +128,7 @@ fn color(state: &str) -> RGBColor {
     match state {
         "usable" => RGBColor(170, 215, 160),
         "ejected" => RGBColor(225, 90, 80),
-        "probing" => RGBColor(245, 180, 90),
+        "probation" => RGBColor(245, 180, 90),
         "slow start" => RGBColor(225, 225, 120),
         "draining" => RGBColor(150, 190, 225),
         "connecting" => RGBColor(200, 180, 225),

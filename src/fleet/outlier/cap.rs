@@ -10,7 +10,7 @@
 //! fleet fails, the fault is seldom theirs, and those that are left would get twice their load.
 //!
 //! One that loses its connection while it is out is not eligible, and others may take its place. If they have when it is
-//! connected again, more are out than that; so it is probed at once, and is out for longer only if it fails still.
+//! connected again, more are out than that; so it is on probation at once, and is out for longer only if its trial fails.
 
 /// The most of `eligible` members that may be ejected at once.
 pub(in super::super) fn cap(eligible: usize, percentage: u32) -> usize {

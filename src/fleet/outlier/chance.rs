@@ -9,7 +9,7 @@
 //!
 //! Where nobody else fails nothing is explained, and the rules are as they are configured.
 
-use super::super::window::{HOPELESS, TELLING, Tally};
+use super::super::window::Tally;
 
 /// `-ln(1/1000)`.
 const IMPROBABLE: f32 = 6.9;
@@ -44,6 +44,10 @@ impl Chance {
 
     /// How far so large a share is beyond the rate (Kullback and Leibler).
     fn divergence(self, share: f32) -> f32 {
+        // Beyond every share that can be.
+        if self.rate >= 1.0 {
+            return 0.0;
+        }
         let part = |of: f32, expected: f32| {
             if of > 0.0 {
                 of * (of / expected).ln()
@@ -57,13 +61,6 @@ impl Chance {
             0.0
         }
     }
-}
-
-/// The rate at which the others fail, a standard deviation above what was seen of it.
-pub(super) fn rate_at_most(others: Tally) -> f32 {
-    let rate = others.rate();
-    let deviation = (rate * (1.0 - rate) / others.outcomes.max(TELLING)).sqrt();
-    (rate + deviation).min(HOPELESS)
 }
 
 #[cfg(test)]
@@ -105,20 +102,13 @@ mod tests {
         let chance = Chance::new(0.0, 1e6);
         assert_eq!(chance.in_row(), 0.0);
         assert!(!chance.explains(tally(10.0, 1.0)));
-        let chance = Chance::new(rate_at_most(Tally::default()), 0.0);
-        assert_eq!(chance.in_row(), 0.0);
-        assert!(chance.explains(Tally::default()));
+        assert!(Chance::new(0.0, 0.0).explains(Tally::default()));
     }
 
     #[test]
-    fn a_rate_that_few_outcomes_tell_is_taken_for_higher() {
-        let rate = |outcomes| rate_at_most(tally(outcomes, 0.3 * outcomes));
-        assert!((rate(21.0) - 0.4).abs() < 1e-3, "{}", rate(21.0));
-        assert!((rate(2100.0) - 0.31).abs() < 1e-3, "{}", rate(2100.0));
-        assert_eq!(
-            rate_at_most(tally(5.0, 5.0)),
-            rate_at_most(tally(10.0, 5.0))
-        );
-        assert_eq!(rate_at_most(tally(1e6, 1e6)), HOPELESS);
+    fn where_everybody_fails_it_explains_everything() {
+        let chance = Chance::new(1.0, 1e3);
+        assert_eq!(chance.in_row(), f32::INFINITY);
+        assert!(chance.explains(tally(1e6, 1e6)));
     }
 }

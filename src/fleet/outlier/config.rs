@@ -2,6 +2,11 @@ use std::time::Duration;
 
 use super::super::config::{ConfigError, at_least, within};
 
+/// Failures in a row that eject, where no number was set.
+const FAILURES_IN_ROW: u32 = 5;
+/// The same of a suspect.
+const SUSPECT_FAILURES: u32 = 2;
+
 /// When a member is an outlier, for how long it is ejected, and how many may be at once. Valid by construction.
 ///
 /// # Defaults
@@ -9,6 +14,7 @@ use super::super::config::{ConfigError, at_least, within};
 /// | Field | Default |
 /// |---|---|
 /// | [`failures_in_row`](OutlierBuilder::failures_in_row) | 5, raised while others fail too |
+/// | [`suspect_failures`](OutlierBuilder::suspect_failures) | 2, or `failures_in_row` if that was set |
 /// | [`unanswered_after`](OutlierBuilder::unanswered_after) | 50 ms, raised to what the fleet's mean latency asks for |
 /// | [`failure_percentage`](OutlierBuilder::failure_percentage) | 50 % within 10 s |
 /// | [`request_volume`](OutlierBuilder::request_volume) | 10 within 10 s |
@@ -50,7 +56,13 @@ impl OutlierConfig {
 
     /// See [`OutlierBuilder::failures_in_row`].
     pub fn failures_in_row(&self) -> u32 {
-        self.0.failures_in_row
+        self.0.failures_in_row.unwrap_or(FAILURES_IN_ROW)
+    }
+
+    /// See [`OutlierBuilder::suspect_failures`].
+    pub fn suspect_failures(&self) -> u32 {
+        let own = self.0.suspect_failures.or(self.0.failures_in_row);
+        own.unwrap_or(SUSPECT_FAILURES)
     }
 
     /// See [`OutlierBuilder::unanswered_after`].
@@ -103,7 +115,8 @@ impl TryFrom<OutlierBuilder> for OutlierConfig {
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[must_use]
 pub struct OutlierBuilder {
-    failures_in_row: u32,
+    failures_in_row: Option<u32>,
+    suspect_failures: Option<u32>,
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     unanswered_after: Duration,
     failure_percentage: u32,
@@ -119,12 +132,21 @@ pub struct OutlierBuilder {
 impl OutlierBuilder {
     /// The least failures in a row that eject, 1 to 1000. Default: 5.
     ///
-    /// While the other members fail too, more are needed: so many that chance gives them to nobody of an even fleet in a
-    /// thousand times ten seconds. That is 9 where a fifth of a thousand requests fails, and 21 where half of them does.
-    /// A member that load keeps away from since it failed is judged at two, by a probe, whatever stands here. Lower ejects
-    /// sooner and sometimes wrongly; higher lets more requests fail first.
+    /// While the other members fail too, more are needed: enough that a fleet of equally bad members would see one false
+    /// ejection per thousand 10 s windows. That is 9 where a fifth of a thousand requests fails, and 21 where half of them
+    /// does. If all fail, nobody is ejected. Lower ejects sooner and sometimes wrongly; higher lets more requests fail first.
     pub fn failures_in_row(mut self, failures: u32) -> Self {
-        self.failures_in_row = failures;
+        self.failures_in_row = Some(failures);
+        self
+    }
+
+    /// The least failures in a row that eject a suspect, 1 to 1000. Default: 2, or
+    /// [`failures_in_row`](Self::failures_in_row) if that was set.
+    ///
+    /// A suspect failed and gets too little traffic since to be judged; its trials are the only requests that go there. At the
+    /// usual five it would take a minute to eject it.
+    pub fn suspect_failures(mut self, failures: u32) -> Self {
+        self.suspect_failures = Some(failures);
         self
     }
 
@@ -160,7 +182,7 @@ impl OutlierBuilder {
 
     /// How long a first ejection lasts at most, 1 ms to 1 h. Default: 10 s.
     ///
-    /// One that comes soon after another lasts twice as long, and each probe that fails doubles it again, see
+    /// One that comes soon after another lasts twice as long, and each trial that fails doubles it again, see
     /// [`EjectionStatus::multiplier`](crate::EjectionStatus::multiplier). Each is shortened at random by up to a half, so that
     /// members ejected together do not return together. Beyond 60 s raise `max_ejection_time` too.
     pub fn base_ejection_time(mut self, time: Duration) -> Self {
@@ -170,8 +192,8 @@ impl OutlierBuilder {
 
     /// The longest ejection, `base_ejection_time` to 24 h. Default: 60 s.
     ///
-    /// One that is well again may be out for so long all the same, but for one that is asked after `base_ejection_time` since the
-    /// cap keeps others that fail. Shorter costs a failed request for each probe.
+    /// A member that is well again may be out for this long all the same, unless the cap keeps others that fail: then it is
+    /// on probation after `base_ejection_time`. Shorter means more trials that fail, at most one in 200 requests.
     pub fn max_ejection_time(mut self, time: Duration) -> Self {
         self.max_ejection_time = time;
         self
@@ -180,13 +202,13 @@ impl OutlierBuilder {
     /// The share of the eligible members, in percent, that may be ejected at once, 1 to 100. Default: 50.
     ///
     /// One of two or more may always be ejected, and the last one never is, whatever the share. One that loses its connection
-    /// makes room for another; if it connects again with its place taken, it is probed at once.
+    /// makes room for another; if it connects again with its place taken, it is on probation at once.
     pub fn max_ejection_percentage(mut self, percentage: u32) -> Self {
         self.max_ejection_percentage = percentage;
         self
     }
 
-    /// Whether outliers are only detected, counted and told of, and nobody is ejected or probed. Default: no.
+    /// Whether outliers are only detected, counted and told of, and nobody is ejected or tried. Default: no.
     ///
     /// A member that fails at once and that load keeps away from may then never fail often enough to be told of.
     pub fn shadow(mut self, shadow: bool) -> Self {
@@ -203,7 +225,12 @@ impl OutlierBuilder {
         const MS: Duration = Duration::from_millis(1);
         const HOUR: Duration = Duration::from_secs(3600);
         let (base, max) = (self.base_ejection_time, self.max_ejection_time);
-        within("outlier.failures_in_row", self.failures_in_row, 1, 1000)?;
+        if let Some(failures) = self.failures_in_row {
+            within("outlier.failures_in_row", failures, 1, 1000)?;
+        }
+        if let Some(failures) = self.suspect_failures {
+            within("outlier.suspect_failures", failures, 1, 1000)?;
+        }
         within("outlier.unanswered_after", self.unanswered_after, MS, HOUR)?;
         within(
             "outlier.failure_percentage",
@@ -228,7 +255,8 @@ impl OutlierBuilder {
 impl Default for OutlierBuilder {
     fn default() -> Self {
         Self {
-            failures_in_row: 5,
+            failures_in_row: None,
+            suspect_failures: None,
             unanswered_after: Duration::from_millis(50),
             failure_percentage: 50,
             request_volume: 10,

@@ -1,28 +1,40 @@
 //! A run of failures.
 //!
 //! Never below a floor, so that a few unlucky requests eject nobody, and longer where the others fail so often that
-//! [chance](super::chance) explains it. One bad member of a healthy fleet goes after five failures; while half of a
+//! [chance](super::chance) explains it. And it must have lasted for three mean latencies: a server that sheds load answers
+//! five requests by errors within a millisecond while others that it took are in service, and their success ends the run. One bad member of a healthy fleet goes after five failures; while half of a
 //! thousand requests fails, 21 in a row are needed.
 
 use super::chance::Chance;
 
+/// Mean latencies for which a run must have lasted.
+const ANSWERS: f32 = 3.0;
+
+/// Whether a run that is `age` nanoseconds old has outlasted what was in flight when it began, where answers take `mean`
+/// nanoseconds.
+pub(super) fn outlasts_answers(age: u64, mean: f32) -> bool {
+    age as f32 >= ANSWERS * mean
+}
+
 /// How many failures in a row make an outlier.
 ///
-/// `floor` is the least, from configuration; a member that gets no traffic and is probed for its failures has a lower one.
+/// `floor` is the least, from configuration; a suspect has a lower one.
 pub(super) fn threshold(floor: u32, chance: Chance) -> u32 {
-    // About a hundred at most: no fleet is thought to be hopeless.
+    // Saturates where everybody fails: no run is an outlier there.
     floor.max(chance.in_row().ceil() as u32)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::window::Tally;
-    use super::super::chance::rate_at_most;
+    use super::super::super::window::MIN_SAMPLE;
     use super::*;
 
-    fn needed(floor: u32, outcomes: f32, failures: f32) -> u32 {
-        let others = Tally { outcomes, failures };
-        threshold(floor, Chance::new(rate_at_most(others), outcomes))
+    /// Where this share of so many requests fails.
+    fn needed(floor: u32, requests: f32, failures: f32) -> u32 {
+        let sample = requests.max(MIN_SAMPLE);
+        let rate = failures / sample;
+        let deviation = (rate * (1.0 - rate) / sample).sqrt();
+        threshold(floor, Chance::new(rate + deviation, requests))
     }
 
     #[test]
@@ -38,8 +50,7 @@ mod tests {
         assert_eq!(needed(5, 1000.0, 100.0), 7);
         assert_eq!(needed(5, 1000.0, 300.0), 12);
         assert_eq!(needed(5, 1000.0, 500.0), 21);
-        assert_eq!(needed(5, 1000.0, 1000.0), 48, "as if three of four did");
-        assert_eq!(needed(5, f32::MAX, f32::MAX), 333, "whatever was counted");
+        assert_eq!(needed(5, 1000.0, 1000.0), u32::MAX, "all fail");
     }
 
     #[test]
@@ -53,7 +64,7 @@ mod tests {
     fn too_few_outcomes_say_little_of_the_others() {
         assert_eq!(needed(5, 1.0, 1.0), 5);
         assert_eq!(needed(5, 5.0, 5.0), 21, "as if five of ten did");
-        assert_eq!(needed(5, 10.0, 10.0), 32);
-        assert_eq!(needed(5, 20.0, 20.0), 35);
+        assert_eq!(needed(5, 8.0, 8.0), 118, "as if eight of ten did");
+        assert_eq!(needed(5, 10.0, 10.0), u32::MAX, "all fail");
     }
 }

@@ -1,14 +1,16 @@
-//! What a member has to live down: whether it is out of play, why, for how long, and how often it was.
+//! Where a member stands, why it was ejected, for how long, and how often.
 //!
 //! ```text
-//!            a rule fired, or a person ejected it            its time is over
-//!   in play ──────────────────────────────────────▶ ejected ──────────────────▶ probing
-//!      ▲                                               ▲                           │
-//!      │                                               └───────── failure ─────────┤
-//!      └──────────────────────────── success, or a person restored it ─────────────┘
+//!            a rule fired, or ejected by hand               its time is over
+//!   in play ──────────────────────────────────▶ ejected ──────────────────▶ on probation
+//!      ▲                                            ▲                             │
+//!      │ slow start is over                         └──────── trial failed ───────┤
+//!  returning ◀─────────────────────── trial succeeded, or restored by hand ───────┘
 //! ```
 //!
-//! Ejected and probing members are *out*: not drawn but in panic mode, and judged by nothing but a probe.
+//! Ejected members and those on probation are *out*: not drawn but in panic mode, and judged by nothing but a trial.
+//!
+//! Each ejection doubles the time of the next, up to `max_ejection_time`; the multiplier does not grow beyond that.
 
 use std::time::Duration;
 
@@ -19,35 +21,36 @@ use crate::{EjectionReason, EjectionStatus, Instance};
 
 #[derive(Debug)]
 pub(in super::super) struct Health {
-    state: State,
+    standing: Standing,
     reason: EjectionReason,
-    /// Ejections and failed probes in a row, less what it lived down: doubles the time of the next one.
+    /// Ejections and failed trials in a row, less what it has worked off: doubles the time of the next one.
     multiplier: u32,
     ejections: u64,
     /// The instance as it was when it was ejected.
     instance: Option<Instance>,
     since: u64,
-    /// When a rule ejected it, or a probe failed since.
+    /// When a rule ejected it, or a trial failed since.
     tried_at: u64,
     /// Successes ever, when it returned.
     successes: u64,
-    /// Probes as a suspect since its last success.
+    /// Trials as a suspect since its last success.
     suspected: u32,
-    /// Nanoseconds that its probes waited for nothing until their callers went away, since the last verdict of one.
+    /// Nanoseconds that its trials waited in silence until their callers went away, since the last verdict of one.
     silence: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum State {
+pub(in super::super) enum Standing {
     InPlay,
     Ejected { until: u64 },
-    Probing,
+    Probation { since: u64 },
+    Returning { since: u64 },
 }
 
 impl Health {
     pub(in super::super) fn new() -> Self {
         Self {
-            state: State::InPlay,
+            standing: Standing::InPlay,
             reason: EjectionReason::Manual,
             multiplier: 0,
             ejections: 0,
@@ -60,27 +63,31 @@ impl Health {
         }
     }
 
-    pub(in super::super) fn state(&self) -> State {
-        self.state
+    pub(in super::super) fn standing(&self) -> Standing {
+        self.standing
     }
 
     pub(in super::super) fn is_out(&self) -> bool {
-        self.state != State::InPlay
+        matches!(
+            self.standing,
+            Standing::Ejected { .. } | Standing::Probation { .. }
+        )
     }
 
     /// Whether it is ejected for what it did at another address.
     pub(in super::super) fn is_ejected_from_elsewhere(&self, instance: &Instance) -> bool {
         let moved = |then: &Instance| then.addr() != instance.addr();
-        matches!(self.state, State::Ejected { .. }) && self.instance.as_ref().is_some_and(moved)
+        matches!(self.standing, Standing::Ejected { .. })
+            && self.instance.as_ref().is_some_and(moved)
     }
 
     pub(in super::super) fn is_ejected_by_hand(&self) -> bool {
         self.is_out() && self.reason == EjectionReason::Manual
     }
 
-    /// While it is ejected, and not by hand: when it was, or when a probe failed since.
+    /// While it is ejected, and not by hand: when it was, or when a trial failed since.
     pub(in super::super) fn ejected_by_rule_at(&self) -> Option<u64> {
-        let is_ejected = matches!(self.state, State::Ejected { .. });
+        let is_ejected = matches!(self.standing, Standing::Ejected { .. });
         (is_ejected && self.reason != EjectionReason::Manual).then_some(self.tried_at)
     }
 
@@ -94,7 +101,7 @@ impl Health {
         rng: &mut (impl Rng + ?Sized),
         now: u64,
     ) -> u64 {
-        self.live_down(successes, config, now);
+        self.decay_multiplier(successes, config, now);
         self.reason = reason;
         self.ejections += 1;
         self.since = now;
@@ -111,18 +118,18 @@ impl Health {
         now: u64,
     ) {
         if !self.is_out() {
-            self.live_down(successes, config, now);
+            self.decay_multiplier(successes, config, now);
             self.ejections += 1;
             self.since = now;
         }
         self.instance = Some(instance.clone());
         self.reason = EjectionReason::Manual;
-        self.state = State::Ejected {
+        self.standing = Standing::Ejected {
             until: now.saturating_add(time),
         };
     }
 
-    /// Its probe failed. Returns for how much longer it is out.
+    /// Its trial failed. Returns for how much longer it is out.
     pub(in super::super) fn extend(
         &mut self,
         instance: &Instance,
@@ -132,32 +139,41 @@ impl Health {
     ) -> u64 {
         self.instance = Some(instance.clone());
         self.tried_at = now;
-        let doubled = 1_u64 << self.multiplier.min(63);
-        let longest = nanos(config.base_ejection_time())
-            .saturating_mul(doubled)
-            .min(nanos(config.max_ejection_time()));
-        self.multiplier = self.multiplier.saturating_add(1);
+        let (base, max) = (config.base_ejection_time(), config.max_ejection_time());
+        let doubled = |times: u32| nanos(base).saturating_mul(1 << times.min(63));
+        let longest = doubled(self.multiplier).min(nanos(max));
+        // As soon as it lasts as long as it may, there is nothing to double.
+        if self.multiplier == 0 || doubled(self.multiplier - 1) < nanos(max) {
+            self.multiplier += 1;
+        }
         let time = (longest as f64 * (0.5 + unit(rng) / 2.0)) as u64;
         let until = now.saturating_add(time);
-        self.state = State::Ejected { until };
+        self.standing = Standing::Ejected { until };
         time
     }
 
-    /// Its successes are counted from nothing now.
-    pub(in super::super) fn begin_record(&mut self) {
-        self.successes = 0;
-    }
-
-    /// Its time is over, or it has another address: what it is worth is asked of a probe.
-    pub(in super::super) fn probe(&mut self) {
+    /// Its time is over, or it has another address: a trial decides.
+    pub(in super::super) fn begin_probation(&mut self, now: u64) {
         self.silence = 0;
-        self.state = State::Probing;
+        self.standing = Standing::Probation { since: now };
     }
 
-    /// It is back in play, after how long.
-    pub(in super::super) fn restore(&mut self, successes: u64, now: u64) -> u64 {
+    /// Its slow start is over.
+    pub(in super::super) fn end_slow_start(&mut self) {
+        if matches!(self.standing, Standing::Returning { .. }) {
+            self.standing = Standing::InPlay;
+        }
+    }
+
+    /// No rule ejects any more: what led to its ejections is forgotten.
+    pub(in super::super) fn forget_multiplier(&mut self) {
+        self.multiplier = 0;
+    }
+
+    /// It is back in play, in slow start. Returns how long it was out.
+    pub(in super::super) fn return_to_play(&mut self, successes: u64, now: u64) -> u64 {
         let out = now.saturating_sub(self.since);
-        self.state = State::InPlay;
+        self.standing = Standing::Returning { since: now };
         // An ejection by hand alone leaves it at nothing.
         self.multiplier = self
             .multiplier
@@ -170,12 +186,12 @@ impl Health {
         out
     }
 
-    fn live_down(&mut self, successes: u64, config: &OutlierConfig, now: u64) {
-        self.multiplier = self.lived_down(successes, config, now);
+    fn decay_multiplier(&mut self, successes: u64, config: &OutlierConfig, now: u64) {
+        self.multiplier = self.decayed_multiplier(successes, config, now);
     }
 
     /// The multiplier less evidence of health since its return, in steps: both time and answers.
-    fn lived_down(&self, successes: u64, config: &OutlierConfig, now: u64) -> u32 {
+    fn decayed_multiplier(&self, successes: u64, config: &OutlierConfig, now: u64) -> u32 {
         let base = nanos(config.base_ejection_time()).max(1);
         let by_time = now.saturating_sub(self.since) / base;
         let answers = successes.saturating_sub(self.successes);
@@ -184,10 +200,10 @@ impl Health {
         self.multiplier.saturating_sub(steps)
     }
 
-    /// The caller of a probe went away after waiting for nothing, too early to tell. Returns for how long its probes were
-    /// silent by now, all together.
+    /// The caller of a trial went away without an answer, too early to tell. Returns for how long its trials were silent by
+    /// now, all together.
     ///
-    /// Callers that are less patient than a probe would else go to a hung member one after another, for as long as it
+    /// Callers that are less patient than a trial would else go to a hung member one after another, for as long as it
     /// hangs.
     pub(in super::super) fn adds_silence(&mut self, waited: u64) -> u64 {
         self.silence = self.silence.saturating_add(waited);
@@ -198,7 +214,7 @@ impl Health {
         self.suspected
     }
 
-    /// It was probed as a suspect, and not cleared.
+    /// It was tried as a suspect, and not cleared.
     pub(in super::super) fn stays_suspect(&mut self) {
         self.suspected = self.suspected.saturating_add(1);
         self.silence = 0;
@@ -217,18 +233,18 @@ impl Health {
         now: u64,
     ) -> Option<EjectionStatus> {
         let past = Duration::from_nanos(now.saturating_sub(self.since));
-        let (is_over, remaining) = match self.state {
-            State::InPlay => (true, None),
-            State::Ejected { until } => {
+        let (is_over, remaining) = match self.standing {
+            Standing::InPlay | Standing::Returning { .. } => (true, None),
+            Standing::Ejected { until } => {
                 (false, Some(Duration::from_nanos(until.saturating_sub(now))))
             }
-            State::Probing => (false, None),
+            Standing::Probation { .. } => (false, None),
         };
         (self.ejections > 0).then_some(EjectionStatus {
             reason: self.reason,
             ejections: self.ejections,
             multiplier: if is_over {
-                self.lived_down(successes, config, now)
+                self.decayed_multiplier(successes, config, now)
             } else {
                 self.multiplier
             },
@@ -293,7 +309,7 @@ mod tests {
             for _ in 0..3 {
                 health.extend(&instance(), &config, &mut rng, 0);
             }
-            health.restore(0, 0);
+            health.return_to_play(0, 0);
             health.eject(
                 REASON,
                 &instance(),

@@ -10,11 +10,11 @@
 //! are in its window, or those of a longer run: its member was judged by that, and may have been kept by the cap. That is so
 //! for the largest of them, and not for others: an instance that pauses again and again is an outlier.
 
-use super::super::probe::patience;
 use super::super::slot::FAILURE_COST;
+use super::super::trial::patience;
 
-/// Milliseconds for which an instance may pause. As long as a probe may be silent.
-const PAUSE: u32 = 1000;
+/// Nanoseconds for which an instance may pause. As long as a trial may be silent.
+const PAUSE: u64 = 1_000_000_000;
 
 /// Whether a caller that went away after `waited` nanoseconds, at a time when the fleet's mean latency was `mean`
 /// (zero: unknown), counts as a failure. `answered_since`: the member answered anybody since the pick.
@@ -24,16 +24,16 @@ pub(in super::super) fn unanswered(
     mean: f32,
     answered_since: bool,
 ) -> bool {
-    // A wait that would fail a probe fails a request, too: where answers take a tenth of what callers wait for, nobody waits
+    // A wait that would fail a trial fails a request, too: where answers take a tenth of what callers wait for, nobody waits
     // twenty times as long.
     let long = (FAILURE_COST * mean).min(patience(mean) as f32);
     !answered_since && waited >= least && waited as f32 >= long
 }
 
-/// Whether a run of failures that is so many milliseconds old is more than a pause. A standstill of our own is none of
-/// its time; it ended `since_standstill` nanoseconds ago.
-pub(super) fn outlasts_a_pause(failing_for: u32, since_standstill: u64) -> bool {
-    failing_for >= PAUSE && since_standstill >= u64::from(PAUSE) * 1_000_000
+/// Whether a run of failures that is `failing_for` nanoseconds old is more than a pause. A stall of our own does not count
+/// as its time; the last one ended `since_stall` nanoseconds ago.
+pub(super) fn outlasts_a_pause(failing_for: u64, since_stall: u64) -> bool {
+    failing_for >= PAUSE && since_stall >= PAUSE
 }
 
 #[cfg(test)]

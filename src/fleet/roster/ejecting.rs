@@ -3,30 +3,47 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::rngs::SmallRng;
+
 use super::super::member::Stats;
-use super::super::outlier::{Health, OutlierConfig, State, cap};
+use super::super::outlier::{Health, OutlierConfig, cap};
 use super::super::reached::Branch;
 use super::super::shared::Shared;
 use super::super::slot::nanos;
-use super::super::slow_start::Ramp;
 use super::Roster;
-use super::ejections::Share;
-use super::probing::evidence;
+use super::trials::evidence;
 use crate::{EjectionReason, Event, InstanceId, Withheld};
 
-/// Members that left while they were ejected, and are remembered. A poisoned discovery can name any number.
-const REMEMBERED: usize = 1024;
+/// Members that one call puts back, so that it holds the writers' lock for less than a millisecond.
+const RESTORED_AT_ONCE: usize = 1024;
 
 impl<S> Roster<S> {
-    /// A rule fired for this connection.
+    /// Changes a member's health, and where the index has it.
+    pub(super) fn change_health<R>(
+        &mut self,
+        index: usize,
+        change: impl FnOnce(&mut Health, &OutlierConfig, &mut SmallRng) -> R,
+    ) -> R {
+        let config = self.config.outlier().cloned().unwrap_or_default();
+        let seat = &mut self.seats[index];
+        let id = seat.instance.id().clone();
+        let health = seat.health_mut();
+        self.ejections.unindex(&id, health);
+        let result = change(health, &config, &mut self.rng);
+        self.ejections.index(&id, health);
+        self.dirty = true;
+        result
+    }
+
+    /// A rule fired for this member.
     pub(in super::super) fn detected(
         &mut self,
         id: &InstanceId,
-        generation: u64,
+        stats: &Arc<Stats>,
         reason: EjectionReason,
         now: u64,
     ) {
-        let Some(index) = self.connected_as(id, generation) else {
+        let Some(index) = self.find(id) else {
             return;
         };
         let (seat, config) = (&self.seats[index], self.config.outlier().cloned());
@@ -34,60 +51,45 @@ impl<S> Roster<S> {
             return;
         };
         // Several threads may have seen the same.
-        if seat.is_out() || member.stats.is_quiet(now) {
+        let is_known = seat.is_out() || stats.is_quiet(now);
+        if is_known || !Arc::ptr_eq(&seat.stats, stats) {
             return;
         }
-        let member = Arc::clone(member);
         self.ejections.counters.detected += 1;
         if let Some(by) = self.withheld(&config) {
-            member.stats.quiet(now);
+            stats.quiet(now);
             self.ejections.counters.refused_by_cap += u64::from(by == Withheld::ByCap);
             let id = id.clone();
             self.note(Event::EjectionWithheld { id, reason, by });
             if by == Withheld::ByCap {
                 Branch::WithheldByCap.reach();
-                self.probe_instead(&config, now);
+                self.try_longest_ejected(&config, now);
             }
         } else {
-            let successes = member.stats.successes();
-            let health = self.seats[index].health_mut();
+            let successes = stats.successes();
             // As it was dialled: by now it may be announced, and not connected, at another address.
-            let at = &member.instance;
-            let time = health.eject(reason, at, successes, &config, &mut self.rng, now);
-            self.ejections.counters.ejected += 1;
+            let at = member.instance.clone();
+            let time = self.change_health(index, |health, config, rng| {
+                health.eject(reason, &at, successes, config, rng, now)
+            });
             Branch::Ejected.reach();
+            self.ejections.counters.ejected += 1;
             self.leave_play(index, reason, time, now);
         }
-        self.garbage.members.push(member);
     }
 
-    fn withheld(&mut self, config: &OutlierConfig) -> Option<Withheld> {
+    fn withheld(&self, config: &OutlierConfig) -> Option<Withheld> {
         if config.is_shadow() {
             return Some(Withheld::InShadow);
         }
-        let Share { eligible, out } = self.share();
-        (out >= cap(eligible, config.max_ejection_percentage())).then_some(Withheld::ByCap)
+        let most = cap(self.eligible, config.max_ejection_percentage());
+        (self.out >= most).then_some(Withheld::ByCap)
     }
 
     /// Whether more are out than might be ejected: some of them were not connected when others were.
-    pub(super) fn is_over_cap(&mut self) -> bool {
-        let Share { eligible, out } = self.share();
-        let percentage = self
-            .config
-            .outlier()
-            .map(OutlierConfig::max_ejection_percentage);
-        percentage.is_some_and(|percentage| out > cap(eligible, percentage))
-    }
-
-    pub(super) fn share(&mut self) -> Share {
-        let seats = &self.seats;
-        *self.ejections.share.get_or_insert_with(|| {
-            let eligible = || seats.iter().filter(|seat| seat.eligible().is_some());
-            Share {
-                eligible: eligible().count(),
-                out: eligible().filter(|seat| seat.is_out()).count(),
-            }
-        })
+    fn is_over_cap(&self) -> bool {
+        let config = self.config.outlier();
+        config.is_some_and(|c| self.out > cap(self.eligible, c.max_ejection_percentage()))
     }
 
     /// Ejects an instance by hand. Returns whether it is known.
@@ -95,30 +97,22 @@ impl<S> Roster<S> {
         let Some(index) = self.find(id) else {
             return false;
         };
-        let seat = &mut self.seats[index];
-        let state = seat.health().map_or(State::InPlay, Health::state);
+        let seat = &self.seats[index];
         let instance = seat.instance.clone();
-        let successes = seat.stats().map_or(0, Stats::successes);
-        let config = self.config.outlier().cloned().unwrap_or_default();
+        let successes = seat.stats.successes();
         self.ejections.counters.ejected += u64::from(!seat.is_out());
-        let health = seat.health_mut();
-        health.eject_by_hand(&instance, successes, time, &config, now);
-        self.ejections.forget(id, state);
+        self.change_health(index, |health, config, _| {
+            health.eject_by_hand(&instance, successes, time, config, now);
+        });
         self.leave_play(index, EjectionReason::Manual, time, now);
         true
     }
 
-    pub(super) fn leave_play(&mut self, index: usize, reason: EjectionReason, time: u64, now: u64) {
+    fn leave_play(&mut self, index: usize, reason: EjectionReason, time: u64, now: u64) {
         let seat = &self.seats[index];
         let id = seat.instance.id().clone();
-        if let Some(stats) = seat.stats() {
-            stats.leave_play(now);
-        }
-        self.forget_probe(index);
-        self.ejections.forget(&id, State::InPlay);
-        self.ejections
-            .ends
-            .insert((now.saturating_add(time), id.clone()));
+        seat.stats.leave_play(now);
+        self.ejections.suspects.remove(&id);
         let time = Duration::from_nanos(time);
         self.note(Event::Ejected { id, reason, time });
         self.relist(index);
@@ -128,136 +122,132 @@ impl<S> Roster<S> {
     pub(in super::super) fn restore(&mut self, id: &InstanceId, shared: &Shared, now: u64) -> bool {
         let index = self.find(id).filter(|&index| self.seats[index].is_out());
         if let Some(index) = index {
-            self.come_back(index, None, shared, now);
+            self.return_to_play(index, None, shared, now);
+            self.relist(index);
         }
         index.is_some()
     }
 
-    /// `latency`: of the probe that brought it back.
-    pub(super) fn come_back(
+    /// Puts a member back into play; the list is to be brought up to date. `latency`: of the trial that brought it back.
+    pub(super) fn return_to_play(
         &mut self,
         index: usize,
         latency: Option<u64>,
         shared: &Shared,
         now: u64,
     ) {
-        let seat = &mut self.seats[index];
-        let id = seat.instance.id().clone();
+        let seat = &self.seats[index];
+        let (id, stats) = (seat.instance.id().clone(), Arc::clone(&seat.stats));
         let latency = latency.and_then(|latency| evidence(latency, shared));
-        let mut successes = 0;
-        if let Some(stats) = seat.stats() {
-            stats.enter_play(latency, now);
-            successes = stats.successes();
-        }
-        let health = seat.health_mut();
-        let state = health.state();
-        let out = health.restore(successes, now);
-        self.forget_probe(index);
-        self.ejections.forget(&id, state);
-        if !self.config.slow_start().is_zero() {
-            self.ejections.returning.push((now, id.clone()));
-        }
+        stats.enter_play(latency, now);
+        let successes = stats.successes();
+        let has_slow_start = !self.config.slow_start().is_zero();
+        let out = self.change_health(index, |health, _, _| {
+            let out = health.return_to_play(successes, now);
+            if !has_slow_start {
+                health.end_slow_start();
+            }
+            out
+        });
+        stats.set_returned_at(has_slow_start.then_some(now));
         self.ejections.counters.returned += 1;
         let after = Duration::from_nanos(out);
         self.note(Event::Returned { id, after });
-        self.relist(index);
     }
 
-    /// Puts those back that rules ejected, where rules do not eject any more.
-    pub(super) fn amnesty(&mut self, shared: &Shared, now: u64) {
+    /// Puts some of those back that rules ejected, if rules eject no more. Returns whether there may be more of them: each
+    /// call takes the writers' lock for a moment only.
+    pub(in super::super) fn restore_rule_ejected(&mut self, shared: &Shared, now: u64) -> bool {
         let acts = |config: &OutlierConfig| !config.is_shadow();
-        if !self.config.outlier().is_some_and(acts) {
-            self.pardon(shared, now);
+        if self.config.outlier().is_some_and(acts) {
+            return false;
         }
-    }
-
-    /// Puts those back that rules ejected.
-    fn pardon(&mut self, shared: &Shared, now: u64) {
-        let is_pardoned = |health: &Health| !health.is_ejected_by_hand();
         self.ejections.suspects.clear();
-        let ends = &mut self.ejections.ends;
-        self.ejections.absent.retain(|id, (till, health)| {
-            let stays = !is_pardoned(health);
-            if !stays {
-                ends.remove(&(*till, id.clone()));
-            }
-            stays
-        });
+        self.ejections.all_fail = false;
+        let is_restored = |health: &Health| health.is_out() && !health.is_ejected_by_hand();
+        let mut restored = 0;
         for index in 0..self.seats.len() {
-            let health = self.seats[index].health();
-            if health.is_some_and(|health| health.is_out() && is_pardoned(health)) {
-                self.come_back(index, None, shared, now);
+            if restored == RESTORED_AT_ONCE {
+                break;
+            }
+            if self.seats[index].health().is_some_and(is_restored) {
+                self.return_to_play(index, None, shared, now);
+                restored += 1;
+            }
+            if let Some(health) = &mut self.seats[index].health {
+                health.forget_multiplier();
             }
         }
+        // All at once: one after another would copy a part of the list each time.
+        if restored > 0 {
+            self.rebuild_list();
+        }
+        restored == RESTORED_AT_ONCE
     }
 
     /// Lets ejections end that are over.
     pub(super) fn end_ejections(&mut self, now: u64) {
-        while self.ejections.next_deadline().is_some_and(|at| at <= now) {
-            let Some((at, id)) = self.ejections.ends.pop_first() else {
+        while let Some(id) = self.ejections.over(now) {
+            let Some(index) = self.find(&id) else {
                 break;
             };
-            if let Some(index) = self.find(&id) {
-                self.begin_probing(index);
-            } else {
-                debug_assert!(
-                    self.ejections
-                        .absent
-                        .get(&id)
-                        .is_none_or(|(till, _)| *till == at)
-                );
-                self.ejections.absent.remove(&id);
-                // With the last one of all, picks may do without the clock.
-                self.dirty = true;
-            }
+            self.begin_probation(index, now);
         }
     }
 
-    /// An instance leaves the set: whether it was out is remembered for a while.
-    pub(super) fn remember(&mut self, index: usize, now: u64) {
-        let seat = &mut self.seats[index];
-        let id = seat.instance.id().clone();
-        let health = seat.health.take();
-        let state = health.as_ref().map_or(State::InPlay, |h| h.state());
-        self.ejections.forget(&id, state);
-        let Some(health) = health else {
-            return;
-        };
-        let config = self.config.outlier().cloned().unwrap_or_default();
-        let till = match health.state() {
-            State::InPlay => return,
-            State::Ejected { until } => until,
-            State::Probing => now.saturating_add(nanos(config.base_ejection_time())),
-        };
-        if self.ejections.absent.len() < REMEMBERED {
-            self.ejections.ends.insert((till, id.clone()));
-            self.ejections.absent.insert(id, (till, health));
-        }
-    }
-
-    /// An instance is new in the set: one that left while it was out is probed at once.
-    pub(super) fn recall(&mut self, index: usize) {
+    pub(super) fn begin_probation(&mut self, index: usize, now: u64) {
         let id = self.seats[index].instance.id().clone();
-        if let Some((till, health)) = self.ejections.absent.remove(&id) {
-            self.ejections.ends.remove(&(till, id));
-            self.seats[index].health = Some(health);
-            self.begin_probing(index);
+        self.change_health(index, |health, _, _| health.begin_probation(now));
+        self.note(Event::Probation { id });
+    }
+
+    /// A seat has a new connection: one that was ejected at another address is on probation at once.
+    pub(super) fn try_if_moved(&mut self, index: usize, now: u64) {
+        let seat = &self.seats[index];
+        let elsewhere = |health: &Health| health.is_ejected_from_elsewhere(&seat.instance);
+        if seat.health().is_some_and(elsewhere) {
+            Branch::MovedWhileEjected.reach();
+            self.begin_probation(index, now);
         }
     }
 
-    /// Where those stand in the list that are in slow start, in its order.
-    pub(super) fn ramps(&self) -> Vec<Ramp> {
-        let length = nanos(self.config.slow_start());
-        let ramp = |&(since, ref id): &(u64, InstanceId)| {
-            let position = self.seats[self.find(id)?].position?;
-            Some(Ramp {
-                position,
-                since,
-                length,
-            })
-        };
-        let mut ramps: Vec<_> = self.ejections.returning.iter().filter_map(ramp).collect();
-        ramps.sort_unstable_by_key(|ramp| ramp.position.index());
-        ramps
+    /// A seat is connected again, or has a weight again: one whose place under the cap others have taken meanwhile is on
+    /// probation at once. As few are in play as the cap allows, and it may be well by now.
+    pub(super) fn try_if_over_cap(&mut self, index: usize, now: u64) {
+        let is_ejected = |health: &Health| health.ejected_by_rule_at().is_some();
+        let seat = &self.seats[index];
+        if seat.eligible().is_some() && seat.health().is_some_and(is_ejected) && self.is_over_cap()
+        {
+            Branch::OverCap.reach();
+            self.begin_probation(index, now);
+        }
+    }
+
+    /// As few are in play as the cap allows, and one of those is an outlier: of those that a rule ejected, the one that was
+    /// tried longest ago may be well by now. It is on probation, though not before the time of a first ejection.
+    fn try_longest_ejected(&mut self, config: &OutlierConfig, now: u64) {
+        let before = now.checked_sub(nanos(config.base_ejection_time()));
+        let longest = before.and_then(|before| {
+            let ids = self.ejections.tried_before(before);
+            let mut seats = ids.filter_map(|id| self.find(id));
+            seats.find(|&index| self.seats[index].eligible().is_some())
+        });
+        if let Some(index) = longest {
+            Branch::TriedEarly.reach();
+            self.begin_probation(index, now);
+        }
+    }
+
+    /// A seat is about to go, with its ejection.
+    pub(super) fn forget_ejection(&mut self, index: usize) {
+        let seat = &self.seats[index];
+        let id = seat.instance.id();
+        if let Some(health) = seat.health() {
+            self.ejections.unindex(id, health);
+        }
+        self.ejections.suspects.remove(id);
+        self.ejections.offered.remove(id);
+        // With the last one of all, picks may do without the clock.
+        self.dirty = true;
     }
 }

@@ -1,9 +1,10 @@
-//! Who is listed for picks: the available members, or, for want of any, the busy ones, or all of them in panic mode.
+//! Who is listed for picks: the available members; if there are none, the busy ones; if there are none either, all of them,
+//! in panic mode.
 
 use std::sync::Arc;
 
 use super::super::reached::Branch;
-use super::super::seat::{Seat, Standing};
+use super::super::seat::{Seat, Tier};
 use super::super::snapshot::Position;
 use super::Roster;
 use crate::Event;
@@ -11,14 +12,14 @@ use crate::Event;
 impl<S> Roster<S> {
     /// Brings a seat's place in the list up to date.
     pub(super) fn relist(&mut self, index: usize) {
-        self.ejections.share = None;
+        self.recount(index);
         let was_empty = self.list.is_empty();
         let seat = &mut self.seats[index];
         let weight = seat.instance.weight();
-        let standing = seat.standing();
-        match (seat.eligible().map(Arc::clone), standing) {
-            (Some(_), Some(standing)) if standing < self.listed => self.rebuild_list(),
-            (Some(member), Some(standing)) if self.lists(standing) => {
+        let tier = seat.tier();
+        match (seat.eligible().map(Arc::clone), tier) {
+            (Some(_), Some(tier)) if tier < self.listed => self.rebuild_list(),
+            (Some(member), Some(tier)) if self.lists(tier) => {
                 let seat = &mut self.seats[index];
                 match seat.position {
                     Some(position) => self.list.replace(position, member, weight),
@@ -27,19 +28,27 @@ impl<S> Roster<S> {
             }
             _ => self.unlist(index),
         }
-        if self.list.is_empty() && (standing.is_some() || !was_empty) {
+        if self.list.is_empty() && (tier.is_some() || !was_empty) {
             self.rebuild_list();
         }
         self.dirty = true;
     }
 
-    /// Whether members of that standing are in the list: in panic mode all are.
-    fn lists(&self, standing: Standing) -> bool {
-        standing == self.listed || self.listed == Standing::Out
+    /// Whether members of that tier are in the list: in panic mode all are.
+    fn lists(&self, tier: Tier) -> bool {
+        tier == self.listed || self.listed == Tier::Out
+    }
+
+    /// Brings the numbers of members that may be picked, and that are out, up to date with one seat.
+    pub(super) fn recount(&mut self, index: usize) {
+        let seat = &mut self.seats[index];
+        let after = seat.counts();
+        let before = std::mem::replace(&mut seat.counted, after);
+        self.eligible = self.eligible + usize::from(after.eligible) - usize::from(before.eligible);
+        self.out = self.out + usize::from(after.out) - usize::from(before.out);
     }
 
     pub(super) fn unlist(&mut self, index: usize) {
-        self.ejections.share = None;
         let Some(position) = self.seats[index].position.take() else {
             return;
         };
@@ -51,15 +60,16 @@ impl<S> Roster<S> {
         }
     }
 
-    /// Makes the list of those of the best standing that there is.
+    /// Makes the list of those of the best tier that there is.
     pub(super) fn rebuild_list(&mut self) {
-        let standings = self.seats.iter().filter_map(Seat::standing);
-        let best = standings.min().unwrap_or(Standing::Available);
+        let tiers = self.seats.iter().filter_map(Seat::tier);
+        let best = tiers.min().unwrap_or(Tier::Available);
         let before = std::mem::replace(&mut self.listed, best);
         let mut listed = Vec::new();
         for index in 0..self.seats.len() {
-            let lists = |standing| self.lists(standing);
-            let is_listed = self.seats[index].standing().is_some_and(lists);
+            self.recount(index);
+            let lists = |tier| self.lists(tier);
+            let is_listed = self.seats[index].tier().is_some_and(lists);
             let seat = &mut self.seats[index];
             let member = seat.eligible().filter(|_| is_listed).map(Arc::clone);
             seat.position = member.as_ref().map(|_| Position::new(listed.len()));
@@ -68,7 +78,7 @@ impl<S> Roster<S> {
         let members = listed.len();
         self.list.fill(listed);
         self.dirty = true;
-        match (before == Standing::Out, best == Standing::Out) {
+        match (before == Tier::Out, best == Tier::Out) {
             (false, true) => {
                 Branch::PanicModeBegan.reach();
                 self.ejections.counters.panic_modes += 1;

@@ -1,7 +1,5 @@
 //! Who is a member: the difference between a set and the seats.
 
-use std::sync::Arc;
-
 use super::super::news::judge;
 use super::super::reached::Branch;
 use super::super::seat::{Connection, Seat};
@@ -93,14 +91,13 @@ impl<S> Roster<S> {
             gone.clear();
         }
         for &index in &gone {
-            self.vacate(index, now);
+            self.vacate(index);
         }
         let added_at = self.reseat(&gone, &added, now);
         if !gone.is_empty() && self.list.is_empty() {
             self.rebuild_list();
         }
         for index in added_at {
-            self.recall(index);
             if !self.seats[index].is_draining() {
                 dials.push(self.dial(index));
             }
@@ -154,10 +151,9 @@ impl<S> Roster<S> {
             .is_some_and(|member| member.instance.addr() == addr);
         let dialled = seat.is_dialled();
         let draining = seat.is_draining();
-        if draining && let Some(member) = seat.member() {
-            let leaving = Box::new((Arc::downgrade(member), member.stats.inherit()));
-            let leaving = Connection::Leaving(leaving);
-            let given_up = std::mem::replace(&mut seat.connection, leaving);
+        if draining && seat.member().is_some() {
+            seat.stats.trial().forget();
+            let given_up = std::mem::replace(&mut seat.connection, Connection::None);
             seat.since = now;
             self.discard(given_up);
         }
@@ -169,12 +165,15 @@ impl<S> Roster<S> {
         }
         self.relist(index);
         if !was_eligible {
-            self.probe_if_replaced(index);
+            self.try_if_over_cap(index, now);
         }
         if moved {
             let seat = &mut self.seats[index];
             seat.attempts = 0;
-            seat.forget_record();
+            // A connection that stands goes on as it did until the new address is connected.
+            if seat.member().is_none() {
+                seat.stats.move_to_address(now);
+            }
             self.garbage.errors.extend(seat.error.take());
         }
         if draining || stands {
@@ -185,17 +184,16 @@ impl<S> Roster<S> {
     }
 
     /// Gives up everything of a seat that is about to go.
-    fn vacate(&mut self, index: usize, now: u64) {
+    fn vacate(&mut self, index: usize) {
         self.cancel_dial(index);
-        self.remember(index, now);
+        self.forget_ejection(index);
         self.unlist(index);
-        // It may be the next probe's, though it is not listed.
-        self.dirty = true;
         let seat = &mut self.seats[index];
         let given_up = std::mem::replace(&mut seat.connection, Connection::None);
         let error = seat.error.take();
         self.discard(given_up);
         self.garbage.errors.extend(error);
+        self.recount(index);
     }
 
     /// Whether an instance can be used at all; if not, the first few are told of.

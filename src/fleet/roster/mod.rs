@@ -2,11 +2,12 @@
 
 mod ejecting;
 mod ejections;
+mod late;
 mod listing;
 mod membership;
-mod probing;
 mod redial;
 mod suspects;
+mod trials;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use rand::rngs::SmallRng;
 use self::ejections::Ejections;
 use super::config::{BalanceConfig, Load};
 use super::journal::Journal;
-use super::member::{Member, Record, Stats};
+use super::member::{Member, Record};
 use super::news::Doubt;
-use super::seat::{Connection, Link, Seat, Standing};
+use super::seat::{Connection, Link, Seat, Tier};
 use super::shared::Shared;
 use super::slot::nanos;
 use super::snapshot::{List, Rules, Snapshot};
@@ -48,14 +49,22 @@ pub struct Ticket {
     generation: u64,
 }
 
+/// Nanoseconds of a stall of this process that is an event.
+const TOLD_STALL: u64 = 1_000_000_000;
+
 pub(super) struct Roster<S> {
     config: BalanceConfig,
     /// By id.
     seats: Vec<Seat<S>>,
     list: List<S>,
-    /// Who is in the list: the members of this standing, or, if it is `Out`, all that are eligible.
-    listed: Standing,
+    /// Who is in the list: the members of this tier, or, if it is `Out`, all that are eligible.
+    listed: Tier,
     ejections: Ejections,
+    /// The seat at which the search for late members goes on.
+    late_from: usize,
+    /// How many members are eligible, and how many of them are out.
+    eligible: usize,
+    out: usize,
     /// Seats that wait to be dialled, by when.
     retries: BTreeSet<(u64, InstanceId)>,
     /// Dials that the last change cancelled.
@@ -86,8 +95,11 @@ impl<S> Roster<S> {
             config,
             seats: Vec::new(),
             list: List::new(),
-            listed: Standing::Available,
+            listed: Tier::Available,
             ejections: Ejections::default(),
+            late_from: 0,
+            eligible: 0,
+            out: 0,
             retries: BTreeSet::new(),
             cancelled: Vec::new(),
             doubt: None,
@@ -107,12 +119,11 @@ impl<S> Roster<S> {
         &self.config
     }
 
-    pub(super) fn reconfigure(&mut self, config: BalanceConfig, shared: &Shared, now: u64) {
+    pub(super) fn reconfigure(&mut self, config: BalanceConfig) {
         if let Some(doubt) = &mut self.doubt {
             doubt.reconfigure(&config);
         }
         self.config = config;
-        self.amnesty(shared, now);
         self.dirty = true;
     }
 
@@ -143,7 +154,6 @@ impl<S> Roster<S> {
         }
         self.cancelled.clear();
         self.note(Event::DriverStopped { connections });
-        self.ejections.share = None;
         self.rebuild_list();
     }
 
@@ -151,12 +161,12 @@ impl<S> Roster<S> {
         std::mem::take(&mut self.cancelled)
     }
 
-    /// Whether this connection is in the list or, for a probe, could be.
-    pub(super) fn is_pickable(&self, record: &Record, is_probe: bool) -> bool {
+    /// Whether this connection is in the list or, for a trial, could be.
+    pub(super) fn is_pickable(&self, record: &Record, is_trial: bool) -> bool {
         self.find(record.instance.id()).is_some_and(|index| {
             let seat = &self.seats[index];
             let is_it = |member: &Arc<Member<S>>| member.generation == record.generation;
-            seat.eligible().is_some_and(is_it) && (is_probe || seat.position.is_some())
+            seat.eligible().is_some_and(is_it) && (is_trial || seat.position.is_some())
         })
     }
 
@@ -177,21 +187,13 @@ impl<S> Roster<S> {
             return Err(service);
         };
         let seat = &mut self.seats[index];
-        let stats = match &seat.connection {
-            Connection::Lost(stats) => stats.inherit(),
-            Connection::Leaving(leaving) => leaving.1.inherit(),
-            Connection::Up(old) if old.instance.addr() == seat.instance.addr() => {
-                old.stats.inherit()
-            }
-            _ => {
-                if let Some(health) = &mut seat.health {
-                    health.begin_record();
-                }
-                Stats::default()
-            }
-        };
+        if let Connection::Up(old) = &seat.connection
+            && old.instance.addr() != seat.instance.addr()
+        {
+            seat.stats.move_to_address(now);
+        }
         let record = Record {
-            stats,
+            stats: Arc::clone(&seat.stats),
             generation: ticket.generation,
             instance: seat.instance.clone(),
             shared: Arc::clone(shared),
@@ -203,12 +205,12 @@ impl<S> Roster<S> {
         let replaced = std::mem::replace(&mut seat.connection, Connection::Up(member));
         self.discard(replaced);
         self.garbage.errors.extend(error);
-        self.probe_if_moved(index, now);
+        self.try_if_moved(index, now);
         self.relist(index);
         self.note(Event::Connected {
             id: ticket.id.clone(),
         });
-        self.probe_if_replaced(index);
+        self.try_if_over_cap(index, now);
         Ok(())
     }
 
@@ -263,10 +265,9 @@ impl<S> Roster<S> {
     /// Takes a seat's connection away, and returns for how long it was up. The list still has it.
     fn disconnect(&mut self, index: usize, now: u64) -> Option<u64> {
         let seat = &mut self.seats[index];
-        let member = seat.member()?;
-        let lost = Connection::Lost(Box::new(member.stats.inherit()));
+        seat.member()?;
         let lasted = now.saturating_sub(seat.since);
-        let replaced = std::mem::replace(&mut seat.connection, lost);
+        let replaced = std::mem::replace(&mut seat.connection, Connection::Lost);
         seat.since = now;
         self.discard(replaced);
         Some(lasted)
@@ -283,7 +284,11 @@ impl<S> Roster<S> {
         let mut dials = Vec::new();
         self.cancelled.clear();
         let beats = shared.pulse.next().is_some_and(|next| next <= now);
-        shared.pulse.beat(now, || self.has_traffic(shared));
+        let stall = shared.pulse.beat(now, || self.has_traffic(shared));
+        if let Some(time) = stall.filter(|&stall| stall >= TOLD_STALL) {
+            let time = Duration::from_nanos(time);
+            self.note(Event::Stalled { time });
+        }
         if beats {
             self.sweep(shared, now);
         }
@@ -305,9 +310,10 @@ impl<S> Roster<S> {
     /// Whether anybody was answered since the last time, or waits.
     fn has_traffic(&mut self, shared: &Shared) -> bool {
         let outcomes = shared.pool.outcomes();
-        let answered = std::mem::replace(&mut self.outcomes, outcomes) != outcomes;
-        let waits = |seat: &Seat<S>| seat.member().is_some_and(|m| m.stats.in_flight() > 0);
-        answered || self.seats.iter().any(waits)
+        let before = std::mem::replace(&mut self.outcomes, outcomes);
+        shared.trials.refill(outcomes.wrapping_sub(before));
+        let waits = |seat: &Seat<S>| seat.stats.in_flight() > 0;
+        outcomes != before || self.seats.iter().any(waits)
     }
 
     pub(super) fn why_unusable(&mut self) -> PickError {
@@ -328,13 +334,8 @@ impl<S> Roster<S> {
         }
     }
 
-    /// How things stand; what is borrowed, see [`Seat::status`].
-    pub(super) fn status(
-        &self,
-        shared: &Shared,
-        now: u64,
-        borrowed: &mut Vec<Arc<Member<S>>>,
-    ) -> Status {
+    /// How things stand.
+    pub(super) fn status(&self, shared: &Shared, now: u64) -> Status {
         let past = |moment: u64| Duration::from_nanos(now.saturating_sub(moment));
         let mean = shared.pool.mean();
         let outlier = self.config.outlier().cloned().unwrap_or_default();
@@ -347,18 +348,19 @@ impl<S> Roster<S> {
                 .as_ref()
                 .map(|doubt| Duration::from_nanos(doubt.until.saturating_sub(now))),
             usable: self.list.len(),
-            panic_mode: self.listed == Standing::Out,
+            panic_mode: self.listed == Tier::Out,
             ejection_mode: match &*shared.outlier.load() {
                 Some(config) if config.is_shadow() => EjectionMode::Shadow,
                 Some(_) => EjectionMode::On,
                 None => EjectionMode::Off,
             },
             ejections: self.ejections.counters,
+            stalls: shared.pulse.stalls(),
             mean_latency: (mean > 0.0).then(|| Duration::from_nanos(mean as u64)),
             members: self
                 .seats
                 .iter()
-                .map(|seat| seat.status(shared, &outlier, now, borrowed))
+                .map(|seat| seat.status(shared, &outlier, now))
                 .collect(),
         }
     }
@@ -391,8 +393,10 @@ impl<S> Roster<S> {
             list: self.list.published(),
             rules: Rules::new(&self.config),
             unusable_since: self.unusable_since,
-            candidates: self.candidates(),
-            ramps: self.ramps(),
+            waiting: self.waiting(),
+            trials_are_free: self.trials_are_free(),
+            slow_start: (self.ejections.is_any_returning())
+                .then(|| nanos(self.config.slow_start())),
         })
     }
 
@@ -416,7 +420,6 @@ impl<S> Roster<S> {
 
     fn discard(&mut self, connection: Connection<S>) {
         if let Connection::Up(member) = connection {
-            member.shared.probe.forget(member.generation);
             self.garbage.members.push(member);
         }
     }

@@ -1,92 +1,132 @@
-//! Members that failed lately and are silent since, for want of traffic: in play, and probed all the same.
+//! Suspects: members in play that failed lately and get too little traffic since to be judged.
+//!
+//! Load keeps requests away from a member that failed, so it would never fail often enough to be ejected, and nobody would
+//! be told. A member is a suspect if its last request failed, it has nothing in flight, and it has answered nobody for a second;
+//! for twice as long after each such trial that failed, up to a minute. It is tried then, and ejected at
+//! [`suspect_failures`](super::super::OutlierBuilder::suspect_failures).
+//!
+//! Meanwhile a fair share would have brought it a few requests. Callers with few requests have no suspects: load forgets a
+//! failure before they would notice, and each trial would be a large part of what they send.
 
 use std::sync::Arc;
 
-use super::super::member::Stats;
-use super::super::outlier::{Health, OutlierConfig, detect_suspect};
+use super::super::outlier::{Health, OutlierConfig, Peers, detect_suspect};
+use super::super::reached::Branch;
 use super::super::shared::Shared;
 use super::Roster;
-use super::probing::evidence;
+use super::trials::evidence;
 
-/// Nanoseconds from sweep to sweep for suspects; and after which a silent member is one.
-pub(super) const SWEEP: u64 = 1_000_000_000;
-/// The longest silence between two probes of a suspect.
+/// Nanoseconds of silence that make a suspect.
+const SILENCE: u64 = 1_000_000_000;
+/// Requests that a fair share would have brought it in its silence.
+const MISSED: f32 = 3.0;
+/// Requests per second and member below which nobody is a suspect.
+const FEW: f32 = 0.5;
+/// The longest silence between two trials of a suspect.
 const LONGEST_SILENCE: u64 = 60_000_000_000;
+/// Seats that are looked at in one tick. Of a larger fleet some wait for their turn.
+const SEATS_AT_ONCE: usize = 1024;
 
 impl<S> Roster<S> {
     /// A suspect answered well.
     pub(super) fn clear(&mut self, index: usize, latency: u64, shared: &Shared, now: u64) {
+        Branch::SuspectCleared.reach();
         let seat = &mut self.seats[index];
-        let id = seat.instance.id().clone();
         if let Some(health) = &mut seat.health {
             health.clear_suspicion();
         }
-        if let Some(stats) = seat.stats() {
-            stats.succeeded(now);
-            let evidence = evidence(latency, shared);
-            if let Some(evidence) = evidence.filter(|&evidence| latency as f32 <= evidence) {
-                stats.latency().restart(Some(evidence), now);
-            }
+        seat.stats.succeeded(now);
+        let evidence = evidence(latency, shared);
+        if let Some(evidence) = evidence.filter(|&evidence| latency as f32 <= evidence) {
+            seat.stats.latency().restart(Some(evidence), now);
         }
-        self.ejections.suspects.retain(|suspect| *suspect != id);
+        self.ejections.all_fail = false;
+        self.ejections.suspects.remove(seat.instance.id());
         self.dirty = true;
     }
 
-    pub(super) fn stay_suspect(&mut self, index: usize, unanswered: bool, now: u64) {
+    pub(super) fn stay_suspect(
+        &mut self,
+        index: usize,
+        unanswered: bool,
+        shared: &Shared,
+        now: u64,
+    ) {
+        Branch::SuspectTried.reach();
         let seat = &mut self.seats[index];
+        let stats = Arc::clone(&seat.stats);
         let health = seat.health_mut();
         health.stays_suspect();
-        let probes = health.suspected();
+        let trials = health.suspected();
         let id = seat.instance.id().clone();
-        self.ejections.suspects.retain(|suspect| *suspect != id);
+        self.ejections.suspects.remove(&id);
         self.dirty = true;
-        let Some(member) = self.seats[index].member().map(Arc::clone) else {
+        let Some(config) = self.config.outlier() else {
             return;
         };
-        let run = member.stats.failures_in_row();
-        let config = self.config.outlier();
-        let reason =
-            config.and_then(|c| detect_suspect(&member.record, c, run, probes, unanswered, now));
+        let list = &self.list;
+        let members = (0..list.len()).map(|at| (&*list.member(at).stats, list.weight(at)));
+        let peers = Peers::of(members, config, shared.pool.gap(list.len()), now);
+        let run = stats.failures_in_row();
+        let reason = detect_suspect(&stats, &peers, config, run, trials, unanswered, now);
         if let Some(reason) = reason {
-            self.detected(&id, member.generation, reason, now);
+            self.detected(&id, &stats, reason, now);
         }
-        self.garbage.members.push(member);
     }
 
-    /// Finds those that failed lately, and are silent since for want of traffic.
+    /// Finds those that failed lately, and are silent since for lack of traffic.
     pub(super) fn find_suspects(&mut self, shared: &Shared, now: u64) {
-        let acts = |config: &OutlierConfig| !config.is_shadow();
-        if !self.config.outlier().is_some_and(acts) || !shared.take_suspicion() {
+        let acts = |config: &&OutlierConfig| !config.is_shadow();
+        let Some(config) = self.config.outlier().filter(acts) else {
+            return;
+        };
+        let from = self.ejections.searched_to;
+        if from == 0 && !shared.take_suspicion() {
             return;
         }
-        let before = std::mem::take(&mut self.ejections.suspects);
-        for seat in &mut self.seats {
-            if seat.is_out() {
-                continue;
-            }
-            let failures = seat.stats().map_or(0, Stats::failures_in_row);
-            // As many or fewer than its probes that failed: some other request was answered since.
+        let to = (from + SEATS_AT_ONCE).min(self.seats.len());
+        // Requests per second.
+        let fair_share = shared.pool.rate() / self.list.len().max(1) as f32;
+        let is_starved = |silence: u64| {
+            fair_share >= FEW && silence as f32 * fair_share >= MISSED * SILENCE as f32
+        };
+        let looked_at_all = from == 0 && to == self.seats.len();
+        self.ejections.searched_to = if to < self.seats.len() { to } else { 0 };
+        let suspects = &mut self.ejections.suspects;
+        let (mut listed, mut failing) = (0, 0);
+        for seat in &mut self.seats[from.min(to)..to] {
+            let failures = seat.stats.failures_in_row();
+            // As many or fewer than its trials that failed: some other request was answered since.
             if let Some(health) = &mut seat.health
                 && failures <= health.suspected()
+                && !health.is_out()
             {
                 health.clear_suspicion();
             }
-            if failures == 0 {
-                continue;
-            }
-            // Also of one that is disconnected or busy, and as such has its reason to be silent.
-            shared.suspect();
             let is_listed = seat.position.is_some();
-            let Some(member) = seat.eligible().filter(|_| is_listed) else {
-                continue;
-            };
-            let probed = seat.health().map_or(0, Health::suspected).min(32);
-            let patience = (SWEEP << probed).min(LONGEST_SILENCE);
-            let silent = now.saturating_sub(member.stats.answered_at()) >= patience;
-            if silent && member.stats.in_flight() == 0 {
-                self.ejections.suspects.push(seat.instance.id().clone());
+            listed += usize::from(is_listed);
+            failing += usize::from(is_listed && failures >= config.suspect_failures());
+            let mut is_suspect = failures > 0 && !seat.is_out();
+            if is_suspect {
+                // Also of one that is disconnected or busy, and as such has its reason to be silent.
+                shared.suspect();
+                let trials = seat.health().map_or(0, Health::suspected).min(32);
+                let patience = (SILENCE << trials).min(LONGEST_SILENCE);
+                let silence = now.saturating_sub(seat.stats.answered_at());
+                is_suspect = is_listed
+                    && seat.stats.in_flight() == 0
+                    && silence >= patience
+                    && is_starved(silence);
             }
+            let id = seat.instance.id();
+            self.dirty |= if is_suspect {
+                suspects.insert(id.clone())
+            } else {
+                !suspects.is_empty() && suspects.remove(id)
+            };
         }
-        self.dirty |= self.ejections.suspects != before;
+        let all_fail = looked_at_all && listed > 0 && failing == listed;
+        self.dirty |= all_fail != self.ejections.all_fail;
+        self.ejections.all_fail = all_fail;
     }
 }

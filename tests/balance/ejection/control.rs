@@ -95,7 +95,7 @@ async fn status_and_events_tell_who_is_out_and_why_and_since_when_and_until_when
     assert!(text.contains("in a row (threshold"), "{text}");
 
     stage.node("a").when_called(ANSWERS);
-    stage.until(is("a", MemberState::Probing)).await;
+    stage.until(is("a", MemberState::Probation)).await;
     assert_eq!(stage.member("a").ejection.unwrap().remaining, None);
     stage.shares(1).await;
     let told = next_event(&mut events, |e| matches!(e, Event::Returned { .. })).await;
@@ -109,13 +109,13 @@ async fn status_and_events_tell_who_is_out_and_why_and_since_when_and_until_when
     let counted = [counters.detected, counters.ejected, counters.returned];
     assert_eq!(counted, [1; 3]);
     assert!(
-        counters.probes >= 1,
-        "it may have been probed as a suspect, too"
+        counters.trials >= 1,
+        "it may have been tried as a suspect, too"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fleet_that_turns_bad_as_a_whole_fills_no_log() {
+async fn many_ejections_fill_no_log() {
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(lines.clone())
@@ -128,20 +128,11 @@ async fn a_fleet_that_turns_bad_as_a_whole_fills_no_log() {
     let ids: Vec<_> = (0..100).map(|n| format!("i{n}")).collect();
     let ids: Vec<_> = ids.iter().map(String::as_str).collect();
     let stage = warm(&ids).await;
-    for id in &ids {
-        stage.node(id).when_called(Does::Fail);
-    }
-    for _ in 0..100 {
-        let callers = (0..100).map(|_| stage.call());
-        futures::future::join_all(callers).await;
+    for id in &ids[10..] {
+        stage.balance.eject(&(*id).into(), 60 * SECOND);
         sleep(50 * MS).await;
     }
-    let status = stage.balance.status();
-    let told = status.ejections.ejected + status.ejections.refused_by_cap;
-    assert!(
-        told > 100,
-        "there was more to tell than a log should hold: {told}"
-    );
+    assert_eq!(stage.balance.status().ejections.ejected, 90);
     let count = |text: &str| {
         let written = lines.0.lock().unwrap();
         let written = std::str::from_utf8(&written).unwrap();
@@ -151,7 +142,7 @@ async fn a_fleet_that_turns_bad_as_a_whole_fills_no_log() {
     assert_eq!(written, 20, "within ten seconds");
     sleep(10 * SECOND).await;
     stage.balance.eject(&"i0".into(), SECOND);
-    stage.until(is("i0", MemberState::Probing)).await;
+    stage.until(is("i0", MemberState::Probation)).await;
     assert_eq!(
         count("lines about ejections were left to debug"),
         1,

@@ -51,10 +51,10 @@ async fn a_standstill_makes_no_silence_of_a_pause_before_it_and_one_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_spans_a_standstill_judges_nobody() {
+async fn a_trial_that_spans_a_standstill_judges_nobody() {
     let stage = warm(&["a", "b"]).await;
     assert!(stage.balance.eject(&"a".into(), MS));
-    stage.until(is("a", MemberState::Probing)).await;
+    stage.until(is("a", MemberState::Probation)).await;
     stage.node("a").when_called(Does::Answer(1200 * MS));
     let mut events = stage.balance.events();
     let (answer, ()) = futures::join!(stage.call(), async {
@@ -64,12 +64,12 @@ async fn a_probe_that_spans_a_standstill_judges_nobody() {
     assert_eq!(answer.unwrap(), "a");
     assert_eq!(
         stage.state("a"),
-        Some(MemberState::Probing),
+        Some(MemberState::Probation),
         "neither back nor out for longer"
     );
     stage.node("a").when_called(ANSWERS);
     stage.call().await.unwrap();
-    let judged = |e: &Event| matches!(e, Event::ProbeFailed { .. } | Event::Returned { .. });
+    let judged = |e: &Event| matches!(e, Event::TrialFailed { .. } | Event::Returned { .. });
     let judged = next_event(&mut events, judged).await;
     assert!(matches!(judged, Event::Returned { .. }), "{judged}");
 }
@@ -80,7 +80,7 @@ async fn while_nobody_sends_an_ejection_ends_on_time() {
     let mut events = stage.balance.events();
     stage.balance.eject(&"a".into(), 50 * SECOND);
     let began = Instant::now();
-    next_event(&mut events, |e| matches!(e, Event::Probing { .. })).await;
+    next_event(&mut events, |e| matches!(e, Event::Probation { .. })).await;
     let took = began.elapsed();
     assert!((50 * SECOND..51 * SECOND).contains(&took), "{took:?}");
 }

@@ -69,14 +69,14 @@ impl Scenario {
         self
     }
 
-    /// Detected, ejected, refused by the cap, probes, returned, panic modes.
+    /// Detected, ejected, refused by the cap, trials, returned, panic modes.
     #[track_caller]
     pub(crate) fn counted(&mut self, counters: [u64; 6]) -> &mut Self {
         let EjectionCounters {
             detected,
             ejected,
             refused_by_cap,
-            probes,
+            trials,
             returned,
             panic_modes,
             ..
@@ -85,13 +85,13 @@ impl Scenario {
             detected,
             ejected,
             refused_by_cap,
-            probes,
+            trials,
             returned,
             panic_modes,
         ];
         assert!(
             counted == counters,
-            "[detected, ejected, refused by the cap, probes, returned, panic modes]: {counted:?}, not {counters:?}\n{}",
+            "[detected, ejected, refused by the cap, trials, returned, panic modes]: {counted:?}, not {counters:?}\n{}",
             self.table()
         );
         self
@@ -182,8 +182,8 @@ impl Scenario {
             let (id, word) = match event {
                 Event::Ejected { id, .. } => (id, "ejected"),
                 Event::EjectionWithheld { id, .. } => (id, "withheld"),
-                Event::Probing { id } => (id, "probing"),
-                Event::ProbeFailed { id, .. } => (id, "probe failed"),
+                Event::Probation { id } => (id, "probation"),
+                Event::TrialFailed { id, .. } => (id, "trial failed"),
                 Event::Returned { id, .. } => (id, "returned"),
                 _ => return None,
             };

@@ -1,7 +1,7 @@
 //! The notation: a fleet, what happens to it, and what must be so, a line each.
 //!
 //! ```text
-//! fleet(3).fail("a", 5).is("a", Ejected).pass(10 * SECOND).is("a", Probing).succeed("a", 1).is("a", Usable);
+//! fleet(3).fail("a", 5).is("a", Ejected).pass(10 * SECOND).is("a", Probation).succeed("a", 1).is("a", Usable);
 //! ```
 //!
 //! Members are `a`, `b`, `c`, … and connected; a fleet is *warm*: each member answered a hundred requests in 10 ms. Time stands
@@ -93,13 +93,13 @@ pub(crate) fn seeded_fleet(members: usize, config: ConfigBuilder, seed: u64) -> 
     scenario
 }
 
-/// A fleet of five of which `a` was ejected and is to be probed.
-pub(crate) fn probing() -> Scenario {
+/// A fleet of five of which `a` was ejected and is on probation.
+pub(crate) fn on_probation() -> Scenario {
     let mut scenario = fleet(5);
     scenario
         .fail("a", 5)
         .outlast("a")
-        .is("a", MemberState::Probing);
+        .is("a", MemberState::Probation);
     scenario
 }
 
@@ -160,7 +160,7 @@ impl Scenario {
         self
     }
 
-    /// A pick of this one, whatever the load: all others are to be avoided.
+    /// A pick of this one, whatever the load: its trial, if it is on probation, else one that avoids all others.
     #[track_caller]
     pub(crate) fn pick(&mut self, id: &str) -> Pick<()> {
         let pick = self.try_pick(id);
@@ -176,21 +176,43 @@ impl Scenario {
 
     #[track_caller]
     pub(crate) fn try_pick(&mut self, id: &str) -> Result<Pick<()>, String> {
+        let members = self.status().members;
+        let member = members.iter().find(|m| *m.instance.id() == *id);
+        if member.is_some_and(|member| member.state == MemberState::Probation)
+            && let Some(trial) = self.try_trial(id)
+        {
+            return Ok(trial);
+        }
         let others: Vec<InstanceId> = self
             .set
             .keys()
             .filter(|other| *other != id)
             .map(|other| InstanceId::from(other.as_str()))
             .collect();
-        let pick = self
-            .fleet
-            .pick(self.now, &mut self.rng, &others)
-            .map_err(|why| why.to_string())?;
-        if *pick.instance().id() == *id {
-            Ok(pick)
-        } else {
-            Err(pick.instance().id().to_string())
+        // A pick from more than 16 may not see the only one that it is not to avoid.
+        let tries = if others.len() < 16 { 1 } else { 200 };
+        let mut other = String::new();
+        for _ in 0..tries {
+            match self.fleet.pick(self.now, &mut self.rng, &others) {
+                Ok(pick) if *pick.instance().id() == *id => return Ok(pick),
+                Ok(pick) => other = pick.instance().id().to_string(),
+                Err(why) => other = why.to_string(),
+            }
         }
+        Err(other)
+    }
+
+    /// The next pick of this one within a few, while others that wait for a trial have theirs.
+    fn try_trial(&mut self, id: &str) -> Option<Pick<()>> {
+        let mut others = Vec::new();
+        for _ in 0..20 {
+            let pick = self.fleet.pick(self.now, &mut self.rng, &[]).ok()?;
+            if *pick.instance().id() == *id {
+                return Some(pick);
+            }
+            others.push(pick);
+        }
+        None
     }
 
     /// So many requests, one after another, that are answered well.
@@ -252,6 +274,24 @@ impl Scenario {
     pub(crate) fn answer(&mut self, id: &str) -> &mut Self {
         self.held.get_mut(id).unwrap()[0].answered(self.now);
         self
+    }
+
+    /// Fills the bucket of trials: usable members answer well, so often that three trials may do harm.
+    #[track_caller]
+    pub(crate) fn earn_trials(&mut self) -> &mut Self {
+        // A pick that is to avoid anybody at all is no trial.
+        let avoided = [InstanceId::from("nobody")];
+        for _ in 0..30 {
+            let picks: Vec<_> = (0..20)
+                .map(|_| self.fleet.pick(self.now, &mut self.rng, &avoided).unwrap())
+                .collect();
+            self.pass(USUAL);
+            picks
+                .into_iter()
+                .for_each(|pick| _ = pick.success(self.now));
+        }
+        // The next beat.
+        self.pass(100 * MS)
     }
 
     #[track_caller]

@@ -1,4 +1,4 @@
-//! A probe is an HTTP request like any other, and its answer may come in parts, late or never.
+//! A trial is an HTTP request like any other, and its answer may come in parts, late or never.
 
 use std::future::Future;
 use std::io;
@@ -24,35 +24,35 @@ use crate::load::Client;
 const MS: Duration = Duration::from_millis(1);
 
 #[tokio::test]
-async fn a_probe_whose_body_breaks_has_failed() {
+async fn a_trial_whose_body_breaks_has_failed() {
     let bad = Raw::start(Says::Closes(
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello",
     ))
     .await;
     let good = Raw::start(HELLO).await;
     let (client, mut events) = client_of(&bad, &good).await;
-    probe(&client, &mut events).await;
+    trial(&client, &mut events).await;
     let response = call(&client).await;
-    assert_eq!(by(&response), "bad", "the next request is the probe");
+    assert_eq!(by(&response), "bad", "the next request is the trial");
     response.into_body().collect().await.map(drop).unwrap_err();
     told(&mut events, |event| {
-        matches!(event, Event::ProbeFailed { .. })
+        matches!(event, Event::TrialFailed { .. })
     })
     .await;
     assert_eq!(bad_state(&client), MemberState::Ejected);
 }
 
 #[tokio::test]
-async fn a_probe_that_is_read_to_its_end_brings_the_instance_back_and_not_before() {
+async fn a_trial_that_is_read_to_its_end_brings_the_instance_back_and_not_before() {
     let bad = Raw::start(HELLO).await;
     let good = Raw::start(HELLO).await;
     let (client, mut events) = client_of(&bad, &good).await;
-    probe(&client, &mut events).await;
+    trial(&client, &mut events).await;
     let response = call(&client).await;
     assert_eq!(by(&response), "bad");
     assert_eq!(
         bad_state(&client),
-        MemberState::Probing,
+        MemberState::Probation,
         "its body is still to come"
     );
     response.into_body().collect().await.unwrap();
@@ -60,18 +60,18 @@ async fn a_probe_that_is_read_to_its_end_brings_the_instance_back_and_not_before
 }
 
 #[tokio::test]
-async fn a_probe_of_a_hung_server_fails_after_a_second_and_keeps_nobody_else_waiting() {
+async fn a_trial_of_a_hung_server_fails_after_a_second_and_keeps_nobody_else_waiting() {
     let bad = Raw::start(Says::Nothing).await;
     let good = Raw::start(HELLO).await;
     let (client, mut events) = client_of(&bad, &good).await;
-    probe(&client, &mut events).await;
+    trial(&client, &mut events).await;
     let hung = tokio::spawn({
         let client = client.clone();
         async move { call(&client).await }
     });
     until(|| bad.requests() == 1).await;
     let failed = told(&mut events, |event| {
-        matches!(event, Event::ProbeFailed { .. })
+        matches!(event, Event::TrialFailed { .. })
     });
     let mut failed = std::pin::pin!(failed);
     while futures::poll!(failed.as_mut()).is_pending() {
@@ -80,23 +80,23 @@ async fn a_probe_of_a_hung_server_fails_after_a_second_and_keeps_nobody_else_wai
         response.into_body().collect().await.unwrap();
         assert!(!hung.is_finished());
     }
-    assert_eq!(bad.requests(), 1, "one probe at a time");
+    assert_eq!(bad.requests(), 1, "one trial at a time");
     assert_eq!(bad_state(&client), MemberState::Ejected);
     hung.abort();
 }
 
 #[tokio::test]
-async fn a_probe_that_its_caller_drops_leaves_the_place_to_the_next_request() {
+async fn a_trial_that_its_caller_drops_leaves_the_place_to_the_next_request() {
     let bad = Raw::start(HELLO).await;
     let good = Raw::start(HELLO).await;
     let (client, mut events) = client_of(&bad, &good).await;
-    probe(&client, &mut events).await;
+    trial(&client, &mut events).await;
     for _ in 0..3 {
         let dropped = client.clone().call(Request::new(Empty::new()));
         drop(dropped);
         assert_eq!(
             bad_state(&client),
-            MemberState::Probing,
+            MemberState::Probation,
             "nobody is judged by that"
         );
     }
@@ -107,7 +107,7 @@ async fn a_probe_that_its_caller_drops_leaves_the_place_to_the_next_request() {
 }
 
 #[tokio::test]
-async fn a_server_that_closes_every_connection_is_probed_all_the_same() {
+async fn a_server_that_closes_every_connection_is_tried_all_the_same() {
     let bad = Raw::start(Says::Closes(
         "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello",
     ))
@@ -116,20 +116,20 @@ async fn a_server_that_closes_every_connection_is_probed_all_the_same() {
     let (client, mut events) = client_of(&bad, &good).await;
     // From here on it has no open connection but those that a request asks for.
     until_answered_by(&client, "bad").await;
-    probe(&client, &mut events).await;
+    trial(&client, &mut events).await;
     until_answered_by(&client, "bad").await;
     assert_eq!(bad_state(&client), MemberState::Usable);
 }
 
 #[tokio::test]
-async fn a_probe_that_is_answered_429_brings_back_an_instance_that_is_given_less() {
+async fn a_trial_that_is_answered_429_brings_back_an_instance_that_is_given_less() {
     let bad = Raw::start(Says::Keeps(
         "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n",
     ))
     .await;
     let good = Raw::start(HELLO).await;
     let (client, mut events) = client_of(&bad, &good).await;
-    probe(&client, &mut events).await;
+    trial(&client, &mut events).await;
     for _ in 0..50 {
         call(&client).await.into_body().collect().await.unwrap();
     }
@@ -152,9 +152,9 @@ async fn client_of(bad: &Raw, good: &Raw) -> (Client, impl Stream<Item = Event> 
 }
 
 /// Lets an ejection begin and end.
-async fn probe(client: &Client, events: &mut (impl Stream<Item = Event> + Unpin)) {
+async fn trial(client: &Client, events: &mut (impl Stream<Item = Event> + Unpin)) {
     assert!(client.eject(&"bad".into(), MS));
-    told(events, |event| matches!(event, Event::Probing { .. })).await;
+    told(events, |event| matches!(event, Event::Probation { .. })).await;
 }
 
 async fn call(client: &Client) -> Response<TrackedBody<hyper::body::Incoming>> {

@@ -2,81 +2,85 @@
 
 use std::time::Duration;
 
-use rolecall::MemberState::{Ejected, Probing, Usable};
+use rolecall::MemberState::{Ejected, Probation, Usable};
 use rolecall::{BalanceConfig, Load};
 
-use crate::scenario::{Does, MS, SECOND, USUAL, cold_fleet_with, fleet_with, name, probing};
+use crate::scenario::{Does, MS, SECOND, USUAL, cold_fleet_with, fleet_with, name, on_probation};
 
 #[test]
-fn the_very_next_request_is_the_probe_and_the_only_one() {
-    let mut scenario = probing();
-    let probe = scenario.next();
+fn the_very_next_request_is_the_trial_and_the_only_one() {
+    let mut scenario = on_probation();
+    let trial = scenario.next();
     assert_eq!(
-        probe.instance().id().as_str(),
+        trial.instance().id().as_str(),
         "a",
-        "the next request probes"
+        "the next request trials"
     );
     scenario
         .takes_nothing("a")
-        .is("a", Probing)
+        .is("a", Probation)
         .in_flight_is("a", 1);
-    probe.success(scenario.now());
+    trial.success(scenario.now());
     scenario
         .is("a", Usable)
         .in_flight_is("a", 0)
         .run_is("a", 0)
         .counted([1, 1, 0, 1, 1, 0])
-        .story_is("a", ["ejected", "probing", "returned"]);
+        .story_is("a", ["ejected", "probation", "returned"]);
 }
 
 #[test]
 fn a_bad_answer_keeps_it_out() {
-    let mut scenario = probing();
+    let mut scenario = on_probation();
     scenario
         .fail("a", 1)
         .is("a", Ejected)
         .takes_nothing("a")
         .counted([1, 1, 0, 1, 0, 0])
-        .story_is("a", ["ejected", "probing", "probe failed"]);
+        .story_is("a", ["ejected", "probation", "trial failed"]);
     scenario.outlast("a").succeed("a", 1).is("a", Usable);
 }
 
 #[test]
-fn to_have_too_much_to_do_is_an_answer_to_a_probe() {
-    probing()
+fn to_have_too_much_to_do_is_an_answer_to_a_trial() {
+    on_probation()
         .each("a", 1, USUAL, |pick, now| pick.overloaded(None, now))
         .is("a", Usable)
         .counted([1, 1, 0, 1, 1, 0]);
 }
 
 #[test]
-fn silence_adds_up_over_probes_whose_callers_are_impatient() {
-    let mut scenario = probing();
+fn silence_adds_up_over_trials_whose_callers_are_impatient() {
+    let mut scenario = on_probation();
     scenario
-        .cancel("a", 10, 100 * MS)
-        .is("a", Probing)
-        .cancel("a", 1, 100 * MS)
+        .cancel("a", 3, 190 * MS)
+        .earn_trials()
+        .cancel("a", 2, 190 * MS)
+        .is("a", Probation)
+        .cancel("a", 1, 190 * MS)
         .is("a", Ejected)
         .counted([1, 1, 0, 1, 0, 0]);
     scenario
+        .earn_trials()
         .outlast("a")
         .cancel("a", 1, 100 * MS)
-        .is("a", Probing)
+        .is("a", Probation)
         .cancel("a", 500, 9 * MS)
-        .is("a", Probing);
+        .is("a", Probation);
 }
 
 #[test]
-fn a_caller_that_goes_away_soon_frees_the_probe_and_judges_nobody() {
-    probing()
-        .cancel("a", 3, 100 * MS)
-        .is("a", Probing)
+fn a_caller_that_goes_away_soon_frees_the_trial_and_judges_nobody() {
+    on_probation()
+        .cancel("a", 2, 100 * MS)
+        .cancel("a", 3, 9 * MS)
+        .is("a", Probation)
         .each("a", 3, USUAL, |pick, _| pick.neutral())
         .each("a", 3, USUAL, |pick, _| {
             drop(pick);
             false
         })
-        .is("a", Probing)
+        .is("a", Probation)
         .in_flight_is("a", 0)
         .counted([1, 1, 0, 0, 0, 0])
         .succeed("a", 1)
@@ -84,19 +88,19 @@ fn a_caller_that_goes_away_soon_frees_the_probe_and_judges_nobody() {
 }
 
 #[test]
-fn a_caller_that_waited_for_nothing_is_a_failed_probe() {
-    probing()
+fn a_caller_that_waited_for_nothing_is_a_failed_trial() {
+    on_probation()
         .cancel("a", 1, 201 * MS)
         .is("a", Ejected)
-        .story_is("a", ["ejected", "probing", "probe failed"]);
+        .story_is("a", ["ejected", "probation", "trial failed"]);
 }
 
 #[test]
 fn one_that_hangs_for_a_second_has_failed() {
-    probing()
+    on_probation()
         .begin("a")
         .pass(SECOND - MS)
-        .is("a", Probing)
+        .is("a", Probation)
         .pass(102 * MS)
         .is("a", Ejected)
         .counted([1, 1, 0, 1, 0, 0])
@@ -107,24 +111,30 @@ fn one_that_hangs_for_a_second_has_failed() {
 }
 
 #[test]
-fn where_answers_are_slow_a_probe_may_take_eight_of_them() {
+fn where_answers_are_slow_a_trial_may_take_eight_of_them() {
     let mut scenario = cold_fleet_with(3, BalanceConfig::builder());
     for id in ["a", "b", "c"] {
         scenario.each(id, 10, 500 * MS, |pick, now| pick.success(now));
     }
+    // A run outlasts three answers.
+    scenario.begin("a").pass(1400 * MS);
+    scenario.end("a", |pick, now| pick.failure(now));
     scenario
-        .fail("a", 5)
+        .fail("a", 4)
+        .is("a", Usable)
+        .pass(60 * MS)
+        .fail("a", 1)
         .outlast("a")
         .begin("a")
         .pass(4 * SECOND - MS)
-        .is("a", Probing)
+        .is("a", Probation)
         .pass(102 * MS)
         .is("a", Ejected);
 }
 
 #[test]
 fn a_run_begins_anew_after_the_return() {
-    probing()
+    on_probation()
         .succeed("a", 1)
         .run_is("a", 0)
         .fail("a", 4)
@@ -135,7 +145,7 @@ fn a_run_begins_anew_after_the_return() {
 
 #[test]
 fn an_answer_that_goes_on_and_on_has_begun_well() {
-    probing()
+    on_probation()
         .begin("a")
         .pass(5 * MS)
         .answer("a")
@@ -150,8 +160,8 @@ fn an_answer_that_goes_on_and_on_has_begun_well() {
 }
 
 #[test]
-fn an_answer_that_breaks_soon_is_a_failed_probe() {
-    probing()
+fn an_answer_that_breaks_soon_is_a_failed_trial() {
+    on_probation()
         .begin("a")
         .answer("a")
         .pass(100 * MS)
@@ -161,7 +171,7 @@ fn an_answer_that_breaks_soon_is_a_failed_probe() {
 
 #[test]
 fn an_answer_whose_caller_leaves_in_the_middle_has_begun_well() {
-    probing()
+    on_probation()
         .begin("a")
         .answer("a")
         .pass(100 * MS)
@@ -170,9 +180,9 @@ fn an_answer_whose_caller_leaves_in_the_middle_has_begun_well() {
 }
 
 #[test]
-fn a_returned_member_is_known_by_its_probe_alone() {
+fn a_returned_member_is_known_by_its_trial_alone() {
     let latency = |takes: Duration| {
-        let mut scenario = probing();
+        let mut scenario = on_probation();
         scenario.each("a", 1, takes, |pick, now| pick.success(now));
         scenario.member("a").latency.unwrap()
     };
@@ -187,15 +197,15 @@ fn a_returned_member_is_known_by_its_probe_alone() {
 }
 
 #[test]
-fn failed_probes_are_failures_of_the_member() {
-    let mut scenario = probing();
+fn failed_trials_are_failures_of_the_member() {
+    let mut scenario = on_probation();
     scenario.fail("a", 1).outlast("a").cancel("a", 1, 300 * MS);
     scenario.outlast("a").begin("a").pass(2 * SECOND);
     assert_eq!(scenario.member("a").failures, 8, "{}", scenario.table());
 }
 
 #[test]
-fn a_probe_of_one_ejected_by_hand_is_given_up_also_where_no_rule_ejects() {
+fn a_trial_of_one_ejected_by_hand_is_given_up_also_where_no_rule_ejects() {
     fleet_with(3, BalanceConfig::builder().outlier(None))
         .eject("a", SECOND)
         .pass(SECOND)
@@ -208,7 +218,7 @@ fn a_probe_of_one_ejected_by_hand_is_given_up_also_where_no_rule_ejects() {
 }
 
 #[test]
-fn those_behind_many_that_have_no_slot_free_are_probed_too() {
+fn those_behind_many_that_have_no_slot_free_are_tried_too() {
     let config = BalanceConfig::builder().load(Load::LeastInFlight);
     let mut scenario = fleet_with(20, config.max_in_flight(10));
     let ids: Vec<_> = (0..20).map(name).collect();
