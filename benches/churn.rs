@@ -5,8 +5,9 @@
 //! out again: a registry shares the instances that stayed, a decoder of files or answers builds all of them anew. The
 //! time is that of `apply`, the old snapshot's end included; the set is built, and dropped, outside of it.
 //!
-//! Then what a fault of half a large fleet costs: each of its members is ejected and restored, by a call of its own that takes
-//! the writers' lock, and all that a rule ejected are restored by one call that switches the rules off, and takes the lock several times.
+//! Then what a pick costs that finds nobody with room, and what a fault of half a large fleet costs: each of its members is
+//! ejected and restored by a call of its own that takes the writers' lock, and all that a rule ejected are restored by one
+//! call that switches the rules off and takes the lock several times.
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -66,6 +67,11 @@ fn main() {
             });
         }
     }
+    promises.push(Promise {
+        what: "a pick when all are at their cap, N = 10 000 over N = 10".to_owned(),
+        measured: saturated(options.rounds(101)),
+        bound: Some(Bound::AtMost(2.0)),
+    });
     let [all, longest, off] = eject_half(options.rounds(11));
     for (what, measured, most) in [
         (
@@ -115,6 +121,38 @@ fn measure(instances: u16, rounds: usize) -> [Vec<f64>; 3] {
         costs[2].push(apply(&fleet, unchanged));
     }
     costs
+}
+
+/// What a pick costs that finds all members at their cap, of a large fleet over a small one.
+fn saturated(rounds: usize) -> Vec<f64> {
+    const PICKS: u32 = 1000;
+    let start = Instant::now();
+    let config = || BalanceConfig::builder().max_in_flight(1).build();
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut full = |members: u16| {
+        let fleet = Fleet::<()>::new(config().expect("valid"), 1, start);
+        apply(
+            &fleet,
+            (0..members).map(|index| instance(index, 1)).collect(),
+        );
+        let mut held = Vec::new();
+        // Beyond 16 members a pick may overlook the last ones that have room.
+        while held.len() < members.into() {
+            held.extend(fleet.pick(start, &mut rng, &[]).ok());
+        }
+        (fleet, held)
+    };
+    let (large, small) = (full(10_000), full(10));
+    let mut cost = |fleet: &Fleet<()>| {
+        let began = Instant::now();
+        for _ in 0..PICKS {
+            assert!(fleet.pick(start, &mut rng, &[]).is_err(), "all are full");
+        }
+        began.elapsed().as_secs_f64()
+    };
+    (0..rounds)
+        .map(|_| cost(&large.0) / cost(&small.0))
+        .collect()
 }
 
 /// Milliseconds of all calls that eject and restore half of a large fleet one by one, of the longest of them, and of one that

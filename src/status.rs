@@ -154,7 +154,7 @@ pub enum MemberState {
     Weightless,
     /// Takes no picks but in panic mode; see [`MemberStatus::ejection`].
     Ejected,
-    /// Its ejection is over, and a trial decides: one request at a time, and as many as may do harm.
+    /// Its ejection is over. One request at a time goes there as a trial; trials that fail are rationed.
     Probation,
     /// Takes no new picks; what is in flight finishes.
     Draining,

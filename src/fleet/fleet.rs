@@ -19,7 +19,7 @@ use super::snapshot::{List, Rules, Snapshot};
 use crate::event::DialError;
 use crate::{BoxError, Census, Event, InstanceId, InstanceSet, Status};
 
-/// Nanoseconds for which members that were added up are good enough, for every so many of them. To add them up takes a
+/// For how long the sums over the members are used again, in nanoseconds for each [`PEERS`] members. To add them up takes a
 /// hundredth of that.
 const PEERS_AGE: u64 = 1_000_000;
 const PEERS: usize = 64;

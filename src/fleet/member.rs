@@ -3,7 +3,7 @@
 //! ```text
 //!             dialled                     lost, or replaced by the next connection
 //!  (roster) ───────────▶ listed, picked ──────────────────────────────────────────▶ held by its picks alone ──▶ dropped
-//!                             ▲  │ instance draining, weight 0, or busy while others are available; ejected or probing
+//!                             ▲  │ instance draining, weight 0, or busy while others are available; ejected, on probation
 //!                             └──┘ not listed
 //! ```
 //!
@@ -220,7 +220,7 @@ impl Stats {
     /// It is judged again, by picks made from now on. `latency`: all that is known of it.
     pub(super) fn enter_play(&self, latency: Option<f32>, now: u64) {
         self.rest.trial.forget();
-        // First: a request that ends meanwhile leaves nothing in what is emptied below.
+        // First, so that a request that ends meanwhile seldom leaves anything in what is emptied below.
         self.judged_from.store(now & !OUT, Relaxed);
         self.forgive();
         self.latency.restart(latency, now);

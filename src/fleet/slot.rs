@@ -83,8 +83,8 @@ impl<S> Pick<S> {
     }
 
     /// The caller went away. A wait that was longer than the member's latency is evidence of at least that latency; a
-    /// shorter one is none (hedged requests, closed browsers). After [`answered`](Self::answered) it is a success: what a
-    /// caller does not want to read to the end is no fault of the instance.
+    /// shorter one is none (hedged requests, closed browsers). After [`answered`](Self::answered) it is a success, unless the
+    /// member has failed since: what a caller does not want to read to the end is no fault of the instance.
     pub fn cancelled(mut self, now: Instant) -> bool {
         self.0.judge(Verdict::Cancelled, now)
     }

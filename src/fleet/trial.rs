@@ -2,9 +2,9 @@
 //!
 //! A trial is one pick that goes to a member on probation, or to a suspect, instead of the winner of the draw. Its end
 //! decides about the member. Only harm is rationed: a balancer has a [`Bucket`] of [`TOKENS`] tokens, full at the start and
-//! refilled by one per [`PICKS_PER_TOKEN`] picks, which count when they end. A trial takes one, and gives it back unless it did harm: it failed, or its
-//! caller went away without an answer. So a bad member costs one request in 200, however few requests there are, and a member
-//! that is well again is back at once.
+//! refilled by one per [`PICKS_PER_TOKEN`] picks, which count when they end. A trial takes one, and gives it back unless it
+//! did harm: it failed, or its caller went away without an answer. So a bad member costs one request in 200, however few
+//! requests there are. As long as there is a token, a member that is well again is back at once.
 //!
 //! A member has one trial at a time, named by a [`Token`]. A verdict that comes after its trial was given up, or from a pick
 //! made before it, decides nothing.
@@ -122,11 +122,12 @@ impl Trial {
         // A trial of the first microseconds has a token, too.
         let begun = (now >> TIME_SHIFT).max(1) << TIME_SHIFT;
         let token = NonZeroU64::new(begun | serial | if is_paid { PAID } else { 0 })?;
-        self.latency.store(0, Relaxed);
         let begun = self
             .token
             .compare_exchange(0, token.get(), Relaxed, Relaxed);
-        begun.is_ok().then_some(Token(token))
+        begun.ok()?;
+        self.latency.store(0, Relaxed);
+        Some(Token(token))
     }
 
     /// Ends a trial. Returns whether it was still the one in flight.
@@ -174,7 +175,11 @@ impl Trial {
             return Some(TrialEnd::Unanswered);
         }
         bucket.give_back(token);
-        Some(TrialEnd::Success(self.latency.load(Relaxed)))
+        let latency = match self.latency.load(Relaxed) {
+            0 => patience(mean),
+            latency => latency,
+        };
+        Some(TrialEnd::Success(latency))
     }
 }
 

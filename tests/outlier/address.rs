@@ -74,3 +74,22 @@ fn a_new_address_begins_with_no_run_also_where_the_connection_to_the_old_one_is_
         .say("a", Available)
         .run_is("a", 0);
 }
+
+#[test]
+fn a_new_address_begins_with_no_run_also_where_the_old_connection_goes_while_it_is_dialled() {
+    fleet(3)
+        .fail("a", 4)
+        .hold_dials()
+        .readdress("a", 81)
+        .each("a", 1, MS, |pick, now| pick.unsent(now))
+        .let_dials_through()
+        .run_is("a", 0);
+    fleet(3)
+        .fail("a", 4)
+        .hold_dials()
+        .readdress("a", 81)
+        .say("a", Draining)
+        .say("a", Available)
+        .let_dials_through()
+        .run_is("a", 0);
+}

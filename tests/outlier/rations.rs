@@ -4,7 +4,7 @@ use rolecall::InstanceId;
 use rolecall::MemberState::{Ejected, Probation, Usable};
 
 use crate::scenario::{
-    MS, SECOND, Scenario, cold_fleet_with, fleet, fleet_with, on_probation, rules,
+    Does, MS, SECOND, Scenario, cold_fleet_with, fleet, fleet_with, on_probation, rules,
 };
 
 /// Of three `a` is on probation, and its trials have used up what others earned.
@@ -145,4 +145,28 @@ fn a_suspect_and_one_on_probation_share_them() {
         .outlast("a")
         .fail("a", 1);
     scenario.outlast("a").takes_nothing("a");
+}
+
+#[test]
+fn they_are_not_free_for_what_was_in_panic_mode() {
+    let mut scenario = fleet(2);
+    scenario
+        .fail("a", 5)
+        .hold_dials()
+        .begin("b")
+        .end("b", |pick, now| pick.unsent(now))
+        .in_panic_mode(true)
+        .pass(300 * MS)
+        .let_dials_through()
+        .in_panic_mode(false);
+    let picks = scenario.traffic(100 * SECOND, 200 * MS, |id| match id {
+        "a" => Does::Fail(MS),
+        _ => Does::Succeed(MS),
+    });
+    let failed = picks.of("a");
+    assert!(
+        failed <= 3 + 500 / 200,
+        "{failed} of 500 failed\n{}",
+        scenario.table()
+    );
 }

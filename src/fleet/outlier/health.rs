@@ -10,7 +10,8 @@
 //!
 //! Ejected members and those on probation are *out*: not drawn but in panic mode, and judged by nothing but a trial.
 //!
-//! Each ejection doubles the time of the next, up to `max_ejection_time`; the multiplier does not grow beyond that.
+//! Each ejection, and each trial that fails, doubles the time of the next, up to `max_ejection_time`; the multiplier does not
+//! grow beyond that. A member is on probation before its time if it has another address, or if the cap keeps another outlier.
 
 use std::time::Duration;
 

@@ -74,7 +74,8 @@ pub(super) fn detect(
         return None;
     }
     let peers = record.shared.peers(config, now);
-    let own = Shown::of(stats, run, 1.0, now);
+    let weight = f32::from(record.instance.weight().get());
+    let own = Shown::of(stats, run, weight, now);
     let Some(rate) = peers.rate(own, true) else {
         Branch::NobodyCanTell.reach();
         return None;
@@ -101,15 +102,16 @@ pub(super) fn detect(
 /// The same of a suspect whose trial failed, the last of `trials`.
 pub(super) fn detect_suspect(
     stats: &Stats,
+    weight: f32,
     peers: &Peers,
     config: &OutlierConfig,
-    run: u32,
     trials: u32,
     unanswered: bool,
     now: u64,
 ) -> Option<EjectionReason> {
+    let run = stats.failures_in_row();
     let bad = looks_bad(stats, run, config, now);
-    let rate = peers.rate_beside_suspect(Shown::of(stats, run, 1.0, now), bad)?;
+    let rate = peers.rate_beside_suspect(Shown::of(stats, run, weight, now), bad)?;
     // The failures before singled it out from all requests, and load kept requests away for them. What chance explains or not
     // are the trials since.
     let before = run.saturating_sub(trials);

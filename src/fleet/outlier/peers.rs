@@ -100,8 +100,8 @@ impl Peers {
         self.all.tally.outcomes
     }
 
-    /// How often the others fail, of a member that shows this and looks bad or not, with the deviation of what was seen of
-    /// it; `None` where nobody can tell.
+    /// How often the others fail, beside a member that shows this and looks bad or not: the larger of their two rates, each a
+    /// standard deviation above what was seen. `None` where nobody can tell.
     pub(super) fn rate(&self, own: Shown, looks_bad: bool) -> Option<f32> {
         if self.in_play <= 1 {
             return Some(0.0);

@@ -150,13 +150,14 @@ impl<S> Roster<S> {
             out
         });
         stats.set_returned_at(has_slow_start.then_some(now));
+        self.ejections.all_fail = false;
         self.ejections.counters.returned += 1;
         let after = Duration::from_nanos(out);
         self.note(Event::Returned { id, after });
     }
 
-    /// Puts some of those back that rules ejected, if rules eject no more. Returns whether there may be more of them: each
-    /// call takes the writers' lock for a moment only.
+    /// Puts some of those back that rules ejected, if rules eject no more; those that were ejected by hand stay out. Returns
+    /// whether there may be more of them: each call takes the writers' lock for a moment only.
     pub(in super::super) fn restore_rule_ejected(&mut self, shared: &Shared, now: u64) -> bool {
         let acts = |config: &OutlierConfig| !config.is_shadow();
         if self.config.outlier().is_some_and(acts) {
@@ -164,6 +165,7 @@ impl<S> Roster<S> {
         }
         self.ejections.suspects.clear();
         self.ejections.all_fail = false;
+        self.dirty = true;
         let is_restored = |health: &Health| health.is_out() && !health.is_ejected_by_hand();
         let mut restored = 0;
         for index in 0..self.seats.len() {

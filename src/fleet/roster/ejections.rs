@@ -1,7 +1,7 @@
 //! Where members stand with ejection, by when something is due.
 //!
 //! An index: what a member's [`Health`] says is the truth. [`Ejections::index`] and [`Ejections::unindex`] are called around
-//! each change of it.
+//! each change of where it stands.
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};

@@ -19,8 +19,9 @@ const SILENCE: u64 = 1_000_000_000;
 const SEATS_AT_ONCE: usize = 1024;
 
 impl<S> Roster<S> {
-    /// Finds members that are idle because they were late, a part of a large fleet at a time.
-    pub(super) fn forgive_late(&mut self, shared: &Shared, now: u64) {
+    /// Looks at the latencies of members, a part of a large fleet at a time: finds those that are idle because they were
+    /// late, and tells the pool what a good member takes.
+    pub(super) fn look_at_latencies(&mut self, shared: &Shared, now: u64) {
         let Some((_, high)) = band(&shared.pool, self.list.len()) else {
             return;
         };

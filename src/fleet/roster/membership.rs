@@ -151,7 +151,10 @@ impl<S> Roster<S> {
             .is_some_and(|member| member.instance.addr() == addr);
         let dialled = seat.is_dialled();
         let draining = seat.is_draining();
-        if draining && seat.member().is_some() {
+        if draining && let Some(member) = seat.member() {
+            if member.instance.addr() != addr {
+                seat.stats.move_to_address(now);
+            }
             seat.stats.trial().forget();
             let given_up = std::mem::replace(&mut seat.connection, Connection::None);
             seat.since = now;

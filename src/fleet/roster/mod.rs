@@ -265,7 +265,10 @@ impl<S> Roster<S> {
     /// Takes a seat's connection away, and returns for how long it was up. The list still has it.
     fn disconnect(&mut self, index: usize, now: u64) -> Option<u64> {
         let seat = &mut self.seats[index];
-        seat.member()?;
+        // The next connection is to another address.
+        if seat.member()?.instance.addr() != seat.instance.addr() {
+            seat.stats.move_to_address(now);
+        }
         let lasted = now.saturating_sub(seat.since);
         let replaced = std::mem::replace(&mut seat.connection, Connection::Lost);
         seat.since = now;
@@ -311,7 +314,9 @@ impl<S> Roster<S> {
     fn has_traffic(&mut self, shared: &Shared) -> bool {
         let outcomes = shared.pool.outcomes();
         let before = std::mem::replace(&mut self.outcomes, outcomes);
-        shared.trials.refill(outcomes.wrapping_sub(before));
+        // Threads that share a count can set it back.
+        let gained = outcomes.wrapping_sub(before) as i64;
+        shared.trials.refill(gained.max(0) as u64);
         let waits = |seat: &Seat<S>| seat.stats.in_flight() > 0;
         outcomes != before || self.seats.iter().any(waits)
     }

@@ -36,8 +36,7 @@ impl<S> Roster<S> {
             health.clear_suspicion();
         }
         seat.stats.succeeded(now);
-        let evidence = evidence(latency, shared);
-        if let Some(evidence) = evidence.filter(|&evidence| latency as f32 <= evidence) {
+        if let Some(evidence) = evidence(latency, shared) {
             seat.stats.latency().restart(Some(evidence), now);
         }
         self.ejections.all_fail = false;
@@ -59,6 +58,7 @@ impl<S> Roster<S> {
         health.stays_suspect();
         let trials = health.suspected();
         let id = seat.instance.id().clone();
+        let weight = f32::from(seat.instance.weight().get());
         self.ejections.suspects.remove(&id);
         self.dirty = true;
         let Some(config) = self.config.outlier() else {
@@ -67,8 +67,7 @@ impl<S> Roster<S> {
         let list = &self.list;
         let members = (0..list.len()).map(|at| (&*list.member(at).stats, list.weight(at)));
         let peers = Peers::of(members, config, shared.pool.gap(list.len()), now);
-        let run = stats.failures_in_row();
-        let reason = detect_suspect(&stats, &peers, config, run, trials, unanswered, now);
+        let reason = detect_suspect(&stats, weight, &peers, config, trials, unanswered, now);
         if let Some(reason) = reason {
             self.detected(&id, &stats, reason, now);
         }
@@ -103,7 +102,7 @@ impl<S> Roster<S> {
             {
                 health.clear_suspicion();
             }
-            let is_listed = seat.position.is_some();
+            let is_listed = seat.position.is_some() && !seat.is_out();
             listed += usize::from(is_listed);
             failing += usize::from(is_listed && failures >= config.suspect_failures());
             let mut is_suspect = failures > 0 && !seat.is_out();
@@ -126,6 +125,10 @@ impl<S> Roster<S> {
             };
         }
         let all_fail = looked_at_all && listed > 0 && failing == listed;
+        if all_fail {
+            // To see when that is over.
+            shared.suspect();
+        }
         self.dirty |= all_fail != self.ejections.all_fail;
         self.ejections.all_fail = all_fail;
     }

@@ -106,7 +106,7 @@ impl<S> Roster<S> {
         }
         self.find_suspects(shared, now);
         if shared.measures_latency() {
-            self.forgive_late(shared, now);
+            self.look_at_latencies(shared, now);
         }
     }
 
