@@ -18,8 +18,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use rolecall::discovery::{Change, Discovery, from_changes, from_uri};
 use rolecall::{
-    Balance, BalanceLayer, BoxError, Event, Instance, MemberState, Registrar, Registration,
-    Registry, connect,
+    Balance, BalanceConfig, BalanceLayer, BoxError, Event, Instance, Load, MemberState,
+    MemberStatus, Registrar, Registration, Registry, connect,
 };
 use tokio::sync::mpsc;
 use tower::util::BoxCloneSyncService;
@@ -100,10 +100,22 @@ fn balance(discovery: Arc<dyn Discovery>) -> Result<Balance<Who>, BoxError> {
             async move { Ok(id) }
         }))
     });
-    Ok(BalanceLayer::new(discovery, "worker:http")?.layer(connector))
+    // These services take no time, so their latency says nothing.
+    let config = BalanceConfig::builder().load(Load::LeastInFlight).build()?;
+    let layer = BalanceLayer::new(discovery, "worker:http")?.config(config);
+    Ok(layer.layer(connector))
 }
 
+/// Whom many requests reach, once everybody that is known is connected.
 async fn call_all(balance: &mut Balance<Who>) -> Result<BTreeSet<String>, BoxError> {
+    balance.wait_usable(Duration::from_secs(5)).await?;
+    let connected = async {
+        let is_usable = |member: &MemberStatus| member.state == MemberState::Usable;
+        while !balance.status().members.iter().all(is_usable) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), connected).await?;
     let mut reached = BTreeSet::new();
     for _ in 0..REQUESTS {
         reached.insert(balance.call(()).await?);

@@ -25,7 +25,7 @@ const WARM_UP_TIME: u64 = 1_000_000_000;
 const LEAST_GROWTH: f32 = 1.001;
 /// Share that a new winner has in the average cost of winners.
 const WINNER_SHARE: f32 = 1.0 / 32.0;
-/// Latencies within this factor of the fleet's mean count as ordinary, both as far as they exceed the least one.
+/// Latencies within this factor of the fleet's mean count as ordinary; longer ones as far as they exceed the least one.
 const BAND: f32 = 1.5;
 /// Where less than this part of the mean exceeds the least latency, the band is around the whole mean. All answers take about
 /// as long there, and one that was late would lift its member out of a narrow band.
@@ -284,7 +284,8 @@ impl Published {
         let least = least.min(mean);
         let excess = mean - least;
         let excess = if excess < TIGHT * mean { mean } else { excess };
-        let low = mean - excess * (1.0 - 1.0 / BAND);
+        // Around the whole mean: few late answers raise it above what nearly all members take, and a newcomer starts at it.
+        let low = mean / BAND;
         let high = mean + excess * (BAND - 1.0);
         for (figure, value) in [
             (&self.mean, mean),
