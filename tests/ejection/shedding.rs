@@ -53,7 +53,6 @@ const MOST_WORSE: f64 = 3.0;
 const MOST_OF_ONE: f64 = 10.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fails: ejections follow each other without end"]
 async fn three_servers_that_shed_are_not_ejected_in_turn_after_one_failed() {
     let pair = insist(Length::Short, async |_| pair(3, 1.5, SHORT).await).await;
     if let Some((on, off)) = pair {
