@@ -16,6 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
@@ -67,6 +68,13 @@ async fn plain_function() -> Result<Count, BoxError> {
             })
         },
     ));
+    // These requests take no time: all would be answered before the second instance is there.
+    let all_usable = async {
+        while balance.status().usable < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), all_usable).await?;
     let mut count = Count::new();
     for _ in 0..REQUESTS {
         *count.entry(balance.call("hello").await?).or_default() += 1;
