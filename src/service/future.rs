@@ -132,7 +132,7 @@ where
                         let target = hub.target.clone();
                         let id = sent.judged.instance().id().clone();
                         sent.judged.end(Verdict::Unanswered);
-                        // Drops the service's future: an answer that comes later is nobody's.
+                        // Drops the service's future, and with it an answer that comes later.
                         state.set(State::Failed { error: None });
                         return Poll::Ready(Err(Error::unanswered(target, id, limit)));
                     };

@@ -38,7 +38,7 @@ pub(crate) fn is_there() -> bool {
 /// In the current runtime, if that has timers.
 fn sleep_here(at: Instant) -> Option<Sleep> {
     Handle::try_current().ok()?;
-    // That a runtime has no timers is told by a panic alone.
+    // A runtime without timers panics; there is no other way to ask.
     caught(|| tokio::time::sleep_until(at.into())).ok()
 }
 
