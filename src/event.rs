@@ -1,12 +1,15 @@
+use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::discovery::DiscoveryError;
-use crate::error::chain;
-use crate::instance::{Availability, InstanceError, InstanceId};
-use crate::own_fault::is_own_fault;
-use crate::text::excerpt;
+use crate::error::BoxError;
+use crate::error::discovery::DiscoveryError;
+use crate::model::instance::{Availability, InstanceError, InstanceId};
+use crate::runtime::causes::chain;
+use crate::runtime::local_fault::is_local_fault;
+use crate::runtime::text::excerpt;
 
 /// Something that happened to a balancer's fleet: for people, logs and metrics.
 ///
@@ -298,24 +301,38 @@ impl fmt::Display for Withheld {
     }
 }
 
-/// Why a dial failed: the connector's error, with a label short enough to be counted by.
+/// Why a dial failed: the connector's error, with a short label to count it by.
+///
+/// A connector whose error is a `DialError` chooses the label. For any other error the label comes from the first
+/// [`io::Error`] among its causes.
 #[derive(Debug)]
 pub struct DialError {
-    label: String,
+    label: Cow<'static, str>,
     text: String,
-    own_fault: bool,
-    source: crate::BoxError,
+    is_local_fault: bool,
+    source: BoxError,
 }
 
 impl DialError {
-    pub(crate) fn new(source: crate::BoxError) -> Self {
-        let label = label(source.as_ref());
-        let text = format!("{label}: {source}");
-        let own_fault = is_own_fault(source.as_ref());
+    /// Wraps an error and derives the label from its causes.
+    ///
+    /// A `DialError` is returned as it is.
+    pub fn new(source: impl Into<BoxError>) -> Self {
+        match source.into().downcast::<Self>() {
+            Ok(error) => *error,
+            Err(source) => Self::labelled(label(source.as_ref()), source),
+        }
+    }
+
+    /// Wraps an error under a label of a few words, such as `"TLS failed"`.
+    ///
+    /// Labels tell kinds of failures apart: one that contains an address or an id makes every count 1.
+    pub fn labelled(label: impl Into<Cow<'static, str>>, source: impl Into<BoxError>) -> Self {
+        let (label, source) = (label.into(), source.into());
         Self {
+            text: format!("{label}: {source}"),
+            is_local_fault: is_local_fault(source.as_ref()),
             label,
-            text,
-            own_fault,
             source,
         }
     }
@@ -325,10 +342,10 @@ impl DialError {
         &self.label
     }
 
-    /// Whether it was for want of file descriptors, local ports or memory in this process, which says nothing of the
-    /// instance. It is dialled again within a second then.
-    pub fn is_own_fault(&self) -> bool {
-        self.own_fault
+    /// Whether this process lacked file descriptors, local ports or memory, which says nothing of the instance. The next
+    /// dial follows within a second then.
+    pub fn is_local_fault(&self) -> bool {
+        self.is_local_fault
     }
 
     /// The connector's error.
@@ -349,41 +366,32 @@ impl std::error::Error for DialError {
     }
 }
 
-/// A label by the first I/O error in the chain, with the system's number where it has one.
-fn label(error: &(dyn std::error::Error + 'static)) -> String {
-    use std::io::ErrorKind;
+/// The label of the first labelled or I/O error in the chain; of an I/O error with the system's number where it has one.
+fn label(error: &(dyn std::error::Error + 'static)) -> Cow<'static, str> {
     for error in chain(error) {
-        #[cfg(feature = "guard")]
-        if error.is::<crate::guard::OutsideNetworks>() {
-            return "outside the networks".to_owned();
+        if let Some(labelled) = error.downcast_ref::<DialError>() {
+            return labelled.label.clone();
         }
-        #[cfg(feature = "tls")]
-        if let Some(error) = error.downcast_ref::<crate::http::ConnectError>()
-            && error.is_tls()
-        {
-            return "TLS failed".to_owned();
-        }
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
             let kind = match io.kind() {
-                ErrorKind::ConnectionRefused => "refused",
-                ErrorKind::ConnectionReset => "reset",
-                ErrorKind::TimedOut => "timed out",
-                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "unreachable",
+                io::ErrorKind::ConnectionRefused => "refused",
+                io::ErrorKind::ConnectionReset => "reset",
+                io::ErrorKind::TimedOut => "timed out",
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
                 _ => "dial failed",
             };
             return match io.raw_os_error() {
-                Some(number) => format!("{kind} ({number})"),
-                None => kind.to_owned(),
+                Some(number) => format!("{kind} ({number})").into(),
+                None => kind.into(),
             };
         }
     }
-    "dial failed".to_owned()
+    "dial failed".into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
 
     #[test]
     fn a_failure_of_discovery_is_told_with_its_cause() {
@@ -409,10 +417,33 @@ mod tests {
                 Some(&self.0)
             }
         }
-        let refused = DialError::new(Box::new(Outer(io::Error::from_raw_os_error(111))));
+        let refused = DialError::new(Outer(io::Error::from_raw_os_error(111)));
         assert_eq!(refused.label(), "refused (111)");
-        let late = DialError::new(Box::new(io::Error::from(io::ErrorKind::TimedOut)));
+        let late = DialError::new(io::Error::from(io::ErrorKind::TimedOut));
         assert_eq!(late.label(), "timed out");
-        assert_eq!(DialError::new("x".into()).label(), "dial failed");
+        assert_eq!(DialError::new("x").label(), "dial failed");
+    }
+
+    #[test]
+    fn a_label_that_a_connector_chose_is_kept_under_other_layers() {
+        let chosen =
+            || DialError::labelled("certificate expired", io::Error::from_raw_os_error(111));
+        assert_eq!(DialError::new(chosen()).label(), "certificate expired");
+        #[derive(Debug)]
+        struct Layer(DialError);
+        impl fmt::Display for Layer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("layer")
+            }
+        }
+        impl std::error::Error for Layer {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        assert_eq!(
+            DialError::new(Layer(chosen())).label(),
+            "certificate expired"
+        );
     }
 }

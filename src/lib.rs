@@ -203,6 +203,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod balance;
 pub mod discovery;
 mod error;
 mod event;
@@ -214,39 +215,32 @@ pub mod guard;
 pub mod guide;
 #[cfg(feature = "http")]
 pub mod http;
-mod instance;
-mod name;
-mod own_fault;
+mod model;
 #[cfg(feature = "retry")]
 pub mod retry;
-mod service;
+mod runtime;
 mod status;
-mod target;
-mod text;
 #[cfg(feature = "worker")]
 mod worker;
 
+pub use balance::{
+    Attempt, Balance, BalanceLayer, Classify, ClassifyFn, ClassifyResult, Driver, Outcome,
+    ResponseFuture, connect,
+};
 pub use discovery::{Discovery, Lease, List, Registrar, Registration, Registry};
-pub use error::{Error, ErrorKind};
+pub use error::{BoxError, Error, ErrorKind};
 pub use event::{DialError, EjectionReason, Event, Withheld};
 pub use fleet::{
     Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig,
 };
-pub use instance::{
+pub use model::instance::{
     Availability, Instance, InstanceError, InstanceId, InstanceSet, Visibility, Weight,
     WeightError, Zone,
 };
-pub use name::{Boundary, EndpointName, NameError, Role};
-pub use service::{
-    Attempt, Balance, BalanceLayer, Classify, ClassifyFn, ClassifyResult, Driver, Outcome,
-    ResponseFuture, connect,
-};
+pub use model::name::{Boundary, EndpointName, NameError, Role};
+pub use model::target::{Target, TargetError};
 pub use status::{
     Census, EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus, Status,
 };
-pub use target::{Target, TargetError};
 #[cfg(feature = "worker")]
 pub use worker::{Drained, Worker, WorkerError};
-
-/// A boxed error, as tower has it.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -3,8 +3,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::event::EjectionReason;
-use crate::instance::Instance;
-use crate::target::Target;
+use crate::model::instance::Instance;
+use crate::model::target::Target;
 
 /// How things stand with a balancer at one moment. `Display` is a table for people.
 ///

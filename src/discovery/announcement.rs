@@ -9,10 +9,10 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use super::{RegisterError, Registration};
-use crate::instance::{
+use crate::model::instance::{
     Availability, Instance, InstanceId, Zone, check_addr, check_ip, check_metadata, check_text,
 };
-use crate::name::{Boundary, EndpointName, Role};
+use crate::model::name::{Boundary, EndpointName, Role};
 
 /// One announced instance with all its endpoints, made by [`Registration::validate`].
 ///
@@ -179,7 +179,7 @@ mod tests {
     use std::error::Error as _;
 
     use super::*;
-    use crate::instance::Weight;
+    use crate::model::instance::Weight;
 
     fn addr(text: &str) -> SocketAddr {
         text.parse().unwrap()

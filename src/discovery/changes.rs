@@ -12,8 +12,8 @@ use tokio::sync::watch as signal;
 
 use super::listing::Listing;
 use super::{BoxStream, Discovery, DiscoveryError};
-use crate::instance::{Instance, InstanceId, InstanceSet};
-use crate::target::Target;
+use crate::model::instance::{Instance, InstanceId, InstanceSet};
+use crate::model::target::Target;
 
 /// One step of a membership.
 #[derive(Clone, Debug, PartialEq, Eq)]

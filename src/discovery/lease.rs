@@ -12,8 +12,8 @@ use futures_util::future::{Either, select};
 use tokio::time;
 
 use super::{BoxFuture, RegisterError};
-use crate::instance::{Availability, InstanceId, check_addr};
-use crate::name::EndpointName;
+use crate::model::instance::{Availability, InstanceId, check_addr};
+use crate::model::name::EndpointName;
 
 /// Keeps one instance announced; given by [`register`](super::Registrar::register).
 ///

@@ -8,8 +8,8 @@ use futures_util::stream;
 use super::{
     BoxFuture, BoxStream, Discovery, DiscoveryError, Lease, RegisterError, Registrar, Registration,
 };
-use crate::instance::{Instance, InstanceError, InstanceSet};
-use crate::target::Target;
+use crate::model::instance::{Instance, InstanceError, InstanceSet};
+use crate::model::target::Target;
 
 /// Answers every target with the same instances, which never change. Takes no registrations.
 ///

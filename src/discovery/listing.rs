@@ -1,6 +1,6 @@
 //! Instances that change one by one and are read as whole sets.
 
-use crate::instance::{Instance, InstanceId, InstanceSet};
+use crate::model::instance::{Instance, InstanceId, InstanceSet};
 
 /// Instances sorted by id, a version that rises with each change, and the set last made of them.
 ///

@@ -47,7 +47,6 @@
 
 mod announcement;
 mod changes;
-mod error;
 #[cfg(feature = "file")]
 mod file;
 mod lease;
@@ -64,9 +63,9 @@ pub use futures_core::future::BoxFuture;
 pub use futures_core::stream::BoxStream;
 use futures_util::stream;
 
+pub use crate::error::discovery::{DiscoveryError, DiscoveryErrorKind, RegisterError};
 pub use announcement::Announcement;
 pub use changes::{Change, Changes, from_changes};
-pub use error::{DiscoveryError, DiscoveryErrorKind, RegisterError};
 #[cfg(feature = "file")]
 pub use file::File;
 pub use lease::{Lease, LeaseHandle};
@@ -76,9 +75,9 @@ pub use registry::Registry;
 pub use uri::{UriError, from_uri};
 pub use within::Within;
 
-use crate::instance::InstanceSet;
-use crate::name::Boundary;
-use crate::target::Target;
+use crate::model::instance::InstanceSet;
+use crate::model::name::Boundary;
+use crate::model::target::Target;
 
 /// A source of instances.
 pub trait Discovery: Send + Sync + 'static {

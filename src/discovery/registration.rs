@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Announcement, RegisterError};
-use crate::instance::{Availability, InstanceId, Visibility, Weight};
-use crate::name::Boundary;
+use crate::model::instance::{Availability, InstanceId, Visibility, Weight};
+use crate::model::name::Boundary;
 
 /// One instance of a role, as a program wants it announced.
 ///

@@ -6,8 +6,8 @@ use std::net::{AddrParseError, SocketAddr};
 use std::sync::Arc;
 
 use super::{Backend, List, Registry};
-use crate::instance::{Instance, InstanceError, Weight, WeightError};
-use crate::text::excerpt;
+use crate::model::instance::{Instance, InstanceError, Weight, WeightError};
+use crate::runtime::text::excerpt;
 
 /// The backend that a URI names, so that a program can be told at run time where its instances come from.
 ///
@@ -195,7 +195,8 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
-    use crate::discovery::{RegisterError, Registration};
+    use crate::discovery::Registration;
+    use crate::error::discovery::RegisterError;
 
     fn refusal(uri: &str) -> String {
         let error = from_uri(uri).map(|_| ()).unwrap_err();

@@ -7,9 +7,9 @@ use futures_util::{StreamExt, stream};
 use super::{
     BoxFuture, BoxStream, Discovery, DiscoveryError, Lease, RegisterError, Registrar, Registration,
 };
-use crate::instance::InstanceSet;
-use crate::name::Boundary;
-use crate::target::Target;
+use crate::model::instance::InstanceSet;
+use crate::model::name::Boundary;
+use crate::model::target::Target;
 
 /// The view of a discovery that a caller in one boundary has, made by [`Discovery::within`].
 ///
@@ -95,8 +95,9 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
-    use crate::discovery::{Backend, DiscoveryErrorKind, Registry};
-    use crate::instance::Visibility;
+    use crate::discovery::{Backend, Registry};
+    use crate::error::discovery::DiscoveryErrorKind;
+    use crate::model::instance::Visibility;
 
     fn boundary(name: &str) -> Boundary {
         Boundary::new(name).unwrap()

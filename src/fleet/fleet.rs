@@ -16,8 +16,10 @@ use super::roster::{Dial, Roster, Ticket};
 use super::shared::{Shared, Transition, Transitions};
 use super::slot::{Pick, Slot, nanos};
 use super::snapshot::{List, Rules, Snapshot};
-use crate::event::DialError;
-use crate::{BoxError, Census, Event, InstanceId, InstanceSet, Status};
+use crate::error::BoxError;
+use crate::event::{DialError, Event};
+use crate::model::instance::{InstanceId, InstanceSet};
+use crate::status::{Census, Status};
 
 /// For how long the sums over the members are used again, in nanoseconds for each [`PEERS`] members. To add them up takes a
 /// hundredth of that.
@@ -104,7 +106,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 
     /// A dial failed; [`on_deadline`](Self::on_deadline) will return the next one. A stale ticket is ignored.
     pub fn dial_failed(&self, ticket: Ticket, error: impl Into<BoxError>, now: Instant) {
-        let error = Arc::new(DialError::new(error.into()));
+        let error = Arc::new(DialError::new(error));
         let moment = self.state.shared.nanos(now);
         self.state
             .write(now, |roster| roster.dial_failed(&ticket, &error, moment));

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use crate::Event;
+use crate::event::Event;
 
 /// Events kept for a reader that is late.
 const KEPT: usize = 1024;

@@ -22,7 +22,7 @@ use super::run::{Failing, Failures, Run};
 use super::shared::Shared;
 use super::trial::Trial;
 use super::window::{Bucket, Pause, Tally, Totals, Window};
-use crate::Instance;
+use crate::model::instance::Instance;
 
 /// How much dearer an overloaded member looks.
 const OVERLOAD_FACTOR: f32 = 20.0;

@@ -5,7 +5,8 @@
 //! kept until the grace is over. A `confirmed` set is never doubted.
 
 use super::slot::nanos;
-use crate::{BalanceConfig, InstanceSet};
+use crate::fleet::config::BalanceConfig;
+use crate::model::instance::InstanceSet;
 
 /// Fewer instances gone than this are everyday news.
 const MANY: usize = 3;
@@ -55,7 +56,7 @@ pub(crate) fn is_doubtful(set: &InstanceSet, known: usize, gone: impl FnOnce() -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Instance;
+    use crate::model::instance::Instance;
 
     fn set(size: usize) -> InstanceSet {
         (0..size)

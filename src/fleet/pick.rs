@@ -28,7 +28,7 @@ use super::rng::{Rng, below, unit};
 use super::shared::Shared;
 use super::slow_start::Ramp;
 use super::snapshot::Snapshot;
-use crate::InstanceId;
+use crate::model::instance::InstanceId;
 
 /// How much dearer than what recent picks got is poor.
 const POOR: f32 = 1.15;

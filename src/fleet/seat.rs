@@ -20,8 +20,8 @@ use super::shared::Shared;
 use super::snapshot::Position;
 use super::window::Tally;
 use crate::event::DialError;
+use crate::model::instance::{Availability, Instance};
 use crate::status::{MemberState, MemberStatus};
-use crate::{Availability, Instance};
 
 pub(super) struct Seat<S> {
     pub(super) instance: Instance,

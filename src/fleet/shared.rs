@@ -16,7 +16,7 @@ use super::pulse::Pulse;
 use super::roster::Roster;
 use super::slot::{Slot, UNTIMED, nanos};
 use super::trial::{Bucket, TrialEnd};
-use crate::EjectionReason;
+use crate::event::EjectionReason;
 
 /// Nanoseconds to which the end of an overload is rounded up, so that members that say so all the time write seldom.
 const OVERLOAD_STEP: u64 = 100_000_000;

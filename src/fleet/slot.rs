@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::member::{Hold, Record, Recorded};
 use super::trial::Token;
 use super::verdict::Verdict;
-use crate::Instance;
+use crate::model::instance::Instance;
 
 /// A failure costs this many times the fleet's mean latency, whatever it took.
 pub(super) const FAILURE_COST: f32 = 20.0;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::config::{BalanceConfig, Load};
 use super::member::{Hold, Member, Share};
-use crate::Weight;
+use crate::model::instance::Weight;
 
 const CHUNK: usize = 64;
 /// Reference counts that a member has besides its own in a list of a single chunk. Elsewhere two threads seldom meet.
@@ -303,7 +303,7 @@ fn shares<S>(member: &Arc<Member<S>>) -> [Arc<Share<S>>; SHARES] {
 mod tests {
     use super::*;
     use crate::fleet::Fleet;
-    use crate::{Instance, InstanceSet};
+    use crate::model::instance::{Instance, InstanceSet};
 
     /// How many members have reference counts of their own, in fleets that grow to and shrink from this size.
     fn shared(members: usize, then: usize) -> usize {

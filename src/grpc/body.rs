@@ -11,7 +11,9 @@ use super::deadline::Deadline;
 use super::held::Rest;
 use super::status;
 use super::tracked::TrackedBody;
-use crate::{BoxError, Error, InstanceId, Target};
+use crate::error::{BoxError, Error};
+use crate::model::instance::InstanceId;
+use crate::model::target::Target;
 
 pin_project! {
     /// The messages and the trailers of an answer.

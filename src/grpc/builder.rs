@@ -5,9 +5,11 @@ use tower_layer::Layer;
 
 use super::channel::Channel;
 use super::classify::ClassifyStatus;
+use crate::balance::{BalanceLayer, Outcome};
 use crate::discovery::Discovery;
+use crate::fleet::BalanceConfig;
 use crate::http::Connector;
-use crate::{BalanceConfig, BalanceLayer, Outcome, Target, TargetError};
+use crate::model::target::{Target, TargetError};
 
 /// Sets up a [`Channel`].
 ///
@@ -46,7 +48,7 @@ pub struct Builder {
     layer: BalanceLayer<ClassifyStatus>,
     connector: Connector<tonic::body::Body>,
     #[cfg(feature = "tls")]
-    role: crate::Role,
+    role: crate::model::name::Role,
 }
 
 impl Builder {

@@ -12,9 +12,11 @@ use super::classify::ClassifyStatus;
 use super::deadline::Deadline;
 use super::future::ResponseFuture;
 use super::held::HoldHead;
+use crate::balance::Balance;
 use crate::discovery::Discovery;
+use crate::error::{BoxError, Error};
 use crate::http::Connection;
-use crate::{Balance, BoxError, Error, Target, TargetError};
+use crate::model::target::{Target, TargetError};
 
 /// Balances gRPC calls over the instances of a target, with the defaults of [`Builder`].
 ///
@@ -48,7 +50,7 @@ where
 /// let http = http::Connector::<Body>::new().http2();
 /// let connector = service_fn(move |instance: Instance| {
 ///     let dial = http.clone().oneshot(instance);
-///     async { Ok::<_, http::ConnectError>(tower::timeout::Timeout::new(dial.await?, LIMIT)) }
+///     async { Ok::<_, rolecall::DialError>(tower::timeout::Timeout::new(dial.await?, LIMIT)) }
 /// });
 /// # const LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
 /// let balance = BalanceLayer::new(Registry::new(), "worker:grpc")?

@@ -11,8 +11,9 @@ use super::details;
 use super::origin;
 use super::resent;
 use super::tracked::{Judgement, TrackedBody};
+use crate::balance::{Attempt, Classify, Outcome};
 use crate::http::{answered, classify, tried};
-use crate::{Attempt, Classify, InstanceId, Outcome};
+use crate::model::instance::InstanceId;
 
 /// Classifies gRPC answers.
 ///

@@ -6,7 +6,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{Response, StatusCode};
 use tonic::Code;
 
-use crate::Outcome;
+use crate::balance::Outcome;
 use crate::http::{classify, retry_after};
 
 const GRPC_STATUS: &str = "grpc-status";

@@ -8,8 +8,8 @@ use http::header::HeaderMap;
 #[cfg(feature = "retry")]
 use http::header::HeaderValue;
 
-use crate::service::timer::Timer;
-use crate::service::{clock, timer};
+use crate::runtime::timer::Timer;
+use crate::runtime::{clock, timer};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 

@@ -16,8 +16,9 @@ use super::deadline::Deadline;
 use super::held::Held;
 use super::status;
 use super::tracked::TrackedBody;
-use crate::service;
-use crate::{BoxError, Error, Target};
+use crate::balance;
+use crate::error::{BoxError, Error};
+use crate::model::target::Target;
 
 pin_project! {
     /// The answer of a [`Channel`](super::Channel).
@@ -33,7 +34,7 @@ pin_project! {
     {
         // None once it is over.
         #[pin]
-        call: Option<service::ResponseFuture<S, Request<tonic::body::Body>, ClassifyStatus>>,
+        call: Option<balance::ResponseFuture<S, Request<tonic::body::Body>, ClassifyStatus>>,
         // What it came to, if that is held until the first message.
         held: Option<Held<B>>,
         holds: bool,
@@ -48,7 +49,7 @@ where
 {
     /// `holds`: whether the caller sees nothing before the first message.
     pub(super) fn new(
-        call: service::ResponseFuture<S, Request<tonic::body::Body>, ClassifyStatus>,
+        call: balance::ResponseFuture<S, Request<tonic::body::Body>, ClassifyStatus>,
         holds: bool,
         target: Arc<Target>,
         deadline: Option<Deadline>,

@@ -13,7 +13,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::status;
 use super::tracked::TrackedBody;
-use crate::{BoxError, Error, InstanceId, Target};
+use crate::error::{BoxError, Error};
+use crate::model::instance::InstanceId;
+use crate::model::target::Target;
 
 /// Marks a request whose answer is held: an extension. Only for one whose body is sent without the caller's doing, since he
 /// may wait for the head before he says more.

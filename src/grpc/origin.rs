@@ -3,8 +3,9 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tonic::{Code, Status};
 
+use crate::error::Error;
 use crate::http::answered;
-use crate::{Error, InstanceId};
+use crate::model::instance::InstanceId;
 
 /// All that tonic keeps of an answer whose status is not `Ok` is its headers.
 const INSTANCE: HeaderName = HeaderName::from_static("rolecall-instance");

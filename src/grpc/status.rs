@@ -9,8 +9,10 @@ use http::{HeaderMap, StatusCode};
 use tonic::{Code, Status};
 
 use super::code;
-use crate::error::chain;
-use crate::{BoxError, Error, ErrorKind, InstanceId, Target};
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::model::instance::InstanceId;
+use crate::model::target::Target;
+use crate::runtime::causes::chain;
 
 /// Puts a status between an error and its cause, where tonic's clients look for one.
 pub(super) fn with_status(error: Error) -> Error {

@@ -11,8 +11,9 @@ use tonic::Code;
 
 use super::classify::ClassifyStatus;
 use super::{code, details, origin};
+use crate::balance::{Attempt, Outcome};
 use crate::http::error::is_callers;
-use crate::{Attempt, InstanceId, Outcome};
+use crate::model::instance::InstanceId;
 
 pin_project! {
     /// A response body that tells the balancer how it ended; see [`ClassifyStatus`].

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::HeaderError;
-use crate::Boundary;
-use crate::discovery::DiscoveryError;
+use crate::error::discovery::DiscoveryError;
+use crate::model::name::Boundary;
 
 /// Something that happened at a guard: for people, logs and metrics.
 ///

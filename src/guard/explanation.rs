@@ -2,8 +2,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::text::excerpt;
-use crate::{Boundary, InstanceId};
+use crate::model::instance::InstanceId;
+use crate::model::name::Boundary;
+use crate::runtime::text::excerpt;
 
 /// Why an address is admitted or not; made by [`Guard::explain`](super::Guard::explain). `Display` is one line for people.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Connection, Event, Guard, Listener};
-use crate::service::clock;
+use crate::runtime::clock;
 
 /// How long the server may take to accept; it is near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -12,9 +12,9 @@ use super::connection::Live;
 use super::journal::Journal;
 use super::peers::{AllowList, Allowed};
 use super::{BoundaryStatus, Event, Explanation, Status};
-use crate::Boundary;
-use crate::discovery::DiscoveryError;
-use crate::service::clock;
+use crate::error::discovery::DiscoveryError;
+use crate::model::name::Boundary;
+use crate::runtime::clock;
 
 pub(super) struct Gate {
     list: ArcSwap<AllowList>,

@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use super::gate::{Gate, lock};
 use super::watcher::Watcher;
 use super::{Event, Explanation, Listener, Status, forward};
-use crate::Boundary;
 use crate::discovery::Discovery;
+use crate::model::name::Boundary;
 
 /// Admits the peers of a boundary, and of those that were granted access, by the address they call from.
 ///

@@ -10,8 +10,8 @@ use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use super::{Event, Explanation};
-use crate::Boundary;
-use crate::discovery::DiscoveryError;
+use crate::error::discovery::DiscoveryError;
+use crate::model::name::Boundary;
 
 /// Events kept for a subscriber that is late.
 const EVENTS_KEPT: usize = 1024;
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_addresses_is_told_of_in_few_lines_and_counted() {
-        let start = crate::service::clock::now();
+        let start = crate::runtime::clock::now();
         let mut ration = Ration::default();
         assert_eq!(ration.renew(start), None);
         assert_eq!(
@@ -291,7 +291,7 @@ mod tests {
     fn friends_that_could_not_be_passed_on_are_no_refusals() {
         let journal = Journal::new(Boundary::default());
         let mut told = journal.events.subscribe();
-        let start = crate::service::clock::now();
+        let start = crate::runtime::clock::now();
         for n in 0..100 {
             let addr = ([127, 0, 0, 1], 1).into();
             let error = std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into());
@@ -311,7 +311,7 @@ mod tests {
     fn peers_cut_off_are_told_of_in_few_lines_and_counted() {
         let journal = Journal::new(Boundary::default());
         let mut told = journal.events.subscribe();
-        let start = crate::service::clock::now();
+        let start = crate::runtime::clock::now();
         for n in 0..10_000 {
             journal.tell_of_cut_off(ip(n), 3, start);
         }

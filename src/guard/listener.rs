@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 use super::connection::Origin;
 use super::proxy::{self, Source};
 use super::{Connection, Event, Guard, HeaderError};
-use crate::service::clock;
+use crate::runtime::clock;
 
 /// Waits after accepting failed, doubled each time in a row, as Go's `net/http` does. What failed is mostly a limit on open
 /// files, and the end of other connections is what helps.

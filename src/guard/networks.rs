@@ -12,8 +12,10 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::text::excerpt;
-use crate::{BoxError, Instance, InstanceId};
+use crate::error::BoxError;
+use crate::event::DialError;
+use crate::model::instance::{Instance, InstanceId};
+use crate::runtime::text::excerpt;
 
 /// The networks that calls may go to: wraps a connector, and refuses to dial outside them.
 ///
@@ -240,9 +242,10 @@ where
         match self.project().outcome.project() {
             DialProjection::Allowed { future } => future.poll(cx).map_err(Into::into),
             // Polled once more it is nobody's.
-            DialProjection::Refused { error } => error
-                .take()
-                .map_or(Poll::Pending, |error| Poll::Ready(Err(error.into()))),
+            DialProjection::Refused { error } => error.take().map_or(Poll::Pending, |error| {
+                let error = DialError::labelled("outside the networks", error);
+                Poll::Ready(Err(error.into()))
+            }),
         }
     }
 }

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::discovery::DiscoveryError;
-use crate::{Boundary, InstanceId, InstanceSet};
+use crate::error::discovery::DiscoveryError;
+use crate::model::instance::{InstanceId, InstanceSet};
+use crate::model::name::Boundary;
 
 /// The allow-list: the boundaries that are admitted, and their peers as known last.
 #[derive(Clone, Default)]

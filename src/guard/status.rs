@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::Boundary;
+use crate::model::name::Boundary;
 
 /// How things stand at a guard at one moment. `Display` is a table for people.
 #[derive(Clone, Debug)]

@@ -11,12 +11,14 @@ use tokio::sync::oneshot;
 use super::Event;
 use super::gate::Gate;
 use super::peers::Peers;
-use crate::discovery::{Discovery, DiscoveryError};
+use crate::balance::news::News;
+use crate::discovery::Discovery;
+use crate::error::discovery::DiscoveryError;
 use crate::fleet::is_doubtful;
-use crate::service::news::News;
-use crate::service::timer::Timer;
-use crate::service::{clock, timer};
-use crate::{Boundary, InstanceSet};
+use crate::model::instance::InstanceSet;
+use crate::model::name::Boundary;
+use crate::runtime::timer::Timer;
+use crate::runtime::{clock, timer};
 
 /// Answers of discovery taken in one go; a source that is always ready must not starve the others.
 const ANSWERS_AT_ONCE: usize = 64;

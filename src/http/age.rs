@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{Sleep, sleep};
 
 use crate::fleet::Rng as _;
-use crate::service::{clock, random};
+use crate::runtime::{clock, random};
 
 /// Which part of the largest age an age is less, at most: connections that were opened together do not close together.
 const JITTER: u32 = 10;

@@ -3,7 +3,8 @@
 use http::{Extensions, Response};
 use tracing::Span;
 
-use crate::{Attempt, InstanceId};
+use crate::balance::Attempt;
+use crate::model::instance::InstanceId;
 
 /// Fills the field `rolecall.instance` of the current span, where that has one.
 pub(crate) fn record(attempt: &Attempt) {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::{Attempt, Outcome};
+use crate::balance::{Attempt, Outcome};
 
 pin_project! {
     /// A response body that tells the balancer how it ended; see [`ClassifyStatus`](super::ClassifyStatus).

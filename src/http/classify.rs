@@ -14,8 +14,10 @@ use super::retry_after::retry_after;
 use super::returned;
 use super::rewound::Rewound;
 use super::tried;
-use crate::service::classify::is_blameless;
-use crate::{Attempt, BoxError, Classify, InstanceId, Outcome};
+use crate::balance::classify::is_blameless;
+use crate::balance::{Attempt, Classify, Outcome};
+use crate::error::BoxError;
+use crate::model::instance::InstanceId;
 
 /// Classifies HTTP responses.
 ///
@@ -154,7 +156,7 @@ pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
 
 /// The request of an error, for another instance, unless it is this process that cannot send it.
 pub(crate) fn take_back<R: 'static>(error: &mut dyn Any) -> Option<Request<Rewound<R>>> {
-    let error = CallError::of(error).filter(|error| !error.is_own_fault())?;
+    let error = CallError::of(error).filter(|error| !error.is_local_fault())?;
     error.take_returned()
 }
 
@@ -166,7 +168,7 @@ pub(crate) fn end_unanswered(attempt: Attempt, error: &dyn Any) {
     };
     match found {
         _ if is_blameless(error) => attempt.neutral(),
-        Some(error) if error.is_own_fault() => attempt.own_fault(),
+        Some(error) if error.is_local_fault() => attempt.local_fault(),
         Some(error) if !error.was_sent() => attempt.unsent(),
         Some(error) if error.is_callers() => attempt.neutral(),
         _ => attempt.failure(),

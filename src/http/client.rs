@@ -4,8 +4,10 @@ use tower_layer::Layer;
 use super::classify::ClassifyStatus;
 use super::connection::Connection;
 use super::connector::Connector;
+use crate::balance::{Balance, BalanceLayer};
 use crate::discovery::Discovery;
-use crate::{Balance, BalanceLayer, BoxError, Target, TargetError};
+use crate::error::BoxError;
+use crate::model::target::{Target, TargetError};
 
 /// Balances HTTP/1.1 requests over the instances of a target: [`BalanceLayer`], [`Connector`] and [`ClassifyStatus`] with
 /// their defaults.

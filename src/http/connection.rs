@@ -17,7 +17,7 @@ use super::http2::Share;
 use super::line::{Fate, Transport, Unanswered};
 use super::pool::Pool;
 use super::returned::Original;
-use crate::BoxError;
+use crate::error::BoxError;
 
 /// The connections to one instance, as a service.
 ///

@@ -17,7 +17,9 @@ use super::http2::KeepAlive;
 use super::pool::{Limits, Pool};
 #[cfg(feature = "tls")]
 use super::tls::Tls;
-use crate::{BoxError, Instance};
+use crate::error::BoxError;
+use crate::event::DialError;
+use crate::model::instance::Instance;
 
 /// Makes a [`Connection`] to an instance: the connector for [`BalanceLayer`](crate::BalanceLayer).
 ///
@@ -41,7 +43,7 @@ use crate::{BoxError, Instance};
 ///
 /// # Errors
 ///
-/// A dial outside a tokio runtime is a [`ConnectError`]. The runtime has I/O and time enabled, as `#[tokio::main]` does.
+/// A dial that fails gives a [`DialError`] whose source is a [`ConnectError`], also outside a tokio runtime. The runtime has I/O and time enabled, as `#[tokio::main]` does.
 ///
 /// # Cancellation
 ///
@@ -209,10 +211,10 @@ where
     B::Error: Into<BoxError>,
 {
     type Response = Connection<B>;
-    type Error = ConnectError;
-    type Future = BoxFuture<'static, Result<Connection<B>, ConnectError>>;
+    type Error = DialError;
+    type Future = BoxFuture<'static, Result<Connection<B>, DialError>>;
 
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
         Poll::Ready(Ok(()))
     }
 
@@ -220,15 +222,13 @@ where
         let (peer, host, limits) = (self.peer(&instance), self.host.clone(), self.limits);
         if self.http2 {
             Box::pin(async move {
-                Pool::open(peer?, &host, limits)
-                    .await
-                    .map(Connection::http2)
+                let pool = Pool::open(peer?, &host, limits).await?;
+                Ok(Connection::http2(pool))
             })
         } else {
             Box::pin(async move {
-                Pool::open(peer?, &host, limits)
-                    .await
-                    .map(Connection::http1)
+                let pool = Pool::open(peer?, &host, limits).await?;
+                Ok(Connection::http1(pool))
             })
         }
     }

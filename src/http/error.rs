@@ -10,8 +10,10 @@ use std::{fmt, io};
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
-use crate::error::chain;
-use crate::{BoxError, own_fault};
+use crate::error::BoxError;
+use crate::event::DialError;
+use crate::runtime::causes::chain;
+use crate::runtime::local_fault;
 
 /// Why no connection to an instance could be opened.
 ///
@@ -77,7 +79,7 @@ impl ConnectError {
 
     /// Whether TLS is the reason.
     #[cfg(feature = "tls")]
-    pub(crate) fn is_tls(&self) -> bool {
+    fn is_tls(&self) -> bool {
         matches!(
             *self.cause,
             ConnectCause::Tls(..) | ConnectCause::ServerName(..) | ConnectCause::NoHttp2
@@ -108,14 +110,24 @@ impl ConnectError {
 
     /// Whether this process has no file descriptors, local ports or memory for a connection: no fault of the instance.
     #[must_use]
-    pub fn is_own_fault(&self) -> bool {
-        matches!(&*self.cause, ConnectCause::Io(error) if own_fault::is_own_fault(error))
+    pub fn is_local_fault(&self) -> bool {
+        matches!(&*self.cause, ConnectCause::Io(error) if local_fault::is_local_fault(error))
     }
 
     /// Whether the connect timeout passed without an answer.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(*self.cause, ConnectCause::TimedOut(..))
+    }
+}
+
+impl From<ConnectError> for DialError {
+    fn from(error: ConnectError) -> Self {
+        #[cfg(feature = "tls")]
+        if error.is_tls() {
+            return Self::labelled("TLS failed", error);
+        }
+        Self::new(error)
     }
 }
 
@@ -276,10 +288,10 @@ impl CallError {
         matches!(self.cause, CallCause::Sent(_))
     }
 
-    /// Whether there was no connection for want of something in this process, see [`ConnectError::is_own_fault`].
+    /// Whether there was no connection for want of something in this process, see [`ConnectError::is_local_fault`].
     #[must_use]
-    pub fn is_own_fault(&self) -> bool {
-        matches!(&self.cause, CallCause::Connect(error) if error.is_own_fault())
+    pub fn is_local_fault(&self) -> bool {
+        matches!(&self.cause, CallCause::Connect(error) if error.is_local_fault())
     }
 
     /// Whether the caller is to blame: the body of its own request failed.

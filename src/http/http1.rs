@@ -21,7 +21,7 @@ use super::pool::{Limits, Pool, lock};
 use super::rewound::Rewound;
 use super::socket::{Probe, Socket};
 use super::stream::Stream;
-use crate::BoxError;
+use crate::error::BoxError;
 
 /// An idle line is looked at this many times in its idle timeout, so it is closed at most a quarter late without a timer per request.
 const CHECKS: u8 = 4;

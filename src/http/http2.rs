@@ -24,7 +24,7 @@ use super::pool::{Limits, Pool};
 use super::rewound::Rewound;
 use super::socket::{Probe, Socket};
 use super::stream::Stream;
-use crate::BoxError;
+use crate::error::BoxError;
 
 /// The type of a server's first frame: RFC 9113, 3.4. Without it nobody knows that an HTTP/2 server is there.
 const SETTINGS: u8 = 4;

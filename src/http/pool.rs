@@ -27,7 +27,7 @@ use super::dial::{self, Dial, Peer};
 use super::error::ConnectError;
 use super::http2::KeepAlive;
 use super::line::{Line, Transport};
-use crate::service::clock;
+use crate::runtime::clock;
 
 /// After a failed dial no old line is replaced for so long.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -326,7 +326,7 @@ impl<L: Line> Store<L> {
 
     /// A fault of the process may be over by the next claim, and is no news of the instance.
     fn leave(&mut self, error: ConnectError) {
-        if !error.is_own_fault() {
+        if !error.is_local_fault() {
             self.untold = Some(error);
         }
     }

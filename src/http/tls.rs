@@ -11,7 +11,8 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::ConnectError;
-use crate::{Instance, Role};
+use crate::model::instance::Instance;
+use crate::model::name::Role;
 
 /// Where an instance says by which name it is known.
 const SERVER_NAME: &str = "tls-server-name";

@@ -2,7 +2,7 @@
 
 use http::Request;
 
-use crate::InstanceId;
+use crate::model::instance::InstanceId;
 
 /// Instances that a request had better not go to, since it was there before: an extension of [`http::Request`].
 ///

@@ -5,8 +5,9 @@ use std::any::Any;
 use http::header::HeaderMap;
 use http::{Response, StatusCode};
 
+use crate::error::{BoxError, Error, ErrorKind};
 use crate::http::{CallError, answered};
-use crate::{BoxError, Error, ErrorKind, InstanceId};
+use crate::model::instance::InstanceId;
 
 /// How an attempt ended, as far as another one is to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Request};
 
-use crate::service::clock;
+use crate::runtime::clock;
 
 /// Whether a request that was sent may be sent again: an extension of [`http::Request`], or of `tonic::Request`.
 ///

@@ -11,7 +11,7 @@ use super::ending::{self, Ending};
 use super::mark::{self, Deadline};
 use super::wait::{Backoff, Wait};
 use crate::http::{Tried, tried};
-use crate::service::clock;
+use crate::runtime::clock;
 
 /// Sends a request again, on another instance while one is usable, if that is safe; a policy for [`tower::retry`].
 ///

@@ -10,8 +10,8 @@ use tower::retry::backoff::{
 };
 use tower::util::rng::Rng;
 
-use crate::service::timer::Timer;
-use crate::service::{random, timer};
+use crate::runtime::timer::Timer;
+use crate::runtime::{random, timer};
 
 /// tower's backoff, and when it is counted from.
 #[derive(Debug, Clone)]

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::WorkerError;
-use crate::Registration;
-use crate::discovery::{Backend, from_uri};
+use crate::discovery::{Backend, Registration, from_uri};
 
 pub(super) struct Environment {
     pub(super) registration: Registration,

@@ -3,9 +3,9 @@ use std::net::SocketAddr;
 use std::{fmt, io};
 
 use super::environment::Variable;
-use crate::BoxError;
-use crate::discovery::RegisterError;
-use crate::text::excerpt;
+use crate::error::BoxError;
+use crate::error::discovery::RegisterError;
+use crate::runtime::text::excerpt;
 
 /// Why a worker could not be made, or could not serve.
 #[derive(Debug)]

@@ -13,14 +13,15 @@ use tower_layer::Layer;
 
 use super::WorkerError;
 use super::environment::Environment;
-use crate::discovery::{Backend, Discovery, Lease, RegisterError, Registrar, Within};
+use crate::balance::{Balance, BalanceLayer};
+use crate::discovery::{Backend, Discovery, Lease, Registrar, Registration, Within};
+use crate::error::BoxError;
+use crate::error::discovery::RegisterError;
 use crate::guard::{Guard, Listener};
 use crate::http::{ClassifyStatus, Connection, Connector};
-use crate::service::clock;
-use crate::{
-    Availability, Balance, BalanceLayer, BoxError, InstanceId, Registration, Target, TargetError,
-    Visibility,
-};
+use crate::model::instance::{Availability, InstanceId, Visibility};
+use crate::model::target::{Target, TargetError};
+use crate::runtime::clock;
 
 /// How often a worker that drains looks whether its connections are over.
 const LOOK: Duration = Duration::from_millis(20);

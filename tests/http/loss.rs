@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use rolecall::http::{CallError, Connector};
+use rolecall::http::{CallError, ConnectError, Connector};
 use rolecall::{BalanceLayer, Instance, List, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
@@ -66,9 +66,10 @@ async fn a_refusing_instance_fails_the_dial_with_the_cause() {
         .oneshot(Instance::new("a", addr))
         .await
         .unwrap_err();
+    let error: &ConnectError = error.source().downcast_ref().unwrap();
     assert_eq!(error.addr(), addr);
     assert!(!error.is_timeout());
-    assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
+    assert_eq!(io_kind(error), io::ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]

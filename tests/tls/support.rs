@@ -226,7 +226,11 @@ pub(crate) async fn dial(
     connector: Connector<Empty<Bytes>>,
     addr: SocketAddr,
 ) -> Result<Client, ConnectError> {
-    within(connector.oneshot(Instance::new("a", addr))).await
+    let dialled = within(connector.oneshot(Instance::new("a", addr))).await;
+    dialled.map_err(|error| {
+        let cause: &ConnectError = error.source().downcast_ref().unwrap();
+        cause.clone()
+    })
 }
 
 pub(crate) async fn get(client: &Client) -> Result<Response<Incoming>, CallError> {

@@ -9,7 +9,8 @@ use super::hub::Hub;
 use super::keeper::Command;
 use super::lease::{Posted, asked};
 use super::stamp::Stamp;
-use crate::discovery::{Announcement, RegisterError};
+use crate::discovery::Announcement;
+use crate::error::discovery::RegisterError;
 
 /// Who has the name, where no lock tells whether it lives.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +89,7 @@ mod tests {
     use super::super::posts::Posts;
     use super::*;
     use crate::discovery::Registration;
-    use crate::service::clock;
+    use crate::runtime::clock;
 
     const LEASE: Duration = Duration::from_secs(4);
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
-use crate::discovery::{Announcement, RegisterError, Registration};
-use crate::instance::{
+use crate::discovery::{Announcement, Registration};
+use crate::error::discovery::RegisterError;
+use crate::model::instance::{
     Availability, InstanceError, InstanceId, Visibility, Weight, Zone, check_addr, check_ip,
     check_metadata,
 };
-use crate::name::{Boundary, EndpointName, Role};
+use crate::model::name::{Boundary, EndpointName, Role};
 
 /// More than any role environment that somebody could read.
 const MOST_INSTANCES: usize = 100_000;

@@ -1,7 +1,7 @@
 //! What a look at the files found to be new.
 
 use crate::discovery::{Announcement, Registry};
-use crate::name::{Boundary, EndpointName, Role};
+use crate::model::name::{Boundary, EndpointName, Role};
 
 #[derive(Default)]
 pub(super) struct Edits {

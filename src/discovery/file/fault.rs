@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use crate::text::legible;
+use crate::runtime::text::legible;
 
 /// Names the file, and line and field where there are any; never longer than a few lines, and free of control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,9 +16,10 @@ use super::folder::Folder;
 use super::keeper::{Command, Keeper, Source};
 use super::posts::Posts;
 use super::roles::Roles;
-use crate::discovery::{BoxStream, DiscoveryError, Registry};
-use crate::instance::InstanceSet;
-use crate::service::clock;
+use crate::discovery::{BoxStream, Registry};
+use crate::error::discovery::DiscoveryError;
+use crate::model::instance::InstanceSet;
+use crate::runtime::clock;
 
 /// The thread ends when the last of them lets go of this.
 pub(super) struct Hub {

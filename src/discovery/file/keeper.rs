@@ -21,8 +21,9 @@ use super::lease::Posted;
 use super::posts::{Key, Posts};
 use super::roles::Roles;
 use super::stamp::Stamp;
-use crate::discovery::{Announcement, DiscoveryError, RegisterError, Registry};
-use crate::service::clock;
+use crate::discovery::{Announcement, Registry};
+use crate::error::discovery::{DiscoveryError, RegisterError};
+use crate::runtime::clock;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, RegisterError>>;
 pub(super) type Edit = Box<dyn FnOnce(&mut Announcement) -> Result<(), RegisterError> + Send>;

@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 use super::hub::Hub;
 use super::keeper::{Command, Edit, Reply};
 use super::posts::Key;
-use crate::discovery::{BoxFuture, LeaseHandle, RegisterError};
-use crate::instance::{Availability, InstanceId};
-use crate::name::EndpointName;
+use crate::discovery::{BoxFuture, LeaseHandle};
+use crate::error::discovery::RegisterError;
+use crate::model::instance::{Availability, InstanceId};
+use crate::model::name::EndpointName;
 
 pub(super) struct Posted {
     hub: Arc<Hub>,

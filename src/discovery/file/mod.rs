@@ -32,9 +32,9 @@ use super::{
     BoxFuture, BoxStream, Discovery, DiscoveryError, Lease, RegisterError, Registrar, Registration,
     Registry,
 };
-use crate::instance::InstanceSet;
-use crate::name::Boundary;
-use crate::target::Target;
+use crate::model::instance::InstanceSet;
+use crate::model::name::Boundary;
+use crate::model::target::Target;
 
 /// Instances in files, in one of two forms; which one, the path tells.
 ///

@@ -1,7 +1,7 @@
 //! What the files of a folder are called.
 
 use crate::discovery::Announcement;
-use crate::name::{Boundary, EndpointName, Role};
+use crate::model::name::{Boundary, EndpointName, Role};
 
 /// What a name stands for.
 #[derive(Debug, PartialEq, Eq)]

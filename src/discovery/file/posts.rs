@@ -23,7 +23,8 @@ use super::name;
 use super::roles::read_from;
 use super::stamp::{Identity, Stamp};
 use super::{LONGEST_LEASE, SHORTEST_LEASE};
-use crate::discovery::{Announcement, RegisterError};
+use crate::discovery::Announcement;
+use crate::error::discovery::RegisterError;
 
 /// Names a registration of this process.
 pub(super) type Key = u64;
@@ -322,7 +323,7 @@ mod tests {
 
     use super::*;
     use crate::discovery::Registration;
-    use crate::instance::Availability;
+    use crate::model::instance::Availability;
 
     #[test]
     fn what_cannot_be_changed_now_is_kept_alive_as_it_stands() {

@@ -12,8 +12,8 @@ use super::fault::Fault;
 use super::name::hash;
 use super::stamp::{Reading, Stamp};
 use crate::discovery::Announcement;
-use crate::instance::InstanceId;
-use crate::name::{Boundary, Role};
+use crate::model::instance::InstanceId;
+use crate::model::name::{Boundary, Role};
 
 /// Ten thousand instances take a fifth of it.
 const LARGEST: u64 = 8 << 20;

@@ -114,7 +114,7 @@ mod tests {
         let path = env::temp_dir().join(format!("rolecall-stamp-{}", process::id()));
         fs::write(&path, "a").unwrap();
         let there = || fs::metadata(&path).as_ref().map(Stamp::of).ok();
-        let start = crate::service::clock::now();
+        let start = crate::runtime::clock::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut reading = Reading::default();
         let mut due = Vec::new();

@@ -6,8 +6,8 @@ use tokio::sync::watch as signal;
 
 use super::super::listing::Listing;
 use super::super::{Announcement, RegisterError};
-use crate::instance::{InstanceId, InstanceSet};
-use crate::name::{Boundary, EndpointName, Role};
+use crate::model::instance::{InstanceId, InstanceSet};
+use crate::model::name::{Boundary, EndpointName, Role};
 
 /// Every boundary, its roles and who is in them.
 #[derive(Default)]

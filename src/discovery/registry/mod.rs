@@ -17,9 +17,9 @@ use super::{
     Announcement, BoxFuture, BoxStream, Discovery, DiscoveryError, Lease, LeaseHandle,
     RegisterError, Registrar, Registration,
 };
-use crate::instance::{Availability, InstanceId, InstanceSet};
-use crate::name::{Boundary, EndpointName};
-use crate::target::Target;
+use crate::model::instance::{Availability, InstanceId, InstanceSet};
+use crate::model::name::{Boundary, EndpointName};
+use crate::model::target::Target;
 
 /// The registry that lives in this process: the embedded default.
 ///
@@ -234,8 +234,8 @@ mod tests {
     use futures::{FutureExt, StreamExt};
 
     use super::*;
-    use crate::discovery::DiscoveryErrorKind;
-    use crate::instance::Instance;
+    use crate::error::discovery::DiscoveryErrorKind;
+    use crate::model::instance::Instance;
 
     type Answers = BoxStream<'static, Result<InstanceSet, DiscoveryError>>;
 

@@ -7,9 +7,9 @@ use tokio::sync::watch as signal;
 
 use super::super::{BoxStream, DiscoveryError};
 use super::Shared;
-use crate::instance::InstanceSet;
-use crate::name::{Boundary, EndpointName};
-use crate::target::Target;
+use crate::model::instance::InstanceSet;
+use crate::model::name::{Boundary, EndpointName};
+use crate::model::target::Target;
 
 pub(super) enum Subject {
     Target { boundary: Boundary, target: Target },

@@ -18,7 +18,9 @@ use std::time::Duration;
 use super::super::rng::{Rng, unit};
 use super::super::slot::nanos;
 use super::OutlierConfig;
-use crate::{EjectionReason, EjectionStatus, Instance};
+use crate::event::EjectionReason;
+use crate::model::instance::Instance;
+use crate::status::EjectionStatus;
 
 #[derive(Debug)]
 pub(in super::super) struct Health {

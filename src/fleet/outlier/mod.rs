@@ -51,7 +51,7 @@ pub(super) use unresponsive::unanswered;
 use super::member::{Record, Stats};
 use super::reached::Branch;
 use super::run::Failures;
-use crate::EjectionReason;
+use crate::event::EjectionReason;
 
 /// What a failure shows, if it shows an outlier. `run`: failures in a row, this one included.
 pub(super) fn detect(

@@ -12,7 +12,8 @@ use super::super::shared::Shared;
 use super::super::slot::nanos;
 use super::Roster;
 use super::trials::evidence;
-use crate::{EjectionReason, Event, InstanceId, Withheld};
+use crate::event::{EjectionReason, Event, Withheld};
+use crate::model::instance::InstanceId;
 
 /// Members that one call puts back, so that it holds the writers' lock for less than a millisecond.
 const RESTORED_AT_ONCE: usize = 1024;

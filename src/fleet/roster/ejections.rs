@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use super::super::outlier::{Health, Standing};
-use crate::{EjectionCounters, InstanceId};
+use crate::model::instance::InstanceId;
+use crate::status::EjectionCounters;
 
 /// Members that are looked at for those that can be tried. Some may not be connected.
 const LOOKED_AT: usize = 64;

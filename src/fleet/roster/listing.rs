@@ -7,7 +7,7 @@ use super::super::reached::Branch;
 use super::super::seat::{Seat, Tier};
 use super::super::snapshot::Position;
 use super::Roster;
-use crate::Event;
+use crate::event::Event;
 
 impl<S> Roster<S> {
     /// Brings a seat's place in the list up to date.

@@ -4,9 +4,9 @@ use super::super::news::judge;
 use super::super::reached::Branch;
 use super::super::seat::{Connection, Seat};
 use super::{Dial, Roster};
-use crate::instance::check_text;
-use crate::text::excerpt;
-use crate::{Event, Instance, InstanceId, InstanceSet};
+use crate::event::Event;
+use crate::model::instance::{Instance, InstanceId, InstanceSet, check_text};
+use crate::runtime::text::excerpt;
 
 /// Unusable instances of one set that are told of, and as many ids that are there twice; a poisoned answer can hold any
 /// number.

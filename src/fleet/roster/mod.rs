@@ -25,9 +25,10 @@ use super::seat::{Connection, Link, Seat, Tier};
 use super::shared::Shared;
 use super::slot::nanos;
 use super::snapshot::{List, Rules, Snapshot};
-use crate::event::DialError;
+use crate::event::{DialError, Event};
 use crate::fleet::PickError;
-use crate::{Census, EjectionMode, Event, Instance, InstanceId, Status};
+use crate::model::instance::{Instance, InstanceId};
+use crate::status::{Census, EjectionMode, Status};
 
 /// A connection to be made. Its outcome goes to [`Fleet::connected`](super::Fleet::connected) or
 /// [`Fleet::dial_failed`](super::Fleet::dial_failed) with the ticket.
@@ -222,7 +223,7 @@ impl<S> Roster<S> {
         seat.link = Link::Idle;
         let replaced = seat.error.replace(Arc::clone(error));
         self.garbage.errors.extend(replaced);
-        let wait = if error.is_own_fault() {
+        let wait = if error.is_local_fault() {
             self.retry_soon(index, now)
         } else {
             self.seats[index].attempts = self.seats[index].attempts.saturating_add(1);

@@ -4,13 +4,13 @@ use super::super::rng::unit;
 use super::super::seat::Link;
 use super::super::slot::nanos;
 use super::{Dial, Roster, Ticket};
-use crate::InstanceId;
+use crate::model::instance::InstanceId;
 
 /// Longest wait between dials while nothing is usable.
 const URGENT: u64 = 500_000_000;
 /// Longest wait after a dial that failed for want of something in this process: whoever lacks it lacks it for all members,
 /// and is well for all of them again.
-const OWN_FAULT: u64 = 1_000_000_000;
+const LOCAL_FAULT: u64 = 1_000_000_000;
 impl<S> Roster<S> {
     pub(super) fn dial(&mut self, index: usize) -> Dial {
         self.cancel_dial(index);
@@ -42,7 +42,7 @@ impl<S> Roster<S> {
 
     /// The same after a dial that says nothing of its instance.
     pub(super) fn retry_soon(&mut self, index: usize, now: u64) -> u64 {
-        let longest = nanos(self.config.connect_backoff().max).min(OWN_FAULT);
+        let longest = nanos(self.config.connect_backoff().max).min(LOCAL_FAULT);
         self.retry_within(index, longest, now)
     }
 

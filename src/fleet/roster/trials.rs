@@ -11,7 +11,8 @@ use super::super::shared::Shared;
 use super::super::slot::nanos;
 use super::super::trial::{TrialEnd, patience};
 use super::Roster;
-use crate::{Event, InstanceId};
+use crate::event::Event;
+use crate::model::instance::InstanceId;
 
 /// A trial answered within this many mean latencies shows that nothing is left of what was.
 const QUITE_WELL: f32 = 3.0;

@@ -25,7 +25,7 @@ fn folder(name: &str) -> Stage {
     let mut posts = Posts::new(path.clone(), LEASE);
     let worker = Registration::new("worker").id("w-1").validate();
     announce(&mut posts, worker.unwrap());
-    let clock = Arc::new(Mutex::new(crate::service::clock::now()));
+    let clock = Arc::new(Mutex::new(crate::runtime::clock::now()));
     let runs = Arc::new(Mutex::new(Duration::ZERO));
     let (read, by) = (Arc::clone(&clock), Arc::clone(&runs));
     let awake = Awake::new(move || {

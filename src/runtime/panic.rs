@@ -6,16 +6,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Runs foreign code; a panic of it is an error.
 ///
 /// What it left half-done is its own: the balancer shares no state with it that a panic could break.
-pub(super) fn caught<R>(foreign: impl FnOnce() -> R) -> Result<R, Panicked> {
+pub(crate) fn caught<R>(foreign: impl FnOnce() -> R) -> Result<R, Panicked> {
     catch_unwind(AssertUnwindSafe(foreign)).map_err(Panicked::new)
 }
 
 /// A connector or a discovery panicked.
 #[derive(Debug)]
-pub(super) struct Panicked(String);
+pub(crate) struct Panicked(String);
 
 impl Panicked {
-    pub(super) fn new(payload: Box<dyn Any + Send>) -> Self {
+    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
         let text = payload
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned());

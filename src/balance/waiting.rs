@@ -10,11 +10,12 @@ use tower_service::Service;
 
 use super::attempt::Picked;
 use super::balance::Inner;
-use super::timer::Timer;
-use super::{clock, timer};
+use crate::error::{BoxError, Error};
 use crate::fleet::{PickError, Verdict};
-use crate::own_fault::is_own_fault;
-use crate::{BoxError, Error, InstanceId};
+use crate::model::instance::InstanceId;
+use crate::runtime::local_fault::is_local_fault;
+use crate::runtime::timer::Timer;
+use crate::runtime::{clock, timer};
 
 /// A call on its way to an instance that can take it.
 ///
@@ -42,12 +43,12 @@ pub(super) struct Waiting<S, C> {
     deadline: Option<(Instant, Pin<Box<Timer>>)>,
     /// Why the last candidate was lost.
     lost: Option<BoxError>,
-    own_fault: Option<OwnFault>,
+    local_fault: Option<LocalFault>,
 }
 
 /// This process had no file descriptor, local port or memory for the connection to a member. Nobody is asked for a moment
 /// then, for the next member may well find nothing either.
-struct OwnFault {
+struct LocalFault {
     /// When the first came, of this call.
     since: Instant,
     /// Whom the last was for.
@@ -89,7 +90,7 @@ where
             driven: 0,
             deadline: None,
             lost: None,
-            own_fault: None,
+            local_fault: None,
         }
     }
 
@@ -168,7 +169,7 @@ where
     /// Sends a lost connection back to dialling, unless it is this process that could not have another one.
     fn lose(&mut self, judged: &mut Picked<S, C>, error: BoxError) {
         self.searched = false;
-        if is_own_fault(&*error) {
+        if is_local_fault(&*error) {
             judged.end(Verdict::Neutral);
             // Others may have a connection still.
             let id = judged.instance().id();
@@ -176,8 +177,8 @@ where
                 self.avoid.push(id.clone());
             }
             let now = clock::now();
-            let since = self.own_fault.as_ref().map_or(now, |fault| fault.since);
-            self.own_fault = Some(OwnFault {
+            let since = self.local_fault.as_ref().map_or(now, |fault| fault.since);
+            self.local_fault = Some(LocalFault {
                 since,
                 id: judged.instance().id().clone(),
                 pause: timer::sleep_until(now + PAUSE).map_or(Pause::Endless, Pause::Until),
@@ -190,7 +191,7 @@ where
 
     /// Ready when members can be asked again after a fault of this process.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let Some(fault) = &mut self.own_fault else {
+        let Some(fault) = &mut self.local_fault else {
             return Poll::Ready(Ok(()));
         };
         let Inner { hub, fleet, .. } = &*self.inner;

@@ -153,7 +153,7 @@ async fn members_that_could_not_be_dialled_for_long_are_back_within_a_second() {
     else {
         panic!("{failed:?}");
     };
-    assert!(error.is_own_fault() && retry_in <= SECOND);
+    assert!(error.is_local_fault() && retry_in <= SECOND);
     process.starves(false);
     sleep(SECOND + 10 * MS).await;
     assert_eq!(balance.status().usable, 3);

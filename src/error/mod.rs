@@ -1,3 +1,7 @@
+//! What callers are told when something fails.
+
+pub(crate) mod discovery;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -5,7 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::{BoxError, Census, InstanceId, Target};
+use crate::model::instance::InstanceId;
+use crate::model::target::Target;
+use crate::runtime::causes::chain;
+use crate::status::Census;
+
+/// A boxed error, as tower has it.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why a call through a [`Balance`](crate::Balance) failed: what was asked for, which instance it went to, and the cause.
 ///
@@ -191,16 +201,6 @@ impl Error {
     }
 }
 
-/// How many errors of a chain are looked at: a foreign chain may be a cycle.
-const MAX_CHAIN: usize = 32;
-
-/// An error and its causes.
-pub(crate) fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source()).take(MAX_CHAIN)
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = &self.0.target;
@@ -265,28 +265,5 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cyclic_chain_of_causes_ends() {
-        #[derive(Debug)]
-        struct Cycle;
-        impl fmt::Display for Cycle {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("cycle")
-            }
-        }
-        impl StdError for Cycle {
-            fn source(&self) -> Option<&(dyn StdError + 'static)> {
-                Some(&Cycle)
-            }
-        }
-        assert!(Error::find(&Cycle).is_none());
-        assert_eq!(chain(&Cycle).count(), MAX_CHAIN);
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::text::excerpt;
+use crate::runtime::text::excerpt;
 
 /// DNS's bound on a whole name: ids and zones are often host names.
 const LONGEST_TEXT: usize = 253;

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::text::{excerpt, parsed_from_text, text_newtype};
+use crate::runtime::text::{excerpt, parsed_from_text, text_newtype};
 
 /// A named group of interchangeable instances, such as `worker`.
 ///

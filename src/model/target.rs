@@ -5,8 +5,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::name::{Boundary, EndpointName, NameError, Role};
-use crate::text::excerpt;
+use crate::model::name::{Boundary, EndpointName, NameError, Role};
+use crate::runtime::text::excerpt;
 
 /// One endpoint of one role, as a caller names it: `role:endpoint`, or `boundary/role:endpoint`.
 ///

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
-use crate::discovery::DiscoveryError;
+use crate::error::discovery::DiscoveryError;
+use crate::event::Event;
 use crate::fleet::{Hold, Member, Recorded, Share};
-use crate::{Event, Target};
+use crate::model::target::Target;
 
 /// Events kept for a subscriber that is late.
 const EVENTS_KEPT: usize = 1024;

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use crate::error::chain;
+use crate::runtime::causes::chain;
 
 /// What the system says if the process has no file descriptors left, the machine has none, or neither memory for a
 /// socket: `EMFILE`, `ENFILE`, `ENOBUFS`. That there is no memory and no local port have names in [`io::ErrorKind`].
@@ -16,7 +16,7 @@ const NUMBERS: [i32; 2] = [10024, 10055];
 
 /// Whether the first I/O error in a chain is a fault of the process: it has no file descriptors, local ports or memory for
 /// a connection.
-pub(crate) fn is_own_fault(error: &(dyn StdError + 'static)) -> bool {
+pub(crate) fn is_local_fault(error: &(dyn StdError + 'static)) -> bool {
     chain(error)
         .find_map(|error| error.downcast_ref::<io::Error>())
         .is_some_and(|error| {
@@ -51,12 +51,12 @@ mod tests {
     fn what_the_process_lacks_is_its_own_fault_below_other_errors_too() {
         for number in NUMBERS {
             let error = io::Error::from_raw_os_error(number);
-            assert!(is_own_fault(&error), "{error}");
-            assert!(is_own_fault(&Wrapped(error)));
+            assert!(is_local_fault(&error), "{error}");
+            assert!(is_local_fault(&Wrapped(error)));
         }
-        assert!(is_own_fault(&io::Error::from(io::ErrorKind::OutOfMemory)));
+        assert!(is_local_fault(&io::Error::from(io::ErrorKind::OutOfMemory)));
         let no_port = io::ErrorKind::AddrNotAvailable;
-        assert!(is_own_fault(&Wrapped(no_port.into())));
+        assert!(is_local_fault(&Wrapped(no_port.into())));
     }
 
     #[test]
@@ -66,8 +66,8 @@ mod tests {
             io::ErrorKind::TimedOut,
             io::ErrorKind::HostUnreachable,
         ] {
-            assert!(!is_own_fault(&io::Error::from(kind)), "{kind}");
+            assert!(!is_local_fault(&io::Error::from(kind)), "{kind}");
         }
-        assert!(!is_own_fault(&std::fmt::Error));
+        assert!(!is_local_fault(&std::fmt::Error));
     }
 }

@@ -11,11 +11,12 @@ use tower_service::Service;
 use super::attempt::{Picked, noting_unsent};
 use super::balance::Inner;
 use super::classify::Classify;
-use super::timer::Timer;
 use super::waiting::Waiting;
-use super::{clock, timer};
+use crate::error::{BoxError, Error};
 use crate::fleet::Verdict;
-use crate::{BoxError, Error, InstanceId};
+use crate::model::instance::InstanceId;
+use crate::runtime::timer::Timer;
+use crate::runtime::{clock, timer};
 
 pin_project! {
     /// The response of a [`Balance`](crate::Balance).

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::{InstanceError, WeightError, check_text};
-use crate::name::Boundary;
-use crate::text::{parsed_from_text, text_newtype};
+use crate::model::name::Boundary;
+use crate::runtime::text::{parsed_from_text, text_newtype};
 
 /// What tells an instance from every other one of its role, and stays when its address changes.
 ///

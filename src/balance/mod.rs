@@ -4,9 +4,12 @@
 //! each balancer, follows discovery and starts dials, each a task of its own. Requests never pass through it.
 
 mod attempt;
+#[expect(
+    clippy::module_inception,
+    reason = "the module's one concept has its name"
+)]
 mod balance;
 pub(crate) mod classify;
-pub(crate) mod clock;
 pub mod connect;
 mod dialler;
 mod driver;
@@ -15,9 +18,6 @@ mod hub;
 mod layer;
 mod log;
 pub(crate) mod news;
-pub(crate) mod random;
-pub(crate) mod timer;
-mod unwound;
 mod waiting;
 
 pub use attempt::Attempt;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tower::load_shed::error::Overloaded;
 
 use super::attempt::Attempt;
-use crate::error::{Error, chain};
-use crate::{BoxError, InstanceId};
+use crate::error::{BoxError, Error};
+use crate::model::instance::InstanceId;
+use crate::runtime::causes::chain;
 
 /// Decides how a request ended, as far as the instance is to blame.
 ///

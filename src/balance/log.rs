@@ -2,8 +2,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use crate::text::legible;
-use crate::{Event, Target, Withheld};
+use crate::event::{Event, Withheld};
+use crate::model::target::Target;
+use crate::runtime::text::legible;
 
 /// Lines about ejection and return that are written at `info` within [`PERIOD`], and as many about the fleet as a whole and
 /// about discovery; the rest of a fleet that flaps, or of a poisoned discovery, goes to `debug`, and is counted.
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_fleet_that_flaps_writes_a_bounded_number_of_lines() {
-        let start = super::super::clock::now();
+        let start = crate::runtime::clock::now();
         let target = "worker:http".parse().unwrap();
         let mut log = Budget::default();
         let admitted = |log: &mut Budget, second| {

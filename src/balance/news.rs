@@ -2,9 +2,10 @@ use std::task::{Context, Poll};
 
 use futures_util::{StreamExt, stream};
 
-use super::unwound::caught;
-use crate::InstanceSet;
-use crate::discovery::{BoxStream, DiscoveryError};
+use crate::discovery::BoxStream;
+use crate::error::discovery::DiscoveryError;
+use crate::model::instance::InstanceSet;
+use crate::runtime::panic::caught;
 
 type Answer = Result<InstanceSet, DiscoveryError>;
 

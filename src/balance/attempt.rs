@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::clock;
 use super::hub::{Connected, Signal};
+use crate::balance::Outcome;
 use crate::fleet::{Hold, Pick, Slot, Verdict};
-use crate::{Instance, Outcome};
+use crate::model::instance::Instance;
+use crate::runtime::clock;
 
 /// The guard of one pick: holds a slot of the instance, and ends with an outcome.
 ///
@@ -69,7 +70,7 @@ impl Attempt {
 
     /// The request never left, by a fault of this process: nobody is judged, and the connection stays.
     #[cfg(feature = "http")]
-    pub(crate) fn own_fault(mut self) {
+    pub(crate) fn local_fault(mut self) {
         self.note_unsent();
         self.judged.end(Verdict::Neutral);
     }

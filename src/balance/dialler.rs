@@ -13,10 +13,11 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use tower_service::Service;
 
-use super::clock;
-use super::unwound::{Panicked, caught};
-use crate::fleet::{Dial, Ticket};
-use crate::{BalanceConfig, BoxError, Instance};
+use crate::error::BoxError;
+use crate::fleet::{BalanceConfig, Dial, Ticket};
+use crate::model::instance::Instance;
+use crate::runtime::clock;
+use crate::runtime::panic::{Panicked, caught};
 
 /// A dial that has not ended by then is silent: most likely its packets are dropped.
 const SILENT_AFTER: Duration = Duration::from_millis(250);

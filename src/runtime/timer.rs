@@ -10,7 +10,7 @@ use tokio::runtime::{Handle, Id};
 use tokio::time::Sleep;
 
 use super::clock;
-use super::unwound::caught;
+use super::panic::caught;
 
 pin_project! {
     /// A sleep that may be polled in another runtime than it was made in. A [`Sleep`] panics once its runtime is gone.

@@ -15,11 +15,13 @@ use super::dialler::Dialler;
 use super::hub::{Connected, Hub};
 use super::log::Log;
 use super::news::News;
-use super::unwound::caught;
-use super::{clock, random};
 use crate::discovery::Discovery;
+use crate::error::BoxError;
+use crate::event::Event;
 use crate::fleet::{Dial, Fleet};
-use crate::{BoxError, Event, Instance};
+use crate::model::instance::Instance;
+use crate::runtime::panic::caught;
+use crate::runtime::{clock, random};
 
 /// Answers of discovery taken in one go; a source that is always ready must not starve dials and deadlines.
 const ANSWERS_AT_ONCE: usize = 64;

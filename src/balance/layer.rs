@@ -11,10 +11,14 @@ use super::balance::Balance;
 use super::classify::{ClassifyFn, ClassifyResult};
 use super::driver::Driver;
 use super::hub::{Connected, Hub};
-use super::{clock, random};
+use crate::balance::Outcome;
 use crate::discovery::Discovery;
-use crate::fleet::Fleet;
-use crate::{BalanceConfig, Boundary, BoxError, Instance, Outcome, Target, TargetError};
+use crate::error::BoxError;
+use crate::fleet::{BalanceConfig, Fleet};
+use crate::model::instance::Instance;
+use crate::model::name::Boundary;
+use crate::model::target::{Target, TargetError};
+use crate::runtime::{clock, random};
 
 /// Balances a [`Target`] over whatever a connector makes of its instances.
 ///

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use crate::Instance;
+use crate::model::instance::Instance;
 
 /// Makes the service of each instance by a function, at once.
 ///

@@ -4,10 +4,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::instance::{InstanceError, InstanceId};
-use crate::name::{Boundary, EndpointName, NameError, Role};
-use crate::target::Target;
-use crate::text::legible;
+use crate::model::instance::{InstanceError, InstanceId};
+use crate::model::name::{Boundary, EndpointName, NameError, Role};
+use crate::model::target::Target;
+use crate::runtime::text::legible;
 
 /// A foreign chain of causes may be a ring.
 const MOST_CAUSES: usize = 8;

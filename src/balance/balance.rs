@@ -18,11 +18,14 @@ use super::driver::Driver;
 use super::future::ResponseFuture;
 use super::hub::{Connected, Hub};
 use super::waiting::Waiting;
-use super::{clock, random, timer};
-use crate::discovery::DiscoveryErrorKind;
-use crate::error::NoDriver;
-use crate::fleet::{Fleet, PickError};
-use crate::{BalanceConfig, BoxError, Error, ErrorKind, Event, InstanceId, Status, Target};
+use crate::error::discovery::DiscoveryErrorKind;
+use crate::error::{BoxError, Error, ErrorKind, NoDriver};
+use crate::event::Event;
+use crate::fleet::{BalanceConfig, Fleet, PickError};
+use crate::model::instance::InstanceId;
+use crate::model::target::Target;
+use crate::runtime::{clock, random, timer};
+use crate::status::Status;
 
 /// A longer wait is cut to this one: a timer knows no later moment.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 3600);

@@ -1,0 +1,5 @@
+//! What discovery and balancers talk about: names, targets, and instances.
+
+pub(crate) mod instance;
+pub(crate) mod name;
+pub(crate) mod target;
