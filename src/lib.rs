@@ -228,6 +228,7 @@ pub use balance::{
     ResponseFuture, connect,
 };
 pub use discovery::{Discovery, Lease, List, Registrar, Registration, Registry};
+pub use error::census::Census;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{DialError, EjectionReason, Event, Withheld};
 pub use fleet::{
@@ -240,7 +241,7 @@ pub use model::instance::{
 pub use model::name::{Boundary, EndpointName, NameError, Role};
 pub use model::target::{Target, TargetError};
 pub use status::{
-    Census, EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus, Status,
+    EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus, Status,
 };
 #[cfg(feature = "worker")]
 pub use worker::{Drained, Worker, WorkerError};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::hub::{Connected, Signal};
 use crate::balance::Outcome;
-use crate::fleet::{Hold, Pick, Slot, Verdict};
+use crate::fleet::{MemberRef, Pick, Slot, Verdict};
 use crate::model::instance::Instance;
 use crate::runtime::clock;
 
@@ -155,7 +155,7 @@ pub(super) fn noting_unsent<R>(attempt: Attempt, classify: impl FnOnce(Attempt) 
 }
 
 /// A pick of a balancer's member.
-pub(super) type Picked<S, C> = Judged<Hold<Connected<S, C>>>;
+pub(super) type Picked<S, C> = Judged<MemberRef<Connected<S, C>>>;
 
 /// A pick that is judged as cancelled unless it was judged otherwise.
 pub(super) struct Judged<H: Signal> {
@@ -219,8 +219,8 @@ where
     /// Passes the slot on to an attempt. What stays behind keeps the member in being and judges nobody.
     pub(super) fn pass_on(&mut self) -> Attempt {
         let slot = self.slot.hand_over(|holder| match holder {
-            Hold::Whole(member) => Arc::clone(member) as Arc<dyn Signal + Send + Sync>,
-            Hold::Share(share) => Arc::clone(share) as Arc<_>,
+            MemberRef::Direct(member) => Arc::clone(member) as Arc<dyn Signal + Send + Sync>,
+            MemberRef::Counted(counted) => Arc::clone(counted) as Arc<_>,
         });
         Attempt {
             judged: Judged::new(slot),

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::error::discovery::DiscoveryError;
 use crate::event::Event;
-use crate::fleet::{Hold, Member, Recorded, Share};
+use crate::fleet::{CountedRef, InFleet, Member, MemberRef};
 use crate::model::target::Target;
 
 /// Events kept for a subscriber that is late.
@@ -125,7 +125,7 @@ pub(super) struct Connected<S, C> {
 }
 
 /// How an attempt that knows no types reaches the driver.
-pub(super) trait Signal: Recorded {
+pub(super) trait Signal: InFleet {
     fn driver(&self) -> &Notify;
 }
 
@@ -135,13 +135,13 @@ impl<S, C> Signal for Member<Connected<S, C>> {
     }
 }
 
-impl<S, C> Signal for Share<Connected<S, C>> {
+impl<S, C> Signal for CountedRef<Connected<S, C>> {
     fn driver(&self) -> &Notify {
         &self.service().hub.driver
     }
 }
 
-impl<S, C> Signal for Hold<Connected<S, C>> {
+impl<S, C> Signal for MemberRef<Connected<S, C>> {
     fn driver(&self) -> &Notify {
         &self.service().hub.driver
     }

@@ -1,5 +1,6 @@
 //! What callers are told when something fails.
 
+pub(crate) mod census;
 pub(crate) mod discovery;
 
 use std::error::Error as StdError;
@@ -9,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use self::census::Census;
 use crate::model::instance::InstanceId;
 use crate::model::target::Target;
 use crate::runtime::causes::chain;
-use crate::status::Census;
 
 /// A boxed error, as tower has it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;

@@ -1,30 +1,39 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::config::{BalanceConfig, Load};
-use super::member::{Hold, Record};
-use super::outlier::{OutlierConfig, Peers};
-use super::pick::choose;
-use super::reached::Branch;
+use super::branch::Branch;
+use super::config::balance::{BalanceConfig, Load};
+use super::config::outlier::OutlierConfig;
+use super::members::list::List;
+use super::members::member::{MemberRef, Record};
+use super::members::pick::choose;
+use super::members::snapshot::{Rules, Snapshot};
+use super::picked::Pick;
 use super::rng::Rng;
-use super::roster::{Dial, Roster, Ticket};
-use super::shared::{Shared, Transition, Transitions};
-use super::slot::{Pick, Slot, nanos};
-use super::snapshot::{List, Rules, Snapshot};
+use super::roster::Roster;
+use super::roster::dials::{Dial, Ticket};
+use super::roster::status::Unusable;
+use super::rules::outlier::detect;
+use super::rules::peers::Peers;
+use super::rules::trial::TrialEnd;
+use super::shared::{Bound, Report, Reports, Shared};
+use super::slot::Slot;
+use super::time::nanos;
 use crate::error::BoxError;
+use crate::error::census::Census;
 use crate::event::{DialError, Event};
 use crate::model::instance::{InstanceId, InstanceSet};
-use crate::status::{Census, Status};
+use crate::status::Status;
 
-/// For how long the sums over the members are used again, in nanoseconds for each [`PEERS`] members. To add them up takes a
-/// hundredth of that.
+/// For how long the sums over the members are used again, in nanoseconds for each [`PEERS`] members. Adding them up takes
+/// a hundredth of that.
 const PEERS_AGE: u64 = 1_000_000;
 const PEERS: usize = 64;
+
 /// The members of one target and the rules by which they are picked. `S` is what a pick hands back.
 ///
 /// All methods take `&self` and may be called from any thread.
@@ -33,10 +42,10 @@ pub struct Fleet<S> {
 }
 
 struct State<S> {
-    snapshot: ArcSwap<Snapshot<S>>,
+    snapshot: ArcSwap<Snapshot<Bound<S>>>,
     /// The members in play when they were last added up, and when that was.
     peers: Mutex<Option<(u64, Peers)>>,
-    roster: Mutex<Roster<S>>,
+    roster: Mutex<Roster<Bound<S>>>,
     shared: Arc<Shared>,
 }
 
@@ -65,16 +74,19 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             trials_are_free: false,
             slow_start: None,
         };
-        let state = Arc::new_cyclic(|state: &Weak<State<S>>| State {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            peers: Mutex::default(),
-            shared: Arc::new(Shared::new(
+        let state = Arc::new_cyclic(|state: &Weak<State<S>>| {
+            let shared = Arc::new(Shared::new(
                 now,
                 config.outlier().cloned(),
                 config.load() == Load::Latency,
-                state.clone() as Weak<dyn Transitions>,
-            )),
-            roster: Mutex::new(Roster::new(config, seed, now)),
+                state.clone() as Weak<dyn Reports>,
+            ));
+            State {
+                snapshot: ArcSwap::from_pointee(snapshot),
+                peers: Mutex::default(),
+                roster: Mutex::new(Roster::new(Arc::clone(&shared), config, seed, now)),
+                shared,
+            }
         });
         Self { state }
     }
@@ -84,7 +96,8 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     /// Members that stay keep their connection, load and history. A doubtful set, see
     /// [`shrink_grace`](super::ConfigBuilder::shrink_grace), removes nobody before its grace is over.
     pub fn apply(&self, set: InstanceSet, now: Instant) -> Vec<Dial> {
-        let moment = self.state.shared.nanos(now);
+        let shared = &self.state.shared;
+        let moment = shared.nanos(now);
         self.state.write(now, |roster| roster.apply(&set, moment))
     }
 
@@ -96,9 +109,10 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let mut stale = Vec::new();
         self.state.write(now, |roster| {
             for (ticket, service) in services {
-                if let Err(service) = roster.connected(&ticket, service, shared, moment) {
-                    stale.push(service);
-                }
+                let shared = Arc::clone(shared);
+                let bound = Bound { shared, service };
+                let connected = roster.connected(&ticket, bound, moment);
+                stale.extend(connected.err());
             }
         });
         drop_foreign(stale);
@@ -139,7 +153,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let shared = &self.state.shared;
         let now = now.map(|now| shared.nanos(now));
         if let Some(now) = now {
-            shared.end_overload(now);
+            shared.overload.end(now);
         }
         let moment = now.filter(|_| shared.is_timed());
         let snapshot = self.state.snapshot.load();
@@ -151,19 +165,21 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             return Ok(trial);
         }
         let shard = shared.pool.shard_number();
-        match choose(&snapshot, shared, shard, now.unwrap_or(0), rng, avoid) {
+        let (pool, overload) = (&shared.pool, shared.overload.is_on());
+        let now = now.unwrap_or(0);
+        match choose(&snapshot, pool, overload, shard, now, rng, avoid) {
             Some(position) => {
                 let holder = snapshot.list.hold(position, shard);
-                Ok(Pick(shared.slot(holder, moment)))
+                Ok(Pick(Slot::holding(holder, moment)))
             }
-            None if snapshot.list.is_empty() => Err(self.state.lock().why_unusable()),
+            None if snapshot.list.is_empty() => Err(self.state.lock().why_unusable().into()),
             None => Err(PickError::Saturated),
         }
     }
 
     /// A pick of the first member that waits for a trial, has none in flight and has room, if a token pays for it.
     #[cold]
-    fn begin_trial(&self, snapshot: &Snapshot<S>, moment: u64) -> Option<Pick<S>> {
+    fn begin_trial(&self, snapshot: &Snapshot<Bound<S>>, moment: u64) -> Option<Pick<S>> {
         let shared = &self.state.shared;
         let is_paid = !snapshot.trials_are_free;
         for member in &snapshot.waiting {
@@ -171,12 +187,12 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             if stats.trial().is_in_flight() {
                 continue;
             }
-            if is_paid && !shared.trials.take() {
+            if is_paid && !shared.tokens.take() {
                 Branch::BucketEmpty.reach();
                 return None;
             }
-            let Some(token) = stats.trial().begin(&shared.trials, is_paid, moment) else {
-                shared.trials.return_unused(is_paid);
+            let Some(token) = stats.trial().begin(&shared.tokens, is_paid, moment) else {
+                shared.tokens.return_unused(is_paid);
                 continue;
             };
             if stats.acquire(snapshot.rules.max_in_flight) {
@@ -186,11 +202,12 @@ impl<S: Send + Sync + 'static> Fleet<S> {
                     Branch::FreeTrialBegan
                 };
                 branch.reach();
-                let slot = shared.slot(Hold::Whole(Arc::clone(member)), Some(moment));
+                let holder = MemberRef::Direct(Arc::clone(member));
+                let slot = Slot::holding(holder, Some(moment));
                 return Some(Pick(slot.on_trial(token)));
             }
             stats.trial().end(token);
-            shared.trials.give_back(token);
+            shared.tokens.give_back(token);
         }
         None
     }
@@ -201,8 +218,8 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     ///
     /// Returns whether the instance is known.
     pub fn eject(&self, id: &InstanceId, time: Duration, now: Instant) -> bool {
-        let moment = self.state.shared.nanos(now);
-        let time = nanos(time);
+        let (shared, time) = (&self.state.shared, nanos(time));
+        let moment = shared.nanos(now);
         self.state
             .write(now, |roster| roster.eject(id, time, moment))
     }
@@ -211,23 +228,22 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     pub fn restore(&self, id: &InstanceId, now: Instant) -> bool {
         let shared = &self.state.shared;
         let moment = shared.nanos(now);
-        self.state
-            .write(now, |roster| roster.restore(id, shared, moment))
+        self.state.write(now, |roster| roster.restore(id, moment))
     }
 
     /// When [`on_deadline`](Self::on_deadline) wants calling. It may move by any call that takes `&self`.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let shared = &self.state.shared;
-        let next = shared.next_deadline(&self.state.lock())?;
-        Some(shared.instant(next))
+        let next = self.state.next_deadline(&self.state.lock())?;
+        Some(self.state.shared.instant(next))
     }
 
     /// Does what is due, and returns whom to dial. Calling it early or often is harmless.
     pub fn on_deadline(&self, now: Instant) -> Vec<Dial> {
-        let moment = self.state.shared.nanos(now);
         let shared = &self.state.shared;
+        let moment = shared.nanos(now);
+        let peers = |config: &OutlierConfig| self.state.peers(config, moment);
         self.state
-            .write(now, |roster| roster.on_deadline(shared, moment))
+            .write(now, |roster| roster.on_deadline(&peers, moment))
     }
 
     /// Follows another configuration from now on.
@@ -236,8 +252,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let moment = shared.nanos(now);
         let has_other_unit = self.state.write(now, |roster| {
             let has_other_unit = roster.config().load() != config.load();
-            let measures_latency = config.load() == Load::Latency;
-            shared.measures_latency.store(measures_latency, Relaxed);
+            shared.set_measures_latency(config.load() == Load::Latency);
             shared
                 .outlier
                 .store(config.outlier().cloned().map(Arc::new));
@@ -247,7 +262,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         });
         while self
             .state
-            .write(now, |roster| roster.restore_rule_ejected(shared, moment))
+            .write(now, |roster| roster.restore_rule_ejected(moment))
         {}
         // Once picks follow the new rules: else one by the old rules would leave its cost behind.
         if has_other_unit {
@@ -259,7 +274,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     pub fn status(&self, now: Instant) -> Status {
         let shared = &self.state.shared;
         let now = shared.nanos(now);
-        self.state.lock().status(shared, now)
+        self.state.lock().status(now)
     }
 
     /// What happened since the last call. If more happened than is kept (1024 events), the first one says how much
@@ -284,11 +299,6 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.shared.reads_clock()
     }
 
-    #[cfg(test)]
-    pub(super) fn with_snapshot<R>(&self, look: impl FnOnce(&Snapshot<S>) -> R) -> R {
-        look(&self.state.snapshot.load())
-    }
-
     /// The dials that the last [`apply`](Self::apply) or [`on_deadline`](Self::on_deadline) cancelled: their instances
     /// left, drain or have another address.
     pub(crate) fn take_cancelled(&self) -> Vec<Ticket> {
@@ -296,7 +306,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     }
 
     /// Whether a pick's member may still be picked, or tried if the pick is a trial.
-    pub(crate) fn is_pickable(&self, slot: &Slot<Hold<S>>) -> bool {
+    pub(crate) fn is_pickable(&self, slot: &Slot<MemberRef<Bound<S>>>) -> bool {
         let is_trial = slot.trial.is_some();
         self.state.lock().is_pickable(slot.record(), is_trial)
     }
@@ -305,7 +315,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     /// that are to be connected.
     pub(crate) fn start(&self, now: Instant) -> Vec<Dial> {
         let shared = &self.state.shared;
-        shared.pulse.restart(shared.nanos(now));
+        shared.stalls.restart(shared.nanos(now));
         self.state.write(now, |roster| roster.start(now))
     }
 
@@ -316,22 +326,22 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let moment = shared.nanos(now);
         self.state.write(now, |roster| roster.stop(moment));
         // After nothing is left to pick, so that no pick wakes it again.
-        shared.pulse.rest();
+        shared.stalls.rest();
     }
 }
 
 impl<S> State<S> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Roster<S>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Roster<Bound<S>>> {
         // The roster has no half-done states that a panic could leave: it calls no foreign code.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the roster and publishes the outcome. What falls away is dropped after the lock: it is the caller's.
-    fn write<R>(&self, now: Instant, change: impl FnOnce(&mut Roster<S>) -> R) -> R {
+    /// Changes the roster and publishes the outcome. What is replaced is dropped after the lock: it is the caller's.
+    fn write<R>(&self, now: Instant, change: impl FnOnce(&mut Roster<Bound<S>>) -> R) -> R {
         let mut roster = self.lock();
         let answer = change(&mut roster);
         let replaced = roster.publish(now).map(|snapshot| {
-            self.shared.is_timed.store(roster.is_timed(), Relaxed);
+            self.shared.set_timed(roster.is_timed());
             self.snapshot.swap(Arc::new(snapshot))
         });
         let garbage = roster.take_garbage();
@@ -339,31 +349,15 @@ impl<S> State<S> {
         drop_foreign((replaced, garbage));
         answer
     }
-}
 
-impl<S: Send + Sync + 'static> Transitions for State<S> {
-    fn apply_transition(&self, record: &Record, what: Transition, now: u64) -> bool {
-        let shared = &self.shared;
-        let id = record.instance.id();
-        self.write(shared.instant(now), |roster| {
-            let before = shared.next_deadline(roster);
-            match what {
-                Transition::Lost => roster.lost(id, record.generation, now),
-                // Else it was restored meanwhile.
-                Transition::Detected(reason, picked_at) => {
-                    if record.stats.accepts_evidence_from(picked_at) {
-                        roster.detected(id, &record.stats, reason, now);
-                    }
-                }
-                Transition::Tried(end) => roster.tried(id, &record.stats, end, shared, now),
-            }
-            let after = shared.next_deadline(roster);
-            after.is_some_and(|after| before.is_none_or(|before| after < before))
-        })
+    fn next_deadline(&self, roster: &Roster<Bound<S>>) -> Option<u64> {
+        let tick = self.shared.stalls.next();
+        roster.next_deadline().into_iter().chain(tick).min()
     }
 
+    /// The members in play, added up. Takes no lock but its own, and drops no member: under the writers' lock the snapshot is
+    /// the present one, and elsewhere its guard is dropped last.
     fn peers(&self, config: &OutlierConfig, now: u64) -> Peers {
-        // Before the lock, and so dropped after it: it may be the last to hold services of the caller.
         let snapshot = self.snapshot.load();
         let list = &snapshot.list;
         let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -371,17 +365,68 @@ impl<S: Send + Sync + 'static> Transitions for State<S> {
         if let Some((_, peers)) = known.filter(|&(at, _)| now.saturating_sub(at) < age) {
             return peers;
         }
-        let members = (0..list.len()).map(|at| (&*list.member(at).stats, list.weight(at)));
+        let members = (0..list.len()).map(|at| list.member(at).stats.record(list.weight(at), now));
         let peers = Peers::of(members, config, self.shared.pool.gap(list.len()), now);
         *known = Some((now, peers));
         peers
     }
 }
 
-/// Drops what has services of the caller in it. One that panics then is not to end who happens to drop it, the driver above
-/// all.
+impl<S: Send + Sync + 'static> Reports for State<S> {
+    fn report(&self, member: &Record, report: Report, now: u64) -> bool {
+        let (shared, id, stats) = (&self.shared, member.instance.id(), &member.stats);
+        let peers = |config: &OutlierConfig| self.peers(config, now);
+        // Most members that look bad are no worse than the others: that is found out without the lock.
+        let detected = match &report {
+            Report::LooksBad { evidence, .. } => {
+                let config = shared.outlier.load_full();
+                let found = config.and_then(|config| detect(evidence, &peers(&config), &config));
+                let Some(reason) = found else {
+                    return false;
+                };
+                Some(reason)
+            }
+            Report::Lost | Report::Tried { .. } => None,
+        };
+        self.write(shared.instant(now), |roster| {
+            let before = self.next_deadline(roster);
+            match (report, detected) {
+                (Report::LooksBad { picked_at, .. }, Some(reason)) => {
+                    // Otherwise it was restored meanwhile.
+                    if stats.accepts_evidence_from(picked_at) {
+                        roster.detected(id, stats, reason, now);
+                    }
+                }
+                (Report::LooksBad { .. }, None) => {}
+                (Report::Lost, _) => roster.lost(id, member.generation, now),
+                (Report::Tried { trial, end }, _) => {
+                    if stats.trial().settle(trial) {
+                        if matches!(end, TrialEnd::Success(_)) {
+                            shared.tokens.give_back(trial);
+                        }
+                        roster.tried(id, stats, end, &peers, now);
+                    }
+                }
+            }
+            let after = self.next_deadline(roster);
+            after.is_some_and(|after| before.is_none_or(|before| after < before))
+        })
+    }
+}
+
+impl From<Unusable> for PickError {
+    fn from(why: Unusable) -> Self {
+        match why {
+            Unusable::Unresolved => Self::Unresolved,
+            Unusable::Empty => Self::Empty,
+            Unusable::NoneUsable(census) => Self::NoneUsable(census),
+        }
+    }
+}
+
+/// Drops what has services of the caller in it. A panic in one of them must not end the task that happens to drop it.
 fn drop_foreign<T>(foreign: T) {
-    // The panic hook has told of it.
+    // The panic hook has reported it.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(foreign)));
 }
 

@@ -43,43 +43,40 @@
 //!
 //! Exempt from semver until 1.0.
 
+mod branch;
 mod config;
 #[expect(
     clippy::module_inception,
     reason = "the module's one concept has its name"
 )]
 mod fleet;
-mod journal;
-mod load;
-mod member;
-mod news;
-mod outlier;
-mod pick;
-mod pool;
-mod pulse;
-mod reached;
+mod measures;
+mod members;
+mod picked;
 mod rng;
 mod roster;
-mod run;
-mod seat;
+mod rules;
 mod shared;
 mod slot;
-mod slow_start;
-mod snapshot;
-mod trial;
+mod time;
 mod verdict;
-mod window;
 
-pub use config::{Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load};
+pub use branch::Branch;
+pub use config::balance::{Backoff, BalanceConfig, ConfigBuilder, Load};
+pub use config::bounds::ConfigError;
+pub use config::outlier::{OutlierBuilder, OutlierConfig};
 pub use fleet::{Fleet, PickError};
-pub use outlier::{OutlierBuilder, OutlierConfig};
-pub use reached::Branch;
+pub use picked::Pick;
 pub use rng::Rng;
-pub use roster::{Dial, Ticket};
-pub use slot::Pick;
+pub use roster::dials::{Dial, Ticket};
 
-pub(crate) use member::{Hold, Member, Recorded, Share};
 #[cfg(feature = "guard")]
-pub(crate) use news::is_doubtful;
+pub(crate) use rules::doubt::is_doubtful;
+pub(crate) use shared::InFleet;
 pub(crate) use slot::Slot;
 pub(crate) use verdict::Verdict;
+
+/// A member of a fleet, and what holds one.
+pub(crate) type Member<S> = members::member::Member<shared::Bound<S>>;
+pub(crate) type CountedRef<S> = members::member::CountedRef<shared::Bound<S>>;
+pub(crate) type MemberRef<S> = members::member::MemberRef<shared::Bound<S>>;

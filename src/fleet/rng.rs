@@ -13,11 +13,11 @@ impl<R: rand::Rng + ?Sized> Rng for R {
 }
 
 /// A uniform number in `0..n`, by multiplication (Lemire 2019). Without his rejection step the bias is below `n / 2^32`.
-pub(super) fn below(bits: u32, n: u32) -> u32 {
+pub(crate) fn below(bits: u32, n: u32) -> u32 {
     ((u64::from(bits) * u64::from(n)) >> 32) as u32
 }
 
 /// A uniform number in `0.0..1.0`.
-pub(super) fn unit(rng: &mut (impl Rng + ?Sized)) -> f64 {
+pub(crate) fn unit(rng: &mut (impl Rng + ?Sized)) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -1,163 +1,181 @@
-//! What picks and their ends need of the fleet, without its members.
+//! What a pick and its end need of their fleet, without its members.
 
-use std::sync::Weak;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{AcqRel, Relaxed},
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use super::member::{Hold, Record};
-use super::outlier::{OutlierConfig, Peers};
-use super::pool::Pool;
-use super::pulse::Pulse;
-use super::roster::Roster;
-use super::slot::{Slot, UNTIMED, nanos};
-use super::trial::{Bucket, TrialEnd};
-use crate::event::EjectionReason;
+use super::config::outlier::OutlierConfig;
+use super::measures::pool::Pool;
+use super::measures::stall::StallDetector;
+use super::members::member::{CountedRef, Member, MemberRef, Record};
+use super::rules::outlier::Evidence;
+use super::rules::overload::AnyOverload;
+use super::rules::trial::{Bucket, Token, TrialEnd};
+use super::time::nanos;
 
-/// Nanoseconds to which the end of an overload is rounded up, so that members that say so all the time write seldom.
-const OVERLOAD_STEP: u64 = 100_000_000;
-
-/// What picks need of their fleet after they were made.
-pub(super) struct Shared {
-    pub(super) epoch: Instant,
-    pub(super) pool: Pool,
-    pub(super) pulse: Pulse,
-    pub(super) trials: Bucket,
+pub(crate) struct Shared {
+    epoch: Instant,
+    pub(crate) pool: Pool,
+    pub(crate) stalls: StallDetector,
+    pub(crate) tokens: Bucket,
+    pub(crate) overload: AnyOverload,
     /// What makes an outlier, while any rule does.
-    pub(super) outlier: ArcSwapOption<OutlierConfig>,
-    pub(super) measures_latency: AtomicBool,
-    pub(super) is_timed: AtomicBool,
-    /// Whether anybody failed since suspects were looked for.
-    pub(super) suspicion: AtomicBool,
-    /// The latest moment to which a member is overloaded; zero: none is.
-    overloaded_until: AtomicU64,
-    pub(super) transitions: Weak<dyn Transitions>,
+    pub(crate) outlier: ArcSwapOption<OutlierConfig>,
+    measures_latency: AtomicBool,
+    is_timed: AtomicBool,
+    /// Whether a member failed since the last search for suspects.
+    suspicion: AtomicBool,
+    reports: Weak<dyn Reports>,
 }
 
-/// What a verdict can do to the fleet's members, and see of them.
-pub(super) trait Transitions: Send + Sync {
-    /// Changes the seat of a member. Returns whether the next deadline moved earlier.
-    fn apply_transition(&self, record: &Record, what: Transition, now: u64) -> bool;
-
-    /// The members in play. Takes no lock that a transition needs.
-    fn peers(&self, config: &OutlierConfig, now: u64) -> Peers;
+/// Where reports about members go: the fleet, which changes their standing.
+pub(crate) trait Reports: Send + Sync {
+    /// Returns whether the next deadline moved earlier.
+    fn report(&self, member: &Record, report: Report, now: u64) -> bool;
 }
 
-pub(super) enum Transition {
+/// What the end of a pick says beyond numbers.
+pub(crate) enum Report {
+    /// Its connection is lost.
     Lost,
-    /// By a request that was picked then.
-    Detected(EjectionReason, u64),
-    Tried(TrialEnd),
+    /// The member fails so often that it may be an outlier.
+    LooksBad { evidence: Evidence, picked_at: u64 },
+    /// A trial ended.
+    Tried { trial: Token, end: TrialEnd },
+}
+
+/// What the fleet adds to a member: the way back, and the service that a pick hands out.
+pub(crate) struct Bound<S> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) service: S,
+}
+
+/// A member of a fleet, whatever its service is.
+pub(crate) trait InFleet {
+    fn record(&self) -> &Record;
+    fn shared(&self) -> &Shared;
 }
 
 impl Shared {
-    pub(super) fn new(
+    pub(crate) fn new(
         epoch: Instant,
         outlier: Option<OutlierConfig>,
         measures_latency: bool,
-        transitions: Weak<dyn Transitions>,
+        reports: Weak<dyn Reports>,
     ) -> Self {
         Self {
             epoch,
             pool: Pool::new(),
-            pulse: Pulse::new(),
-            trials: Bucket::new(),
+            stalls: StallDetector::new(),
+            tokens: Bucket::new(),
+            overload: AnyOverload::default(),
             outlier: ArcSwapOption::from_pointee(outlier),
             measures_latency: AtomicBool::new(measures_latency),
             is_timed: AtomicBool::new(true),
             suspicion: AtomicBool::new(false),
-            overloaded_until: AtomicU64::new(0),
-            transitions,
+            reports,
         }
     }
 
+    /// When the fleet began.
+    pub(crate) fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
     /// Nanoseconds since the fleet began; a time before that counts as its beginning.
-    pub(super) fn nanos(&self, now: Instant) -> u64 {
+    pub(crate) fn nanos(&self, now: Instant) -> u64 {
         nanos(now.saturating_duration_since(self.epoch))
     }
 
-    pub(super) fn instant(&self, moment: u64) -> Instant {
+    pub(crate) fn instant(&self, moment: u64) -> Instant {
         self.epoch
             .checked_add(Duration::from_nanos(moment))
             .unwrap_or(self.epoch)
     }
 
-    pub(super) fn measures_latency(&self) -> bool {
+    pub(crate) fn measures_latency(&self) -> bool {
         self.measures_latency.load(Relaxed)
     }
 
+    pub(crate) fn set_measures_latency(&self, measures: bool) {
+        self.measures_latency.store(measures, Relaxed);
+    }
+
     /// Whether picks and verdicts know the time.
-    pub(super) fn is_timed(&self) -> bool {
+    pub(crate) fn is_timed(&self) -> bool {
         self.is_timed.load(Relaxed)
     }
 
-    pub(super) fn reads_clock(&self) -> bool {
-        self.is_timed() || self.is_overloaded()
+    pub(crate) fn set_timed(&self, is_timed: bool) {
+        self.is_timed.store(is_timed, Relaxed);
     }
 
-    /// Whether any member may be overloaded.
-    pub(super) fn is_overloaded(&self) -> bool {
-        self.overloaded_until.load(Relaxed) != 0
+    pub(crate) fn reads_clock(&self) -> bool {
+        self.is_timed() || self.overload.is_on()
     }
 
-    pub(super) fn next_deadline<S>(&self, roster: &Roster<S>) -> Option<u64> {
-        roster
-            .next_deadline()
-            .into_iter()
-            .chain(self.pulse.next())
-            .min()
-    }
-
-    /// Somebody failed: suspects are to be looked for.
-    pub(super) fn suspect(&self) {
+    /// A member failed: the next tick looks for suspects.
+    pub(crate) fn suspect(&self) {
         if !self.suspicion.load(Relaxed) {
             self.suspicion.store(true, Relaxed);
         }
     }
 
-    pub(super) fn take_suspicion(&self) -> bool {
+    pub(crate) fn take_suspicion(&self) -> bool {
         self.suspicion.swap(false, Relaxed)
     }
 
-    /// A member is overloaded until then.
-    pub(super) fn overloaded_until(&self, until: u64) {
-        let until = until.div_ceil(OVERLOAD_STEP).saturating_mul(OVERLOAD_STEP);
-        if self.overloaded_until.load(Relaxed) < until {
-            self.overloaded_until.fetch_max(until, AcqRel);
-        }
-    }
-
-    /// A slot that was taken now, or without reading a clock.
-    pub(super) fn slot<S>(&self, holder: Hold<S>, moment: Option<u64>) -> Slot<Hold<S>> {
-        match moment {
-            Some(moment) => Slot::holding(holder, moment, self.pulse.wake(moment)),
-            None => Slot::holding(holder, UNTIMED, false),
-        }
-    }
-
-    /// Lets picks do without the clock again, if they can, once no member is overloaded any more.
-    pub(super) fn end_overload(&self, now: u64) {
-        let until = self.overloaded_until.load(Relaxed);
-        if until != 0 && until <= now {
-            // Lost to a later overload: then that one ends it.
-            let _ = self
-                .overloaded_until
-                .compare_exchange(until, 0, Relaxed, Relaxed);
-        }
-    }
-
-    pub(super) fn peers(&self, config: &OutlierConfig, now: u64) -> Peers {
-        let fleet = self.transitions.upgrade();
-        fleet.map_or_else(Peers::default, |fleet| fleet.peers(config, now))
-    }
-
-    pub(super) fn apply_transition(&self, record: &Record, what: Transition, now: u64) -> bool {
-        self.transitions
+    pub(crate) fn report(&self, member: &Record, report: Report, now: u64) -> bool {
+        self.reports
             .upgrade()
-            .is_some_and(|fleet| fleet.apply_transition(record, what, now))
+            .is_some_and(|fleet| fleet.report(member, report, now))
+    }
+}
+
+impl<S> Member<Bound<S>> {
+    pub(crate) fn service(&self) -> &S {
+        &self.payload().service
+    }
+}
+
+impl<S> InFleet for Member<Bound<S>> {
+    fn record(&self) -> &Record {
+        self
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.payload().shared
+    }
+}
+
+impl<S> InFleet for CountedRef<Bound<S>> {
+    fn record(&self) -> &Record {
+        self
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.payload().shared
+    }
+}
+
+impl<S> InFleet for MemberRef<Bound<S>> {
+    fn record(&self) -> &Record {
+        self
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.payload().shared
+    }
+}
+
+impl<T: InFleet + ?Sized> InFleet for Arc<T> {
+    fn record(&self) -> &Record {
+        (**self).record()
+    }
+
+    fn shared(&self) -> &Shared {
+        (**self).shared()
     }
 }

@@ -1,115 +1,37 @@
-//! One request's hold on a member: from the pick to its end.
+//! The slot that one request takes of a member, from its pick to its end.
 
-use std::fmt;
 use std::num::NonZeroU64;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::member::{Hold, Record, Recorded};
-use super::trial::Token;
-use super::verdict::Verdict;
+use super::members::member::Record;
+use super::rules::trial::Token;
+use super::shared::{InFleet, Shared};
+use super::time::UNTIMED;
 use crate::model::instance::Instance;
 
-/// A failure costs this many times the fleet's mean latency, whatever it took.
-pub(super) const FAILURE_COST: f32 = 20.0;
-
-/// The time of a pick that was made without reading a clock: it has no latency.
-pub(super) const UNTIMED: u64 = u64::MAX - 1;
-
-/// Mark of a slot that is still to be given back.
+/// The slot is still to be given back.
 const HELD: u64 = 1;
-/// Mark of a pick that moved the fleet's next deadline.
+/// The pick moved the fleet's next deadline.
 const MOVES_DEADLINE: u64 = 2;
-/// Mark of a pick whose instance gave a sign of life, though not yet what its caller waits for.
+/// The instance has sent something, though not yet what its caller waits for.
 const HEARD: u64 = 4;
 
-/// A member chosen for one request: holds its slot until it is dropped.
-///
-/// One of the verdicts says how the request ended; each returns `true` if
-/// [`Fleet::next_deadline`](super::Fleet::next_deadline) moved earlier by it. Dropped without a verdict, it judges
-/// nobody.
-///
-/// A pick outlives what happens to its member meanwhile, also the fleet itself.
-#[must_use = "a dropped pick gives its slot back"]
-pub struct Pick<S>(pub(crate) Slot<Hold<S>>);
-
-/// A pick by whatever keeps its member in being.
-pub(crate) struct Slot<H: Recorded> {
-    pub(super) latency: Option<NonZeroU64>,
-    pub(super) picked_at: u64,
-    pub(super) trial: Option<Token>,
-    /// A whole word, where results and futures would put their own tag into a `bool` and move the pick in odd pieces.
+/// A taken slot, by whatever holds its member.
+pub(crate) struct Slot<H: InFleet> {
+    pub(crate) latency: Option<NonZeroU64>,
+    pub(crate) picked_at: u64,
+    pub(crate) trial: Option<Token>,
+    /// A `u64`, not `bool`s: enums around a `Pick` would use their niche and copy the struct field by field (measured).
     marks: u64,
-    pub(super) holder: H,
+    pub(crate) holder: H,
 }
 
-impl<S> Pick<S> {
-    /// The picked instance, as it was announced when its connection was dialled: id and address are what they are,
-    /// weight, availability and metadata may be older than the newest announcement.
-    pub fn instance(&self) -> &Instance {
-        self.0.instance()
-    }
-
-    /// What was handed to [`Fleet::connected`](super::Fleet::connected) for it.
-    pub fn service(&self) -> &S {
-        &self.0.holder.service
-    }
-
-    /// Whether [`Fleet::next_deadline`](super::Fleet::next_deadline) may have moved earlier by this pick: it is the first
-    /// one after a rest.
-    pub fn moves_deadline(&self) -> bool {
-        self.0.moves_deadline()
-    }
-
-    /// Whether verdicts use their `now` at all. They do if the pick was made while [`Fleet::reads_clock`](super::Fleet::reads_clock)
-    /// was true; if not, any instant will do for `success`, `failure`, `cancelled` and `answered`.
-    pub fn reads_clock(&self) -> bool {
-        self.0.reads_clock()
-    }
-
-    /// Stamps the latency now and keeps the slot: the answer has begun, its body is still to come. The first stamp
-    /// counts.
-    pub fn answered(&mut self, now: Instant) {
-        self.0.answered(now);
-    }
-
-    /// The request was answered well.
-    pub fn success(mut self, now: Instant) -> bool {
-        self.0.judge(Verdict::Success, now)
-    }
-
-    /// The request was answered badly: costs the member twenty times the fleet's mean latency, whatever it took.
-    pub fn failure(mut self, now: Instant) -> bool {
-        self.0.judge(Verdict::Failure, now)
-    }
-
-    /// The caller went away. A wait that was longer than the member's latency is evidence of at least that latency; a
-    /// shorter one is none (hedged requests, closed browsers). After [`answered`](Self::answered) it is a success, unless the
-    /// member has failed since: what a caller does not want to read to the end is no fault of the instance.
-    pub fn cancelled(mut self, now: Instant) -> bool {
-        self.0.judge(Verdict::Cancelled, now)
-    }
-
-    /// Frees the slot and judges nobody.
-    pub fn neutral(self) -> bool {
-        false
-    }
-
-    /// The request never left: the connection it was picked for is lost and is dialled again. Its successor, if there
-    /// is one already, is not touched.
-    pub fn unsent(mut self, now: Instant) -> bool {
-        self.0.judge(Verdict::Unsent, now)
-    }
-
-    /// The instance said that it has too much to do: its load reads twenty times as high for `duration` (default 1 s,
-    /// at most 60 s). A trial counts it as an answer: the member returns, with that load.
-    pub fn overloaded(mut self, duration: Option<Duration>, now: Instant) -> bool {
-        self.0.judge(Verdict::Overloaded(duration), now)
-    }
-}
-
-impl<H: Recorded> Slot<H> {
-    /// Of a member whose slot the caller has taken.
-    pub(super) fn holding(holder: H, picked_at: u64, moves_deadline: bool) -> Self {
+impl<H: InFleet> Slot<H> {
+    /// Of a member whose slot the caller has taken, now or without reading a clock.
+    pub(crate) fn holding(holder: H, moment: Option<u64>) -> Self {
+        let wakes = |moment| holder.shared().stalls.wake(moment);
+        let moves_deadline = moment.is_some_and(wakes);
+        let picked_at = moment.unwrap_or(UNTIMED);
         Self {
             latency: None,
             picked_at,
@@ -120,7 +42,7 @@ impl<H: Recorded> Slot<H> {
     }
 
     /// The same, as a trial.
-    pub(super) fn on_trial(mut self, token: Token) -> Self {
+    pub(crate) fn on_trial(mut self, token: Token) -> Self {
         self.trial = Some(token);
         self
     }
@@ -135,12 +57,12 @@ impl<H: Recorded> Slot<H> {
     }
 
     /// Whether the instance gave a sign of life, though no answer.
-    pub(super) fn is_heard(&self) -> bool {
+    pub(crate) fn is_heard(&self) -> bool {
         self.marks & HEARD != 0
     }
 
     /// Whether it was still to be given back; from now on it is not.
-    pub(super) fn let_go(&mut self) -> bool {
+    pub(crate) fn let_go(&mut self) -> bool {
         let held = self.is_held();
         self.marks &= !HELD;
         held
@@ -148,7 +70,7 @@ impl<H: Recorded> Slot<H> {
 
     /// The same pick by another holder of its member. What stays behind holds the member, but no slot, and is to be
     /// dropped.
-    pub(crate) fn hand_over<T: Recorded>(&mut self, holder: impl FnOnce(&H) -> T) -> Slot<T> {
+    pub(crate) fn hand_over<T: InFleet>(&mut self, holder: impl FnOnce(&H) -> T) -> Slot<T> {
         Slot {
             latency: self.latency,
             picked_at: self.picked_at,
@@ -172,9 +94,9 @@ impl<H: Recorded> Slot<H> {
     }
 
     pub(crate) fn answered(&mut self, now: Instant) {
-        let record = self.holder.record();
         if self.latency.is_none() && self.picked_at != UNTIMED {
-            let now = record.shared.nanos(now);
+            let record = self.holder.record();
+            let now = self.holder.shared().nanos(now);
             let latency = now.saturating_sub(self.picked_at);
             self.latency = NonZeroU64::new(latency.max(1));
             record.stats.answers(now);
@@ -195,11 +117,15 @@ impl<H: Recorded> Slot<H> {
 
     /// The beginning of the fleet's time: an instant for where no clock is read.
     pub(crate) fn epoch(&self) -> Instant {
-        self.record().shared.epoch
+        self.shared().epoch()
     }
 
-    pub(super) fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Record {
         self.holder.record()
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        self.holder.shared()
     }
 
     /// Whether both, of one fleet, are of the same connection to the same instance.
@@ -209,7 +135,7 @@ impl<H: Recorded> Slot<H> {
 }
 
 /// Gives the slot back however the pick ends.
-impl<H: Recorded> Drop for Slot<H> {
+impl<H: InFleet> Drop for Slot<H> {
     fn drop(&mut self) {
         if !self.is_held() {
             return;
@@ -218,23 +144,8 @@ impl<H: Recorded> Drop for Slot<H> {
         if let Some(trial) = self.trial
             && record.stats.trial().end(trial)
         {
-            record.shared.trials.give_back(trial);
+            self.holder.shared().tokens.give_back(trial);
         }
         record.stats.release_unjudged();
     }
-}
-
-impl<S> fmt::Debug for Pick<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pick")
-            .field("instance", self.instance())
-            .field("latency", &self.0.latency)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Whole nanoseconds; about 584 years at most.
-pub(super) fn nanos(duration: Duration) -> u64 {
-    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
-    seconds.saturating_add(u64::from(duration.subsec_nanos()))
 }

@@ -3,24 +3,18 @@
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use super::member::{Record, Recorded};
-use super::outlier;
-use super::shared::Transition;
-use super::slot::{FAILURE_COST, Slot, UNTIMED, nanos};
-use super::trial::{Token, TrialEnd};
-
-/// Longer answers count as this many times the fleet's mean latency. One that waited out a pause of the instance or of
-/// the machine would else move the mean away from everybody; and at fifteen, one among thirty ordinary answers leaves
-/// its member within the band that counts as ordinary, two do not.
-const SLOWEST: f32 = 15.0;
-/// Shorter latencies count as this, in nanoseconds: what differs below is the doing of the pick and of the clock.
-const FINEST: f32 = 1_000.0;
+use super::measures::latency::{FAILURE_COST, sample};
+use super::members::member::Record;
+use super::rules::outlier::Evidence;
+use super::rules::trial::{Token, TrialEnd};
+use super::rules::unresponsive::is_one_event;
+use super::rules::{overload, unresponsive};
+use super::shared::{InFleet, Report, Shared};
+use super::slot::Slot;
+use super::time::{UNTIMED, nanos};
 
 /// What counts as the mean latency, in nanoseconds, of callers that go away while it is unknown.
 const UNKNOWN_MEAN: f32 = 50e6;
-
-const OVERLOAD_DEFAULT: Duration = Duration::from_secs(1);
-const OVERLOAD_MAX: Duration = Duration::from_secs(60);
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +29,7 @@ pub(crate) enum Verdict {
     Overloaded(Option<Duration>),
 }
 
-impl<H: Recorded> Slot<H> {
+impl<H: InFleet> Slot<H> {
     /// Gives a verdict, once, by a pick that is about to be dropped. Returns whether the fleet's next deadline moved
     /// earlier.
     pub(crate) fn judge(&mut self, verdict: Verdict, now: Instant) -> bool {
@@ -43,22 +37,18 @@ impl<H: Recorded> Slot<H> {
         if !self.let_go() {
             return false;
         }
-        let record = self.holder.record();
+        let (record, shared) = (self.holder.record(), self.holder.shared());
         let knows_time =
             self.reads_clock() || matches!(verdict, Verdict::Unsent | Verdict::Overloaded(_));
         let end = End {
             record,
+            shared,
             picked_at: self.picked_at,
             latency: self.latency,
             heard: self.is_heard(),
-            // One that was given up, or whose member moved, is none any more.
-            is_late: trial.is_some_and(|trial| !record.stats.trial().end(trial)),
+            is_late: trial.is_some_and(|trial| !record.stats.trial().judge(trial)),
             trial,
-            now: if knows_time {
-                record.shared.nanos(now)
-            } else {
-                0
-            },
+            now: if knows_time { shared.nanos(now) } else { 0 },
         };
         end.judge(verdict)
     }
@@ -67,11 +57,12 @@ impl<H: Recorded> Slot<H> {
 /// A pick at its end. However it is judged, its slot is given back once: with an outcome, or without.
 struct End<'a> {
     record: &'a Record,
+    shared: &'a Shared,
     picked_at: u64,
     latency: Option<NonZeroU64>,
     heard: bool,
     trial: Option<Token>,
-    /// Whether its trial was over before.
+    /// Whether its trial ended before: it was given up, or its member was ejected, restored or moved.
     is_late: bool,
     /// The beginning of the fleet's time if the pick was made without reading a clock.
     now: u64,
@@ -79,7 +70,7 @@ struct End<'a> {
 
 impl End<'_> {
     fn judge(&self, verdict: Verdict) -> bool {
-        let Record { stats, shared, .. } = self.record;
+        let stats = &self.record.stats;
         match verdict {
             Verdict::Success if self.counts() => {
                 stats.answers(self.now);
@@ -97,68 +88,65 @@ impl End<'_> {
             | Verdict::Unanswered
             | Verdict::Cancelled
             | Verdict::Neutral => {
-                self.give_token_back();
+                self.end_trial();
                 stats.release_unjudged();
                 false
             }
             Verdict::Unsent => {
-                self.give_token_back();
+                self.end_trial();
                 stats.release_unjudged();
-                self.apply(Transition::Lost)
+                self.report(Report::Lost)
             }
             Verdict::Overloaded(duration) => {
                 stats.release_unjudged();
                 stats.answers(self.now);
-                let duration = duration.unwrap_or(OVERLOAD_DEFAULT).min(OVERLOAD_MAX);
-                let until = self.now.saturating_add(nanos(duration));
-                stats.overloaded_until(until);
-                shared.overloaded_until(until);
-                self.give_token_back();
+                let until = overload::ends_at(duration, self.now);
+                stats.overload().extend(until);
+                self.shared.overload.extend(until);
                 // A member that says so is alive.
-                self.trial.is_some()
-                    && !self.is_late
-                    && self.tried(TrialEnd::Success(self.latency()))
+                let alive = TrialEnd::Success(self.latency());
+                self.report_trial(alive).unwrap_or(false)
             }
         }
     }
 
-    /// A trial that did no harm costs nothing.
-    fn give_token_back(&self) {
-        if let Some(trial) = self.trial.filter(|_| !self.is_late) {
-            self.record.shared.trials.give_back(trial);
+    /// Ends a trial without a verdict: it did no harm and costs nothing.
+    fn end_trial(&self) {
+        if let Some(trial) = self.trial.filter(|_| !self.is_late)
+            && self.record.stats.trial().settle(trial)
+        {
+            self.shared.tokens.give_back(trial);
         }
     }
 
-    fn tried(&self, end: TrialEnd) -> bool {
-        self.apply(Transition::Tried(end))
+    /// Whether this was a trial, whose end is reported then. Returns whether the next deadline moved earlier.
+    fn report_trial(&self, end: TrialEnd) -> Option<bool> {
+        let trial = self.trial?;
+        Some(!self.is_late && self.report(Report::Tried { trial, end }))
     }
 
-    fn apply(&self, what: Transition) -> bool {
-        self.record
-            .shared
-            .apply_transition(self.record, what, self.now)
+    fn report(&self, report: Report) -> bool {
+        self.shared.report(self.record, report, self.now)
     }
 
-    /// Whether this pick says anything of its member: not one from before the member left play or came back, no trial that was
-    /// given up, and none that spans a stall of our own. In panic mode those that are out are picked from, and what
-    /// they answer moves their load and is counted, though it ejects nobody and brings nobody back.
+    /// Whether this pick says anything about its member. A pick from before the member left play or returned does not, nor a
+    /// trial that was given up, nor a pick that spans a stall of this process. In panic mode, members that are out are picked
+    /// from; their outcomes move their load and are counted, but eject no member and bring none back.
     fn counts(&self) -> bool {
-        let Record { stats, shared, .. } = self.record;
         let known = match self.trial {
             Some(_) => !self.is_late,
-            // Without a time it cannot be ordered against an ejection; it counts only where nobody is ejected.
-            None if self.picked_at == UNTIMED => return !shared.is_timed(),
-            None => stats.accepts_evidence_from(self.picked_at),
+            // A pick without a timestamp cannot be ordered against an ejection; it counts while no member is ejected.
+            None if self.picked_at == UNTIMED => return !self.shared.is_timed(),
+            None => self.record.stats.accepts_evidence_from(self.picked_at),
         };
-        known && !shared.pulse.spans_stall(self.picked_at, self.now)
+        known && !self.shared.stalls.spans_stall(self.picked_at, self.now)
     }
 
     fn succeed(&self) -> bool {
         let stats = &self.record.stats;
         stats.release();
-        if self.trial.is_some() {
-            self.give_token_back();
-            return self.tried(TrialEnd::Success(self.latency()));
+        if let Some(earlier) = self.report_trial(TrialEnd::Success(self.latency())) {
+            return earlier;
         }
         stats.succeeded(self.now);
         if self.picked_at != UNTIMED {
@@ -169,8 +157,7 @@ impl End<'_> {
 
     /// `unanswered`: the caller or a time limit gave up before any response.
     fn fail(&self, unanswered: bool) -> bool {
-        let (record, now) = (self.record, self.now);
-        let Record { stats, shared, .. } = record;
+        let (stats, shared, now) = (&self.record.stats, self.shared, self.now);
         stats.release();
         if self.picked_at != UNTIMED {
             if !unanswered {
@@ -179,28 +166,45 @@ impl End<'_> {
             }
             shared.pool.failure(now);
         }
-        if self.trial.is_some() {
-            let end = if unanswered {
-                TrialEnd::Unanswered
-            } else {
-                TrialEnd::Failure
-            };
-            return self.tried(end);
+        let end = if unanswered {
+            TrialEnd::Unanswered
+        } else {
+            TrialEnd::Failure
+        };
+        if let Some(earlier) = self.report_trial(end) {
+            return earlier;
         }
-        let run = stats.failed(self.picked_at, now);
-        let Some(config) = shared.outlier.load_full().filter(|_| !stats.is_out()) else {
+        let config = shared.outlier.load_full();
+        let since_stall = shared.stalls.since_stall(now);
+        let weight = f32::from(self.record.instance.weight().get());
+        let record = stats.failed(self.picked_at, weight, now, |run| {
+            let floor = config.as_ref().map(|config| config.failures_in_row());
+            unanswered && is_one_event(run, floor, since_stall, now)
+        });
+        let Some(config) = config.filter(|_| !stats.is_out()) else {
             return false;
         };
         shared.suspect();
-        match outlier::detect(record, &config, run, unanswered, now) {
-            Some(reason) => self.apply(Transition::Detected(reason, self.picked_at)),
-            None => false,
+        if !record.looks_bad(&config) || stats.cooldown().is_on(now) {
+            return false;
         }
+        let evidence = Evidence {
+            record,
+            unanswered,
+            since_stall,
+            mean: shared.pool.mean(),
+            now,
+        };
+        let picked_at = self.picked_at;
+        self.report(Report::LooksBad {
+            evidence,
+            picked_at,
+        })
     }
 
     /// The caller went away.
     fn give_up(&self) -> bool {
-        let Record { stats, shared, .. } = self.record;
+        let (stats, shared) = (&self.record.stats, self.shared);
         if let Some(latency) = self.latency {
             // It did answer, then and not now: what a caller does not want to read to the end is no fault of it, and ends no
             // run of failures since.
@@ -213,10 +217,11 @@ impl End<'_> {
         }
         let waited = self.now.saturating_sub(self.picked_at);
         let answered = self.heard || stats.answered_at() > self.picked_at;
+        let mean = shared.pool.mean();
         let unanswered = self.picked_at != UNTIMED
             && shared.outlier.load().as_ref().is_some_and(|config| {
                 let least = nanos(config.unanswered_after());
-                outlier::unanswered(waited, least, shared.pool.mean(), answered)
+                unresponsive::unanswered(waited, least, mean, answered)
             });
         if self.picked_at != UNTIMED {
             self.record_wait();
@@ -225,16 +230,13 @@ impl End<'_> {
             return self.fail(true);
         }
         stats.release_unjudged();
-        if self.trial.is_none() {
-            return false;
-        }
-        // In less than the mean latency nobody could have answered.
-        let mean = shared.pool.mean();
+        // In less than the mean latency no member could have answered.
         let least = if mean > 0.0 { mean } else { UNKNOWN_MEAN };
         if !answered && waited as f32 >= least {
-            return self.tried(TrialEnd::Silent(waited));
+            let silent = TrialEnd::Silent(waited);
+            return self.report_trial(silent).unwrap_or(false);
         }
-        self.give_token_back();
+        self.end_trial();
         false
     }
 
@@ -244,41 +246,36 @@ impl End<'_> {
     }
 
     fn record_failure(&self) {
-        let Record { stats, shared, .. } = self.record;
-        let mean = shared.pool.mean();
-        if shared.measures_latency() && mean > 0.0 {
-            stats.latency().record(FAILURE_COST * mean, self.now);
+        let mean = self.shared.pool.mean();
+        if self.shared.measures_latency() && mean > 0.0 {
+            let latency = self.record.stats.latency();
+            latency.record(FAILURE_COST * mean, self.now);
         }
     }
 
     /// A wait longer than the member's latency is evidence of at least that latency.
     fn record_wait(&self) {
-        let (now, Record { stats, shared, .. }) = (self.now, self.record);
-        let mean = shared.pool.mean();
-        if shared.measures_latency() && mean > 0.0 {
-            let waited = now.saturating_sub(self.picked_at) as f32;
-            if waited > stats.latency().read(now, mean) {
-                stats.latency().record(waited.min(FAILURE_COST * mean), now);
+        let mean = self.shared.pool.mean();
+        if self.shared.measures_latency() && mean > 0.0 {
+            let latency = self.record.stats.latency();
+            let waited = self.now.saturating_sub(self.picked_at) as f32;
+            if waited > latency.read(self.now, mean) {
+                latency.record(waited.min(FAILURE_COST * mean), self.now);
             }
         }
     }
 
     fn record_latency(&self) {
-        let (now, Record { stats, shared, .. }) = (self.now, self.record);
-        let latency = self.latency();
-        let mean = shared.pool.mean();
-        if mean > 0.0 {
-            let latency = (latency as f32).clamp(FINEST, (SLOWEST * mean).max(FINEST));
-            if shared.measures_latency() {
-                // One that waited while another one did is not another sample.
-                if self.picked_at >= stats.latency().stamp() {
-                    stats.typical().record(latency, mean);
-                }
-                stats.latency().record(latency, now);
+        let (stats, now) = (&self.record.stats, self.now);
+        let mean = self.shared.pool.mean();
+        let sample = sample(self.latency(), mean);
+        if mean > 0.0 && self.shared.measures_latency() {
+            // Answers that waited at the same time are one sample.
+            if self.picked_at >= stats.latency().stamp() {
+                stats.typical().record(sample, mean);
             }
-            shared.pool.success(latency as u64, now);
-        } else {
-            shared.pool.success(latency.max(FINEST as u64), now);
+            stats.latency().record(sample, now);
         }
+        self.shared.pool.success(sample as u64, now);
     }
 }

@@ -27,15 +27,6 @@ const EXEMPT: &[&str] = &["lib", "guide"];
 /// cycle any more must be removed from its list. Never add one.
 #[rustfmt::skip]
 pub(crate) const KNOWN_CYCLES: &[(u32, &[&str])] = &[
-    (14, &["error", "event", "status"]),
-    (14, &["error/mod.rs", "event.rs", "status.rs"]),
-    (14, &["fleet/config.rs", "fleet/outlier/config.rs"]),
-    (14, &[
-        "fleet/fleet.rs", "fleet/member.rs", "fleet/news.rs", "fleet/outlier/health.rs", "fleet/outlier/mod.rs",
-        "fleet/outlier/peers.rs", "fleet/outlier/unresponsive.rs", "fleet/pick.rs", "fleet/roster/ejections.rs",
-        "fleet/roster/membership.rs", "fleet/roster/mod.rs", "fleet/seat.rs", "fleet/shared.rs", "fleet/slot.rs",
-        "fleet/slow_start.rs", "fleet/snapshot.rs", "fleet/verdict.rs",
-    ]),
     (14, &["balance/attempt.rs", "balance/classify.rs"]),
     (14, &["balance/balance.rs", "balance/driver.rs", "balance/future.rs", "balance/waiting.rs"]),
     (15, &["discovery/announcement.rs", "discovery/registration.rs"]),

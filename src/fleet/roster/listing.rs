@@ -1,94 +1,136 @@
-//! Who is listed for picks: the available members; if there are none, the busy ones; if there are none either, all of them,
-//! in panic mode.
+//! The list that picks draw from, kept up to date with the seats: the members of the best [tier](crate::fleet::rules::tiers).
 
 use std::sync::Arc;
 
-use super::super::reached::Branch;
-use super::super::seat::{Seat, Tier};
-use super::super::snapshot::Position;
-use super::Roster;
-use crate::event::Event;
+use super::seat::{Counts, Seat};
+use crate::fleet::members::list::{List, Position};
+use crate::fleet::rules::tiers::Tier;
+use crate::model::instance::InstanceId;
 
-impl<S> Roster<S> {
-    /// Brings a seat's place in the list up to date.
-    pub(super) fn relist(&mut self, index: usize) {
-        self.recount(index);
+pub(crate) struct Listing<T> {
+    list: List<T>,
+    best: Tier,
+    /// How many members are eligible, and how many of them are out.
+    eligible: usize,
+    out: usize,
+}
+
+/// Whether panic mode began or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PanicMode {
+    Unchanged,
+    Began,
+    Ended,
+}
+
+impl<T> Listing<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            list: List::new(),
+            best: Tier::Available,
+            eligible: 0,
+            out: 0,
+        }
+    }
+
+    pub(crate) fn list(&self) -> &List<T> {
+        &self.list
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn is_panic_mode(&self) -> bool {
+        self.best.is_panic_mode()
+    }
+
+    /// How many members are eligible.
+    pub(crate) fn eligible(&self) -> usize {
+        self.eligible
+    }
+
+    /// How many eligible members are out.
+    pub(crate) fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Brings one seat's place in the list up to date.
+    pub(crate) fn update(&mut self, seats: &mut [Seat<T>], index: usize) -> PanicMode {
+        self.recount(&mut seats[index]);
         let was_empty = self.list.is_empty();
-        let seat = &mut self.seats[index];
-        let weight = seat.instance.weight();
+        let seat = &mut seats[index];
         let tier = seat.tier();
+        let mut panic_mode = PanicMode::Unchanged;
         match (seat.eligible().map(Arc::clone), tier) {
-            (Some(_), Some(tier)) if tier < self.listed => self.rebuild_list(),
-            (Some(member), Some(tier)) if self.lists(tier) => {
-                let seat = &mut self.seats[index];
+            (Some(_), Some(tier)) if tier < self.best => panic_mode = self.rebuild(seats),
+            (Some(member), Some(tier)) if tier.is_picked(self.best) => {
+                let weight = seat.instance.weight();
                 match seat.position {
                     Some(position) => self.list.replace(position, member, weight),
                     None => seat.position = Some(self.list.push(member, weight)),
                 }
             }
-            _ => self.unlist(index),
+            _ => self.remove(seats, index),
         }
         if self.list.is_empty() && (tier.is_some() || !was_empty) {
-            self.rebuild_list();
+            panic_mode = self.rebuild(seats);
         }
-        self.dirty = true;
+        panic_mode
     }
 
-    /// Whether members of that tier are in the list: in panic mode all are.
-    fn lists(&self, tier: Tier) -> bool {
-        tier == self.listed || self.listed == Tier::Out
-    }
-
-    /// Brings the numbers of members that may be picked, and that are out, up to date with one seat.
-    pub(super) fn recount(&mut self, index: usize) {
-        let seat = &mut self.seats[index];
-        let after = seat.counts();
-        let before = std::mem::replace(&mut seat.counted, after);
-        self.eligible = self.eligible + usize::from(after.eligible) - usize::from(before.eligible);
-        self.out = self.out + usize::from(after.out) - usize::from(before.out);
-    }
-
-    pub(super) fn unlist(&mut self, index: usize) {
-        let Some(position) = self.seats[index].position.take() else {
+    /// Takes a seat out of the list.
+    pub(crate) fn remove(&mut self, seats: &mut [Seat<T>], index: usize) {
+        let Some(position) = seats[index].position.take() else {
             return;
         };
-        self.dirty = true;
         let moved = self.list.swap_remove(position);
         let moved = moved.map(|member| member.instance.id().clone());
-        if let Some(index) = moved.and_then(|id| self.find(&id)) {
-            self.seats[index].position = Some(position);
+        if let Some(index) = moved.and_then(|id| find(seats, &id)) {
+            seats[index].position = Some(position);
         }
     }
 
-    /// Makes the list of those of the best tier that there is.
-    pub(super) fn rebuild_list(&mut self) {
-        let tiers = self.seats.iter().filter_map(Seat::tier);
-        let best = tiers.min().unwrap_or(Tier::Available);
-        let before = std::mem::replace(&mut self.listed, best);
+    /// A seat that is not in the list has nothing left to count.
+    pub(crate) fn forget(&mut self, seat: &mut Seat<T>) {
+        self.recount(seat);
+    }
+
+    /// Lists the members of the best tier that there is.
+    pub(crate) fn rebuild(&mut self, seats: &mut [Seat<T>]) -> PanicMode {
+        let best = Tier::best(seats.iter().filter_map(Seat::tier));
+        let before = std::mem::replace(&mut self.best, best);
         let mut listed = Vec::new();
-        for index in 0..self.seats.len() {
-            self.recount(index);
-            let lists = |tier| self.lists(tier);
-            let is_listed = self.seats[index].tier().is_some_and(lists);
-            let seat = &mut self.seats[index];
+        for seat in seats {
+            self.recount(seat);
+            let is_listed = seat.tier().is_some_and(|tier| tier.is_picked(best));
             let member = seat.eligible().filter(|_| is_listed).map(Arc::clone);
             seat.position = member.as_ref().map(|_| Position::new(listed.len()));
             listed.extend(member.map(|member| (member, seat.instance.weight())));
         }
-        let members = listed.len();
         self.list.fill(listed);
-        self.dirty = true;
-        match (before == Tier::Out, best == Tier::Out) {
-            (false, true) => {
-                Branch::PanicModeBegan.reach();
-                self.ejections.counters.panic_modes += 1;
-                self.note(Event::PanicModeBegan { members });
-            }
-            (true, false) => {
-                Branch::PanicModeEnded.reach();
-                self.note(Event::PanicModeEnded);
-            }
-            _ => {}
+        match (before.is_panic_mode(), best.is_panic_mode()) {
+            (false, true) => PanicMode::Began,
+            (true, false) => PanicMode::Ended,
+            _ => PanicMode::Unchanged,
         }
     }
+
+    fn recount(&mut self, seat: &mut Seat<T>) {
+        let after = seat.counts();
+        let before: Counts = std::mem::replace(&mut seat.counted, after);
+        self.eligible = self.eligible + usize::from(after.eligible) - usize::from(before.eligible);
+        self.out = self.out + usize::from(after.out) - usize::from(before.out);
+    }
+}
+
+/// The seat of an instance, of seats in the order of their ids.
+pub(crate) fn find<T>(seats: &[Seat<T>], id: &InstanceId) -> Option<usize> {
+    seats
+        .binary_search_by(|seat| seat.instance.id().cmp(id))
+        .ok()
 }

@@ -1,41 +1,41 @@
-//! Who is a member: the difference between a set and the seats.
+//! The difference between a set and the seats.
 
-use super::super::news::judge;
-use super::super::reached::Branch;
-use super::super::seat::{Connection, Seat};
-use super::{Dial, Roster};
+use super::Roster;
+use super::dials::Dial;
+use super::seat::{Connection, Seat};
 use crate::event::Event;
+use crate::fleet::branch::Branch;
+use crate::fleet::rules::doubt::judge;
 use crate::model::instance::{Instance, InstanceId, InstanceSet, check_text};
 use crate::runtime::text::excerpt;
 
-/// Unusable instances of one set that are told of, and as many ids that are there twice; a poisoned answer can hold any
-/// number.
-const REFUSALS_TOLD: usize = 8;
+/// Unusable instances of one set that are reported, and as many duplicate ids: a poisoned answer can hold any number.
+const MAX_REPORTED: usize = 8;
 
-/// What becomes of instances that a set lacks.
+/// What happens to instances that a set lacks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Absent {
+enum Absent {
     Leave,
     Stay,
 }
 
-impl<S> Roster<S> {
-    /// Follows a set, or doubts it; returns whom to dial.
-    pub(in super::super) fn apply(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
-        let first = self.answered_at.replace(now).is_none();
-        self.cancelled.clear();
-        for id in set.duplicates().iter().take(REFUSALS_TOLD) {
-            self.note(Event::DuplicateId { id: tellable(id) });
+impl<T> Roster<T> {
+    /// Follows a set, or doubts it; returns the instances to dial.
+    pub(crate) fn apply(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
+        let first = self.set_at.replace(now).is_none();
+        self.dials.take_cancelled();
+        for id in set.duplicates().iter().take(MAX_REPORTED) {
+            self.note(Event::DuplicateId { id: printable(id) });
         }
         let known = self.seats.len();
-        let lacks = |seat: &&Seat<S>| set.get(seat.instance.id().as_str()).is_none();
+        let lacks = |seat: &&Seat<T>| set.get(seat.instance.id().as_str()).is_none();
         let gone = || self.seats.iter().filter(lacks).count();
         match judge(set, known, gone, self.doubt.as_ref(), &self.config, now) {
             None => {
                 if self.doubt.take().is_some() {
                     Branch::DoubtLifted.reach();
                 }
-                self.follow(set, Absent::Leave, first, now)
+                self.replace_seats(set, Absent::Leave, first, now)
             }
             Some(doubt) => {
                 if self.doubt.replace(doubt).is_none() {
@@ -46,13 +46,18 @@ impl<S> Roster<S> {
                         grace: self.config.shrink_grace(),
                     });
                 }
-                self.follow(set, Absent::Stay, first, now)
+                self.replace_seats(set, Absent::Stay, first, now)
             }
         }
     }
 
-    /// Makes the seats those of a set, and returns whom to dial.
-    pub(super) fn follow(
+    /// Follows a set that is doubted no more; returns the instances to dial.
+    pub(super) fn follow(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
+        self.replace_seats(set, Absent::Leave, false, now)
+    }
+
+    /// Makes the seats those of a set, and returns the instances to dial.
+    fn replace_seats(
         &mut self,
         set: &InstanceSet,
         absent: Absent,
@@ -61,10 +66,10 @@ impl<S> Roster<S> {
     ) -> Vec<Dial> {
         let mut dials = Vec::new();
         let mut changed = 0;
-        // Both in order, with the index that they have or come before.
+        // Both in order, with the index of the seat, or of the seat that they come before.
         let mut gone = Vec::new();
         let mut added = Vec::new();
-        let mut refusals = REFUSALS_TOLD;
+        let mut refusals = MAX_REPORTED;
         let mut index = 0;
         for instance in set {
             while let Some(seat) = self.seats.get(index)
@@ -91,11 +96,11 @@ impl<S> Roster<S> {
             gone.clear();
         }
         for &index in &gone {
-            self.vacate(index);
+            self.clear_seat(index);
         }
         let added_at = self.reseat(&gone, &added, now);
-        if !gone.is_empty() && self.list.is_empty() {
-            self.rebuild_list();
+        if !gone.is_empty() && self.listing.is_empty() {
+            self.relist_all();
         }
         for index in added_at {
             if !self.seats[index].is_draining() {
@@ -110,11 +115,11 @@ impl<S> Roster<S> {
                 known: self.seats.len(),
             });
         }
-        self.hasten(now);
+        self.shorten_backoffs(now);
         dials
     }
 
-    /// Takes out and puts in seats; returns where the new ones are.
+    /// Removes and adds seats; returns the indices of the new ones.
     fn reseat(&mut self, gone: &[usize], added: &[(usize, &Instance)], now: u64) -> Vec<usize> {
         if gone.is_empty() && added.is_empty() {
             return Vec::new();
@@ -123,7 +128,7 @@ impl<S> Roster<S> {
         let mut seats = Vec::with_capacity(old.len() + added.len() - gone.len());
         let mut places = Vec::with_capacity(added.len());
         let (mut gone, mut added) = (gone.iter().peekable(), added.iter().peekable());
-        let mut seat_new = |seats: &mut Vec<Seat<S>>, before: usize| {
+        let mut seat_new = |seats: &mut Vec<Seat<T>>, before: usize| {
             while let Some((_, instance)) = added.next_if(|&&(index, _)| index <= before) {
                 places.push(seats.len());
                 seats.push(Seat::new((*instance).clone(), now));
@@ -140,7 +145,7 @@ impl<S> Roster<S> {
         places
     }
 
-    /// The instance was announced anew: a dial follows only where it has another address or wants to be back.
+    /// The instance was announced anew: it is dialled only if it has another address or was not dialled.
     fn update(&mut self, index: usize, instance: &Instance, now: u64) -> Option<Dial> {
         let seat = &mut self.seats[index];
         let was_eligible = seat.eligible().is_some();
@@ -149,13 +154,13 @@ impl<S> Roster<S> {
         let stands = seat
             .member()
             .is_some_and(|member| member.instance.addr() == addr);
-        let dialled = seat.is_dialled();
+        let dialled = seat.dial.is_dialled();
         let draining = seat.is_draining();
         if draining && let Some(member) = seat.member() {
             if member.instance.addr() != addr {
-                seat.stats.move_to_address(now);
+                seat.stats.move_to_address(&self.shared.tokens, now);
             }
-            seat.stats.trial().forget();
+            seat.stats.trial().forget(&self.shared.tokens);
             let given_up = std::mem::replace(&mut seat.connection, Connection::None);
             seat.since = now;
             self.discard(given_up);
@@ -172,10 +177,10 @@ impl<S> Roster<S> {
         }
         if moved {
             let seat = &mut self.seats[index];
-            seat.attempts = 0;
+            seat.dial.forget_attempts();
             // A connection that stands goes on as it did until the new address is connected.
             if seat.member().is_none() {
-                seat.stats.move_to_address(now);
+                seat.stats.move_to_address(&self.shared.tokens, now);
             }
             self.garbage.errors.extend(seat.error.take());
         }
@@ -186,35 +191,40 @@ impl<S> Roster<S> {
         (moved || !dialled).then(|| self.dial(index))
     }
 
-    /// Gives up everything of a seat that is about to go.
-    fn vacate(&mut self, index: usize) {
+    /// Gives up everything of a seat that is about to leave.
+    fn clear_seat(&mut self, index: usize) {
         self.cancel_dial(index);
-        self.forget_ejection(index);
-        self.unlist(index);
+        self.listing.remove(&mut self.seats, index);
         let seat = &mut self.seats[index];
+        let id = seat.instance.id();
+        self.standings.forget(id, &mut seat.standing);
+        self.offered.remove(id);
+        seat.stats.trial().forget(&self.shared.tokens);
+        // With the last member that was out, picks may do without the clock.
+        self.dirty = true;
         let given_up = std::mem::replace(&mut seat.connection, Connection::None);
         let error = seat.error.take();
         self.discard(given_up);
         self.garbage.errors.extend(error);
-        self.recount(index);
+        self.listing.forget(&mut self.seats[index]);
     }
 
-    /// Whether an instance can be used at all; if not, the first few are told of.
+    /// Whether an instance can be used at all; the first few that cannot are reported.
     fn is_sound(&mut self, instance: &Instance, refusals: &mut usize) -> bool {
         let Err(error) = instance.validate() else {
             return true;
         };
         if *refusals > 0 {
             *refusals -= 1;
-            let id = tellable(instance.id());
+            let id = printable(instance.id());
             self.note(Event::InstanceRefused { id, error });
         }
         false
     }
 }
 
-/// Events are kept for a while and end up in logs: an id that is none is told of escaped, and cut short.
-fn tellable(id: &InstanceId) -> InstanceId {
+/// Events are kept for a while and end up in logs: an invalid id is escaped and cut short.
+fn printable(id: &InstanceId) -> InstanceId {
     match check_text("id", id.as_str()) {
         Ok(()) => id.clone(),
         Err(_) => InstanceId::from(&*excerpt(id.as_str())),

@@ -1,13 +1,20 @@
-//! The members as the writers know them: which instances there are, who is connected, dialled, waiting to be dialled.
+//! The members as the writers know them: which instances there are, where each stands, who is connected or dialled.
+//!
+//! Sub-states own their fields: [`dials`], [`standing`], [`listing`], [`journal`]. [`Roster`] sequences them, one method for
+//! each input, and publishes the outcome.
 
-mod ejecting;
-mod ejections;
-mod late;
-mod listing;
-mod membership;
-mod redial;
-mod suspects;
-mod trials;
+pub(crate) mod connections;
+pub(crate) mod dials;
+pub(crate) mod ejecting;
+pub(crate) mod journal;
+pub(crate) mod late;
+pub(crate) mod listing;
+pub(crate) mod membership;
+pub(crate) mod seat;
+pub(crate) mod standing;
+pub(crate) mod status;
+pub(crate) mod suspects;
+pub(crate) mod trials;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,111 +23,98 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use self::ejections::Ejections;
-use super::config::{BalanceConfig, Load};
-use super::journal::Journal;
-use super::member::{Member, Record};
-use super::news::Doubt;
-use super::seat::{Connection, Link, Seat, Tier};
+use self::dials::{Dial, Dials, Ticket};
+use self::journal::Journal;
+use self::listing::{Listing, PanicMode, find};
+use self::seat::{Connection, Seat};
+use self::standing::{Standings, Subject};
+use super::branch::Branch;
+use super::config::balance::{BalanceConfig, Load};
+use super::config::outlier::OutlierConfig;
+use super::members::member::{Member, Record};
+use super::members::snapshot::{Rules, Snapshot};
+use super::rules::doubt::Doubt;
+use super::rules::peers::Peers;
 use super::shared::Shared;
-use super::slot::nanos;
-use super::snapshot::{List, Rules, Snapshot};
+use super::time::nanos;
+use crate::error::census::Census;
 use crate::event::{DialError, Event};
-use crate::fleet::PickError;
-use crate::model::instance::{Instance, InstanceId};
-use crate::status::{Census, EjectionMode, Status};
-
-/// A connection to be made. Its outcome goes to [`Fleet::connected`](super::Fleet::connected) or
-/// [`Fleet::dial_failed`](super::Fleet::dial_failed) with the ticket.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Dial {
-    /// Names this dial.
-    pub ticket: Ticket,
-    /// Whom to dial.
-    pub instance: Instance,
-    /// Whether the last dial of it failed, or the last connection did not last. Others are to be dialled first.
-    pub is_redial: bool,
-}
-
-/// Names one connection generation of one instance.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    id: InstanceId,
-    generation: u64,
-}
+use crate::model::instance::InstanceId;
 
 /// Nanoseconds of a stall of this process that is an event.
-const TOLD_STALL: u64 = 1_000_000_000;
+const REPORTED_STALL: u64 = 1_000_000_000;
 
-pub(super) struct Roster<S> {
+/// How the others in play fail, when a rule needs it.
+pub(crate) type PeersNow<'a> = &'a dyn Fn(&OutlierConfig) -> Peers;
+
+pub(crate) struct Roster<T> {
+    shared: Arc<Shared>,
     config: BalanceConfig,
     /// By id.
-    seats: Vec<Seat<S>>,
-    list: List<S>,
-    /// Who is in the list: the members of this tier, or, if it is `Out`, all that are eligible.
-    listed: Tier,
-    ejections: Ejections,
-    /// The seat at which the search for late members goes on.
+    seats: Vec<Seat<T>>,
+    listing: Listing<T>,
+    dials: Dials,
+    standings: Standings,
+    /// Members that may have a trial in flight.
+    offered: BTreeSet<InstanceId>,
+    /// When those on probation had their turn last.
+    turned_at: u64,
+    /// The seats at which the searches for suspects and for late members go on.
+    suspects_from: usize,
     late_from: usize,
-    /// How many members are eligible, and how many of them are out.
-    eligible: usize,
-    out: usize,
-    /// Seats that wait to be dialled, by when.
-    retries: BTreeSet<(u64, InstanceId)>,
-    /// Dials that the last change cancelled.
-    cancelled: Vec<Ticket>,
+    /// Whether every member in play fails.
+    all_fail: bool,
     doubt: Option<Doubt>,
-    answered_at: Option<u64>,
+    /// When discovery answered last.
+    set_at: Option<u64>,
     unusable_since: Option<Instant>,
-    generation: u64,
+    /// Outcomes that the pool had at the last tick.
+    outcomes: u64,
     rng: SmallRng,
     journal: Journal,
     census: Option<Arc<Census>>,
-    /// Outcomes that the pool had at the last beat.
-    outcomes: u64,
     dirty: bool,
-    garbage: Garbage<S>,
+    garbage: Garbage<T>,
 }
 
-/// What falls away under the lock and is dropped after it: all of it holds values of the caller.
-pub(super) struct Garbage<S> {
-    members: Vec<Arc<Member<S>>>,
+/// What is replaced under the lock and dropped after it: all of it holds values of the caller.
+pub(crate) struct Garbage<T> {
+    members: Vec<Arc<Member<T>>>,
     errors: Vec<Arc<DialError>>,
     events: Vec<Event>,
 }
 
-impl<S> Roster<S> {
-    pub(super) fn new(config: BalanceConfig, seed: u64, now: Instant) -> Self {
+impl<T> Roster<T> {
+    pub(crate) fn new(shared: Arc<Shared>, config: BalanceConfig, seed: u64, now: Instant) -> Self {
         Self {
+            shared,
             config,
             seats: Vec::new(),
-            list: List::new(),
-            listed: Tier::Available,
-            ejections: Ejections::default(),
+            listing: Listing::new(),
+            dials: Dials::default(),
+            standings: Standings::default(),
+            offered: BTreeSet::new(),
+            turned_at: 0,
+            suspects_from: 0,
             late_from: 0,
-            eligible: 0,
-            out: 0,
-            retries: BTreeSet::new(),
-            cancelled: Vec::new(),
+            all_fail: false,
             doubt: None,
-            answered_at: None,
+            set_at: None,
             unusable_since: Some(now),
-            generation: 0,
+            outcomes: 0,
             rng: SmallRng::seed_from_u64(seed),
             journal: Journal::default(),
             census: None,
-            outcomes: 0,
             dirty: false,
             garbage: Garbage::default(),
         }
     }
 
-    pub(super) fn config(&self) -> &BalanceConfig {
+    pub(crate) fn config(&self) -> &BalanceConfig {
         &self.config
     }
 
-    pub(super) fn reconfigure(&mut self, config: BalanceConfig) {
+    pub(crate) fn reconfigure(&mut self, config: BalanceConfig) {
         if let Some(doubt) = &mut self.doubt {
             doubt.reconfigure(&config);
         }
@@ -128,182 +122,46 @@ impl<S> Roster<S> {
         self.dirty = true;
     }
 
-    /// A driver begins: returns the dials of all instances that have no connection.
-    pub(super) fn start(&mut self, now: Instant) -> Vec<Dial> {
-        if self.unusable_since.is_some() {
-            self.unusable_since = Some(now);
-            self.dirty = true;
-        }
-        self.census = None;
-        let wants =
-            |seat: &Seat<S>| seat.member().is_none() && !seat.is_dialled() && !seat.is_draining();
-        let mut dials = Vec::new();
-        for index in 0..self.seats.len() {
-            if wants(&self.seats[index]) {
-                dials.push(self.dial(index));
-            }
-        }
-        dials
-    }
-
-    /// The driver is gone: every connection is lost, and no dial is under way or due.
-    pub(super) fn stop(&mut self, now: u64) {
-        let mut connections = 0;
-        for index in 0..self.seats.len() {
-            self.cancel_dial(index);
-            connections += usize::from(self.disconnect(index, now).is_some());
-        }
-        self.cancelled.clear();
-        self.note(Event::DriverStopped { connections });
-        self.rebuild_list();
-    }
-
-    pub(super) fn take_cancelled(&mut self) -> Vec<Ticket> {
-        std::mem::take(&mut self.cancelled)
+    /// Whether time is of any use.
+    pub(crate) fn is_timed(&self) -> bool {
+        let judges = self.config.load() == Load::Latency || self.config.outlier().is_some();
+        judges || self.standings.is_any()
     }
 
     /// Whether this connection is in the list or, for a trial, could be.
-    pub(super) fn is_pickable(&self, record: &Record, is_trial: bool) -> bool {
+    pub(crate) fn is_pickable(&self, record: &Record, is_trial: bool) -> bool {
         self.find(record.instance.id()).is_some_and(|index| {
             let seat = &self.seats[index];
-            let is_it = |member: &Arc<Member<S>>| member.generation == record.generation;
+            let is_it = |member: &Arc<Member<T>>| member.generation == record.generation;
             seat.eligible().is_some_and(is_it) && (is_trial || seat.position.is_some())
         })
     }
 
-    /// Whether time is of any use.
-    pub(super) fn is_timed(&self) -> bool {
-        let judges = self.config.load() == Load::Latency || self.config.outlier().is_some();
-        judges || self.ejections.is_any()
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        let dial = self.dials.next_deadline();
+        let doubt = self.doubt.as_ref().map(Doubt::until);
+        let ejection = self.standings.next_deadline();
+        dial.into_iter().chain(doubt).chain(ejection).min()
     }
 
-    pub(super) fn connected(
-        &mut self,
-        ticket: &Ticket,
-        service: S,
-        shared: &Arc<Shared>,
-        now: u64,
-    ) -> Result<(), S> {
-        let Some(index) = self.awaited(ticket) else {
-            return Err(service);
-        };
-        let seat = &mut self.seats[index];
-        if let Connection::Up(old) = &seat.connection
-            && old.instance.addr() != seat.instance.addr()
-        {
-            seat.stats.move_to_address(now);
-        }
-        let record = Record {
-            stats: Arc::clone(&seat.stats),
-            generation: ticket.generation,
-            instance: seat.instance.clone(),
-            shared: Arc::clone(shared),
-        };
-        let member = Arc::new(Member { record, service });
-        seat.link = Link::Idle;
-        seat.since = now;
-        let error = seat.error.take();
-        let replaced = std::mem::replace(&mut seat.connection, Connection::Up(member));
-        self.discard(replaced);
-        self.garbage.errors.extend(error);
-        self.try_if_moved(index, now);
-        self.relist(index);
-        self.note(Event::Connected {
-            id: ticket.id.clone(),
-        });
-        self.try_if_over_cap(index, now);
-        Ok(())
-    }
-
-    pub(super) fn dial_failed(&mut self, ticket: &Ticket, error: &Arc<DialError>, now: u64) {
-        let Some(index) = self.awaited(ticket) else {
-            return;
-        };
-        let seat = &mut self.seats[index];
-        seat.link = Link::Idle;
-        let replaced = seat.error.replace(Arc::clone(error));
-        self.garbage.errors.extend(replaced);
-        let wait = if error.is_local_fault() {
-            self.retry_soon(index, now)
-        } else {
-            self.seats[index].attempts = self.seats[index].attempts.saturating_add(1);
-            self.retry(index, now)
-        };
-        self.note(Event::DialFailed {
-            id: ticket.id.clone(),
-            error: Arc::clone(error),
-            retry_in: Duration::from_nanos(wait),
-        });
-    }
-
-    /// A connection is lost: its instance is dialled again, at once unless connections to it do not last.
-    pub(super) fn lost(&mut self, id: &InstanceId, generation: u64, now: u64) {
-        let Some(index) = self.find(id) else {
-            return;
-        };
-        let is_it = |member: &Arc<Member<S>>| member.generation == generation;
-        if !self.seats[index].member().is_some_and(is_it) {
-            return;
-        }
-        let Some(lasted) = self.disconnect(index, now) else {
-            return;
-        };
-        self.relist(index);
-        self.note(Event::ConnectionLost { id: id.clone() });
-        self.hasten(now);
-        let seat = &mut self.seats[index];
-        if seat.is_dialled() {
-            return;
-        }
-        if lasted >= nanos(self.config.connect_backoff().max) {
-            seat.attempts = 0;
-        }
-        self.retry(index, now);
-        let seat = &mut self.seats[index];
-        seat.attempts = seat.attempts.saturating_add(1);
-    }
-
-    /// Takes a seat's connection away, and returns for how long it was up. The list still has it.
-    fn disconnect(&mut self, index: usize, now: u64) -> Option<u64> {
-        let seat = &mut self.seats[index];
-        // The next connection is to another address.
-        if seat.member()?.instance.addr() != seat.instance.addr() {
-            seat.stats.move_to_address(now);
-        }
-        let lasted = now.saturating_sub(seat.since);
-        let replaced = std::mem::replace(&mut seat.connection, Connection::Lost);
-        seat.since = now;
-        self.discard(replaced);
-        Some(lasted)
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<u64> {
-        let retry = self.retries.first().map(|&(at, _)| at);
-        let doubt = self.doubt.as_ref().map(|doubt| doubt.until);
-        let ejection = self.ejections.next_deadline();
-        retry.into_iter().chain(doubt).chain(ejection).min()
-    }
-
-    pub(super) fn on_deadline(&mut self, shared: &Shared, now: u64) -> Vec<Dial> {
+    pub(crate) fn on_deadline(&mut self, peers: PeersNow<'_>, now: u64) -> Vec<Dial> {
         let mut dials = Vec::new();
-        self.cancelled.clear();
-        let beats = shared.pulse.next().is_some_and(|next| next <= now);
-        let stall = shared.pulse.beat(now, || self.has_traffic(shared));
-        if let Some(time) = stall.filter(|&stall| stall >= TOLD_STALL) {
+        self.dials.take_cancelled();
+        let shared = Arc::clone(&self.shared);
+        let ticks = shared.stalls.next().is_some_and(|next| next <= now);
+        let stall = shared.stalls.tick(now, || self.has_traffic());
+        if let Some(time) = stall.filter(|&stall| stall >= REPORTED_STALL) {
             let time = Duration::from_nanos(time);
             self.note(Event::Stalled { time });
         }
-        if beats {
-            self.sweep(shared, now);
+        if ticks {
+            self.sweep(peers, now);
         }
         self.end_ejections(now);
-        if let Some(doubt) = self.doubt.take_if(|doubt| doubt.until <= now) {
-            dials = self.follow(&doubt.set, membership::Absent::Leave, false, now);
+        if let Some(doubt) = self.doubt.take_if(|doubt| doubt.until() <= now) {
+            dials = self.follow(&doubt.into_set(), now);
         }
-        while self.retries.first().is_some_and(|&(at, _)| at <= now) {
-            let Some((_, id)) = self.retries.pop_first() else {
-                break;
-            };
+        while let Some(id) = self.dials.due(now) {
             if let Some(index) = self.find(&id) {
                 dials.push(self.dial(index));
             }
@@ -311,80 +169,42 @@ impl<S> Roster<S> {
         dials
     }
 
-    /// Whether anybody was answered since the last time, or waits.
-    fn has_traffic(&mut self, shared: &Shared) -> bool {
-        let outcomes = shared.pool.outcomes();
+    /// What is done at each tick, while there is traffic.
+    fn sweep(&mut self, peers: PeersNow<'_>, now: u64) {
+        self.give_up_trials(peers, now);
+        let slow_start = nanos(self.config.slow_start());
+        while let Some(id) = self.standings.returned(slow_start, now) {
+            let Some(index) = self.find(&id) else {
+                break;
+            };
+            let member = self.seats[index].subject(&self.shared.tokens);
+            self.standings.end_slow_start(member);
+            self.dirty = true;
+        }
+        self.pass_turn(now);
+        self.find_suspects(now);
+        if self.shared.measures_latency() {
+            self.look_at_latencies(now);
+        }
+    }
+
+    /// Whether any request was answered since the last tick, or is in flight.
+    fn has_traffic(&mut self) -> bool {
+        let outcomes = self.shared.pool.outcomes();
         let before = std::mem::replace(&mut self.outcomes, outcomes);
         // Threads that share a count can set it back.
         let gained = outcomes.wrapping_sub(before) as i64;
-        shared.trials.refill(gained.max(0) as u64);
-        let waits = |seat: &Seat<S>| seat.stats.in_flight() > 0;
-        outcomes != before || self.seats.iter().any(waits)
+        self.shared.tokens.refill(gained.max(0) as u64);
+        let is_picked = |seat: &Seat<T>| seat.stats.in_flight() > 0;
+        outcomes != before || self.seats.iter().any(is_picked)
     }
 
-    pub(super) fn why_unusable(&mut self) -> PickError {
-        match (self.answered_at, self.seats.is_empty()) {
-            (None, _) => PickError::Unresolved,
-            (Some(_), true) => PickError::Empty,
-            (Some(_), false) => {
-                let seats = &self.seats;
-                let census = self.census.get_or_insert_with(|| {
-                    let mut census = Census::default();
-                    for seat in seats {
-                        census.count(seat.reason());
-                    }
-                    Arc::new(census)
-                });
-                PickError::NoneUsable(Arc::clone(census))
-            }
-        }
-    }
-
-    /// How things stand.
-    pub(super) fn status(&self, shared: &Shared, now: u64) -> Status {
-        let past = |moment: u64| Duration::from_nanos(now.saturating_sub(moment));
-        let mean = shared.pool.mean();
-        let outlier = self.config.outlier().cloned().unwrap_or_default();
-        Status {
-            target: None,
-            set_age: self.answered_at.map(past),
-            discovery_error: None,
-            doubted_for: self
-                .doubt
-                .as_ref()
-                .map(|doubt| Duration::from_nanos(doubt.until.saturating_sub(now))),
-            usable: self.list.len(),
-            panic_mode: self.listed == Tier::Out,
-            ejection_mode: match &*shared.outlier.load() {
-                Some(config) if config.is_shadow() => EjectionMode::Shadow,
-                Some(_) => EjectionMode::On,
-                None => EjectionMode::Off,
-            },
-            ejections: self.ejections.counters,
-            stalls: shared.pulse.stalls(),
-            mean_latency: (mean > 0.0).then(|| Duration::from_nanos(mean as u64)),
-            members: self
-                .seats
-                .iter()
-                .map(|seat| seat.status(shared, &outlier, now))
-                .collect(),
-        }
-    }
-
-    pub(super) fn take_events(&mut self) -> Vec<Event> {
-        self.journal.take()
-    }
-
-    pub(super) fn take_garbage(&mut self) -> Garbage<S> {
-        std::mem::take(&mut self.garbage)
-    }
-
-    /// The state that picks shall read from now on, if it is another.
-    pub(super) fn publish(&mut self, now: Instant) -> Option<Snapshot<S>> {
+    /// The state that picks read from now on, if it changed.
+    pub(crate) fn publish(&mut self, now: Instant) -> Option<Snapshot<T>> {
         if !std::mem::take(&mut self.dirty) {
             return None;
         }
-        match (self.list.is_empty(), self.unusable_since) {
+        match (self.listing.is_empty(), self.unusable_since) {
             (true, None) => {
                 self.unusable_since = Some(now);
                 self.note(Event::NothingUsable);
@@ -396,27 +216,30 @@ impl<S> Roster<S> {
             _ => {}
         }
         Some(Snapshot {
-            list: self.list.published(),
+            list: self.listing.list().published(),
             rules: Rules::new(&self.config),
             unusable_since: self.unusable_since,
             waiting: self.waiting(),
             trials_are_free: self.trials_are_free(),
-            slow_start: (self.ejections.is_any_returning())
+            slow_start: (self.standings.is_any_returning())
                 .then(|| nanos(self.config.slow_start())),
         })
     }
 
-    pub(super) fn find(&self, id: &InstanceId) -> Option<usize> {
-        self.seats
-            .binary_search_by(|seat| seat.instance.id().cmp(id))
-            .ok()
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        self.journal.take()
     }
 
-    /// The seat that waits for the outcome of this very dial.
-    fn awaited(&self, ticket: &Ticket) -> Option<usize> {
-        let generation = ticket.generation;
-        self.find(&ticket.id)
-            .filter(|&index| self.seats[index].link == Link::Dialling { generation })
+    pub(crate) fn take_cancelled(&mut self) -> Vec<Ticket> {
+        self.dials.take_cancelled()
+    }
+
+    pub(crate) fn take_garbage(&mut self) -> Garbage<T> {
+        std::mem::take(&mut self.garbage)
+    }
+
+    fn find(&self, id: &InstanceId) -> Option<usize> {
+        find(&self.seats, id)
     }
 
     fn note(&mut self, event: Event) {
@@ -424,14 +247,56 @@ impl<S> Roster<S> {
         self.garbage.events.extend(self.journal.push(event));
     }
 
-    fn discard(&mut self, connection: Connection<S>) {
+    fn discard(&mut self, connection: Connection<T>) {
         if let Connection::Up(member) = connection {
             self.garbage.members.push(member);
         }
     }
+
+    /// Changes where a member stands, and notes the event.
+    fn change_standing(
+        &mut self,
+        index: usize,
+        change: impl FnOnce(&mut Standings, Subject<'_>, &OutlierConfig, &mut SmallRng) -> Event,
+    ) {
+        let config = self.config.outlier().cloned().unwrap_or_default();
+        let member = self.seats[index].subject(&self.shared.tokens);
+        let event = change(&mut self.standings, member, &config, &mut self.rng);
+        self.dirty = true;
+        self.note(event);
+    }
+
+    /// Brings a seat's place in the list up to date.
+    fn relist(&mut self, index: usize) {
+        let panic_mode = self.listing.update(&mut self.seats, index);
+        self.listed(panic_mode);
+    }
+
+    /// The same of all seats at once: one after another would copy a part of the list each time.
+    fn relist_all(&mut self) {
+        let panic_mode = self.listing.rebuild(&mut self.seats);
+        self.listed(panic_mode);
+    }
+
+    fn listed(&mut self, panic_mode: PanicMode) {
+        self.dirty = true;
+        match panic_mode {
+            PanicMode::Unchanged => {}
+            PanicMode::Began => {
+                Branch::PanicModeBegan.reach();
+                self.standings.counters_mut().panic_modes += 1;
+                let members = self.listing.len();
+                self.note(Event::PanicModeBegan { members });
+            }
+            PanicMode::Ended => {
+                Branch::PanicModeEnded.reach();
+                self.note(Event::PanicModeEnded);
+            }
+        }
+    }
 }
 
-impl<S> Default for Garbage<S> {
+impl<T> Default for Garbage<T> {
     fn default() -> Self {
         Self {
             members: Vec::new(),

@@ -1,35 +1,30 @@
-//! Who waits for a trial, and what follows from its end.
+//! Which members wait for a trial, and what follows from its end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::super::member::{Member, Stats};
-use super::super::outlier::Standing;
-use super::super::reached::Branch;
-use super::super::seat::{Seat, Tier};
-use super::super::shared::Shared;
-use super::super::slot::nanos;
-use super::super::trial::{TrialEnd, patience};
-use super::Roster;
-use crate::event::Event;
+use super::seat::Seat;
+use super::{PeersNow, Roster};
+use crate::fleet::branch::Branch;
+use crate::fleet::members::member::Member;
+use crate::fleet::members::stats::Stats;
+use crate::fleet::rules::suspect;
+use crate::fleet::rules::trial::{TrialEnd, patience};
 use crate::model::instance::InstanceId;
 
-/// A trial answered within this many mean latencies shows that nothing is left of what was.
-const QUITE_WELL: f32 = 3.0;
 /// Members of one kind that wait for the next trial. Were it the first alone, one that has no slot free, or whose callers
-/// always go away, would keep all others waiting; and all would be copied with each change.
+/// always give up, would keep all others waiting. Were it all, each change would copy them.
 const WAITING: usize = 8;
 /// Nanoseconds after which it is the turn of others.
 const TURN: u64 = 1_000_000_000;
 
-impl<S> Roster<S> {
+impl<T> Roster<T> {
     /// A trial of a member ended.
-    pub(in super::super) fn tried(
+    pub(crate) fn tried(
         &mut self,
         id: &InstanceId,
         stats: &Arc<Stats>,
         end: TrialEnd,
-        shared: &Shared,
+        peers: PeersNow<'_>,
         now: u64,
     ) {
         let Some(index) = self.find(id) else {
@@ -41,8 +36,8 @@ impl<S> Roster<S> {
         }
         let end = match end {
             TrialEnd::Silent(waited) => {
-                let silence = seat.health_mut().adds_silence(waited);
-                if silence <= patience(shared.pool.mean()) {
+                let silence = self.standings.add_silence(&mut seat.standing, waited);
+                if silence <= patience(self.shared.pool.mean()) {
                     return;
                 }
                 Branch::TrialsSilent.reach();
@@ -51,120 +46,116 @@ impl<S> Roster<S> {
             }
             end => end,
         };
-        self.ejections.counters.trials += 1;
-        if !matches!(end, TrialEnd::Success(_)) {
-            stats.failed(now, now);
+        self.standings.counters_mut().trials += 1;
+        let failed = !matches!(end, TrialEnd::Success(_));
+        let unanswered = failed && !matches!(end, TrialEnd::Failure);
+        if failed {
+            let weight = self.seats[index].instance.weight().get();
+            stats.failed(now, weight.into(), now, |_| false);
         }
-        match (self.seats[index].health_standing(), end) {
-            (Standing::Probation { .. }, TrialEnd::Success(latency)) => {
-                self.return_to_play(index, Some(latency), shared, now);
+        match (end, self.seats[index].standing.is_on_probation()) {
+            (TrialEnd::Success(latency), true) => {
+                self.return_to_play(index, Some(latency), now);
                 self.relist(index);
             }
-            (Standing::Probation { .. }, _) => self.stay_out(index, now),
-            (Standing::InPlay | Standing::Returning { .. }, TrialEnd::Success(latency)) => {
-                self.clear(index, latency, shared, now);
+            (_, true) => {
+                Branch::TrialFailed.reach();
+                self.change_standing(index, |standings, member, config, rng| {
+                    standings.fail_trial(member, config, rng, now)
+                });
             }
-            (Standing::InPlay | Standing::Returning { .. }, end) => {
-                let unanswered = !matches!(end, TrialEnd::Failure);
-                self.stay_suspect(index, unanswered, shared, now);
-            }
-            (Standing::Ejected { .. }, _) => {}
+            _ if self.seats[index].standing.is_ejected() => {}
+            (TrialEnd::Success(latency), false) => self.clear(index, latency, now),
+            (_, false) => self.stay_suspect(index, unanswered, peers, now),
         }
     }
 
-    fn stay_out(&mut self, index: usize, now: u64) {
-        Branch::TrialFailed.reach();
-        let seat = &self.seats[index];
-        let id = seat.instance.id().clone();
-        // As it was dialled, like the one that was ejected.
-        let member = seat.member();
-        let instance = member
-            .map_or(&seat.instance, |member| &member.instance)
-            .clone();
-        let time = self.change_health(index, |health, config, rng| {
-            health.extend(&instance, config, rng, now)
-        });
-        self.note(Event::TrialFailed {
-            id,
-            time: Duration::from_nanos(time),
-        });
+    /// A suspect answered well.
+    fn clear(&mut self, index: usize, latency: u64, now: u64) {
+        Branch::SuspectCleared.reach();
+        let seat = &mut self.seats[index];
+        let (id, standing) = (seat.instance.id(), &mut seat.standing);
+        self.standings.set_suspect(id, standing, false);
+        self.standings.forget_suspect_trials(standing);
+        seat.stats.succeeded(now);
+        let stats = Arc::clone(&seat.stats);
+        if let Some(evidence) = self.evidence(latency) {
+            stats.latency().restart(Some(evidence), now);
+        }
+        self.all_fail = false;
+        self.dirty = true;
     }
 
-    /// What is done at each tick, while there is traffic: trials that hang, members whose slow start is over, suspects.
-    pub(super) fn sweep(&mut self, shared: &Shared, now: u64) {
-        self.give_up_trials(shared, now);
-        let slow_start = nanos(self.config.slow_start());
-        while let Some(id) = self.ejections.returned(slow_start, now) {
-            let Some(index) = self.find(&id) else {
-                break;
-            };
-            self.change_health(index, |health, _, _| health.end_slow_start());
-            self.seats[index].stats.set_returned_at(None);
-        }
-        if now.saturating_sub(self.ejections.turned_at) >= TURN {
-            self.ejections.turned_at = now;
-            self.dirty |= self.ejections.pass_turn(WAITING);
-        }
-        self.find_suspects(shared, now);
-        if shared.measures_latency() {
-            self.look_at_latencies(shared, now);
+    /// The trial of a suspect failed.
+    fn stay_suspect(&mut self, index: usize, unanswered: bool, peers: PeersNow<'_>, now: u64) {
+        Branch::SuspectTried.reach();
+        self.dirty = true;
+        let seat = &mut self.seats[index];
+        let (id, stats) = (seat.instance.id().clone(), Arc::clone(&seat.stats));
+        let trials = self.standings.fail_suspect(&id, &mut seat.standing);
+        let Some(config) = self.config.outlier() else {
+            return;
+        };
+        let own = stats.record(seat.instance.weight().get().into(), now);
+        let reason = suspect::detect(&own, trials, unanswered, &peers(config), config);
+        if let Some(reason) = reason {
+            self.detected(&id, &stats, reason, now);
         }
     }
 
-    fn give_up_trials(&mut self, shared: &Shared, now: u64) {
-        let mean = shared.pool.mean();
-        for id in std::mem::take(&mut self.ejections.offered) {
+    /// Gives up trials that hang.
+    pub(super) fn give_up_trials(&mut self, peers: PeersNow<'_>, now: u64) {
+        let mean = self.shared.pool.mean();
+        for id in std::mem::take(&mut self.offered) {
             let Some(index) = self.find(&id) else {
                 continue;
             };
             let stats = Arc::clone(&self.seats[index].stats);
-            let stalled = |since| shared.pulse.spans_stall(since, now);
-            match stats.trial().give_up(&shared.trials, mean, now, stalled) {
-                // Others ask it, too, in panic mode or as a suspect, and it answers them.
+            let stalled = |since| self.shared.stalls.spans_stall(since, now);
+            match stats
+                .trial()
+                .give_up(&self.shared.tokens, mean, now, stalled)
+            {
+                // In panic mode, or as a suspect, it has other requests as well, and answers them.
                 Some(TrialEnd::Unanswered)
                     if now.saturating_sub(stats.answered_at()) < patience(mean) => {}
                 Some(end) => {
                     Branch::TrialGivenUp.reach();
                     stats.count_outcome();
-                    self.tried(&id, &stats, end, shared, now);
+                    self.tried(&id, &stats, end, peers, now);
                 }
                 None => {}
             }
-            let still_offered = self.waits(&self.seats[index]);
-            if still_offered || stats.trial().is_in_flight() {
-                self.ejections.offered.insert(id);
+            if self.seats[index].standing.awaits_trial() || stats.trial().is_in_flight() {
+                self.offered.insert(id);
             }
         }
     }
 
-    fn waits(&self, seat: &Seat<S>) -> bool {
-        let is_suspect = || self.ejections.suspects.contains(seat.instance.id());
-        matches!(seat.health_standing(), Standing::Probation { .. }) || is_suspect()
+    /// Lets others on probation have their turn, once a second.
+    pub(super) fn pass_turn(&mut self, now: u64) {
+        if now.saturating_sub(self.turned_at) >= TURN {
+            self.turned_at = now;
+            self.dirty |= self.standings.pass_turn(WAITING);
+        }
     }
 
-    /// Who waits for a trial: those on probation, in turn, then suspects; the first few of each.
-    pub(super) fn waiting(&mut self) -> Vec<Arc<Member<S>>> {
+    /// The members that wait for a trial: those on probation, in turn, then suspects; the first few of each.
+    pub(super) fn waiting(&mut self) -> Vec<Arc<Member<T>>> {
         let seat = |id: &InstanceId| Some(&self.seats[self.find(id)?]);
-        let probation = self.ejections.on_probation().filter_map(seat);
-        let suspects = self.ejections.suspects.iter().filter_map(seat);
+        let probation = self.standings.on_probation().filter_map(seat);
+        let suspects = self.standings.suspects().filter_map(seat);
         let suspects = suspects.filter(|seat| seat.position.is_some());
         let probation = probation.filter_map(Seat::eligible).take(WAITING);
         let waiting = probation.chain(suspects.filter_map(Seat::eligible).take(WAITING));
         let waiting: Vec<_> = waiting.map(Arc::clone).collect();
         let ids = waiting.iter().map(|member| member.instance.id().clone());
-        self.ejections.offered.extend(ids);
+        self.offered.extend(ids);
         waiting
     }
 
     /// Whether a trial does no worse than an ordinary pick.
     pub(super) fn trials_are_free(&self) -> bool {
-        self.listed == Tier::Out || self.ejections.all_fail
+        self.listing.is_panic_mode() || self.all_fail
     }
-}
-
-/// What a trial's latency says; nothing where latency is not known, or not asked for.
-pub(super) fn evidence(latency: u64, shared: &Shared) -> Option<f32> {
-    let mean = shared.pool.mean();
-    let known = mean > 0.0 && shared.measures_latency();
-    known.then(|| (latency as f32).min(QUITE_WELL * mean))
 }

@@ -1,0 +1,423 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::bounds::{ConfigError, at_least, within};
+use super::outlier::OutlierConfig;
+
+/// How a balancer picks, dials and doubts. Valid by construction.
+///
+/// # Defaults
+///
+/// | Field | Default |
+/// |---|---|
+/// | [`load`](ConfigBuilder::load) | [`Load::Latency`] |
+/// | [`max_choices`](ConfigBuilder::max_choices) | 8 |
+/// | [`max_in_flight`](ConfigBuilder::max_in_flight) | none |
+/// | [`outlier`](ConfigBuilder::outlier) | on, see [`OutlierConfig`] |
+/// | [`slow_start`](ConfigBuilder::slow_start) | 5 s |
+/// | [`connect_timeout`](ConfigBuilder::connect_timeout) | 2 s |
+/// | [`connect_concurrency`](ConfigBuilder::connect_concurrency) | 64 |
+/// | [`connect_backoff`](ConfigBuilder::connect_backoff) | 100 ms doubling to 5 s, full jitter |
+/// | [`unavailable_after`](ConfigBuilder::unavailable_after) | 3 s |
+/// | [`shrink_grace`](ConfigBuilder::shrink_grace) | 30 s |
+///
+/// With the `serde` feature it is read from a table of the same fields, every one optional, durations written `"5s"`;
+/// unknown fields and values out of range are refused.
+///
+/// # Examples
+///
+/// ```
+/// use rolecall::BalanceConfig;
+/// use std::time::Duration;
+///
+/// let config = BalanceConfig::builder()
+///     .max_in_flight(100)
+///     .unavailable_after(Duration::from_secs(1))
+///     .build()?;
+/// assert_eq!(config.max_choices(), 8);
+///
+/// let error = BalanceConfig::builder().max_choices(1).build().unwrap_err();
+/// assert_eq!(error.to_string(), "max_choices is 1, but must be within 2..=64");
+/// # Ok::<(), rolecall::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "ConfigBuilder"))]
+pub struct BalanceConfig(ConfigBuilder);
+
+/// What makes one member dearer than another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Load {
+    /// Mean latency, shrunk to the fleet's mean while there is little evidence, times the requests in flight.
+    #[default]
+    Latency,
+    /// Requests in flight alone. With ejection off it reads no clock.
+    LeastInFlight,
+}
+
+/// Waiting time between dials of one instance: doubles from `base` to `max`, each time drawn uniformly from zero up
+/// ("full jitter", Brooker 2015).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct Backoff {
+    /// Longest wait after the first failure. 1 ms to 1 h.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub base: Duration,
+    /// Longest wait after any failure. `base` to 1 h.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub max: Duration,
+}
+
+impl BalanceConfig {
+    /// The defaults, to be changed field by field.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// These values, to be changed field by field.
+    pub fn to_builder(&self) -> ConfigBuilder {
+        self.0.clone()
+    }
+
+    /// See [`ConfigBuilder::load`].
+    pub fn load(&self) -> Load {
+        self.0.load
+    }
+
+    /// See [`ConfigBuilder::max_choices`].
+    pub fn max_choices(&self) -> u32 {
+        self.0.max_choices
+    }
+
+    /// See [`ConfigBuilder::max_in_flight`].
+    pub fn max_in_flight(&self) -> Option<NonZeroU32> {
+        self.0.max_in_flight.and_then(NonZeroU32::new)
+    }
+
+    /// See [`ConfigBuilder::outlier`].
+    pub fn outlier(&self) -> Option<&OutlierConfig> {
+        self.0.outlier.as_ref()
+    }
+
+    /// See [`ConfigBuilder::slow_start`].
+    pub fn slow_start(&self) -> Duration {
+        self.0.slow_start
+    }
+
+    /// See [`ConfigBuilder::connect_timeout`].
+    pub fn connect_timeout(&self) -> Duration {
+        self.0.connect_timeout
+    }
+
+    /// See [`ConfigBuilder::connect_concurrency`].
+    pub fn connect_concurrency(&self) -> usize {
+        self.0.connect_concurrency
+    }
+
+    /// See [`ConfigBuilder::connect_backoff`].
+    pub fn connect_backoff(&self) -> Backoff {
+        self.0.connect_backoff
+    }
+
+    /// See [`ConfigBuilder::unavailable_after`].
+    pub fn unavailable_after(&self) -> Duration {
+        self.0.unavailable_after
+    }
+
+    /// See [`ConfigBuilder::shrink_grace`].
+    pub fn shrink_grace(&self) -> Duration {
+        self.0.shrink_grace
+    }
+}
+
+impl TryFrom<ConfigBuilder> for BalanceConfig {
+    type Error = ConfigError;
+
+    fn try_from(builder: ConfigBuilder) -> Result<Self, ConfigError> {
+        builder.build()
+    }
+}
+
+/// Collects the fields of a [`BalanceConfig`].
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[must_use]
+pub struct ConfigBuilder {
+    load: Load,
+    max_choices: u32,
+    max_in_flight: Option<u32>,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "switch::deserialize"))]
+    outlier: Option<OutlierConfig>,
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    slow_start: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    connect_timeout: Duration,
+    connect_concurrency: usize,
+    connect_backoff: Backoff,
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    unavailable_after: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    shrink_grace: Duration,
+}
+
+impl ConfigBuilder {
+    /// What makes one member dearer than another. Default: [`Load::Latency`].
+    pub fn load(mut self, load: Load) -> Self {
+        self.load = load;
+        self
+    }
+
+    /// The most members that one pick compares, 2 to 64. Default: 8.
+    ///
+    /// A pick draws two and goes on only while the best it saw is poor by what recent picks got; 2 is the classic power
+    /// of two choices (Mitzenmacher 2001).
+    pub fn max_choices(mut self, max_choices: u32) -> Self {
+        self.max_choices = max_choices;
+        self
+    }
+
+    /// The most requests in flight to one instance, 1 to 1 000 000, or `None`. Default: none.
+    ///
+    /// When all usable members are at it, calls fail at once with [`Saturated`](crate::ErrorKind::Saturated).
+    pub fn max_in_flight(mut self, max_in_flight: impl Into<Option<u32>>) -> Self {
+        self.max_in_flight = max_in_flight.into();
+        self
+    }
+
+    /// When members are ejected and how they return, or `None` for never. Default: on, see [`OutlierConfig`].
+    ///
+    /// In a file it is a table, or `false`. Switched off while the balancer runs, it brings everybody back at once whom
+    /// a rule ejected.
+    pub fn outlier(mut self, outlier: impl Into<Option<OutlierConfig>>) -> Self {
+        self.outlier = outlier.into();
+        self
+    }
+
+    /// How long a returned member takes from a tenth of its sampling weight to the whole, 0 (at once) to 1 h. Default: 5 s.
+    pub fn slow_start(mut self, time: Duration) -> Self {
+        self.slow_start = time;
+        self
+    }
+
+    /// How long a dial may take before it counts as failed, 1 ms to 1 h; the only timeout of a dial. Default: 2 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How many dials are under way at once, 1 to 65 536; more wait their turn. Default: 64.
+    ///
+    /// Instances that were never tried are dialled first, then those whose last dial failed or whose connection was lost, in
+    /// random order within each. While nothing is usable, a dial that has not ended after 250 ms no longer counts, until eight
+    /// times as many are under way (512 by default): hundreds of dead addresses hide a few live ones for a second or two.
+    pub fn connect_concurrency(mut self, dials: usize) -> Self {
+        self.connect_concurrency = dials;
+        self
+    }
+
+    /// Waiting time between dials of one instance. Default: 100 ms doubling to 5 s.
+    ///
+    /// While nothing is usable no wait is longer than 500 ms.
+    pub fn connect_backoff(mut self, backoff: Backoff) -> Self {
+        self.connect_backoff = backoff;
+        self
+    }
+
+    /// How long calls wait for a first usable member, 0 to 1 h, before all fail at once. Default: 3 s.
+    pub fn unavailable_after(mut self, wait: Duration) -> Self {
+        self.unavailable_after = wait;
+        self
+    }
+
+    /// How long a doubtful answer of discovery is doubted, 0 (never) to 24 h. Default: 30 s.
+    ///
+    /// Doubtful is an answer without [`confirmed`](crate::InstanceSet::confirmed) that is empty, or less than half the
+    /// size of what is known with at least three gone. Meanwhile what it adds is used and what it lacks is kept.
+    pub fn shrink_grace(mut self, grace: Duration) -> Self {
+        self.shrink_grace = grace;
+        self
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the first field that is out of range, its value and the range.
+    pub fn build(self) -> Result<BalanceConfig, ConfigError> {
+        const MS: Duration = Duration::from_millis(1);
+        const HOUR: Duration = Duration::from_secs(3600);
+        within("max_choices", self.max_choices, 2, 64)?;
+        if let Some(cap) = self.max_in_flight {
+            within("max_in_flight", cap, 1, 1_000_000)?;
+        }
+        within("slow_start", self.slow_start, Duration::ZERO, HOUR)?;
+        within("connect_timeout", self.connect_timeout, MS, HOUR)?;
+        within("connect_concurrency", self.connect_concurrency, 1, 65_536)?;
+        let Backoff { base, max } = self.connect_backoff;
+        within("connect_backoff.base", base, MS, HOUR)?;
+        at_least("connect_backoff.max", max, ("base", base), HOUR)?;
+        within(
+            "unavailable_after",
+            self.unavailable_after,
+            Duration::ZERO,
+            HOUR,
+        )?;
+        within("shrink_grace", self.shrink_grace, Duration::ZERO, 24 * HOUR)?;
+        Ok(BalanceConfig(self))
+    }
+}
+
+impl Default for ConfigBuilder {
+    fn default() -> Self {
+        Self {
+            load: Load::Latency,
+            max_choices: 8,
+            max_in_flight: None,
+            outlier: Some(OutlierConfig::default()),
+            slow_start: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
+            connect_concurrency: 64,
+            connect_backoff: Backoff {
+                base: Duration::from_millis(100),
+                max: Duration::from_secs(5),
+            },
+            unavailable_after: Duration::from_secs(3),
+            shrink_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A table, or `false` for off.
+#[cfg(feature = "serde")]
+mod switch {
+    use std::fmt;
+    use std::marker::PhantomData;
+
+    use serde::de::value::MapAccessDeserializer;
+    use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+
+    pub(crate) fn deserialize<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: Deserialize<'de> + Default,
+    {
+        deserializer.deserialize_any(Switch(PhantomData))
+    }
+
+    struct Switch<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Switch<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table, or false")
+        }
+
+        fn visit_bool<E: Error>(self, on: bool) -> Result<Option<T>, E> {
+            Ok(on.then(T::default))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(table)).map(Some)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(
+            BalanceConfig::builder().build(),
+            Ok(BalanceConfig::default())
+        );
+    }
+
+    #[test]
+    fn a_field_out_of_range_is_named_with_its_value_and_range() {
+        let zero = Duration::ZERO;
+        let cases = [
+            (BalanceConfig::builder().max_choices(65), "max_choices"),
+            (BalanceConfig::builder().max_in_flight(0), "max_in_flight"),
+            (
+                BalanceConfig::builder().connect_timeout(zero),
+                "connect_timeout",
+            ),
+            (
+                BalanceConfig::builder().slow_start(Duration::MAX),
+                "slow_start",
+            ),
+            (
+                BalanceConfig::builder().connect_concurrency(0),
+                "connect_concurrency",
+            ),
+            (
+                BalanceConfig::builder().shrink_grace(Duration::MAX),
+                "shrink_grace",
+            ),
+            (
+                BalanceConfig::builder().connect_backoff(Backoff {
+                    base: Duration::from_secs(2),
+                    max: Duration::from_secs(1),
+                }),
+                "connect_backoff.max",
+            ),
+        ];
+        let outlier = |max| OutlierConfig::builder().max_ejection_time(max);
+        let error = outlier(Duration::from_secs(9)).build().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "outlier.max_ejection_time is 9s, but must be within 10s (base_ejection_time)..=86400s"
+        );
+        for (builder, field) in cases {
+            let error = builder.build().unwrap_err();
+            assert_eq!(error.field(), field);
+            assert!(error.to_string().contains("must be within"), "{error}");
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_file_gives_durations_as_text_and_is_checked() {
+        let read = |text| toml::from_str::<BalanceConfig>(text);
+        let config = read("load = 'least-in-flight'\nunavailable_after = '1s 500ms'").unwrap();
+        assert_eq!(config.load(), Load::LeastInFlight);
+        assert_eq!(config.unavailable_after(), Duration::from_millis(1500));
+        assert!(
+            read("max_choices = 1")
+                .unwrap_err()
+                .to_string()
+                .contains("max_choices is 1")
+        );
+        assert_eq!(config.outlier(), Some(&OutlierConfig::default()));
+        assert_eq!(read("outlier = false").unwrap().outlier(), None);
+        let shadow = read("[outlier]\nshadow = true").unwrap();
+        assert!(shadow.outlier().is_some_and(OutlierConfig::is_shadow));
+        for (text, error) in [
+            (
+                "[outlier]\nfailures_in_row = 0",
+                "outlier.failures_in_row is 0",
+            ),
+            ("[outlier]\nfailure = 5", "failure"),
+            ("outlier = 5", "a table, or false"),
+        ] {
+            assert!(
+                read(text).unwrap_err().to_string().contains(error),
+                "{text}"
+            );
+        }
+        assert!(
+            read("max_choice = 2")
+                .unwrap_err()
+                .to_string()
+                .contains("max_choice")
+        );
+    }
+}

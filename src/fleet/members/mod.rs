@@ -1,0 +1,7 @@
+//! Members and what picks read of them.
+
+pub(crate) mod list;
+pub(crate) mod member;
+pub(crate) mod pick;
+pub(crate) mod snapshot;
+pub(crate) mod stats;

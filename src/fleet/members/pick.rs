@@ -1,0 +1,358 @@
+//! Which member gets a request.
+//!
+//! Two members are drawn by weight and the one that costs less is taken: the power of two choices (Mitzenmacher 2001).
+//! While the better one is still *poor*, one more is drawn, up to `max_choices`. That is what keeps a request away from slow
+//! members when two draws meet only such; where members are alike, nearly every pick ends after two.
+//!
+//! A member costs its latency times the requests in flight to it, this one included. Three things are not counted as they
+//! are:
+//!
+//! - Most of the fleet's least latency is the way to the instances, and says nothing of their load: [that part](Pool::way) is
+//!   taken off each latency. Else 20 ms of network hide that an instance takes twice as long as another.
+//! - The latency of an idle member counts as the fleet's mean if it is within a [band](Pool::band) round it, while answers come often enough
+//!   to notice a real change. Else the member that is slightly worst would lose every comparison of an idle fleet. A busy one
+//!   is compared as it is: how busy it is matters more, and the difference shows.
+//! - While answers are few, latencies are compared as they are: each member that is known to be fast is worth looking for.
+//!
+//! Poor is what is dearer by [`POOR`] than what recent picks got, and dearer than what a good member with a fair load costs.
+//! The second matters for a member that answers without working: it wins so often that it would set the first alone, and
+//! each pick would look for it.
+//!
+//! Members that are to be avoided, or are at their cap, lose to any other. If two draws meet only such, the pick draws on:
+//! it looks at [`FULL_DRAWS`] members, or twice `max_choices` if that is more, before it says that all are full.
+
+use super::snapshot::Snapshot;
+use crate::fleet::branch::Branch;
+use crate::fleet::config::balance::Load;
+use crate::fleet::measures::pool::{Pool, Shard};
+use crate::fleet::rng::{Rng, below, unit};
+use crate::fleet::rules::slow_start::Ramp;
+use crate::model::instance::InstanceId;
+
+/// How much dearer than what recent picks got is poor.
+const POOR: f32 = 1.15;
+/// The part of a latency that counts at the least.
+const LEAST_WORK: f32 = 0.1;
+/// The part of what a good member with a fair load costs that is not poor. At 0.8 a member that answers without working
+/// draws six times its share, at 1.0 the p99 of 100 members of which half are four times slower is 1.14 of what it was.
+const FAIR: f32 = 0.95;
+/// What the cost of a member that is to be avoided is multiplied by: more than any real cost.
+const AVOIDED: f32 = 1e20;
+/// Most redraws of members already seen: only extreme weights come near.
+const REDRAWS: u32 = 32;
+/// Seen positions are kept on the stack.
+const MAX_CHOICES: usize = 64;
+/// Distinct members that are looked at, at the least, before all count as full: all of a fleet of this size.
+const FULL_DRAWS: usize = 16;
+
+/// The position of the chosen member, a slot of it taken; or `None` when all usable ones are at their cap.
+pub(crate) fn choose<T>(
+    snapshot: &Snapshot<T>,
+    pool: &Pool,
+    is_any_overloaded: bool,
+    shard: usize,
+    now: u64,
+    rng: &mut (impl Rng + ?Sized),
+    avoid: &[InstanceId],
+) -> Option<usize> {
+    let costs = Costs::new(snapshot, pool, is_any_overloaded, now, avoid);
+    let cap = snapshot.rules.max_in_flight;
+    let take = |position| snapshot.list.member(position).stats.acquire(cap);
+    let (best, cost) = match snapshot.list.len() {
+        0 => return None,
+        1 => (0, 0.0),
+        2.. => draw(snapshot, &costs, pool.numbered(shard), rng),
+    };
+    if cost < AVOIDED && take(best) {
+        return Some(best);
+    }
+    draw_for_room(snapshot, &costs, rng, take)
+}
+
+/// The draws met only members at their cap or to be avoided, or the last slot went to another thread just now: any member
+/// with room, rather one that is not to be avoided.
+#[cold]
+fn draw_for_room<T>(
+    snapshot: &Snapshot<T>,
+    costs: &Costs<'_, T>,
+    rng: &mut (impl Rng + ?Sized),
+    take: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    Branch::SearchedForRoom.reach();
+    let len = snapshot.list.len();
+    let most = FULL_DRAWS.max(2 * snapshot.rules.max_choices as usize);
+    let mut seen = [0; 2 * MAX_CHOICES];
+    let mut avoided = (None, f32::INFINITY);
+    for distinct in 0..most.min(len).min(seen.len()) {
+        let position = unseen(len, &mut seen[..distinct], rng);
+        seen[distinct] = position;
+        let cost = costs.of(position);
+        if cost < AVOIDED && take(position) {
+            return Some(position);
+        }
+        if cost < avoided.1 {
+            avoided = (Some(position), cost);
+        }
+    }
+    avoided.0.filter(|&position| take(position))
+}
+
+/// The cheapest of two or more draws, and its cost.
+fn draw<T>(
+    snapshot: &Snapshot<T>,
+    costs: &Costs<'_, T>,
+    shard: &Shard,
+    rng: &mut (impl Rng + ?Sized),
+) -> (usize, f32) {
+    let list = &snapshot.list;
+    let ramp = snapshot
+        .slow_start
+        .map(|length| Ramp::draw(length, costs.now, rng));
+    let (first, second) = match &ramp {
+        None => two(snapshot, rng),
+        Some(ramp) => two_ramped(snapshot, ramp, rng),
+    };
+    let (a, b) = (costs.of(first), costs.of(second));
+    let mut best = if b < a { (second, b) } else { (first, a) };
+
+    let rules = &snapshot.rules;
+    let poor = POOR * shard.winners();
+    if best.1 > poor && poor > 0.0 && rules.max_choices > 2 && list.len() > 2 {
+        let poor = poor.max(POOR * costs.fair());
+        let drawn = [first, second];
+        best = draw_more(snapshot, costs, ramp.as_ref(), rng, drawn, best, poor);
+    }
+    if best.1 < AVOIDED && costs.comparable {
+        shard.won(best.1);
+    }
+    best
+}
+
+fn draw_more<T>(
+    snapshot: &Snapshot<T>,
+    costs: &Costs<'_, T>,
+    ramp: Option<&Ramp>,
+    rng: &mut (impl Rng + ?Sized),
+    drawn: [usize; 2],
+    mut best: (usize, f32),
+    poor: f32,
+) -> (usize, f32) {
+    let len = snapshot.list.len();
+    let most = (snapshot.rules.max_choices as usize)
+        .min(2 * len)
+        .min(MAX_CHOICES);
+    let mut seen = [0; MAX_CHOICES];
+    seen[..2].copy_from_slice(&drawn);
+    let mut distinct = if drawn[0] == drawn[1] { 1 } else { 2 };
+    for _ in 2..most {
+        if best.1 <= poor || distinct == len {
+            break;
+        }
+        let position = if snapshot.list.is_even() {
+            unseen(len, &mut seen[..distinct], rng)
+        } else {
+            weighted_again(snapshot, &seen[..distinct], rng)
+        };
+        if seen[..distinct].contains(&position) {
+            continue;
+        }
+        seen[distinct] = position;
+        distinct += 1;
+        if ramp.is_some_and(|ramp| !ramp.admits(snapshot.list.member(position).stats.returned_at()))
+        {
+            continue;
+        }
+        let cost = costs.beside(position, best.0);
+        if cost < best.1 {
+            best = (position, cost);
+        }
+    }
+    best
+}
+
+/// Two draws by weight, of different members unless weights are very uneven.
+fn two<T>(snapshot: &Snapshot<T>, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
+    if snapshot.list.is_even() {
+        two_of(snapshot.list.len() as u32, rng)
+    } else {
+        let first = weighted(snapshot, rng);
+        (first, weighted_again(snapshot, &[first], rng))
+    }
+}
+
+/// The same where some members are in slow start. Where one of two is not kept, the other one stands alone.
+#[cold]
+fn two_ramped<T>(
+    snapshot: &Snapshot<T>,
+    ramp: &Ramp,
+    rng: &mut (impl Rng + ?Sized),
+) -> (usize, usize) {
+    let admits = |position| ramp.admits(snapshot.list.member(position).stats.returned_at());
+    let mut drawn = two(snapshot, rng);
+    for _ in 0..REDRAWS {
+        match (admits(drawn.0), admits(drawn.1)) {
+            (true, true) => return drawn,
+            (true, false) => return (drawn.0, drawn.0),
+            (false, true) => return (drawn.1, drawn.1),
+            (false, false) => drawn = two(snapshot, rng),
+        }
+    }
+    drawn
+}
+
+/// Two different positions below `n`, from one draw of 64 bits.
+fn two_of(n: u32, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
+    let bits = rng.next_u64();
+    let first = below((bits >> 32) as u32, n);
+    let second = below(bits as u32, n - 1);
+    (
+        first as usize,
+        (second + u32::from(second >= first)) as usize,
+    )
+}
+
+/// A position below `len` that is not among `seen`, which is sorted on the way.
+fn unseen(len: usize, seen: &mut [usize], rng: &mut (impl Rng + ?Sized)) -> usize {
+    seen.sort_unstable();
+    let mut position = below(rng.next_u64() as u32, (len - seen.len()) as u32) as usize;
+    for &taken in seen.iter() {
+        position += usize::from(position >= taken);
+    }
+    position
+}
+
+fn weighted<T>(snapshot: &Snapshot<T>, rng: &mut (impl Rng + ?Sized)) -> usize {
+    let total = snapshot.list.total_weight();
+    let ticket = (u128::from(rng.next_u64()) * u128::from(total)) >> 64;
+    snapshot.list.position_by_weight(ticket as u64)
+}
+
+/// A draw by weight after others. A member seen before is kept in the measure in which it outweighs the mean: with
+/// distinct draws alone two members of weights 10 and 1 would share equally.
+fn weighted_again<T>(
+    snapshot: &Snapshot<T>,
+    seen: &[usize],
+    rng: &mut (impl Rng + ?Sized),
+) -> usize {
+    let mut position = weighted(snapshot, rng);
+    for _ in 0..REDRAWS {
+        if !seen.contains(&position) {
+            break;
+        }
+        let kept = 1.0 - f64::from(snapshot.list.inverse_weight(position));
+        if unit(rng) < kept {
+            break;
+        }
+        position = weighted(snapshot, rng);
+    }
+    position
+}
+
+/// Latencies between these count as the fleet's mean, while `members` answer often enough to notice a real change.
+pub(crate) fn band(pool: &Pool, members: usize) -> Option<(f32, f32)> {
+    pool.is_dense(members).then(|| pool.band())
+}
+
+/// What members cost at one moment.
+struct Costs<'a, T> {
+    snapshot: &'a Snapshot<T>,
+    now: u64,
+    avoid: &'a [InstanceId],
+    cap: u32,
+    /// The fleet's mean latency; zero: not known, or not asked for.
+    mean: f32,
+    /// Latencies between these count as the mean.
+    band: (f32, f32),
+    /// The part of each latency that says nothing of an instance's load.
+    way: f32,
+    /// While answers are dense.
+    pool: Option<&'a Pool>,
+    /// Whether costs can be compared over time.
+    comparable: bool,
+    /// Whether any member may be overloaded.
+    is_any_overloaded: bool,
+}
+
+impl<'a, T> Costs<'a, T> {
+    fn new(
+        snapshot: &'a Snapshot<T>,
+        pool: &'a Pool,
+        is_any_overloaded: bool,
+        now: u64,
+        avoid: &'a [InstanceId],
+    ) -> Self {
+        let latency = snapshot.rules.load == Load::Latency;
+        let mean = if latency { pool.mean() } else { 0.0 };
+        let band = if latency {
+            band(pool, snapshot.list.len())
+        } else {
+            None
+        };
+        Self {
+            snapshot,
+            now,
+            avoid,
+            cap: snapshot.rules.max_in_flight.unwrap_or(u32::MAX),
+            mean,
+            band: band.unwrap_or((mean, mean)),
+            way: if latency { pool.way() } else { 0.0 },
+            pool: band.is_some().then_some(pool),
+            comparable: !latency || mean > 0.0,
+            is_any_overloaded,
+        }
+    }
+
+    fn of(&self, position: usize) -> f32 {
+        self.with_own(position, 1.0)
+    }
+
+    /// Of a member that is looked at further, beside the best so far. To a lighter one the request weighs as much more: the
+    /// further picks look the more idle light members they meet, which would get more than they can take.
+    fn beside(&self, position: usize, best: usize) -> f32 {
+        let list = &self.snapshot.list;
+        if list.is_even() {
+            return self.of(position);
+        }
+        let own = list.weight(best) / list.weight(position);
+        self.with_own(position, own.max(1.0))
+    }
+
+    /// What a good member with a fair load costs; zero while answers are few.
+    fn fair(&self) -> f32 {
+        self.pool.map_or(0.0, |pool| {
+            let in_flight = pool.in_flight() / self.snapshot.list.len() as f32;
+            FAIR * (pool.low_latency() - self.way) * (1.0 + in_flight)
+        })
+    }
+
+    /// `own`: what the request itself weighs.
+    #[inline]
+    fn with_own(&self, position: usize, own: f32) -> f32 {
+        let member = self.snapshot.list.member(position);
+        let stats = &member.stats;
+        let in_flight = stats.in_flight();
+        if in_flight >= self.cap {
+            return f32::INFINITY;
+        }
+        let inverse_weight = self.snapshot.list.inverse_weight(position);
+        let cost = if self.mean > 0.0 {
+            let latency = stats.latency().read(self.now, self.mean);
+            let ordinary = in_flight == 0 && latency > self.band.0 && latency < self.band.1;
+            let latency = if ordinary { self.mean } else { latency };
+            (latency - self.way).max(latency * LEAST_WORK)
+                * (in_flight as f32 * inverse_weight + own)
+        } else {
+            (in_flight as f32 + 1.0) * inverse_weight
+        };
+        let cost = if self.is_any_overloaded {
+            cost * stats.overload().factor(self.now)
+        } else {
+            cost
+        };
+        if self.avoid.is_empty() || !self.avoid.contains(member.instance.id()) {
+            cost
+        } else {
+            AVOIDED * (1.0 + cost)
+        }
+    }
+}

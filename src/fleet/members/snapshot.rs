@@ -1,0 +1,39 @@
+//! What one pick reads, published whole.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::list::List;
+use super::member::Member;
+use crate::fleet::config::balance::{BalanceConfig, Load};
+
+pub(crate) struct Snapshot<T> {
+    pub(crate) list: List<T>,
+    pub(crate) rules: Rules,
+    /// Since when the list has been empty.
+    pub(crate) unusable_since: Option<Instant>,
+    /// Members that wait for a trial, the first one first.
+    pub(crate) waiting: Vec<Arc<Member<T>>>,
+    /// Whether trials need no token: a request that goes to another member does no better.
+    pub(crate) trials_are_free: bool,
+    /// How long slow start is, in nanoseconds, while any member is in it.
+    pub(crate) slow_start: Option<u64>,
+}
+
+/// What a pick needs of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) load: Load,
+    pub(crate) max_choices: u32,
+    pub(crate) max_in_flight: Option<u32>,
+}
+
+impl Rules {
+    pub(crate) fn new(config: &BalanceConfig) -> Self {
+        Self {
+            load: config.load(),
+            max_choices: config.max_choices(),
+            max_in_flight: config.max_in_flight().map(|cap| cap.get()),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What is known of one instance: its load and its record, over all connections to it.
+
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::fleet::measures::failures::{Failures, Hint, Run, Tally};
+use crate::fleet::measures::latency::{Latency, Typical};
+use crate::fleet::rules::cap::Cooldown;
+use crate::fleet::rules::overload::Overload;
+use crate::fleet::rules::peers;
+use crate::fleet::rules::trial::{Bucket, Trial};
+
+/// Slots and outcomes share a word, so that a success writes once: the lower bits count what is in flight, with room for
+/// more than `max_in_flight` allows; the upper ones count outcomes, enough for years of a hundred thousand a second.
+const OUTCOME: u64 = 1 << 20;
+const IN_FLIGHT: u64 = OUTCOME - 1;
+
+/// Marks a member that is out. As a time it is 292 years away.
+const OUT: u64 = 1 << 63;
+
+/// Load and record of one instance. A pick holds it by its member, so that its slot is given back to the instance even when
+/// its connection was lost long ago.
+///
+/// Rarely used fields are boxed, so that more of a large fleet fits into the CPU caches.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Stats {
+    slots: AtomicU64,
+    latency: Latency,
+    typical: Typical,
+    hint: Hint,
+    /// When it answered last.
+    answered_at: AtomicU64,
+    /// Picks made before this instant no longer count: it moves at an ejection, at a return and at a new address. The top
+    /// bit is set while the member is ejected or on probation.
+    judged_from: AtomicU64,
+    rest: Box<Rest>,
+}
+
+/// What few requests need.
+#[derive(Debug, Default)]
+struct Rest {
+    failures: Mutex<Failures>,
+    /// Picks that ended without an outcome.
+    unjudged: AtomicU64,
+    overload: Overload,
+    cooldown: Cooldown,
+    trial: Trial,
+    /// When its slow start began; zero: it is in none.
+    returned_at: AtomicU64,
+}
+
+impl Stats {
+    pub(crate) fn in_flight(&self) -> u32 {
+        (self.slots.load(Relaxed) & IN_FLIGHT) as u32
+    }
+
+    pub(crate) fn picks(&self) -> u64 {
+        let slots = self.slots.load(Relaxed);
+        let ended = (slots / OUTCOME).wrapping_add(self.rest.unjudged.load(Relaxed));
+        ended.wrapping_add(slots & IN_FLIGHT)
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        self.lock().ever()
+    }
+
+    pub(crate) fn successes(&self) -> u64 {
+        self.outcomes().saturating_sub(self.failures())
+    }
+
+    pub(crate) fn failures_in_row(&self) -> u32 {
+        if self.hint.is_in_run() {
+            self.lock().run().failures
+        } else {
+            0
+        }
+    }
+
+    /// Whether it has a run of failures of which the first was picked after that moment.
+    pub(crate) fn fails_since(&self, moment: u64, now: u64) -> bool {
+        self.hint.is_in_run() && self.lock().run().since.min(now) > moment
+    }
+
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.latency
+    }
+
+    pub(crate) fn typical(&self) -> &Typical {
+        &self.typical
+    }
+
+    pub(crate) fn answered_at(&self) -> u64 {
+        self.answered_at.load(Relaxed)
+    }
+
+    /// Its outcomes of the last ten seconds, since its last return.
+    pub(crate) fn window(&self, now: u64) -> Tally {
+        self.lock().tally(&self.hint, self.outcomes(), now)
+    }
+
+    /// What it shows to the rules.
+    pub(crate) fn record(&self, weight: f32, now: u64) -> peers::Record {
+        self.record_of(&mut self.lock(), weight, now)
+    }
+
+    fn record_of(&self, failures: &mut Failures, weight: f32, now: u64) -> peers::Record {
+        let outcomes = self.outcomes();
+        let window = failures.tally(&self.hint, outcomes, now);
+        peers::Record {
+            window,
+            without_pause: window.without(failures.pause(&self.hint, now)),
+            run: failures.run(),
+            failed_at: failures.failed_at(),
+            judged_from: self.judged_from.load(Relaxed) & !OUT,
+            has_succeeded: outcomes > failures.ever(),
+            weight,
+        }
+    }
+
+    /// Whether the outcome of a pick of that moment counts.
+    pub(crate) fn accepts_evidence_from(&self, picked_at: u64) -> bool {
+        picked_at >= self.judged_from.load(Relaxed) & !OUT
+    }
+
+    /// Whether only a trial decides about it.
+    pub(crate) fn is_out(&self) -> bool {
+        self.judged_from.load(Relaxed) & OUT != 0
+    }
+
+    pub(crate) fn trial(&self) -> &Trial {
+        &self.rest.trial
+    }
+
+    pub(crate) fn overload(&self) -> &Overload {
+        &self.rest.overload
+    }
+
+    pub(crate) fn cooldown(&self) -> &Cooldown {
+        &self.rest.cooldown
+    }
+
+    /// When its slow start began, while it is in one.
+    pub(crate) fn returned_at(&self) -> Option<u64> {
+        let at = self.rest.returned_at.load(Relaxed);
+        (at > 0).then_some(at)
+    }
+
+    /// Begins or ends its slow start.
+    pub(crate) fn set_returned_at(&self, at: Option<u64>) {
+        let at = at.map_or(0, |at| at.max(1));
+        self.rest.returned_at.store(at, Relaxed);
+    }
+
+    /// It answered a request.
+    pub(crate) fn answers(&self, now: u64) {
+        self.answered_at.store(now, Relaxed);
+    }
+
+    /// A request whose slot was just given back succeeded.
+    pub(crate) fn succeeded(&self, now: u64) {
+        if !self.hint.is_settled(now) {
+            self.settle(now);
+        }
+    }
+
+    #[cold]
+    fn settle(&self, now: u64) {
+        self.lock().succeed(&self.hint, self.outcomes(), now);
+    }
+
+    /// A request picked at that moment, whose slot was just given back, failed. `is_one_event`: whether the run with it is a
+    /// single event. Returns what the member shows with it.
+    pub(crate) fn failed(
+        &self,
+        picked_at: u64,
+        weight: f32,
+        now: u64,
+        is_one_event: impl FnOnce(Run) -> bool,
+    ) -> peers::Record {
+        let mut failures = self.lock();
+        let run = failures.fail(&self.hint, picked_at, self.outcomes(), now);
+        if is_one_event(run) {
+            failures.note_pause(&self.hint, now);
+        }
+        self.record_of(&mut failures, weight, now)
+    }
+
+    /// Only a trial decides about it from now on. Picks made until now no longer count.
+    pub(crate) fn leave_play(&self, tokens: &Bucket, now: u64) {
+        self.rest.trial.forget(tokens);
+        self.set_returned_at(None);
+        self.judged_from.store(now.saturating_add(1) | OUT, Relaxed);
+    }
+
+    /// It is judged again, by picks made from now on. `latency`: all that is known of it.
+    pub(crate) fn enter_play(&self, latency: Option<f32>, tokens: &Bucket, now: u64) {
+        self.rest.trial.forget(tokens);
+        // First, so that a request that ends meanwhile seldom leaves anything in what is emptied below.
+        self.judged_from.store(now & !OUT, Relaxed);
+        self.latency.restart(latency, now);
+        self.lock().restart(&self.hint, self.outcomes(), now);
+        self.rest.cooldown.end();
+    }
+
+    /// It has another address: latency and failures start anew. What is in flight stays in flight, and whether it is out.
+    pub(crate) fn move_to_address(&self, tokens: &Bucket, now: u64) {
+        let out = self.is_out();
+        self.typical.forget();
+        self.enter_play(None, tokens, now);
+        if out {
+            self.leave_play(tokens, now);
+        }
+    }
+
+    /// Takes a slot, unless `cap` of them are taken.
+    pub(crate) fn acquire(&self, cap: Option<u32>) -> bool {
+        let Some(cap) = cap else {
+            self.slots.fetch_add(1, AcqRel);
+            return true;
+        };
+        self.slots
+            .fetch_update(AcqRel, Relaxed, |slots| {
+                (slots & IN_FLIGHT < u64::from(cap)).then_some(slots.wrapping_add(1))
+            })
+            .is_ok()
+    }
+
+    /// Gives a slot back, with an outcome.
+    pub(crate) fn release(&self) {
+        self.slots.fetch_add(OUTCOME - 1, AcqRel);
+    }
+
+    /// Gives a slot back, without one.
+    pub(crate) fn release_unjudged(&self) {
+        self.rest.unjudged.fetch_add(1, Relaxed);
+        self.slots.fetch_sub(1, AcqRel);
+    }
+
+    /// Counts an outcome of a pick that gives its slot back without one, before or afterwards.
+    pub(crate) fn count_outcome(&self) {
+        self.slots.fetch_add(OUTCOME, AcqRel);
+        self.rest.unjudged.fetch_sub(1, Relaxed);
+    }
+
+    fn outcomes(&self) -> u64 {
+        self.slots.load(Relaxed) / OUTCOME
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Failures> {
+        // Nothing that runs under it can panic halfway.
+        self.rest
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,182 @@
+//! Connections come and go: dials, their outcomes, losses, and the driver that makes them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Roster;
+use super::dials::{Dial, Ticket};
+use super::seat::{Connection, Seat};
+use crate::event::{DialError, Event};
+use crate::fleet::members::member::{Member, Record};
+use crate::fleet::rules::backoff::{Cause, wait};
+use crate::fleet::time::nanos;
+use crate::model::instance::InstanceId;
+
+impl<T> Roster<T> {
+    /// A driver begins: returns the dials of all instances that have no connection.
+    pub(crate) fn start(&mut self, now: Instant) -> Vec<Dial> {
+        if self.unusable_since.is_some() {
+            self.unusable_since = Some(now);
+            self.dirty = true;
+        }
+        self.census = None;
+        let is_dialled = |seat: &Seat<T>| {
+            seat.member().is_none() && !seat.dial.is_dialled() && !seat.is_draining()
+        };
+        let mut dials = Vec::new();
+        for index in 0..self.seats.len() {
+            if is_dialled(&self.seats[index]) {
+                dials.push(self.dial(index));
+            }
+        }
+        dials
+    }
+
+    /// The driver is gone: every connection is lost, and no dial is under way or due.
+    pub(crate) fn stop(&mut self, now: u64) {
+        let mut connections = 0;
+        for index in 0..self.seats.len() {
+            self.cancel_dial(index);
+            connections += usize::from(self.disconnect(index, now).is_some());
+        }
+        self.dials.take_cancelled();
+        self.note(Event::DriverStopped { connections });
+        self.relist_all();
+    }
+
+    /// A dial succeeded. Returns the payload if the dial is no longer awaited.
+    pub(crate) fn connected(&mut self, ticket: &Ticket, payload: T, now: u64) -> Result<(), T> {
+        let Some(index) = self.awaited(ticket) else {
+            return Err(payload);
+        };
+        let seat = &mut self.seats[index];
+        if let Connection::Up(old) = &seat.connection
+            && old.instance.addr() != seat.instance.addr()
+        {
+            seat.stats.move_to_address(&self.shared.tokens, now);
+        }
+        let record = Record {
+            stats: Arc::clone(&seat.stats),
+            generation: ticket.generation(),
+            instance: seat.instance.clone(),
+        };
+        let member = Arc::new(Member::new(record, payload));
+        self.dials.end(&mut seat.dial);
+        seat.since = now;
+        let error = seat.error.take();
+        let replaced = std::mem::replace(&mut seat.connection, Connection::Up(member));
+        self.discard(replaced);
+        self.garbage.errors.extend(error);
+        self.try_if_moved(index, now);
+        self.relist(index);
+        let id = ticket.id().clone();
+        self.note(Event::Connected { id });
+        self.try_if_over_cap(index, now);
+        Ok(())
+    }
+
+    pub(crate) fn dial_failed(&mut self, ticket: &Ticket, error: &Arc<DialError>, now: u64) {
+        let Some(index) = self.awaited(ticket) else {
+            return;
+        };
+        let seat = &mut self.seats[index];
+        self.dials.end(&mut seat.dial);
+        let replaced = seat.error.replace(Arc::clone(error));
+        self.garbage.errors.extend(replaced);
+        let wait = if error.is_local_fault() {
+            self.dial_later(index, Cause::LocalFault, now)
+        } else {
+            seat.dial.count_attempt();
+            self.dial_again(index, now)
+        };
+        self.note(Event::DialFailed {
+            id: ticket.id().clone(),
+            error: Arc::clone(error),
+            retry_in: Duration::from_nanos(wait),
+        });
+    }
+
+    /// A connection is lost: its instance is dialled again, at once unless connections to it do not last.
+    pub(crate) fn lost(&mut self, id: &InstanceId, generation: u64, now: u64) {
+        let Some(index) = self.find(id) else {
+            return;
+        };
+        let is_it = |member: &Arc<Member<T>>| member.generation == generation;
+        if !self.seats[index].member().is_some_and(is_it) {
+            return;
+        }
+        let Some(lasted) = self.disconnect(index, now) else {
+            return;
+        };
+        self.relist(index);
+        self.note(Event::ConnectionLost { id: id.clone() });
+        self.shorten_backoffs(now);
+        let dial = &mut self.seats[index].dial;
+        if dial.is_dialled() {
+            return;
+        }
+        if lasted >= nanos(self.config.connect_backoff().max) {
+            dial.forget_attempts();
+        }
+        self.dial_again(index, now);
+        self.seats[index].dial.count_attempt();
+    }
+
+    /// Takes a seat's connection away, and returns for how long it was up. The list still has it.
+    fn disconnect(&mut self, index: usize, now: u64) -> Option<u64> {
+        let seat = &mut self.seats[index];
+        // The next connection is to another address.
+        if seat.member()?.instance.addr() != seat.instance.addr() {
+            seat.stats.move_to_address(&self.shared.tokens, now);
+        }
+        let lasted = now.saturating_sub(seat.since);
+        let replaced = std::mem::replace(&mut seat.connection, Connection::Lost);
+        seat.since = now;
+        self.discard(replaced);
+        Some(lasted)
+    }
+
+    pub(super) fn dial(&mut self, index: usize) -> Dial {
+        let seat = &mut self.seats[index];
+        self.dials
+            .begin(&mut seat.dial, &seat.instance, seat.error.is_some())
+    }
+
+    pub(super) fn cancel_dial(&mut self, index: usize) {
+        let seat = &mut self.seats[index];
+        self.dials.cancel(&mut seat.dial, seat.instance.id());
+    }
+
+    /// Dials again after the backoff of the attempts so far. Returns the wait in nanoseconds.
+    fn dial_again(&mut self, index: usize, now: u64) -> u64 {
+        let attempts = self.seats[index].dial.attempts();
+        self.dial_later(index, Cause::Attempts(attempts), now)
+    }
+
+    fn dial_later(&mut self, index: usize, cause: Cause, now: u64) -> u64 {
+        let backoff = self.config.connect_backoff();
+        let wait = wait(cause, backoff, !self.listing.is_empty(), &mut self.rng);
+        let seat = &mut self.seats[index];
+        let until = now.saturating_add(wait);
+        self.dials.wait(&mut seat.dial, seat.instance.id(), until);
+        wait
+    }
+
+    /// Shortens long waits when the last usable member has just gone.
+    pub(super) fn shorten_backoffs(&mut self, now: u64) {
+        if !self.listing.is_empty() || self.unusable_since.is_some() {
+            return;
+        }
+        for id in self.dials.waiting_too_long(now) {
+            if let Some(index) = self.find(&id) {
+                self.dial_later(index, Cause::Urgent, now);
+            }
+        }
+    }
+
+    /// The seat that waits for the outcome of this very dial.
+    fn awaited(&self, ticket: &Ticket) -> Option<usize> {
+        self.find(ticket.id())
+            .filter(|&index| self.seats[index].dial.awaits(ticket))
+    }
+}

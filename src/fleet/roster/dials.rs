@@ -1,0 +1,175 @@
+//! Which instances are dialled, or wait to be dialled, and when.
+//!
+//! ```text
+//!                 begin                     wait
+//!      Idle ──────────────▶ Dialling ──────────────▶ Waiting
+//!        ▲                      │  ▲                    │
+//!        └──── connected, cancelled └───────────────────┘ its time has come
+//! ```
+
+use std::collections::BTreeSet;
+
+use crate::fleet::rules::backoff::latest_while_unusable;
+use crate::model::instance::{Instance, InstanceId};
+
+/// A connection to be made. Its outcome goes to [`Fleet::connected`](crate::fleet::Fleet::connected) or
+/// [`Fleet::dial_failed`](crate::fleet::Fleet::dial_failed) with the ticket.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Dial {
+    /// Names this dial.
+    pub ticket: Ticket,
+    /// The instance to dial.
+    pub instance: Instance,
+    /// Whether the last dial of it failed, or the last connection did not last. Others are to be dialled first.
+    pub is_redial: bool,
+}
+
+/// Names one connection generation of one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    id: InstanceId,
+    generation: u64,
+}
+
+impl Ticket {
+    pub(crate) fn id(&self) -> &InstanceId {
+        &self.id
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+/// The dial of one instance. Changed by [`Dials`] alone.
+#[derive(Debug, Default)]
+pub(crate) struct DialState {
+    link: Link,
+    /// Dials in a row that gave no lasting connection.
+    attempts: u16,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Link {
+    #[default]
+    Idle,
+    Dialling {
+        generation: u64,
+    },
+    Waiting {
+        until: u64,
+    },
+}
+
+impl DialState {
+    /// Whether a dial is under way or due.
+    pub(crate) fn is_dialled(&self) -> bool {
+        self.link != Link::Idle
+    }
+
+    /// Whether a dial is under way.
+    pub(crate) fn is_dialling(&self) -> bool {
+        matches!(self.link, Link::Dialling { .. })
+    }
+
+    /// Whether it waits for the outcome of this very dial.
+    pub(crate) fn awaits(&self, ticket: &Ticket) -> bool {
+        let generation = ticket.generation;
+        self.link == Link::Dialling { generation }
+    }
+
+    pub(crate) fn attempts(&self) -> u16 {
+        self.attempts
+    }
+
+    pub(crate) fn count_attempt(&mut self) {
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
+    pub(crate) fn forget_attempts(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+/// All dials that are under way, due, or were cancelled.
+#[derive(Debug, Default)]
+pub(crate) struct Dials {
+    /// Instances that wait to be dialled, by when.
+    waiting: BTreeSet<(u64, InstanceId)>,
+    /// Dials that the last change cancelled.
+    cancelled: Vec<Ticket>,
+    generation: u64,
+}
+
+impl Dials {
+    /// Begins a dial instead of any earlier one.
+    pub(crate) fn begin(
+        &mut self,
+        state: &mut DialState,
+        instance: &Instance,
+        has_failed: bool,
+    ) -> Dial {
+        self.cancel(state, instance.id());
+        self.generation += 1;
+        let generation = self.generation;
+        state.link = Link::Dialling { generation };
+        let id = instance.id().clone();
+        Dial {
+            ticket: Ticket { id, generation },
+            instance: instance.clone(),
+            is_redial: state.attempts > 0 || has_failed,
+        }
+    }
+
+    /// Ends a dial or a wait for one. A dial under way is [cancelled](Self::take_cancelled).
+    pub(crate) fn cancel(&mut self, state: &mut DialState, id: &InstanceId) {
+        match std::mem::take(&mut state.link) {
+            Link::Idle => {}
+            Link::Waiting { until } => {
+                self.waiting.remove(&(until, id.clone()));
+            }
+            Link::Dialling { generation } => {
+                let id = id.clone();
+                self.cancelled.push(Ticket { id, generation });
+            }
+        }
+    }
+
+    /// A dial ended, with whatever outcome.
+    pub(crate) fn end(&mut self, state: &mut DialState) {
+        state.link = Link::Idle;
+    }
+
+    /// Dials again at that moment.
+    pub(crate) fn wait(&mut self, state: &mut DialState, id: &InstanceId, until: u64) {
+        self.cancel(state, id);
+        state.link = Link::Waiting { until };
+        self.waiting.insert((until, id.clone()));
+    }
+
+    /// An instance whose wait is over. It is no longer among the waiting ones.
+    pub(crate) fn due(&mut self, now: u64) -> Option<InstanceId> {
+        let (at, _) = self.waiting.first()?;
+        if *at > now {
+            return None;
+        }
+        self.waiting.pop_first().map(|(_, id)| id)
+    }
+
+    /// Instances that wait for longer than anything may while nothing is usable.
+    pub(crate) fn waiting_too_long(&self, now: u64) -> Vec<InstanceId> {
+        let late = (latest_while_unusable(now), InstanceId::from(""));
+        let late = self.waiting.range(late..);
+        late.map(|(_, id)| id.clone()).collect()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.waiting.first().map(|&(at, _)| at)
+    }
+
+    /// The dials that were cancelled since the last call.
+    pub(crate) fn take_cancelled(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.cancelled)
+    }
+}

@@ -1,0 +1,112 @@
+//! One instance as the roster knows it: its connection, its dial, where it stands and whether it is listed.
+//!
+//! Dial and connection move apart on purpose: with a changed address a seat is dialling while the old connection is still up,
+//! make before break.
+
+use std::sync::Arc;
+
+use super::dials::DialState;
+use super::standing::{Standing, Subject};
+use crate::event::DialError;
+use crate::fleet::members::list::Position;
+use crate::fleet::members::member::Member;
+use crate::fleet::members::stats::Stats;
+use crate::fleet::rules::tiers::Tier;
+use crate::fleet::rules::trial::Bucket;
+use crate::model::instance::{Availability, Instance};
+
+pub(crate) struct Seat<T> {
+    pub(crate) instance: Instance,
+    pub(crate) connection: Connection<T>,
+    pub(crate) dial: DialState,
+    pub(crate) standing: Standing,
+    /// What is known of it, over all its connections.
+    pub(crate) stats: Arc<Stats>,
+    /// Since when the connection has been up, or down.
+    pub(crate) since: u64,
+    /// Why the last dial failed.
+    pub(crate) error: Option<Arc<DialError>>,
+    /// Its place in the list, if it is listed, and what it is counted as; both of the [`Listing`](super::listing::Listing).
+    pub(crate) position: Option<Position>,
+    pub(crate) counted: Counts,
+}
+
+/// Whether a seat counts for the ejection cap, and whether its member is out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) eligible: bool,
+    pub(crate) out: bool,
+}
+
+pub(crate) enum Connection<T> {
+    /// There never was one, or it was given up.
+    None,
+    Up(Arc<Member<T>>),
+    Lost,
+}
+
+impl<T> Seat<T> {
+    pub(crate) fn new(instance: Instance, now: u64) -> Self {
+        Self {
+            instance,
+            connection: Connection::None,
+            dial: DialState::default(),
+            standing: Standing::default(),
+            stats: Arc::default(),
+            since: now,
+            error: None,
+            position: None,
+            counted: Counts::default(),
+        }
+    }
+
+    /// Its member, for a change of its standing.
+    pub(crate) fn subject<'a>(&'a mut self, tokens: &'a Bucket) -> Subject<'a> {
+        let dialled = match &self.connection {
+            Connection::Up(member) => &member.instance,
+            Connection::None | Connection::Lost => &self.instance,
+        };
+        Subject {
+            id: self.instance.id(),
+            instance: dialled,
+            standing: &mut self.standing,
+            stats: &self.stats,
+            tokens,
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let eligible = self.eligible().is_some();
+        Counts {
+            eligible,
+            out: eligible && self.standing.is_out(),
+        }
+    }
+
+    /// Which picks it is for, if it is eligible.
+    pub(crate) fn tier(&self) -> Option<Tier> {
+        self.eligible()?;
+        Some(Tier::of(self.standing.is_out(), self.is_busy()))
+    }
+
+    pub(crate) fn member(&self) -> Option<&Arc<Member<T>>> {
+        match &self.connection {
+            Connection::Up(member) => Some(member),
+            Connection::None | Connection::Lost => None,
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.instance.availability() == Availability::Draining
+    }
+
+    /// The member, if its instance may be picked: connected, with a weight, and not draining.
+    pub(crate) fn eligible(&self) -> Option<&Arc<Member<T>>> {
+        let wanted = self.instance.weight().get() > 0 && !self.is_draining();
+        self.member().filter(|_| wanted)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.instance.availability() == Availability::Busy
+    }
+}

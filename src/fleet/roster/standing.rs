@@ -1,0 +1,539 @@
+//! Where each member stands. The one owner of that fact.
+//!
+//! ```text
+//!            a rule fired, or ejected by hand               its time is over
+//!   in play ──────────────────────────────────▶ ejected ──────────────────▶ on probation
+//!      ▲                                            ▲                             │
+//!      │ slow start is over                         └──────── trial failed ───────┤
+//!  returning ◀─────────────────────── trial succeeded, or restored by hand ───────┘
+//! ```
+//!
+//! Ejected members and those on probation are *out*: not drawn but in panic mode, and only a trial decides about them. A
+//! *suspect* is a mark on a member that is not out.
+//!
+//! A member is on probation before its time if it has another address, or if the [cap](crate::fleet::rules::cap) keeps another
+//! outlier.
+//!
+//! [`Standing`] lives in the member's seat; [`Standings`] has members by when something is due. Each method of [`Standings`]
+//! changes both together with the bit in [`Stats`] that picks and verdicts read, and returns the event to report.
+
+use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::time::Duration;
+
+use crate::event::{EjectionReason, Event};
+use crate::fleet::config::outlier::OutlierConfig;
+use crate::fleet::members::stats::Stats;
+use crate::fleet::rng::Rng;
+use crate::fleet::rules::ejection_time::Multiplier;
+use crate::fleet::rules::trial::Bucket;
+use crate::model::instance::{Instance, InstanceId};
+use crate::status::{EjectionCounters, EjectionStatus};
+
+/// Members that are looked at for those that can be tried. Some may not be connected.
+const LOOKED_AT: usize = 64;
+
+/// Where one member stands, and its history of ejections. Changed by [`Standings`] alone.
+#[derive(Debug, Default)]
+pub(crate) struct Standing(Option<Box<History>>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    InPlay,
+    Ejected {
+        until: u64,
+    },
+    Probation {
+        since: u64,
+    },
+    Returning {
+        since: u64,
+    },
+}
+
+#[derive(Debug)]
+struct History {
+    state: State,
+    is_suspect: bool,
+    reason: EjectionReason,
+    multiplier: Multiplier,
+    ejections: u64,
+    /// The instance as it was when it was ejected.
+    instance: Option<Instance>,
+    /// When it was ejected, or returned.
+    since: u64,
+    /// When a rule ejected it, or a trial failed since.
+    tried_at: u64,
+    /// Trials as a suspect that failed since its last success.
+    suspect_trials: u32,
+    /// Nanoseconds that callers of its trials waited in silence until they gave up, since the last trial with a verdict.
+    silence: u64,
+}
+
+/// A member whose standing changes.
+pub(crate) struct Subject<'a> {
+    pub(crate) id: &'a InstanceId,
+    /// As its connection was dialled: it may be announced at another address by now.
+    pub(crate) instance: &'a Instance,
+    pub(crate) standing: &'a mut Standing,
+    pub(crate) stats: &'a Stats,
+    /// A trial that is cut short gives its token back.
+    pub(crate) tokens: &'a Bucket,
+}
+
+impl Standing {
+    pub(crate) fn is_out(&self) -> bool {
+        matches!(
+            self.state(),
+            State::Ejected { .. } | State::Probation { .. }
+        )
+    }
+
+    pub(crate) fn is_ejected(&self) -> bool {
+        matches!(self.state(), State::Ejected { .. })
+    }
+
+    pub(crate) fn is_on_probation(&self) -> bool {
+        matches!(self.state(), State::Probation { .. })
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.0.as_ref().is_some_and(|history| history.is_suspect)
+    }
+
+    /// Whether it waits for a trial.
+    pub(crate) fn awaits_trial(&self) -> bool {
+        self.is_on_probation() || self.is_suspect()
+    }
+
+    pub(crate) fn is_ejected_by_rule(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|h| h.ejected_by_rule_at().is_some())
+    }
+
+    /// Whether it is out, and not by hand.
+    pub(crate) fn is_out_by_rule(&self) -> bool {
+        let by_rule = |history: &History| history.reason != EjectionReason::Manual;
+        self.is_out() && self.0.as_deref().is_some_and(by_rule)
+    }
+
+    /// Whether it is ejected for what it did at another address.
+    pub(crate) fn is_ejected_from_elsewhere(&self, instance: &Instance) -> bool {
+        let then = self
+            .0
+            .as_ref()
+            .and_then(|history| history.instance.as_ref());
+        self.is_ejected() && then.is_some_and(|then| then.addr() != instance.addr())
+    }
+
+    /// Trials as a suspect that failed since its last success.
+    pub(crate) fn suspect_trials(&self) -> u32 {
+        self.0.as_ref().map_or(0, |history| history.suspect_trials)
+    }
+
+    /// Its last ejection, for people. `successes`: of the member, ever.
+    pub(crate) fn status(
+        &self,
+        successes: u64,
+        config: &OutlierConfig,
+        now: u64,
+    ) -> Option<EjectionStatus> {
+        let history = self.0.as_ref().filter(|history| history.ejections > 0)?;
+        let is_over = !self.is_out();
+        let remaining = match history.state {
+            State::Ejected { until } => Some(Duration::from_nanos(until.saturating_sub(now))),
+            _ => None,
+        };
+        Some(EjectionStatus {
+            reason: history.reason,
+            ejections: history.ejections,
+            multiplier: if is_over {
+                history.multiplier.decayed(successes, config, now)
+            } else {
+                history.multiplier.doublings()
+            },
+            since: Duration::from_nanos(now.saturating_sub(history.since)),
+            is_over,
+            remaining,
+        })
+    }
+
+    fn state(&self) -> State {
+        self.0
+            .as_ref()
+            .map_or(State::InPlay, |history| history.state)
+    }
+
+    fn history(&mut self) -> &mut History {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            state: State::InPlay,
+            is_suspect: false,
+            reason: EjectionReason::Manual,
+            multiplier: Multiplier::default(),
+            ejections: 0,
+            instance: None,
+            since: 0,
+            tried_at: 0,
+            suspect_trials: 0,
+            silence: 0,
+        }
+    }
+}
+
+impl History {
+    /// While it is ejected, and not by hand: when it was, or when a trial failed since.
+    fn ejected_by_rule_at(&self) -> Option<u64> {
+        let is_ejected = matches!(self.state, State::Ejected { .. });
+        (is_ejected && self.reason != EjectionReason::Manual).then_some(self.tried_at)
+    }
+}
+
+type ByTime = BTreeSet<(u64, InstanceId)>;
+
+/// Members by where they stand and when something is due.
+#[derive(Debug, Default)]
+pub(crate) struct Standings {
+    /// When ejections end.
+    ends: ByTime,
+    /// Members on probation, by since when.
+    probation: ByTime,
+    /// Members in slow start, by since when.
+    returning: ByTime,
+    /// Members that a rule ejected, by when they were ejected or failed a trial last.
+    tried: ByTime,
+    suspects: BTreeSet<InstanceId>,
+    /// The last one of those on probation that had their turn.
+    turn: Option<(u64, InstanceId)>,
+    counters: EjectionCounters,
+}
+
+impl Standings {
+    /// A rule ejects a member.
+    pub(crate) fn eject(
+        &mut self,
+        member: Subject<'_>,
+        reason: EjectionReason,
+        config: &OutlierConfig,
+        rng: &mut (impl Rng + ?Sized),
+        now: u64,
+    ) -> Event {
+        let successes = member.stats.successes();
+        let time = self.change(&member.id.clone(), member.standing, |history| {
+            history.multiplier.decay(successes, config, now);
+            history.reason = reason;
+            history.ejections += 1;
+            history.since = now;
+            history.extend(member.instance, config, rng, now)
+        });
+        self.counters.ejected += 1;
+        self.leave_play(member.id, member.standing, member.stats, member.tokens, now);
+        ejected(member.id, reason, time)
+    }
+
+    /// A person ejects a member for `time`; it may be out already.
+    pub(crate) fn eject_by_hand(
+        &mut self,
+        member: Subject<'_>,
+        time: u64,
+        config: &OutlierConfig,
+        now: u64,
+    ) -> Event {
+        let was_out = member.standing.is_out();
+        let successes = member.stats.successes();
+        self.change(member.id, member.standing, |history| {
+            if !was_out {
+                history.multiplier.decay(successes, config, now);
+                history.ejections += 1;
+                history.since = now;
+            }
+            history.instance = Some(member.instance.clone());
+            history.reason = EjectionReason::Manual;
+            let until = now.saturating_add(time);
+            history.state = State::Ejected { until };
+        });
+        self.counters.ejected += u64::from(!was_out);
+        self.leave_play(member.id, member.standing, member.stats, member.tokens, now);
+        ejected(member.id, EjectionReason::Manual, time)
+    }
+
+    /// The ejection of a member is over, or it may be well before that: a trial decides.
+    pub(crate) fn begin_probation(&mut self, member: Subject<'_>, now: u64) -> Event {
+        self.change(member.id, member.standing, |history| {
+            history.silence = 0;
+            history.state = State::Probation { since: now };
+        });
+        let id = member.id.clone();
+        Event::Probation { id }
+    }
+
+    /// The trial of a member on probation failed: it is ejected for longer.
+    pub(crate) fn fail_trial(
+        &mut self,
+        member: Subject<'_>,
+        config: &OutlierConfig,
+        rng: &mut (impl Rng + ?Sized),
+        now: u64,
+    ) -> Event {
+        let time = self.change(member.id, member.standing, |history| {
+            history.extend(member.instance, config, rng, now)
+        });
+        let (id, time) = (member.id.clone(), Duration::from_nanos(time));
+        Event::TrialFailed { id, time }
+    }
+
+    /// A member is back in play. `latency`: all that is known of it. `slow_start`: whether there is one.
+    pub(crate) fn return_to_play(
+        &mut self,
+        member: Subject<'_>,
+        latency: Option<f32>,
+        slow_start: bool,
+        now: u64,
+    ) -> Event {
+        let Subject {
+            id,
+            standing,
+            stats,
+            tokens,
+            ..
+        } = member;
+        stats.enter_play(latency, tokens, now);
+        let successes = stats.successes();
+        let out = self.change(id, standing, |history| {
+            let out = now.saturating_sub(history.since);
+            history.state = if slow_start {
+                State::Returning { since: now }
+            } else {
+                State::InPlay
+            };
+            history.multiplier.reduce(successes, now);
+            history.since = now;
+            history.suspect_trials = 0;
+            history.silence = 0;
+            out
+        });
+        stats.set_returned_at(slow_start.then_some(now));
+        self.counters.returned += 1;
+        let (id, after) = (id.clone(), Duration::from_nanos(out));
+        Event::Returned { id, after }
+    }
+
+    /// The slow start of a member is over.
+    pub(crate) fn end_slow_start(&mut self, member: Subject<'_>) {
+        self.change(member.id, member.standing, |history| {
+            if matches!(history.state, State::Returning { .. }) {
+                history.state = State::InPlay;
+            }
+        });
+        member.stats.set_returned_at(None);
+    }
+
+    /// A member leaves: everything about its standing is forgotten.
+    pub(crate) fn forget(&mut self, id: &InstanceId, standing: &mut Standing) {
+        self.unindex(id, standing);
+        *standing = Standing::default();
+    }
+
+    /// Rules eject no more: what they did is forgotten.
+    pub(crate) fn forget_multiplier(&mut self, standing: &mut Standing) {
+        if let Some(history) = &mut standing.0 {
+            history.multiplier.forget();
+        }
+    }
+
+    /// Marks a member as a suspect, or no longer as one. Returns whether that changed.
+    pub(crate) fn set_suspect(
+        &mut self,
+        id: &InstanceId,
+        standing: &mut Standing,
+        is_suspect: bool,
+    ) -> bool {
+        if is_suspect == standing.is_suspect() {
+            return false;
+        }
+        self.change(id, standing, |history| history.is_suspect = is_suspect);
+        true
+    }
+
+    /// A member has succeeded since its trials as a suspect.
+    pub(crate) fn forget_suspect_trials(&mut self, standing: &mut Standing) {
+        if let Some(history) = &mut standing.0 {
+            history.suspect_trials = 0;
+            history.silence = 0;
+        }
+    }
+
+    /// A trial of a suspect failed. Returns how many did since its last success.
+    pub(crate) fn fail_suspect(&mut self, id: &InstanceId, standing: &mut Standing) -> u32 {
+        self.change(id, standing, |history| {
+            history.is_suspect = false;
+            history.suspect_trials = history.suspect_trials.saturating_add(1);
+            history.silence = 0;
+            history.suspect_trials
+        })
+    }
+
+    /// The caller of a trial gave up after `waited` nanoseconds, too early to tell. Returns the silence of all such trials.
+    ///
+    /// Callers that are less patient than a trial would otherwise go to a hung member one after another, for as long as it
+    /// hangs.
+    pub(crate) fn add_silence(&mut self, standing: &mut Standing, waited: u64) -> u64 {
+        let history = standing.history();
+        history.silence = history.silence.saturating_add(waited);
+        history.silence
+    }
+
+    /// What people are told.
+    pub(crate) fn counters(&self) -> EjectionCounters {
+        self.counters
+    }
+
+    pub(crate) fn counters_mut(&mut self) -> &mut EjectionCounters {
+        &mut self.counters
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.ends.first().map(|&(at, _)| at)
+    }
+
+    /// Whether any member is out, or not wholly back.
+    pub(crate) fn is_any(&self) -> bool {
+        !(self.ends.is_empty() && self.probation.is_empty() && self.returning.is_empty())
+    }
+
+    pub(crate) fn is_any_returning(&self) -> bool {
+        !self.returning.is_empty()
+    }
+
+    /// A member whose ejection is over.
+    pub(crate) fn over(&self, now: u64) -> Option<InstanceId> {
+        let (at, id) = self.ends.first()?;
+        (*at <= now).then(|| id.clone())
+    }
+
+    /// A member whose slow start of this length is over.
+    pub(crate) fn returned(&self, length: u64, now: u64) -> Option<InstanceId> {
+        let (since, id) = self.returning.first()?;
+        (now.saturating_sub(*since) >= length).then(|| id.clone())
+    }
+
+    /// Members that a rule ejected, up to a moment, those first that were tried longest ago.
+    pub(crate) fn tried_before(&self, moment: u64) -> impl Iterator<Item = &InstanceId> {
+        let before = self.tried.iter().take_while(move |(at, _)| *at <= moment);
+        before.map(|(_, id)| id).take(LOOKED_AT)
+    }
+
+    pub(crate) fn suspects(&self) -> impl Iterator<Item = &InstanceId> {
+        self.suspects.iter()
+    }
+
+    /// Members on probation, in turn.
+    pub(crate) fn on_probation(&self) -> impl Iterator<Item = &InstanceId> {
+        let from = self.turn.as_ref().map_or(Unbounded, Excluded);
+        let after = self.probation.range((from, Unbounded));
+        let again = self.probation.iter();
+        let all = after.chain(again).take(self.probation.len());
+        all.map(|(_, id)| id).take(LOOKED_AT)
+    }
+
+    /// Gives the next `members` on probation their turn, or all but one if there are no more. Returns whether the order changed.
+    /// A trial without a verdict, over and over, would otherwise keep the others waiting.
+    pub(crate) fn pass_turn(&mut self, members: usize) -> bool {
+        let members = members.min(self.probation.len().saturating_sub(1));
+        if members == 0 {
+            return self.turn.take().is_some();
+        }
+        let from = self.turn.as_ref().map_or(Unbounded, Excluded);
+        let after = self.probation.range((from, Unbounded));
+        let all = after.chain(&self.probation);
+        self.turn = all.take(members).last().cloned();
+        true
+    }
+
+    fn leave_play(
+        &mut self,
+        id: &InstanceId,
+        standing: &mut Standing,
+        stats: &Stats,
+        tokens: &Bucket,
+        now: u64,
+    ) {
+        self.set_suspect(id, standing, false);
+        stats.leave_play(tokens, now);
+    }
+
+    /// Changes a member's history, and where the index has it.
+    fn change<R>(
+        &mut self,
+        id: &InstanceId,
+        standing: &mut Standing,
+        change: impl FnOnce(&mut History) -> R,
+    ) -> R {
+        self.unindex(id, standing);
+        let result = change(standing.history());
+        self.index(id, standing);
+        result
+    }
+
+    fn index(&mut self, id: &InstanceId, standing: &Standing) {
+        self.each_entry(standing, |set, at| {
+            set.insert((at, id.clone()));
+        });
+        if standing.is_suspect() {
+            self.suspects.insert(id.clone());
+        }
+    }
+
+    fn unindex(&mut self, id: &InstanceId, standing: &Standing) {
+        self.each_entry(standing, |set, at| {
+            set.remove(&(at, id.clone()));
+        });
+        if standing.is_suspect() {
+            self.suspects.remove(id);
+        }
+    }
+
+    /// Where the index has a member of this standing.
+    fn each_entry(&mut self, standing: &Standing, mut entry: impl FnMut(&mut ByTime, u64)) {
+        match standing.state() {
+            State::InPlay => {}
+            State::Ejected { until } => entry(&mut self.ends, until),
+            State::Probation { since } => entry(&mut self.probation, since),
+            State::Returning { since } => entry(&mut self.returning, since),
+        }
+        let tried_at = standing.0.as_ref().and_then(|h| h.ejected_by_rule_at());
+        if let Some(at) = tried_at {
+            entry(&mut self.tried, at);
+        }
+    }
+}
+
+impl History {
+    /// Ejects it, or keeps it ejected. Returns for how long in nanoseconds.
+    fn extend(
+        &mut self,
+        instance: &Instance,
+        config: &OutlierConfig,
+        rng: &mut (impl Rng + ?Sized),
+        now: u64,
+    ) -> u64 {
+        self.instance = Some(instance.clone());
+        self.tried_at = now;
+        let time = self.multiplier.next(config, rng);
+        let until = now.saturating_add(time);
+        self.state = State::Ejected { until };
+        time
+    }
+}
+
+fn ejected(id: &InstanceId, reason: EjectionReason, time: u64) -> Event {
+    let (id, time) = (id.clone(), Duration::from_nanos(time));
+    Event::Ejected { id, reason, time }
+}

@@ -1,0 +1,130 @@
+//! What people are told about the members.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Roster;
+use super::seat::{Connection, Seat};
+use crate::error::census::Census;
+use crate::fleet::config::outlier::OutlierConfig;
+use crate::fleet::measures::failures::Tally;
+use crate::fleet::shared::Shared;
+use crate::status::{EjectionMode, MemberState, MemberStatus, Status};
+
+/// Why there is no member to pick.
+pub(crate) enum Unusable {
+    /// There was no set yet.
+    Unresolved,
+    /// The set is empty.
+    Empty,
+    NoneUsable(Arc<Census>),
+}
+
+impl<T> Roster<T> {
+    pub(crate) fn why_unusable(&mut self) -> Unusable {
+        match (self.set_at, self.seats.is_empty()) {
+            (None, _) => Unusable::Unresolved,
+            (Some(_), true) => Unusable::Empty,
+            (Some(_), false) => {
+                let seats = &self.seats;
+                let census = self.census.get_or_insert_with(|| {
+                    let mut census = Census::default();
+                    for seat in seats {
+                        census.count(seat.reason());
+                    }
+                    Arc::new(census)
+                });
+                Unusable::NoneUsable(Arc::clone(census))
+            }
+        }
+    }
+
+    pub(crate) fn status(&self, now: u64) -> Status {
+        let past = |moment: u64| Duration::from_nanos(now.saturating_sub(moment));
+        let left = |until: u64| Duration::from_nanos(until.saturating_sub(now));
+        let mean = self.shared.pool.mean();
+        let outlier = self.config.outlier().cloned().unwrap_or_default();
+        let members = self.seats.iter();
+        Status {
+            target: None,
+            set_age: self.set_at.map(past),
+            discovery_error: None,
+            doubted_for: self.doubt.as_ref().map(|doubt| left(doubt.until())),
+            usable: self.listing.len(),
+            panic_mode: self.listing.is_panic_mode(),
+            ejection_mode: match &*self.shared.outlier.load() {
+                Some(config) if config.is_shadow() => EjectionMode::Shadow,
+                Some(_) => EjectionMode::On,
+                None => EjectionMode::Off,
+            },
+            ejections: self.standings.counters(),
+            stalls: self.shared.stalls.stalls(),
+            mean_latency: (mean > 0.0).then(|| Duration::from_nanos(mean as u64)),
+            members: members
+                .map(|seat| seat.status(&self.shared, &outlier, now))
+                .collect(),
+        }
+    }
+}
+
+impl<T> Seat<T> {
+    fn state(&self) -> MemberState {
+        let is_up = self.member().is_some();
+        if self.is_draining() {
+            MemberState::Draining
+        } else if is_up && self.standing.is_on_probation() {
+            MemberState::Probation
+        } else if is_up && self.standing.is_ejected() {
+            MemberState::Ejected
+        } else if is_up && self.position.is_some() {
+            MemberState::Usable
+        } else if is_up && self.instance.weight().get() == 0 {
+            MemberState::Weightless
+        } else if is_up {
+            MemberState::Busy
+        } else if self.dial.is_dialling() {
+            MemberState::Connecting
+        } else {
+            MemberState::Disconnected
+        }
+    }
+
+    /// What a census counts it as.
+    fn reason(&self) -> &str {
+        match (self.state(), &self.error, &self.connection) {
+            (MemberState::Draining, ..) => "draining",
+            (MemberState::Weightless, ..) => "weight 0",
+            (MemberState::Busy, ..) => "busy",
+            (MemberState::Ejected, ..) => "ejected",
+            (MemberState::Probation, ..) => "on probation",
+            (_, Some(error), _) => error.label(),
+            (_, None, Connection::Lost) => "lost",
+            _ => "connecting",
+        }
+    }
+
+    fn status(&self, shared: &Shared, outlier: &OutlierConfig, now: u64) -> MemberStatus {
+        let stats = &self.stats;
+        let is_known = shared.measures_latency() && stats.latency().is_known();
+        let latency = is_known.then(|| stats.latency().read(now, shared.pool.mean()));
+        let window = if shared.is_timed() {
+            stats.window(now)
+        } else {
+            Tally::default()
+        };
+        MemberStatus {
+            instance: self.instance.clone(),
+            state: self.state(),
+            since: Duration::from_nanos(now.saturating_sub(self.since)),
+            in_flight: stats.in_flight(),
+            picks: stats.picks(),
+            failures: stats.failures(),
+            failures_in_row: stats.failures_in_row(),
+            recent_requests: window.outcomes.round() as u32,
+            recent_failures: window.failures.round() as u32,
+            latency: latency.map(|nanos| Duration::from_nanos(nanos as u64)),
+            error: self.error.as_ref().map(ToString::to_string),
+            ejection: self.standing.status(stats.successes(), outlier, now),
+        }
+    }
+}

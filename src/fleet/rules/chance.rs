@@ -1,0 +1,114 @@
+//! What chance explains.
+//!
+//! A member that is no worse than the others fails at their rate `f`, and now and then more often. The probability that at
+//! least the share `s` of `m` requests fails is at most `exp(-m * D)`, where `D` is the divergence of `s` from `f` (Chernoff's
+//! bound); for `m` failures in a row it is `f^m`. A member is an outlier if what it shows is less likely than one in a thousand,
+//! divided by the number of requests in the fleet's window. So in a fleet of equally bad members each rule finds one outlier in
+//! a thousand windows, about three hours, however many members there are. That holds from some fifty requests in a window on;
+//! fewer do not tell `f`.
+//!
+//! Where no other member fails, chance explains nothing, and the rules are as configured.
+
+use crate::fleet::measures::failures::Tally;
+
+/// `-ln(1/1000)`.
+const IMPROBABLE: f32 = 6.9;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chance {
+    /// The rate at which an ordinary member fails.
+    rate: f32,
+    /// What has a probability below `exp` of minus this is not chance.
+    improbable: f32,
+}
+
+impl Chance {
+    /// `rate`: at which the others fail. `requests`: from which the member was singled out.
+    pub(crate) fn new(rate: f32, requests: f32) -> Self {
+        Self {
+            rate,
+            improbable: IMPROBABLE + requests.max(1.0).ln(),
+        }
+    }
+
+    /// The shortest run of failures that chance does not explain.
+    pub(crate) fn in_row(self) -> f32 {
+        self.improbable / self.divergence(1.0)
+    }
+
+    /// Whether chance explains this tally of one member.
+    pub(crate) fn explains(self, own: Tally) -> bool {
+        let share = own.failures / own.outcomes.max(1.0);
+        own.outcomes * self.divergence(share) < self.improbable
+    }
+
+    /// The divergence of a share from the rate (Kullback and Leibler); zero for shares below it.
+    fn divergence(self, share: f32) -> f32 {
+        // No share is larger.
+        if self.rate >= 1.0 {
+            return 0.0;
+        }
+        let part = |of: f32, expected: f32| {
+            if of > 0.0 {
+                of * (of / expected).ln()
+            } else {
+                0.0
+            }
+        };
+        if share > self.rate {
+            part(share, self.rate) + part(1.0 - share, 1.0 - self.rate)
+        } else {
+            0.0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(outcomes: f32, failures: f32) -> Tally {
+        Tally { outcomes, failures }
+    }
+
+    #[test]
+    fn in_a_row_it_is_the_power_of_the_rate() {
+        let chance = |rate, requests| Chance::new(rate, requests).in_row();
+        for (rate, requests) in [(0.1_f32, 1.0), (0.3, 1.0), (0.3, 6000.0), (0.5, 100.0)] {
+            let row = chance(rate, requests);
+            let improbable = 1e-3 / f64::from(requests);
+            let probability = f64::from(rate).powf(f64::from(row));
+            assert!(
+                (probability / improbable - 1.0).abs() < 0.02,
+                "{rate}^{row} is not {improbable}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_a_share_it_explains_what_is_likelier_than_one_in_a_thousand() {
+        let chance = Chance::new(0.28, 1.0);
+        // At least so many of 100, where 28 are usual: the probability of 43 is 0.0009, and of 45 0.0002.
+        assert!(chance.explains(tally(100.0, 42.0)));
+        assert!(!chance.explains(tally(100.0, 46.0)));
+        assert!(chance.explains(tally(100.0, 10.0)), "fewer than usual");
+        // The same share of more requests.
+        assert!(chance.explains(tally(30.0, 13.0)));
+        assert!(!chance.explains(tally(300.0, 130.0)));
+    }
+
+    #[test]
+    fn where_nobody_else_fails_it_explains_nothing() {
+        let chance = Chance::new(0.0, 1e6);
+        assert_eq!(chance.in_row(), 0.0);
+        assert!(!chance.explains(tally(10.0, 1.0)));
+        assert!(Chance::new(0.0, 0.0).explains(Tally::default()));
+    }
+
+    #[test]
+    fn where_everybody_fails_it_explains_everything() {
+        let chance = Chance::new(1.0, 1e3);
+        assert_eq!(chance.in_row(), f32::INFINITY);
+        assert!(chance.explains(tally(1e6, 1e6)));
+    }
+}

@@ -1,0 +1,18 @@
+//! One file per rule: what it decides, its numbers, and how it fails. Functions of numbers, and small states; no ids.
+
+pub(crate) mod backoff;
+pub(crate) mod cap;
+pub(crate) mod chance;
+pub(crate) mod doubt;
+pub(crate) mod ejection_time;
+pub(crate) mod failure_rate;
+pub(crate) mod failures_in_row;
+pub(crate) mod late;
+pub(crate) mod outlier;
+pub(crate) mod overload;
+pub(crate) mod peers;
+pub(crate) mod slow_start;
+pub(crate) mod suspect;
+pub(crate) mod tiers;
+pub(crate) mod trial;
+pub(crate) mod unresponsive;
