@@ -1,7 +1,7 @@
 //! The balancer's rules as a pure state machine: no runtime, no clock, no global randomness.
 //!
-//! A [`Fleet`] is told what discovery announced and how dials and requests ended, and answers whom to dial and whom to
-//! pick. Time comes in as an argument and deadlines go out as data, so that a simulation drives days of traffic in
+//! A [`Fleet`] takes what discovery announced and how dials and requests ended, and returns which instances to dial and which
+//! member to pick. Time comes in as an argument and deadlines go out as data, so that a simulation drives days of traffic in
 //! seconds with the very code that [`Balance`](crate::Balance) ships:
 //!
 //! ```
@@ -29,16 +29,50 @@
 //! assert_eq!(fleet.status(at(12)).mean_latency, Some(Duration::from_millis(10)));
 //! ```
 //!
+//! # Where a rule is
+//!
+//! Each layer knows those above it in this table only.
+//!
+//! | layer | holds |
+//! |---|---|
+//! | `config/` | what a program can set: `balance`, `outlier` |
+//! | `measures/` | numbers over time: `latency`, `failures` of one member; `pool` of the fleet; `stall` of this process |
+//! | `rules/` | one file per rule: what it decides, its numbers, how it fails |
+//! | `members/` | `stats` of an instance, `member`, `list`, `snapshot`; `pick` chooses |
+//! | `shared`, `slot`, `verdict`, `picked` | a pick, from its slot to what its end says of the member |
+//! | `roster/` | the writers' side: `membership`, `connections`, `dials`, `standing`, `ejecting`, `trials`, `suspects`, `listing` |
+//! | `fleet` | snapshot, lock, and one public method for each input |
+//!
+//! | question | file |
+//! |---|---|
+//! | What does a failure cost? How much does a slow answer count? | `measures/latency` |
+//! | When does a pick draw one more member? Which latencies count as equal? | `members/pick`, by the figures of `measures/pool` |
+//! | How many failures in a row eject? | `rules/failures_in_row` |
+//! | When is a failure rate too high? | `rules/failure_rate`, over the window of `measures/failures` |
+//! | When is a member unresponsive? | `rules/unresponsive` |
+//! | What if the others fail as well? | `rules/peers`, `rules/chance` |
+//! | Who is a suspect? | `rules/suspect` |
+//! | What does a trial cost, and how long may it hang? | `rules/trial` |
+//! | How many may be ejected, and what if the cap keeps one? | `rules/cap` |
+//! | How long does an ejection last? | `rules/ejection_time` |
+//! | How does a member come back? | `rules/slow_start`; its states: `roster/standing` |
+//! | What if all are ejected, or busy? | `rules/tiers` |
+//! | What does an overloaded instance cost? | `rules/overload` |
+//! | What if a member was late and is not slow? | `rules/late` |
+//! | What if this process stalled? | `measures/stall` |
+//! | When is a set of instances not believed? | `rules/doubt` |
+//! | When is an instance dialled again? | `rules/backoff` |
+//!
 //! # Invariants
 //!
-//! - A pick that finds somebody takes no lock and allocates nothing. Picks read one snapshot, published whole: set, weights
+//! - A pick that finds a member takes no lock and allocates nothing. Picks read one snapshot, published whole: set, weights
 //!   and who may be picked are never of different moments.
-//! - Writers share one mutex. A request takes it when it has to wait, and when its verdict finds an outlier, ends a trial or
-//!   tells of a lost connection. No code of the caller runs under it, not even a `Drop`. The fleet's figures have two more
-//!   locks, taken ten times a second and by the failures of a member that looks bad.
-//! - Every dial is a connection generation of its own, named by a [`Ticket`]; news of an old one never touches its
+//! - Writers share one mutex. A request takes it when it has to wait, and when its end finds an outlier, ends a trial or
+//!   reports a lost connection. No code of the caller runs under it, not even a `Drop`. Three more mutexes guard figures: of the
+//!   fleet, ten times a second; of one member's failures, at each failure; and the sums over members, when one looks bad.
+//! - Every dial is a connection generation of its own, named by a [`Ticket`]; the outcome of an old one never touches its
 //!   successor.
-//! - Counts are derived from state, never kept beside it.
+//! - A fact has one owner. What is kept beside it for speed is changed by the same method.
 //! - Time may stand still or go back; it then counts as standing still.
 //!
 //! Exempt from semver until 1.0.
