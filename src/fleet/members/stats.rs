@@ -18,8 +18,10 @@ use crate::fleet::rules::trial::{Bucket, Trial};
 const OUTCOME: u64 = 1 << 20;
 const IN_FLIGHT: u64 = OUTCOME - 1;
 
-/// Marks a member that is out. As a time it is 292 years away.
+/// Mark a member that is out, and one in slow start. As times they are 146 years away.
 const OUT: u64 = 1 << 63;
+const RETURNING: u64 = 1 << 62;
+const MARKS: u64 = OUT | RETURNING;
 
 /// Load and record of one instance. A pick holds it by its member, so that its slot is given back to the instance even when
 /// its connection was lost long ago.
@@ -35,7 +37,7 @@ pub(crate) struct Stats {
     /// When it answered last.
     answered_at: AtomicU64,
     /// Picks made before this instant no longer count: it moves at an ejection, at a return and at a new address. The top
-    /// bit is set while the member is ejected or on probation.
+    /// bits are its [`MARKS`].
     judged_from: AtomicU64,
     rest: Box<Rest>,
 }
@@ -49,8 +51,6 @@ struct Rest {
     overload: Overload,
     cooldown: Cooldown,
     trial: Trial,
-    /// When its slow start began; zero: it is in none.
-    returned_at: AtomicU64,
 }
 
 impl Stats {
@@ -115,7 +115,7 @@ impl Stats {
             without_pause: window.without(failures.pause(&self.hint, now)),
             run: failures.run(),
             failed_at: failures.failed_at(),
-            judged_from: self.judged_from.load(Relaxed) & !OUT,
+            judged_from: self.judged_from.load(Relaxed) & !MARKS,
             has_succeeded: outcomes > failures.ever(),
             weight,
         }
@@ -123,7 +123,7 @@ impl Stats {
 
     /// Whether the outcome of a pick of that moment counts.
     pub(crate) fn accepts_evidence_from(&self, picked_at: u64) -> bool {
-        picked_at >= self.judged_from.load(Relaxed) & !OUT
+        picked_at >= self.judged_from.load(Relaxed) & !MARKS
     }
 
     /// Whether only a trial decides about it.
@@ -145,14 +145,13 @@ impl Stats {
 
     /// When its slow start began, while it is in one.
     pub(crate) fn returned_at(&self) -> Option<u64> {
-        let at = self.rest.returned_at.load(Relaxed);
-        (at > 0).then_some(at)
+        let from = self.judged_from.load(Relaxed);
+        (from & RETURNING != 0).then_some(from & !MARKS)
     }
 
-    /// Begins or ends its slow start.
-    pub(crate) fn set_returned_at(&self, at: Option<u64>) {
-        let at = at.map_or(0, |at| at.max(1));
-        self.rest.returned_at.store(at, Relaxed);
+    /// Ends its slow start.
+    pub(crate) fn end_slow_start(&self) {
+        self.judged_from.fetch_and(!RETURNING, Relaxed);
     }
 
     /// It answered a request.
@@ -192,25 +191,33 @@ impl Stats {
     /// Only a trial decides about it from now on. Picks made until now no longer count.
     pub(crate) fn leave_play(&self, tokens: &Bucket, now: u64) {
         self.rest.trial.forget(tokens);
-        self.set_returned_at(None);
-        self.judged_from.store(now.saturating_add(1) | OUT, Relaxed);
+        let from = now.saturating_add(1) & !MARKS;
+        self.judged_from.store(from | OUT, Relaxed);
     }
 
     /// It is judged again, by picks made from now on. `latency`: all that is known of it.
-    pub(crate) fn enter_play(&self, latency: Option<f32>, tokens: &Bucket, now: u64) {
+    pub(crate) fn enter_play(
+        &self,
+        latency: Option<f32>,
+        slow_start: bool,
+        tokens: &Bucket,
+        now: u64,
+    ) {
         self.rest.trial.forget(tokens);
         // First, so that a request that ends meanwhile seldom leaves anything in what is emptied below.
-        self.judged_from.store(now & !OUT, Relaxed);
+        let mark = if slow_start { RETURNING } else { 0 };
+        self.judged_from.store(now & !MARKS | mark, Relaxed);
         self.latency.restart(latency, now);
         self.lock().restart(&self.hint, self.outcomes(), now);
         self.rest.cooldown.end();
     }
 
-    /// It has another address: latency and failures start anew. What is in flight stays in flight, and whether it is out.
+    /// It has another address: latency, failures and slow start start anew. What is in flight stays in flight, and whether it
+    /// is out.
     pub(crate) fn move_to_address(&self, tokens: &Bucket, now: u64) {
-        let out = self.is_out();
+        let (out, slow_start) = (self.is_out(), self.returned_at().is_some());
         self.typical.forget();
-        self.enter_play(None, tokens, now);
+        self.enter_play(None, slow_start, tokens, now);
         if out {
             self.leave_play(tokens, now);
         }

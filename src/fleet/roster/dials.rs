@@ -48,18 +48,16 @@ pub(crate) struct DialState {
     link: Link,
     /// Dials in a row that gave no lasting connection.
     attempts: u16,
+    /// The generation of the dial under way, or until when to wait.
+    number: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Link {
     #[default]
     Idle,
-    Dialling {
-        generation: u64,
-    },
-    Waiting {
-        until: u64,
-    },
+    Dialling,
+    Waiting,
 }
 
 impl DialState {
@@ -70,13 +68,12 @@ impl DialState {
 
     /// Whether a dial is under way.
     pub(crate) fn is_dialling(&self) -> bool {
-        matches!(self.link, Link::Dialling { .. })
+        self.link == Link::Dialling
     }
 
     /// Whether it waits for the outcome of this very dial.
     pub(crate) fn awaits(&self, ticket: &Ticket) -> bool {
-        let generation = ticket.generation;
-        self.link == Link::Dialling { generation }
+        self.is_dialling() && self.number == ticket.generation
     }
 
     pub(crate) fn attempts(&self) -> u16 {
@@ -113,7 +110,7 @@ impl Dials {
         self.cancel(state, instance.id());
         self.generation += 1;
         let generation = self.generation;
-        state.link = Link::Dialling { generation };
+        (state.link, state.number) = (Link::Dialling, generation);
         let id = instance.id().clone();
         Dial {
             ticket: Ticket { id, generation },
@@ -126,13 +123,13 @@ impl Dials {
     pub(crate) fn cancel(&mut self, state: &mut DialState, id: &InstanceId) {
         match std::mem::take(&mut state.link) {
             Link::Idle => {}
-            Link::Waiting { until } => {
-                self.waiting.remove(&(until, id.clone()));
+            Link::Waiting => {
+                self.waiting.remove(&(state.number, id.clone()));
             }
-            Link::Dialling { generation } => {
-                let id = id.clone();
-                self.cancelled.push(Ticket { id, generation });
-            }
+            Link::Dialling => self.cancelled.push(Ticket {
+                id: id.clone(),
+                generation: state.number,
+            }),
         }
     }
 
@@ -144,7 +141,7 @@ impl Dials {
     /// Dials again at that moment.
     pub(crate) fn wait(&mut self, state: &mut DialState, id: &InstanceId, until: u64) {
         self.cancel(state, id);
-        state.link = Link::Waiting { until };
+        (state.link, state.number) = (Link::Waiting, until);
         self.waiting.insert((until, id.clone()));
     }
 

@@ -304,7 +304,7 @@ impl Standings {
             tokens,
             ..
         } = member;
-        stats.enter_play(latency, tokens, now);
+        stats.enter_play(latency, slow_start, tokens, now);
         let successes = stats.successes();
         let out = self.change(id, standing, |history| {
             let out = now.saturating_sub(history.since);
@@ -319,7 +319,6 @@ impl Standings {
             history.silence = 0;
             out
         });
-        stats.set_returned_at(slow_start.then_some(now));
         self.counters.returned += 1;
         let (id, after) = (id.clone(), Duration::from_nanos(out));
         Event::Returned { id, after }
@@ -332,7 +331,7 @@ impl Standings {
                 history.state = State::InPlay;
             }
         });
-        member.stats.set_returned_at(None);
+        member.stats.end_slow_start();
     }
 
     /// A member leaves: everything about its standing is forgotten.
