@@ -13,7 +13,7 @@ use crate::runtime::text::excerpt;
 
 /// Something that happened to a balancer's fleet: for people, logs and metrics.
 ///
-/// Read with [`Balance::events`](crate::Balance::events); every one is also logged by `tracing` under the target
+/// Read with [`Control::events`](crate::Control::events); every one is also logged by `tracing` under the target
 /// `rolecall`, with its fields, or as text at `debug` where a fleet flaps and the lines at `info` are limited. `Display` is one line for people.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -93,7 +93,7 @@
 //! in about 200 finds out, and two failures in a row are enough there. If all eligible members are out, by hand or because
 //! the others lost their connection, all of them are picked from, by their load: *panic mode*. [`OutlierConfig`] has the
 //! figures, a shadow mode that only tells, and `outlier(None)` switches it off, also
-//! [while it runs](Balance::reconfigure).
+//! [while it runs](Control::reconfigure).
 //!
 //! # Readiness, waiting, errors
 //!
@@ -140,12 +140,12 @@
 //!
 //! # At three in the morning
 //!
-//! [`Balance::status`] is a table of every member: state, for how long its connection is up or down, in flight, picks,
+//! [`Control::status`] is a table of every member: state, for how long its connection is up or down, in flight, picks,
 //! failures, latency, what failed lately, why its last dial failed, and for its last ejection the rule with the figures
-//! that fired it and the threshold, how often, and until when. [`Balance::events`] tells what happens; the same goes to
+//! that fired it and the threshold, how often, and until when. [`Control::events`] tells what happens; the same goes to
 //! `tracing` under the target `rolecall`: ejections and returns at `info`, and at `warn` a cap that keeps an outlier, panic
 //! mode, nothing usable, a discovery that fails. Requests are not logged, dials and connections at `debug`.
-//! [`Balance::eject`] and [`Balance::restore`] overrule the rules, and [`Balance::reconfigure`] changes them while they run.
+//! [`Control::eject`] and [`Control::restore`] overrule the rules, and [`Control::reconfigure`] changes them while they run.
 //!
 //! # Simulate it
 //!
@@ -224,8 +224,8 @@ mod status;
 mod worker;
 
 pub use balance::{
-    Attempt, Balance, BalanceLayer, Classify, ClassifyFn, ClassifyResult, Driver, Outcome,
-    ResponseFuture, connect,
+    Attempt, Balance, BalanceLayer, Classify, ClassifyFn, ClassifyResult, Control, Driver, Failed,
+    Outcome, ResponseFuture, connect,
 };
 pub use discovery::{Discovery, Lease, List, Registrar, Registration, Registry};
 pub use error::{BoxError, Error, ErrorKind};
@@ -233,6 +233,7 @@ pub use event::{DialError, EjectionReason, Event, Withheld};
 pub use fleet::{
     Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig,
 };
+pub use model::hints::Hints;
 pub use model::instance::{
     Availability, Instance, InstanceError, InstanceId, InstanceSet, Visibility, Weight,
     WeightError, Zone,

@@ -39,6 +39,25 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
 }
 
+impl Status {
+    /// Of a balancer that has ended.
+    pub(crate) fn ended(target: Target) -> Self {
+        Self {
+            target: Some(target),
+            set_age: None,
+            discovery_error: None,
+            doubted_for: None,
+            usable: 0,
+            panic_mode: false,
+            ejection_mode: EjectionMode::Off,
+            ejections: EjectionCounters::default(),
+            stalls: 0,
+            mean_latency: None,
+            members: Vec::new(),
+        }
+    }
+}
+
 /// How things stand with one member.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

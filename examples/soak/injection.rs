@@ -109,11 +109,11 @@ impl<'a> Injector<'a> {
             Fault::Reconfigure => {
                 let config = config.build()?;
                 for client in self.clients {
-                    client.reconfigure(config.clone());
+                    client.control().reconfigure(config.clone());
                 }
                 sleep(lasts).await;
                 for client in self.clients {
-                    client.reconfigure(BalanceConfig::default());
+                    client.control().reconfigure(BalanceConfig::default());
                 }
             }
         }

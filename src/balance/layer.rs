@@ -8,10 +8,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::balance::Balance;
-use super::classify::{ClassifyFn, ClassifyResult};
+use super::classify::{ClassifyFn, ClassifyResult, Outcome};
 use super::driver::Driver;
-use super::hub::{Connected, Hub};
-use crate::balance::Outcome;
+use super::inner::{Connected, Inner};
+use super::shared::Shared;
 use crate::discovery::Discovery;
 use crate::error::BoxError;
 use crate::fleet::{BalanceConfig, Fleet};
@@ -154,6 +154,18 @@ impl<C> BalanceLayer<C> {
         M: Service<Instance, Response = S> + Send + 'static,
         M::Future: Send + 'static,
         M::Error: Into<BoxError>,
+        S: Clone + Send + Sync + 'static,
+        C: Send + Sync + 'static,
+    {
+        let (inner, driver) = self.parts(connector);
+        (Balance::new(inner), driver)
+    }
+
+    fn parts<M, S>(&self, connector: M) -> (Arc<Inner<S, C>>, Driver)
+    where
+        M: Service<Instance, Response = S> + Send + 'static,
+        M::Future: Send + 'static,
+        M::Error: Into<BoxError>,
         S: Send + Sync + 'static,
         C: Send + Sync + 'static,
     {
@@ -162,16 +174,11 @@ impl<C> BalanceLayer<C> {
         let fleet = Arc::new(fleet);
         let target = self.resolved_target();
         let classifier = Arc::clone(&self.classifier);
-        let hub = Arc::new(Hub::new(target, classifier, self.attempt_timeout));
+        let shared = Shared::new(target, classifier, self.attempt_timeout, &self.config);
         let (alive, ended) = oneshot::channel();
-        let driver = Driver::new(
-            Arc::clone(&fleet),
-            Arc::clone(&hub),
-            Arc::clone(&self.discovery),
-            connector,
-            ended,
-        );
-        (Balance::new(fleet, hub, alive), driver)
+        let inner = Inner::new(fleet, Arc::new(shared), alive);
+        let driver = Driver::new(&inner, Arc::clone(&self.discovery), connector, ended);
+        (inner, driver)
     }
 
     fn resolved_target(&self) -> Target {
@@ -187,7 +194,7 @@ where
     M: Service<Instance, Response = S> + Send + 'static,
     M::Future: Send + 'static,
     M::Error: Into<BoxError>,
-    S: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
     type Service = Balance<S, C>;
@@ -196,9 +203,10 @@ where
     /// starts again in another runtime when its own has ended. Each call makes a balancer of its own, with a watch, dials
     /// and connections of its own.
     fn layer(&self, connector: M) -> Balance<S, C> {
-        let (balance, driver) = self.pair(connector);
-        balance.start(driver.restarting());
-        balance
+        let (inner, driver) = self.parts(connector);
+        inner.keep_driver(Box::pin(driver.restarting()));
+        inner.start_driver();
+        Balance::new(inner)
     }
 }
 

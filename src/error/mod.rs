@@ -55,7 +55,8 @@ pub enum ErrorKind {
     Empty,
     /// Instances are known, and none is usable. If no driver runs that would dial them, the source says why.
     NoneUsable(Arc<Census>),
-    /// All usable instances are at `max_in_flight`.
+    /// All usable instances are at [`max_in_flight`](crate::ConfigBuilder::max_in_flight), or
+    /// [`max_waiting`](crate::ConfigBuilder::max_waiting) calls wait already, which the source says then.
     Saturated,
     /// The instance's service failed; its error is the source.
     Call,
@@ -71,6 +72,7 @@ pub(crate) enum NoDriver {
     OutsideRuntime,
     NotPolled,
     Dropped,
+    Ended,
 }
 
 impl fmt::Display for NoDriver {
@@ -81,11 +83,24 @@ impl fmt::Display for NoDriver {
             }
             Self::NotPolled => "the balancer's driver has not been polled",
             Self::Dropped => "the balancer's driver was dropped, and is not started again",
+            Self::Ended => "the last clone of the balancer was dropped",
         })
     }
 }
 
 impl StdError for NoDriver {}
+
+/// So many calls wait already, which is the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyWaiting(pub(crate) u32);
+
+impl fmt::Display for TooManyWaiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} calls wait already, which is max_waiting", self.0)
+    }
+}
+
+impl StdError for TooManyWaiting {}
 
 impl Error {
     pub(crate) fn refused(target: Target, kind: ErrorKind, source: Option<BoxError>) -> Self {
@@ -221,6 +236,11 @@ impl fmt::Display for Error {
             (ErrorKind::Empty, _) => write!(f, "{target}: no instance is announced{driver}"),
             (ErrorKind::NoneUsable(census), _) => {
                 write!(f, "{target}: no instance is usable ({census}){driver}")
+            }
+            (ErrorKind::Saturated, _)
+                if source.is_some_and(|source| source.is::<TooManyWaiting>()) =>
+            {
+                write!(f, "{target}: too many calls wait for an instance")
             }
             (ErrorKind::Saturated, _) => {
                 write!(f, "{target}: all usable instances are at max_in_flight")

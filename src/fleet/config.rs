@@ -14,6 +14,7 @@ use super::outlier::OutlierConfig;
 /// | [`load`](ConfigBuilder::load) | [`Load::Latency`] |
 /// | [`max_choices`](ConfigBuilder::max_choices) | 8 |
 /// | [`max_in_flight`](ConfigBuilder::max_in_flight) | none |
+/// | [`max_waiting`](ConfigBuilder::max_waiting) | none |
 /// | [`outlier`](ConfigBuilder::outlier) | on, see [`OutlierConfig`] |
 /// | [`slow_start`](ConfigBuilder::slow_start) | 5 s |
 /// | [`connect_timeout`](ConfigBuilder::connect_timeout) | 2 s |
@@ -99,6 +100,11 @@ impl BalanceConfig {
         self.0.max_in_flight.and_then(NonZeroU32::new)
     }
 
+    /// See [`ConfigBuilder::max_waiting`].
+    pub fn max_waiting(&self) -> Option<NonZeroU32> {
+        self.0.max_waiting.and_then(NonZeroU32::new)
+    }
+
     /// See [`ConfigBuilder::outlier`].
     pub fn outlier(&self) -> Option<&OutlierConfig> {
         self.0.outlier.as_ref()
@@ -152,6 +158,7 @@ pub struct ConfigBuilder {
     load: Load,
     max_choices: u32,
     max_in_flight: Option<u32>,
+    max_waiting: Option<u32>,
     #[cfg_attr(feature = "serde", serde(deserialize_with = "switch::deserialize"))]
     outlier: Option<OutlierConfig>,
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
@@ -187,6 +194,16 @@ impl ConfigBuilder {
     /// When all usable members are at it, calls fail at once with [`Saturated`](crate::ErrorKind::Saturated).
     pub fn max_in_flight(mut self, max_in_flight: impl Into<Option<u32>>) -> Self {
         self.max_in_flight = max_in_flight.into();
+        self
+    }
+
+    /// The most calls of one balancer that wait, 1 to 1 000 000, or `None`. Default: none.
+    ///
+    /// A call waits while no instance is usable, while the services of the picked instances are not ready, and after an
+    /// instance returned it unsent. One more call fails at once with [`Saturated`](crate::ErrorKind::Saturated). Each waiting
+    /// call keeps its request in memory.
+    pub fn max_waiting(mut self, max_waiting: impl Into<Option<u32>>) -> Self {
+        self.max_waiting = max_waiting.into();
         self
     }
 
@@ -256,6 +273,9 @@ impl ConfigBuilder {
         if let Some(cap) = self.max_in_flight {
             within("max_in_flight", cap, 1, 1_000_000)?;
         }
+        if let Some(limit) = self.max_waiting {
+            within("max_waiting", limit, 1, 1_000_000)?;
+        }
         within("slow_start", self.slow_start, Duration::ZERO, HOUR)?;
         within("connect_timeout", self.connect_timeout, MS, HOUR)?;
         within("connect_concurrency", self.connect_concurrency, 1, 65_536)?;
@@ -279,6 +299,7 @@ impl Default for ConfigBuilder {
             load: Load::Latency,
             max_choices: 8,
             max_in_flight: None,
+            max_waiting: None,
             outlier: Some(OutlierConfig::default()),
             slow_start: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
@@ -404,6 +425,11 @@ mod tests {
         let cases = [
             (BalanceConfig::builder().max_choices(65), "max_choices"),
             (BalanceConfig::builder().max_in_flight(0), "max_in_flight"),
+            (BalanceConfig::builder().max_waiting(0), "max_waiting"),
+            (
+                BalanceConfig::builder().max_waiting(1_000_001),
+                "max_waiting",
+            ),
             (
                 BalanceConfig::builder().connect_timeout(zero),
                 "connect_timeout",

@@ -18,6 +18,7 @@ use super::slot::{Pick, Slot, nanos};
 use super::snapshot::{List, Rules, Snapshot};
 use crate::error::BoxError;
 use crate::event::{DialError, Event};
+use crate::model::hints::Hints;
 use crate::model::instance::{InstanceId, InstanceSet};
 use crate::status::{Census, Status};
 
@@ -114,19 +115,19 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 
     /// Chooses a member and takes a slot of it. Takes no lock and allocates nothing where somebody is usable.
     ///
-    /// Members whose id is in `avoid` are picked only if there is no other: of up to 16 members that is exact, of more as far
-    /// as 16 draws show. Such a pick is never a trial.
+    /// `&[]` and a slice of ids to avoid convert to [`Hints`]. An avoided member is picked only if there is no other: of up to
+    /// 16 members that is exact, of more as far as 16 draws show. A pick with hints is never a trial.
     ///
     /// # Errors
     ///
     /// [`PickError`] says why there is nobody to pick.
-    pub fn pick(
+    pub fn pick<'h>(
         &self,
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
-        avoid: &[InstanceId],
+        hints: impl Into<Hints<'h>>,
     ) -> Result<Pick<S>, PickError> {
-        self.pick_at(self.reads_clock().then_some(now), rng, avoid)
+        self.pick_at(self.reads_clock().then_some(now), rng, hints.into())
     }
 
     /// The same by whoever knows whether the clock is read: `None` where it is not.
@@ -134,8 +135,9 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         &self,
         now: Option<Instant>,
         rng: &mut (impl Rng + ?Sized),
-        avoid: &[InstanceId],
+        hints: Hints<'_>,
     ) -> Result<Pick<S>, PickError> {
+        let avoid = hints.avoided();
         let shared = &self.state.shared;
         let now = now.map(|now| shared.nanos(now));
         if let Some(now) = now {

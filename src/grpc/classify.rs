@@ -11,9 +11,9 @@ use super::details;
 use super::origin;
 use super::resent;
 use super::tracked::{Judgement, TrackedBody};
-use crate::balance::{Attempt, Classify, Outcome};
-use crate::http::{answered, classify, tried};
-use crate::model::instance::InstanceId;
+use crate::balance::{Attempt, Classify, Failed, Outcome};
+use crate::http::{Tried, answered, classify, tried};
+use crate::model::hints::Hints;
 
 /// Classifies gRPC answers.
 ///
@@ -101,9 +101,15 @@ where
     E: 'static,
 {
     type Response = Response<TrackedBody<B>>;
+    /// The instances that had the call before.
+    type Context = Tried;
 
-    fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {
+    fn begin(&self, request: &Request<R>) -> Tried {
         tried::of(request)
+    }
+
+    fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
+        Hints::avoid(tried.instances())
     }
 
     fn take_back(&self, error: &mut E) -> Option<Request<R>> {
@@ -112,9 +118,10 @@ where
 
     fn classify(
         &self,
+        _: Tried,
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
-    ) -> Result<Self::Response, E> {
+    ) -> Result<Self::Response, Failed<E>> {
         answered::record(&attempt);
         match result {
             Ok(mut response) => {
@@ -135,10 +142,7 @@ where
                 let judgement = Judgement::new(attempt, self.clone(), known);
                 Ok(response.map(|body| TrackedBody::new(body, id, judgement)))
             }
-            Err(error) => {
-                classify::end_unanswered(attempt, &error);
-                Err(error)
-            }
+            Err(error) => Err(classify::failed(attempt, error)),
         }
     }
 }

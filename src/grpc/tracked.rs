@@ -153,7 +153,8 @@ impl Judgement {
         if let Some(attempt) = self.attempt.take() {
             let code = code.unwrap_or(Code::Unknown);
             let told = || self.classifier.outcome(code, trailers);
-            attempt.end(self.known.unwrap_or_else(told));
+            let outcome = self.known.unwrap_or_else(told);
+            outcome.end(attempt);
         }
     }
 

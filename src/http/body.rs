@@ -75,7 +75,7 @@ impl Judgement {
 
     fn end(&mut self) {
         if let Some(attempt) = self.attempt.take() {
-            attempt.end(self.outcome);
+            self.outcome.end(attempt);
         }
     }
 

@@ -95,7 +95,7 @@ async fn an_exhausted_instance_is_given_less_and_not_blamed() {
         }
     }
     assert!(refused <= 2, "it was asked {refused} times of 40");
-    let members = channel.balance().status().members;
+    let members = channel.control().status().members;
     assert_eq!(members[1].failures, 0);
 }
 
