@@ -53,7 +53,7 @@ fn main() {
     );
 
     let in_flight = BalanceConfig::builder()
-        .load(Load::LeastInFlight)
+        .load(Load::least_in_flight())
         .outlier(None)
         .build()
         .expect("a valid configuration");

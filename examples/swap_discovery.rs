@@ -101,7 +101,9 @@ fn balance(discovery: Arc<dyn Discovery>) -> Result<Balance<Who>, BoxError> {
         }))
     });
     // These services take no time, so their latency says nothing.
-    let config = BalanceConfig::builder().load(Load::LeastInFlight).build()?;
+    let config = BalanceConfig::builder()
+        .load(Load::least_in_flight())
+        .build()?;
     let layer = BalanceLayer::new(discovery, "worker:http")?.config(config);
     Ok(layer.layer(connector))
 }

@@ -19,6 +19,7 @@ use crate::runtime::text::excerpt;
 #[non_exhaustive]
 pub enum Event {
     /// Discovery announced another set.
+    #[non_exhaustive]
     SetChanged {
         /// How many instances are new.
         added: usize,
@@ -30,6 +31,7 @@ pub enum Event {
         known: usize,
     },
     /// Discovery answered with a set so much smaller that it is not believed yet: what it lacks is kept.
+    #[non_exhaustive]
     SetDoubted {
         /// How many instances are known.
         known: usize,
@@ -39,6 +41,7 @@ pub enum Event {
         grace: Duration,
     },
     /// An announced instance cannot be used and is left out, or left as it was.
+    #[non_exhaustive]
     InstanceRefused {
         /// Its id; escaped and cut to 80 characters if that is what is wrong.
         id: InstanceId,
@@ -46,11 +49,13 @@ pub enum Event {
         error: InstanceError,
     },
     /// One id was announced several times in one set; the last announcement counts.
+    #[non_exhaustive]
     DuplicateId {
         /// The id; escaped and cut to 80 characters if it is no valid one.
         id: InstanceId,
     },
     /// An instance says something else of itself.
+    #[non_exhaustive]
     AvailabilityChanged {
         /// Which one.
         id: InstanceId,
@@ -58,11 +63,13 @@ pub enum Event {
         availability: Availability,
     },
     /// A dial succeeded.
+    #[non_exhaustive]
     Connected {
         /// To whom.
         id: InstanceId,
     },
     /// A dial failed; the next one follows.
+    #[non_exhaustive]
     DialFailed {
         /// To whom.
         id: InstanceId,
@@ -72,11 +79,13 @@ pub enum Event {
         retry_in: Duration,
     },
     /// A connection turned out to be lost; it is dialled again.
+    #[non_exhaustive]
     ConnectionLost {
         /// To whom.
         id: InstanceId,
     },
     /// A member is an outlier and leaves play, or was ejected by hand.
+    #[non_exhaustive]
     Ejected {
         /// Which one.
         id: InstanceId,
@@ -86,6 +95,7 @@ pub enum Event {
         time: Duration,
     },
     /// A member is an outlier and stays in play all the same. Told of at most once a second for each.
+    #[non_exhaustive]
     EjectionWithheld {
         /// Which one.
         id: InstanceId,
@@ -95,11 +105,13 @@ pub enum Event {
         by: Withheld,
     },
     /// An ejection is over: a trial decides.
+    #[non_exhaustive]
     Probation {
         /// Whose.
         id: InstanceId,
     },
     /// A trial failed: the member is out for longer.
+    #[non_exhaustive]
     TrialFailed {
         /// Which one.
         id: InstanceId,
@@ -107,6 +119,7 @@ pub enum Event {
         time: Duration,
     },
     /// A member is back in play.
+    #[non_exhaustive]
     Returned {
         /// Which one.
         id: InstanceId,
@@ -114,6 +127,7 @@ pub enum Event {
         after: Duration,
     },
     /// Every eligible member is ejected or on probation: all of them are picked from.
+    #[non_exhaustive]
     PanicModeBegan {
         /// How many.
         members: usize,
@@ -125,11 +139,13 @@ pub enum Event {
     /// A member can be picked again, or for the first time.
     Usable,
     /// This process stalled for a second or more while there was traffic. What was under way judges no instance.
+    #[non_exhaustive]
     Stalled {
         /// For how long.
         time: Duration,
     },
     /// Discovery reported an error. The fleet stays as it is.
+    #[non_exhaustive]
     DiscoveryFailed {
         /// The error.
         error: DiscoveryError,
@@ -139,11 +155,13 @@ pub enum Event {
     /// The driver was dropped, as it is when its runtime ends. Its connections count as lost; there is no
     /// [`ConnectionLost`](Event::ConnectionLost) for each. Another driver starts in the next runtime, unless it was one of
     /// [`BalanceLayer::pair`](crate::BalanceLayer::pair).
+    #[non_exhaustive]
     DriverStopped {
         /// How many connections there were.
         connections: usize,
     },
     /// Events that were dropped here because nobody read them in time.
+    #[non_exhaustive]
     Missed {
         /// How many.
         count: u64,
@@ -228,14 +246,18 @@ impl fmt::Display for Event {
 #[non_exhaustive]
 pub enum EjectionReason {
     /// It failed again and again.
+    #[non_exhaustive]
     FailuresInRow {
         /// How often, without a success in between.
         failures: u32,
         /// How many it takes, by configuration and by how often the others failed; fewer for a suspect, see
         /// [`suspect_failures`](crate::OutlierBuilder::suspect_failures).
         threshold: u32,
+        /// The [label](crate::Attempt::failure_labelled) of the last one, if it had one.
+        label: Option<&'static str>,
     },
     /// It failed again and again, and the last time a caller waited for nothing and went away.
+    #[non_exhaustive]
     Unresponsive {
         /// How often, without a success in between.
         failures: u32,
@@ -243,6 +265,7 @@ pub enum EjectionReason {
         threshold: u32,
     },
     /// It failed too often within 10 s.
+    #[non_exhaustive]
     FailureRate {
         /// Requests in that time that ended well or badly.
         requests: u32,
@@ -250,6 +273,8 @@ pub enum EjectionReason {
         failures: u32,
         /// The share that it takes, in percent.
         threshold_percentage: u32,
+        /// The [label](crate::Attempt::failure_labelled) of the last one, if it had one.
+        label: Option<&'static str>,
     },
     /// A person ejected it.
     Manual,
@@ -261,7 +286,12 @@ impl fmt::Display for EjectionReason {
             Self::FailuresInRow {
                 failures,
                 threshold,
-            } => write!(f, "{failures} failures in a row (threshold {threshold})"),
+                label,
+            } => {
+                write!(f, "{failures} failures in a row")?;
+                write_label(f, *label)?;
+                write!(f, " (threshold {threshold})")
+            }
             Self::Unresponsive {
                 failures,
                 threshold,
@@ -273,12 +303,21 @@ impl fmt::Display for EjectionReason {
                 requests,
                 failures,
                 threshold_percentage,
-            } => write!(
-                f,
-                "{failures} of {requests} requests failed (threshold {threshold_percentage} %)"
-            ),
+                label,
+            } => {
+                write!(f, "{failures} of {requests} requests failed")?;
+                write_label(f, *label)?;
+                write!(f, " (threshold {threshold_percentage} %)")
+            }
             Self::Manual => f.write_str("by hand"),
         }
+    }
+}
+
+fn write_label(f: &mut fmt::Formatter<'_>, label: Option<&str>) -> fmt::Result {
+    match label {
+        Some(label) => write!(f, ", last: {label}"),
+        None => Ok(()),
     }
 }
 

@@ -77,9 +77,12 @@ pub struct MemberStatus {
     pub failures: u64,
     /// Failures since its last success.
     pub failures_in_row: u32,
+    /// The [label](crate::Attempt::failure_labelled) of its last failure, such as `"503"`; `"no answer"` if the caller gave
+    /// up or the time limit passed.
+    pub last_failure: Option<&'static str>,
     /// Successes and failures of about the last 10 s, and none from before it last returned. By these, of all members, the
     /// rules tell an outlier from what is usual in the fleet. Zero where no clock is read, with
-    /// [`LeastInFlight`](crate::Load::LeastInFlight) and ejection off.
+    /// [`Load::least_in_flight`](crate::Load::least_in_flight) and ejection off.
     pub recent_requests: u32,
     /// How many of those were failures.
     pub recent_failures: u32,
@@ -249,6 +252,9 @@ impl fmt::Display for Status {
             if member.failures_in_row > 0 {
                 write!(f, "  {} in a row", member.failures_in_row)?;
             }
+            if let Some(label) = member.last_failure {
+                write!(f, "  last failure: {label}")?;
+            }
             if let Some(error) = &member.error {
                 write!(f, "  {error}")?;
             }
@@ -341,6 +347,7 @@ mod tests {
             picks: 0,
             failures: 0,
             failures_in_row: 0,
+            last_failure: None,
             recent_requests: 0,
             recent_failures: 0,
             latency: None,

@@ -147,7 +147,7 @@ impl<'a> Injector<'a> {
 fn configuration(draw: u64) -> (&'static str, ConfigBuilder) {
     let config = BalanceConfig::builder();
     match draw % 6 {
-        0 => ("least in flight", config.load(Load::LeastInFlight)),
+        0 => ("least in flight", config.load(Load::least_in_flight())),
         1 => ("ejection off", config.outlier(None)),
         2 => {
             let shadow = OutlierConfig::builder().shadow(true).build();

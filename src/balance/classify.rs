@@ -1,5 +1,6 @@
 use std::any::Any;
 use std::error::Error as StdError;
+use std::io;
 use std::time::Duration;
 
 #[cfg(feature = "tower-errors")]
@@ -138,6 +139,9 @@ impl<E> Failed<E> {
 /// They are recognized as the error itself, or anywhere in the sources of a [`BoxError`]. Put other layers that refuse
 /// requests, such as tower's `Filter`, above the balancer. Below it they need a
 /// [closure](crate::BalanceLayer::classify_fn) that knows their errors.
+///
+/// A failure is [labelled](Attempt::failure_labelled) by its I/O error, such as `"connection reset"`: the error itself, or
+/// the first one in the sources of a [`BoxError`].
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ClassifyResult;
@@ -157,7 +161,7 @@ impl<Req, Res, Err: 'static> Classify<Req, Res, Err> for ClassifyResult {
         match &result {
             Ok(_) => attempt.success(),
             Err(error) if is_blameless(error) => attempt.neutral(),
-            Err(_) => attempt.failure(),
+            Err(error) => Outcome::Failure.end(attempt, label(error)),
         }
         result.map_err(Failed::sent)
     }
@@ -181,7 +185,30 @@ fn as_error(error: &dyn Any) -> Option<&(dyn StdError + 'static)> {
     if let Some(error) = error.downcast_ref::<Overloaded>() {
         return Some(error);
     }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return Some(error);
+    }
     error.downcast_ref::<Error>().map(|error| error as _)
+}
+
+/// The label of a failed request: how its first I/O error is called.
+fn label(error: &dyn Any) -> Option<&'static str> {
+    as_error(error).and_then(io_label)
+}
+
+/// How the first I/O error in a chain is called.
+pub(crate) fn io_label(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    let error = chain(error).find_map(|error| error.downcast_ref::<io::Error>())?;
+    Some(match error.kind() {
+        io::ErrorKind::BrokenPipe => "broken pipe",
+        io::ErrorKind::ConnectionAborted => "connection aborted",
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "connection reset",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+        io::ErrorKind::TimedOut => "timed out",
+        io::ErrorKind::UnexpectedEof => "connection closed",
+        _ => return None,
+    })
 }
 
 #[cfg(feature = "tower-errors")]
@@ -211,11 +238,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Ends an attempt with this outcome.
-    pub(crate) fn end(self, attempt: Attempt) {
+    /// Ends an attempt with this outcome. `label` is that of a failure.
+    pub(crate) fn end(self, attempt: Attempt, label: Option<&'static str>) {
         match self {
             Self::Success => attempt.success(),
-            Self::Failure => attempt.failure(),
+            Self::Failure => match label {
+                Some(label) => attempt.failure_labelled(label),
+                None => attempt.failure(),
+            },
             Self::Neutral => attempt.neutral(),
             Self::Unsent => attempt.unsent(),
             Self::Overloaded(duration) => attempt.overloaded(duration),
@@ -243,7 +273,7 @@ where
         attempt: Attempt,
     ) -> Result<Res, Failed<Err>> {
         let outcome = (self.0)(&result);
-        outcome.end(attempt);
+        outcome.end(attempt, None);
         result.map_err(|error| match outcome {
             Outcome::Unsent => Failed::unsent(error),
             _ => Failed::sent(error),

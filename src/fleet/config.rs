@@ -11,7 +11,7 @@ use super::outlier::OutlierConfig;
 ///
 /// | Field | Default |
 /// |---|---|
-/// | [`load`](ConfigBuilder::load) | [`Load::Latency`] |
+/// | [`load`](ConfigBuilder::load) | [`Load::latency`] |
 /// | [`max_choices`](ConfigBuilder::max_choices) | 8 |
 /// | [`max_in_flight`](ConfigBuilder::max_in_flight) | none |
 /// | [`max_waiting`](ConfigBuilder::max_waiting) | none |
@@ -47,31 +47,82 @@ use super::outlier::OutlierConfig;
 #[cfg_attr(feature = "serde", serde(try_from = "ConfigBuilder"))]
 pub struct BalanceConfig(ConfigBuilder);
 
-/// What makes one member dearer than another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// How the load of a member is measured. A pick prefers the member with less.
+///
+/// With the `serde` feature it is written `"latency"` or `"least-in-flight"`.
+///
+/// ```
+/// use rolecall::{BalanceConfig, Load};
+///
+/// let config = BalanceConfig::builder().load(Load::least_in_flight()).build()?;
+/// assert_eq!(config.load(), Load::least_in_flight());
+/// assert_eq!(Load::default(), Load::latency());
+/// # Ok::<(), rolecall::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct Load(Measure);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-#[non_exhaustive]
-pub enum Load {
-    /// Mean latency, shrunk to the fleet's mean while there is little evidence, times the requests in flight.
+enum Measure {
     #[default]
     Latency,
-    /// Requests in flight alone. With ejection off it reads no clock.
     LeastInFlight,
 }
 
-/// Waiting time between dials of one instance: doubles from `base` to `max`, each time drawn uniformly from zero up
+impl Load {
+    /// Mean latency times the requests in flight. The default.
+    ///
+    /// While there is little evidence about a member, its latency is drawn towards the fleet's mean.
+    pub const fn latency() -> Self {
+        Self(Measure::Latency)
+    }
+
+    /// The requests in flight alone. With ejection off no pick reads a clock.
+    pub const fn least_in_flight() -> Self {
+        Self(Measure::LeastInFlight)
+    }
+
+    /// Whether latencies count.
+    pub(super) const fn is_latency(&self) -> bool {
+        matches!(self.0, Measure::Latency)
+    }
+}
+
+/// The wait between two dials of one instance: doubles from `base` to `max`, each time drawn uniformly from zero up
 /// ("full jitter", Brooker 2015).
+///
+/// With the `serde` feature it is a table of `base` and `max`, durations written `"100ms"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Backoff {
-    /// Longest wait after the first failure. 1 ms to 1 h.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub base: Duration,
-    /// Longest wait after any failure. `base` to 1 h.
+    base: Duration,
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub max: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    /// The longest wait after the first failure, 1 ms to 1 h, and after any failure, `base` to 1 h.
+    ///
+    /// [`ConfigBuilder::build`] checks the ranges.
+    pub const fn new(base: Duration, max: Duration) -> Self {
+        Self { base, max }
+    }
+
+    /// The longest wait after the first failure.
+    pub const fn base(&self) -> Duration {
+        self.base
+    }
+
+    /// The longest wait after any failure.
+    pub const fn max(&self) -> Duration {
+        self.max
+    }
 }
 
 impl BalanceConfig {
@@ -87,7 +138,7 @@ impl BalanceConfig {
 
     /// See [`ConfigBuilder::load`].
     pub fn load(&self) -> Load {
-        self.0.load
+        self.0.load.clone()
     }
 
     /// See [`ConfigBuilder::max_choices`].
@@ -174,7 +225,7 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// What makes one member dearer than another. Default: [`Load::Latency`].
+    /// How the load of a member is measured. Default: [`Load::latency`].
     pub fn load(mut self, load: Load) -> Self {
         self.load = load;
         self
@@ -296,7 +347,7 @@ impl ConfigBuilder {
 impl Default for ConfigBuilder {
     fn default() -> Self {
         Self {
-            load: Load::Latency,
+            load: Load::latency(),
             max_choices: 8,
             max_in_flight: None,
             max_waiting: None,
@@ -304,10 +355,7 @@ impl Default for ConfigBuilder {
             slow_start: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             connect_concurrency: 64,
-            connect_backoff: Backoff {
-                base: Duration::from_millis(100),
-                max: Duration::from_secs(5),
-            },
+            connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             unavailable_after: Duration::from_secs(3),
             shrink_grace: Duration::from_secs(30),
         }
@@ -447,10 +495,8 @@ mod tests {
                 "shrink_grace",
             ),
             (
-                BalanceConfig::builder().connect_backoff(Backoff {
-                    base: Duration::from_secs(2),
-                    max: Duration::from_secs(1),
-                }),
+                BalanceConfig::builder()
+                    .connect_backoff(Backoff::new(Duration::from_secs(2), Duration::from_secs(1))),
                 "connect_backoff.max",
             ),
         ];
@@ -472,7 +518,7 @@ mod tests {
     fn a_file_gives_durations_as_text_and_is_checked() {
         let read = |text| toml::from_str::<BalanceConfig>(text);
         let config = read("load = 'least-in-flight'\nunavailable_after = '1s 500ms'").unwrap();
-        assert_eq!(config.load(), Load::LeastInFlight);
+        assert_eq!(config.load(), Load::least_in_flight());
         assert_eq!(config.unavailable_after(), Duration::from_millis(1500));
         assert!(
             read("max_choices = 1")

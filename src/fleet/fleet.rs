@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::config::{BalanceConfig, Load};
+use super::config::BalanceConfig;
 use super::member::{Hold, Record};
 use super::outlier::{OutlierConfig, Peers};
 use super::pick::choose;
@@ -72,7 +72,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             shared: Arc::new(Shared::new(
                 now,
                 config.outlier().cloned(),
-                config.load() == Load::Latency,
+                config.load().is_latency(),
                 state.clone() as Weak<dyn Transitions>,
             )),
             roster: Mutex::new(Roster::new(config, seed, now)),
@@ -238,7 +238,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let moment = shared.nanos(now);
         let has_other_unit = self.state.write(now, |roster| {
             let has_other_unit = roster.config().load() != config.load();
-            let measures_latency = config.load() == Load::Latency;
+            let measures_latency = config.load().is_latency();
             shared.measures_latency.store(measures_latency, Relaxed);
             shared
                 .outlier
@@ -280,7 +280,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.snapshot.load().unusable_since
     }
 
-    /// Whether the `now` of picks is used at all: not with [`Load::LeastInFlight`] and ejection off, where any instant
+    /// Whether the `now` of picks is used at all: not with [`Load::least_in_flight`](super::Load::least_in_flight) and ejection off, where any instant
     /// will do, unless somebody is ejected by hand or overloaded.
     pub fn reads_clock(&self) -> bool {
         self.state.shared.reads_clock()

@@ -11,11 +11,11 @@
 //! so it may finish on a connection that the roster has long forgotten.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{AcqRel, Relaxed},
 };
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::load::{Latency, Typical};
 use super::run::{Failing, Failures, Run};
@@ -74,6 +74,8 @@ struct Rest {
     trial: Trial,
     /// When it last failed.
     failed_at: AtomicU64,
+    /// How its last failure is called.
+    last_failure: Mutex<Option<&'static str>>,
     /// When its slow start began; zero: it is in none.
     returned_at: AtomicU64,
 }
@@ -140,6 +142,22 @@ impl Stats {
 
     pub(super) fn failed_at(&self) -> u64 {
         self.rest.failed_at.load(Relaxed)
+    }
+
+    /// How its last failure is called, if that has a name.
+    pub(super) fn last_failure(&self) -> Option<&'static str> {
+        *self
+            .rest
+            .last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers how a failure is called. Of two at the same moment either may win, so that none waits.
+    pub(super) fn note_failure(&self, label: Option<&'static str>) {
+        if let Ok(mut last) = self.rest.last_failure.try_lock() {
+            *last = label;
+        }
     }
 
     /// Whether the outcome of a pick of that time counts.

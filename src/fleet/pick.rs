@@ -21,7 +21,6 @@
 //! Members that are to be avoided, or are at their cap, lose to any other. If two draws meet only such, the pick draws on:
 //! it looks at [`FULL_DRAWS`] members, or twice `max_choices` if that is more, before it says that all are full.
 
-use super::config::Load;
 use super::pool::{Pool, Shard};
 use super::reached::Branch;
 use super::rng::{Rng, below, unit};
@@ -279,7 +278,7 @@ impl<'a, S> Costs<'a, S> {
         now: u64,
         avoid: &'a [InstanceId],
     ) -> Self {
-        let latency = snapshot.rules.load == Load::Latency;
+        let latency = snapshot.rules.measures_latency;
         let mean = if latency { shared.pool.mean() } else { 0.0 };
         let band = if latency {
             band(&shared.pool, snapshot.list.len())

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::config::{BalanceConfig, Load};
+use super::config::BalanceConfig;
 use super::member::{Hold, Member, Share};
 use crate::model::instance::Weight;
 
@@ -31,7 +31,7 @@ pub(super) struct Snapshot<S> {
 /// What a pick needs of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    pub(super) load: Load,
+    pub(super) measures_latency: bool,
     pub(super) max_choices: u32,
     pub(super) max_in_flight: Option<u32>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn new(config: &BalanceConfig) -> Self {
         Self {
-            load: config.load(),
+            measures_latency: config.load().is_latency(),
             max_choices: config.max_choices(),
             max_in_flight: config.max_in_flight().map(|cap| cap.get()),
         }

@@ -22,11 +22,15 @@ const UNKNOWN_MEAN: f32 = 50e6;
 const OVERLOAD_DEFAULT: Duration = Duration::from_secs(1);
 const OVERLOAD_MAX: Duration = Duration::from_secs(60);
 
+/// The label of a failure without an answer.
+const UNANSWERED: Option<&str> = Some("no answer");
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict {
     Success,
-    Failure,
+    /// With a short label, if the program gives one.
+    Failure(Option<&'static str>),
     /// No answer came within the time that the program gives an attempt.
     Unanswered,
     Cancelled,
@@ -85,15 +89,15 @@ impl End<'_> {
                 stats.answers(self.now);
                 self.succeed()
             }
-            Verdict::Failure if self.counts() => self.fail(false),
+            Verdict::Failure(label) if self.counts() => self.fail(false, label),
             // A wait that the program calls too long counts, however short it is by the fleet's own standard.
             Verdict::Unanswered if self.counts() => {
                 self.record_wait();
-                self.fail(true)
+                self.fail(true, UNANSWERED)
             }
             Verdict::Cancelled if self.counts() => self.give_up(),
             Verdict::Success
-            | Verdict::Failure
+            | Verdict::Failure(_)
             | Verdict::Unanswered
             | Verdict::Cancelled
             | Verdict::Neutral => {
@@ -168,10 +172,11 @@ impl End<'_> {
     }
 
     /// `unanswered`: the caller or a time limit gave up before any response.
-    fn fail(&self, unanswered: bool) -> bool {
+    fn fail(&self, unanswered: bool, label: Option<&'static str>) -> bool {
         let (record, now) = (self.record, self.now);
         let Record { stats, shared, .. } = record;
         stats.release();
+        stats.note_failure(label);
         if self.picked_at != UNTIMED {
             if !unanswered {
                 stats.answers(now);
@@ -222,7 +227,7 @@ impl End<'_> {
             self.record_wait();
         }
         if unanswered {
-            return self.fail(true);
+            return self.fail(true, UNANSWERED);
         }
         stats.release_unjudged();
         if self.trial.is_none() {

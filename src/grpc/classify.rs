@@ -35,6 +35,9 @@ use crate::model::hints::Hints;
 /// With a status that makes it overloaded an instance may say for how long, by `grpc-retry-pushback-ms`: 1 s to 60 s, else the
 /// default of 1 s.
 ///
+/// A failure is [labelled](crate::Attempt::failure_labelled) by the name of its status, such as `"Unavailable"`, or as with
+/// [`http::ClassifyStatus`](crate::http::ClassifyStatus).
+///
 /// The latency is taken when the first message is there, or the status: that is with the head of the answer, or later if the
 /// caller reads on and has to wait. The instance's load counts the call until the trailers, or the end of the body: the outcome
 /// is told then. Dropped before that, it is cancelled, unless the head told the outcome; a caller that waited for a first
@@ -132,10 +135,11 @@ where
                     Head::Ended(code) => {
                         details::check(response.headers_mut());
                         origin::mark(response.headers_mut(), code, attempt.instance().id());
-                        Some(self.outcome(code, response.headers()))
+                        Some((self.outcome(code, response.headers()), code::name(code)))
                     }
                     Head::Foreign(status) => {
-                        Some(code::foreign_outcome(status, response.headers()))
+                        let outcome = code::foreign_outcome(status, response.headers());
+                        Some((outcome, classify::label(status)))
                     }
                 };
                 let id = attempt.instance().id().clone();

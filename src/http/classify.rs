@@ -14,7 +14,7 @@ use super::retry_after::retry_after;
 use super::returned;
 use super::rewound::Rewound;
 use super::tried::{self, Tried};
-use crate::balance::classify::is_blameless;
+use crate::balance::classify::{io_label, is_blameless};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
 use crate::error::BoxError;
 use crate::model::hints::Hints;
@@ -42,6 +42,9 @@ use crate::model::hints::Hints;
 /// read by then does not: its error [was not sent](crate::Error::was_sent).
 ///
 /// A request goes to another instance than those in its extension [`Tried`](super::Tried), while one is usable.
+///
+/// A failure is [labelled](crate::Attempt::failure_labelled) by the status, such as `"503"`, or by what broke, such as
+/// `"connection reset"`.
 ///
 /// A [`CallError`] is recognized as the error itself, or anywhere in the sources of a [`BoxError`].
 ///
@@ -136,12 +139,34 @@ where
                 let (mut head, body) = response.into_parts();
                 let outcome = self.outcome(&head);
                 answered::note(&mut head.extensions, &attempt);
-                let body = TrackedBody::new(body, Judgement::new(attempt, outcome));
+                let body = TrackedBody::new(body, Judgement::new(attempt, outcome, head.status));
                 Ok(Response::from_parts(head, body))
             }
             Err(error) => Err(failed(attempt, error)),
         }
     }
+}
+
+/// All three-digit numbers from 100 on, one after the other.
+const NUMBERS: [u8; 2700] = {
+    let mut numbers = [0; 2700];
+    let mut at = 0;
+    while at < 900 {
+        let number = 100 + at;
+        numbers[3 * at] = b'0' + (number / 100) as u8;
+        numbers[3 * at + 1] = b'0' + (number / 10 % 10) as u8;
+        numbers[3 * at + 2] = b'0' + (number % 10) as u8;
+        at += 1;
+    }
+    numbers
+};
+
+/// The label of a failure by status: its number.
+pub(crate) fn label(status: StatusCode) -> &'static str {
+    let at = 3 * usize::from(status.as_u16()).saturating_sub(100);
+    let number = NUMBERS.get(at..at + 3);
+    let number = number.and_then(|number| std::str::from_utf8(number).ok());
+    number.unwrap_or("status")
 }
 
 /// The default outcome of a response.
@@ -185,7 +210,11 @@ pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
             return Failed::unsent(error);
         }
         Some(found) if found.is_callers() => attempt.neutral(),
-        _ => attempt.failure(),
+        Some(found) => {
+            let label = io_label(found).unwrap_or("no response");
+            attempt.failure_labelled(label);
+        }
+        None => attempt.failure(),
     }
     Failed::sent(error)
 }

@@ -382,7 +382,7 @@ async fn a_new_instance_is_dialled_before_those_that_failed() {
             }
         }
     });
-    let at_once = rolecall::Backoff { base: MS, max: MS };
+    let at_once = rolecall::Backoff::new(MS, MS);
     let config = BalanceConfig::builder()
         .connect_concurrency(1)
         .connect_backoff(at_once);

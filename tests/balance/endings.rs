@@ -94,7 +94,7 @@ async fn events_end_with_the_balancer_after_the_last_of_them_was_read() {
         "{told:?}"
     );
     assert!(
-        matches!(&told[1], Event::Connected { id } if *id == *"b"),
+        matches!(&told[1], Event::Connected { id , .. } if *id == *"b"),
         "{told:?}"
     );
 }

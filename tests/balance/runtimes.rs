@@ -86,7 +86,7 @@ fn a_static_balancer_works_in_one_runtime_after_the_other() {
             Poll::Pending => None,
         })
         .collect();
-        let stopped = |event: &&Event| matches!(event, Event::DriverStopped { connections: 2 });
+        let stopped = |event: &&Event| matches!(event, Event::DriverStopped { connections: 2, .. });
         assert_eq!(told.iter().filter(stopped).count(), 1, "{told:?}");
         let lost = |event: &Event| matches!(event, Event::ConnectionLost { .. });
         assert!(!told.iter().any(lost), "{told:?}");

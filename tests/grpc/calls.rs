@@ -73,7 +73,7 @@ async fn a_generated_client_takes_a_channel_with_and_without_an_interceptor() {
 #[tokio::test]
 async fn calls_are_spread_over_all_instances() {
     let servers = [Server::tonic(), Server::tonic(), Server::tonic()];
-    let config = BalanceConfig::builder().load(Load::LeastInFlight);
+    let config = BalanceConfig::builder().load(Load::least_in_flight());
     let builder = builder(&servers).config(config.build().unwrap());
     let channel = builder.build();
     all_usable(&channel).await;

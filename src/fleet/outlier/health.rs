@@ -267,6 +267,7 @@ mod tests {
     const REASON: EjectionReason = EjectionReason::FailuresInRow {
         failures: 5,
         threshold: 5,
+        label: None,
     };
 
     fn instance() -> Instance {

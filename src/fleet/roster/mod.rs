@@ -17,7 +17,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use self::ejections::Ejections;
-use super::config::{BalanceConfig, Load};
+use super::config::BalanceConfig;
 use super::journal::Journal;
 use super::member::{Member, Record};
 use super::news::Doubt;
@@ -173,7 +173,7 @@ impl<S> Roster<S> {
 
     /// Whether time is of any use.
     pub(super) fn is_timed(&self) -> bool {
-        let judges = self.config.load() == Load::Latency || self.config.outlier().is_some();
+        let judges = self.config.load().is_latency() || self.config.outlier().is_some();
         judges || self.ejections.is_any()
     }
 
@@ -255,7 +255,7 @@ impl<S> Roster<S> {
         if seat.is_dialled() {
             return;
         }
-        if lasted >= nanos(self.config.connect_backoff().max) {
+        if lasted >= nanos(self.config.connect_backoff().max()) {
             seat.attempts = 0;
         }
         self.retry(index, now);

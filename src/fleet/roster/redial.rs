@@ -33,16 +33,16 @@ impl<S> Roster<S> {
         let attempts = self.seats[index].attempts;
         let longest = match attempts {
             0 => 0,
-            1.. => nanos(backoff.base)
+            1.. => nanos(backoff.base())
                 .saturating_mul(1 << (attempts - 1).min(32))
-                .min(nanos(backoff.max)),
+                .min(nanos(backoff.max())),
         };
         self.retry_within(index, longest, now)
     }
 
     /// The same after a dial that says nothing of its instance.
     pub(super) fn retry_soon(&mut self, index: usize, now: u64) -> u64 {
-        let longest = nanos(self.config.connect_backoff().max).min(LOCAL_FAULT);
+        let longest = nanos(self.config.connect_backoff().max()).min(LOCAL_FAULT);
         self.retry_within(index, longest, now)
     }
 

@@ -81,7 +81,10 @@ async fn status_and_events_tell_who_is_out_and_why_and_since_when_and_until_when
     stage.node("a").when_called(Does::Fail);
     call_until(&stage, is("a", MemberState::Ejected)).await;
     let told = next_event(&mut events, |e| matches!(e, Event::Ejected { .. })).await;
-    let Event::Ejected { id, reason, time } = told else {
+    let Event::Ejected {
+        id, reason, time, ..
+    } = told
+    else {
         unreachable!()
     };
     assert_eq!(id.as_str(), "a");

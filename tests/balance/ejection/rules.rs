@@ -94,7 +94,7 @@ async fn where_all_are_ejected_by_hand_all_are_picked_from() {
     assert!(stage.balance.control().eject(&"a".into(), 60 * SECOND));
     assert!(stage.balance.control().eject(&"b".into(), 60 * SECOND));
     next_event(&mut events, |e| {
-        matches!(e, Event::PanicModeBegan { members: 2 })
+        matches!(e, Event::PanicModeBegan { members: 2, .. })
     })
     .await;
     assert!(stage.balance.control().status().panic_mode);
