@@ -99,14 +99,16 @@
 //!
 //! `poll_ready` is always ready and reserves nothing; `call` picks with the request in hand. While nobody is usable calls
 //! wait, for at most [`unavailable_after`](ConfigBuilder::unavailable_after) since somebody was; after that all fail at
-//! once. Where all are at [`max_in_flight`](ConfigBuilder::max_in_flight) calls fail without a wait. [`Error::kind`] tells
+//! once. Where all are at [`max_in_flight`](ConfigBuilder::max_in_flight) calls fail without a wait, and so does one more than
+//! [`max_waiting`](ConfigBuilder::max_waiting) allows to wait. [`Error::kind`] tells
 //! the reason, its text counts the members (`4 known: 3 refused (111), 1 draining`), and [`Error::was_sent`] tells whether
 //! a retry is safe. [`attempt_timeout`](BalanceLayer::attempt_timeout) limits how long an instance may take to answer.
 //!
 //! # Services that are not `Clone`
 //!
-//! The service of an instance is cloned for each request. What is not `Clone` goes behind tower's `Buffer`, one for each
-//! instance, where limits and timeouts for one instance have their place too:
+//! The service of an instance is cloned for each request, and shared between threads. A service that is not `Clone` goes
+//! behind tower's `Buffer`, one per instance. [`BalanceLayer`] says what to do with one that is not `Sync`, and what a clone
+//! costs. Limits and timeouts for one instance go there too:
 //!
 //! ```
 //! # use rolecall::{BalanceLayer, Instance, List};
@@ -135,8 +137,9 @@
 //! `Ok` is success and `Err` is failure, unless a [`Classify`] or a closure
 //! ([`classify_fn`](BalanceLayer::classify_fn)) says otherwise. The default, [`ClassifyResult`], does not charge an instance for
 //! what a balancer or load shedder below refused to send; tower's load shedder is recognized with the feature `tower-errors`. A
-//! service that hides a lost connection and reports it from
-//! `call` says [`Outcome::Unsent`], so that the connection is dialled again and the caller knows that nothing was sent.
+//! service that hides a lost connection and reports it from `call` says [`Outcome::Unsent`], so that the connection is dialled
+//! again and the caller knows that nothing was sent. A [`Classify`] sees the request too: the rule for a long poll can differ
+//! from that of other paths. A failure may have a [label](Attempt::failure_labelled), which status and reasons show.
 //!
 //! # At three in the morning
 //!

@@ -28,19 +28,19 @@ const ANSWERS_PER_ROUND: usize = 64;
 /// Rounds of one poll. The same stream must not starve other tasks either.
 const ROUNDS_PER_POLL: usize = 16;
 
-/// Feeds a [`Balance`](crate::Balance): follows discovery and dials. A future to be spawned; it ends with the last clone
-/// of its balancer.
+/// A future that follows discovery and dials for a [`Balance`](crate::Balance). Spawn it as a task.
 ///
-/// Each dial is a task of its own, spawned in the runtime that polls the driver.
+/// It is ready when the last clone of its balancer is dropped. Each dial is a task of its own, spawned in the runtime that
+/// polls the driver.
 ///
 /// # Cancellation
 ///
-/// Dropped earlier, it takes all connections of its balancer along, and is not started again: calls fail at once, and say
-/// that the driver was dropped. Ejections keep their ends.
+/// If it is dropped earlier, all connections of its balancer close, and no driver starts again. Calls fail at once, and their
+/// errors say that the driver was dropped. Ejections keep their ends.
 ///
 /// # Panics
 ///
-/// Polled outside a tokio runtime with timers.
+/// If polled outside a tokio runtime with timers.
 #[must_use = "futures do nothing unless polled"]
 pub struct Driver(Option<Box<dyn Drives>>);
 
@@ -105,13 +105,13 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// What a driver does, whatever its types.
+/// A driver without its type parameters.
 trait Drives: Send {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     fn restart_when_dropped(&mut self);
 
-    /// It is not polled any more, and its balancer may still be there.
+    /// Called when the driver is dropped. Its balancer may still exist.
     fn stop(self: Box<Self>);
 }
 
@@ -129,7 +129,7 @@ struct Drive<M, S, C> {
     run: Option<Run<S, C>>,
 }
 
-/// What belongs to the runtime that polls the driver.
+/// The part of a driver that belongs to the runtime that polls it.
 struct Run<S, C> {
     fleet: Arc<Fleet<Connected<S, C>>>,
     shared: Arc<Shared<C>>,

@@ -224,3 +224,16 @@ impl fmt::Debug for ClassifyStatus {
         f.debug_struct("ClassifyStatus").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_is_labelled_by_its_number() {
+        for number in 100..=999_u16 {
+            let status = StatusCode::from_u16(number).unwrap();
+            assert_eq!(label(status), number.to_string());
+        }
+    }
+}
