@@ -29,7 +29,7 @@ use crate::runtime::{clock, random};
 ///
 /// It is `Clone + Send + Sync`, and is cloned for each request. TLS, limits, timeouts and other middleware for one instance
 /// are layered onto it. The clone is the largest cost of a balanced call that is not the call itself: an `Arc` inside costs
-/// one reference count, tower's `Buffer` three, a box (`BoxCloneSyncService`) one allocation more.
+/// one reference count, tower's `Buffer` several, and a box (`BoxCloneSyncService`) one allocation.
 ///
 /// - A service that is not `Clone` goes behind tower's `Buffer`, one per instance.
 /// - A boxed service that is not `Sync` (`BoxCloneService`) becomes a `BoxCloneSyncService`, if what it boxes is `Sync`. If

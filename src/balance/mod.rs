@@ -10,7 +10,8 @@
 //! | `inner` | what all clones share; a connection and its way back to it | `shared`, `control` |
 //! | `attempt` | a pick, and its guard for classifiers | `inner` |
 //! | `classify` | `Classify` and the default rules | `attempt` |
-//! | `waiting` | a call that no instance has yet | `attempt`, `inner` |
+//! | `patience` | how long a call waits | `inner` |
+//! | `waiting` | a call that no instance has yet | `attempt`, `patience` |
 //! | `future` | the response: waits, is sent, is classified | `waiting`, `classify` |
 //! | `balance` | the service | `future`, `control` |
 //! | `watch`, `dialler`, `log` | discovery's stream, dials, log lines | |
@@ -32,6 +33,7 @@ mod future;
 mod inner;
 mod layer;
 mod log;
+mod patience;
 mod shared;
 mod waiting;
 pub(crate) mod watch;

@@ -3,20 +3,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use tokio::sync::futures::OwnedNotified;
 use tower_service::Service;
 
 use super::attempt::Picked;
 use super::inner::Inner;
+use super::patience::{LocalFault, Patience};
 use crate::error::{BoxError, Error};
 use crate::fleet::{PickError, Verdict};
 use crate::model::hints::Hints;
 use crate::model::instance::InstanceId;
 use crate::runtime::local_fault::is_local_fault;
-use crate::runtime::timer::Timer;
-use crate::runtime::{clock, timer};
 
 /// A call that no instance has yet.
 ///
@@ -170,8 +168,7 @@ where
             if !self.avoid.contains(id) {
                 self.avoid.push(id.clone());
             }
-            let since = self.local_fault.as_ref().map(|fault| fault.since);
-            self.local_fault = Some(LocalFault::new(id.clone(), since));
+            self.local_fault = Some(LocalFault::new(id.clone(), self.local_fault.take()));
         }
         self.lost = Some(error);
     }
@@ -188,7 +185,12 @@ where
         }
         let target = self.inner.shared.target.clone();
         let cause = self.lost.take().unwrap_or_else(|| "no connection".into());
-        Poll::Ready(Err(Error::call(target, fault.id.clone(), false, cause)))
+        Poll::Ready(Err(Error::call(
+            target,
+            fault.instance().clone(),
+            false,
+            cause,
+        )))
     }
 
     fn find_first<'h>(&mut self, hints: impl Fn(&C) -> Hints<'h>) -> Result<(), PickError> {
@@ -316,99 +318,5 @@ fn joined<'a>(hints: Hints<'a>, avoid: &'a [InstanceId]) -> Cow<'a, [InstanceId]
         (hinted, []) => Cow::Borrowed(hinted),
         ([], avoid) => Cow::Borrowed(avoid),
         (hinted, avoid) => Cow::Owned([hinted, avoid].concat()),
-    }
-}
-
-/// How long a call waits for a usable member.
-#[derive(Default)]
-struct Patience {
-    /// When this call first found no usable member. A member that was usable for a moment does not reset it.
-    unusable_since: Option<Instant>,
-    /// The driver's epoch at that time. With each new driver the wait starts again.
-    driver_epoch: u64,
-    timer: Option<(Instant, Pin<Box<Timer>>)>,
-}
-
-impl Patience {
-    /// When the call fails; `None`: at once.
-    fn until<S, C>(&mut self, inner: &Inner<S, C>) -> Option<Instant>
-    where
-        S: Send + Sync + 'static,
-        C: Send + Sync + 'static,
-    {
-        let now = clock::now();
-        let epoch = inner.shared.driver_epoch();
-        if epoch != self.driver_epoch {
-            self.driver_epoch = epoch;
-            self.unusable_since = None;
-        }
-        let own = *self.unusable_since.get_or_insert(now);
-        let is_driven = inner.shared.is_driven();
-        let fleets = inner.fleet.unusable_since().filter(|_| is_driven);
-        let since = fleets.map_or(own, |fleets| fleets.min(own));
-        let until = since + inner.fleet.config().unavailable_after();
-        (now < until).then_some(until)
-    }
-
-    /// Ready at `until`, and at once where there are no timers.
-    fn poll_until(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        if self.timer.as_ref().is_none_or(|(at, _)| *at != until) {
-            self.timer = timer::sleep_until(until).map(|sleep| (until, sleep));
-        }
-        match &mut self.timer {
-            Some((_, sleep)) => sleep.as_mut().poll(cx),
-            None => Poll::Ready(()),
-        }
-    }
-}
-
-/// This process had no file descriptor, local port or memory for the connection to a member.
-///
-/// The next member would most likely fail for the same reason. So the call pauses before it picks again.
-struct LocalFault {
-    /// When this call first met one.
-    since: Instant,
-    /// The instance of the last one.
-    id: InstanceId,
-    pause: Pause,
-}
-
-enum Pause {
-    Until(Pin<Box<Timer>>),
-    /// There are no timers here.
-    Endless,
-    Over,
-}
-
-/// Between two picks of a call after a fault of this process.
-const PAUSE: Duration = Duration::from_millis(50);
-
-impl LocalFault {
-    fn new(id: InstanceId, since: Option<Instant>) -> Self {
-        let now = clock::now();
-        Self {
-            since: since.unwrap_or(now),
-            id,
-            pause: timer::sleep_until(now + PAUSE).map_or(Pause::Endless, Pause::Until),
-        }
-    }
-
-    /// Ready with whether the call goes on. `is_alone`: the call has no candidate that may still become ready.
-    fn poll(
-        &mut self,
-        is_alone: bool,
-        patience: impl Fn() -> Duration,
-        cx: &mut Context<'_>,
-    ) -> Poll<bool> {
-        match &mut self.pause {
-            Pause::Over => Poll::Ready(true),
-            Pause::Until(sleep) => {
-                ready!(sleep.as_mut().poll(cx));
-                self.pause = Pause::Over;
-                Poll::Ready(!is_alone || clock::now() < self.since + patience())
-            }
-            Pause::Endless if is_alone => Poll::Ready(false),
-            Pause::Endless => Poll::Pending,
-        }
     }
 }
