@@ -160,7 +160,7 @@ fn saturated(rounds: usize) -> Vec<f64> {
 fn eject_half(rounds: usize) -> [Vec<f64>; 3] {
     const MEMBERS: u16 = 10_000;
     const HOUR: Duration = Duration::from_secs(3600);
-    let least = || BalanceConfig::builder().load(Load::LeastInFlight);
+    let least = || BalanceConfig::builder().load(Load::least_in_flight());
     let start = Instant::now();
     let fleet = Fleet::<()>::new(least().build().expect("valid"), 1, start);
     apply(

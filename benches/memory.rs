@@ -22,7 +22,7 @@ use std::fmt::Debug;
 use std::future::poll_fn;
 
 use rolecall::fleet::Fleet;
-use rolecall::{Balance, BalanceConfig, Instance, InstanceSet, Load};
+use rolecall::{BalanceConfig, Instance, InstanceSet, Load};
 use support::options::Options;
 use support::report::{self, Bound, Cost, Promise};
 use support::service::{Ready, Request};
@@ -53,7 +53,7 @@ fn main() {
     );
 
     let in_flight = BalanceConfig::builder()
-        .load(Load::LeastInFlight)
+        .load(Load::least_in_flight())
         .outlier(None)
         .build()
         .expect("a valid configuration");
@@ -118,7 +118,8 @@ fn balancer() {
     let mut kept = None;
     let unheard = allocation_counter::measure(|| kept = Some(balance()));
     let mut events = None;
-    let heard = allocation_counter::measure(|| events = kept.as_ref().map(Balance::events));
+    let heard =
+        allocation_counter::measure(|| events = kept.as_ref().map(|kept| kept.control().events()));
     drop((kept, events));
     let live = |bytes: i64| vec![bytes as f64 / 1024.0];
     report::promises(&[

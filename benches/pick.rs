@@ -109,7 +109,7 @@ fn promises(costs: &[Cost]) -> Vec<Promise> {
 fn contestants(runtime: &Runtime, instances: u16) -> Vec<Case<'static>> {
     let defaults = BalanceConfig::default();
     let in_flight = BalanceConfig::builder()
-        .load(Load::LeastInFlight)
+        .load(Load::least_in_flight())
         .outlier(None)
         .build()
         .expect("a valid configuration");

@@ -81,7 +81,7 @@ async fn main() -> Result<ExitCode, BoxError> {
 
     let began = Instant::now();
     let at = || format!("{:>5.2} s", began.elapsed().as_secs_f64());
-    let mut events = balance.events();
+    let mut events = balance.control().events();
     let mut clock = interval(SECOND);
     let (mut second, mut ejected, mut returned) = (0, 0, 0);
     let mut answered_before = 0;
@@ -97,7 +97,7 @@ async fn main() -> Result<ExitCode, BoxError> {
                 }
             }
             _ = clock.tick() => {
-                println!("{}  {}\n", at(), balance.status());
+                println!("{}  {}\n", at(), balance.control().status());
                 let answers = answers_of_the_sick.load(Relaxed);
                 let answered = answers - answered_before;
                 answered_before = answers;

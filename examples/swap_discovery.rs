@@ -55,7 +55,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let mut balance = self::balance(Arc::new(registry.clone()))?;
     expect("the registry", call_all(&mut balance).await?, &["one"]);
 
-    let mut news = balance.events();
+    let mut news = balance.control().events();
     let _two = register("two", 2).await?;
     one.deregister().await?;
     only_usable(&balance, &mut news, &["two"]).await?;
@@ -79,7 +79,7 @@ async fn main() -> Result<ExitCode, BoxError> {
         &["red"],
     );
 
-    let mut news = balance.events();
+    let mut news = balance.control().events();
     insert("blue", 2)?;
     only_usable(&balance, &mut news, &["blue", "red"]).await?;
     expect(
@@ -101,17 +101,22 @@ fn balance(discovery: Arc<dyn Discovery>) -> Result<Balance<Who>, BoxError> {
         }))
     });
     // These services take no time, so their latency says nothing.
-    let config = BalanceConfig::builder().load(Load::LeastInFlight).build()?;
+    let config = BalanceConfig::builder()
+        .load(Load::least_in_flight())
+        .build()?;
     let layer = BalanceLayer::new(discovery, "worker:http")?.config(config);
     Ok(layer.layer(connector))
 }
 
 /// Whom many requests reach, once everybody that is known is connected.
 async fn call_all(balance: &mut Balance<Who>) -> Result<BTreeSet<String>, BoxError> {
-    balance.wait_usable(Duration::from_secs(5)).await?;
+    balance
+        .control()
+        .wait_usable(Duration::from_secs(5))
+        .await?;
     let connected = async {
         let is_usable = |member: &MemberStatus| member.state == MemberState::Usable;
-        while !balance.status().members.iter().all(is_usable) {
+        while !balance.control().status().members.iter().all(is_usable) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -133,7 +138,7 @@ async fn only_usable(
     let usable = async {
         while let Some(event) = news.next().await {
             println!("  {event}");
-            let members = balance.status().members;
+            let members = balance.control().status().members;
             let known = members.iter().map(|member| member.instance.id());
             let all_usable = members.iter().all(|m| m.state == MemberState::Usable);
             if all_usable && known.eq(wanted) {

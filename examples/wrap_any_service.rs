@@ -70,7 +70,7 @@ async fn plain_function() -> Result<Count, BoxError> {
     ));
     // These requests take no time: all would be answered before the second instance is there.
     let all_usable = async {
-        while balance.status().usable < 3 {
+        while balance.control().status().usable < 3 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

@@ -11,14 +11,15 @@ use crate::runtime::causes::chain;
 use crate::runtime::local_fault::is_local_fault;
 use crate::runtime::text::excerpt;
 
-/// Something that happened to a balancer's fleet: for people, logs and metrics.
+/// A change in a balancer's fleet, for people, logs and metrics.
 ///
-/// Read with [`Balance::events`](crate::Balance::events); every one is also logged by `tracing` under the target
-/// `rolecall`, with its fields, or as text at `debug` where a fleet flaps and the lines at `info` are limited. `Display` is one line for people.
+/// Read with [`Control::events`](crate::Control::events); every one is also logged with `tracing` under the target
+/// `rolecall`. `Display` is one line for people. Lines at `info` are limited to 20 of a kind in 10 s; the rest goes to `debug`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// Discovery announced another set.
+    #[non_exhaustive]
     SetChanged {
         /// How many instances are new.
         added: usize,
@@ -29,121 +30,138 @@ pub enum Event {
         /// How many there are now.
         known: usize,
     },
-    /// Discovery answered with a set so much smaller that it is not believed yet: what it lacks is kept.
+    /// Discovery answered with a suspiciously small set. Missing instances are kept until `grace` is over.
+    #[non_exhaustive]
     SetDoubted {
         /// How many instances are known.
         known: usize,
         /// How many the answer has.
         answered: usize,
-        /// For how long it will be doubted.
+        /// How long missing instances are kept.
         grace: Duration,
     },
-    /// An announced instance cannot be used and is left out, or left as it was.
+    /// An announced instance is invalid. It is ignored; an earlier announcement stays in force.
+    #[non_exhaustive]
     InstanceRefused {
-        /// Its id; escaped and cut to 80 characters if that is what is wrong.
+        /// Its id, escaped and cut to 80 characters if it is invalid.
         id: InstanceId,
         /// What is wrong with it.
         error: InstanceError,
     },
-    /// One id was announced several times in one set; the last announcement counts.
+    /// One id occurs more than once in a set. The last entry wins.
+    #[non_exhaustive]
     DuplicateId {
-        /// The id; escaped and cut to 80 characters if it is no valid one.
+        /// The id, escaped and cut to 80 characters if it is invalid.
         id: InstanceId,
     },
-    /// An instance says something else of itself.
+    /// An instance announced another availability.
+    #[non_exhaustive]
     AvailabilityChanged {
-        /// Which one.
+        /// The instance.
         id: InstanceId,
-        /// What it says.
+        /// The new availability.
         availability: Availability,
     },
     /// A dial succeeded.
+    #[non_exhaustive]
     Connected {
-        /// To whom.
+        /// The instance.
         id: InstanceId,
     },
-    /// A dial failed; the next one follows.
+    /// A dial failed, and will be repeated.
+    #[non_exhaustive]
     DialFailed {
-        /// To whom.
+        /// The instance.
         id: InstanceId,
         /// Why.
         error: Arc<DialError>,
-        /// When it is tried again.
+        /// The time until the next dial.
         retry_in: Duration,
     },
-    /// A connection turned out to be lost; it is dialled again.
+    /// A connection is lost, and is dialled again.
+    #[non_exhaustive]
     ConnectionLost {
-        /// To whom.
+        /// The instance.
         id: InstanceId,
     },
-    /// A member is an outlier and leaves play, or was ejected by hand.
+    /// A member was ejected, by a rule or by hand.
+    #[non_exhaustive]
     Ejected {
-        /// Which one.
+        /// The instance.
         id: InstanceId,
         /// The rule that fired, with its figures.
         reason: EjectionReason,
         /// For how long.
         time: Duration,
     },
-    /// A member is an outlier and stays in play all the same. Told of at most once a second for each.
+    /// A rule found an outlier, which stays in play. At most one event a second for each member.
+    #[non_exhaustive]
     EjectionWithheld {
-        /// Which one.
+        /// The instance.
         id: InstanceId,
         /// The rule that fired, with its figures.
         reason: EjectionReason,
-        /// What keeps it.
+        /// Why it stays.
         by: Withheld,
     },
-    /// An ejection is over: a trial decides.
+    /// The time of an ejection is over. A trial decides whether the member returns.
+    #[non_exhaustive]
     Probation {
-        /// Whose.
+        /// The instance.
         id: InstanceId,
     },
-    /// A trial failed: the member is out for longer.
+    /// A trial failed, which ejects the member again.
+    #[non_exhaustive]
     TrialFailed {
-        /// Which one.
+        /// The instance.
         id: InstanceId,
         /// For how long.
         time: Duration,
     },
-    /// A member is back in play.
+    /// A member returned to play.
+    #[non_exhaustive]
     Returned {
-        /// Which one.
+        /// The instance.
         id: InstanceId,
         /// How long it was out.
         after: Duration,
     },
-    /// Every eligible member is ejected or on probation: all of them are picked from.
+    /// Every eligible member is ejected or on probation. Picks choose among all of them.
+    #[non_exhaustive]
     PanicModeBegan {
         /// How many.
         members: usize,
     },
-    /// Somebody is in play again, or nobody is eligible.
+    /// A member is in play again, or none is eligible.
     PanicModeEnded,
-    /// No member can be picked any more.
+    /// No member is usable any more.
     NothingUsable,
-    /// A member can be picked again, or for the first time.
+    /// A member is usable, again or for the first time.
     Usable,
-    /// This process stalled for a second or more while there was traffic. What was under way judges no instance.
+    /// This process stalled for a second or more while there was traffic. Requests that span the stall judge no instance.
+    #[non_exhaustive]
     Stalled {
         /// For how long.
         time: Duration,
     },
     /// Discovery reported an error. The fleet stays as it is.
+    #[non_exhaustive]
     DiscoveryFailed {
         /// The error.
         error: DiscoveryError,
     },
-    /// Discovery has no more news. The fleet stays as it is.
+    /// Discovery's stream ended. The fleet stays as it is.
     DiscoveryEnded,
-    /// The driver was dropped, as it is when its runtime ends. Its connections count as lost; there is no
-    /// [`ConnectionLost`](Event::ConnectionLost) for each. Another driver starts in the next runtime, unless it was one of
+    /// The driver was dropped, as it is when its runtime ends. All connections are lost, without a
+    /// [`ConnectionLost`](Event::ConnectionLost) for each. Another driver starts in the next runtime, except after
     /// [`BalanceLayer::pair`](crate::BalanceLayer::pair).
+    #[non_exhaustive]
     DriverStopped {
         /// How many connections there were.
         connections: usize,
     },
-    /// Events that were dropped here because nobody read them in time.
+    /// Events that this reader was too late for.
+    #[non_exhaustive]
     Missed {
         /// How many.
         count: u64,
@@ -221,37 +239,44 @@ impl fmt::Display for Event {
     }
 }
 
-/// Why a member was ejected: the rule that fired, with its figures and its threshold.
+/// Why a member was ejected: the rule that fired, its figures and its threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case", tag = "rule"))]
 #[non_exhaustive]
 pub enum EjectionReason {
-    /// It failed again and again.
+    /// A run of failures.
+    #[non_exhaustive]
     FailuresInRow {
-        /// How often, without a success in between.
+        /// The length of the run.
         failures: u32,
-        /// How many it takes, by configuration and by how often the others failed; fewer for a suspect, see
-        /// [`suspect_failures`](crate::OutlierBuilder::suspect_failures).
+        /// The length that ejects. It depends on the configuration and on how often other members failed. It is less for a
+        /// suspect, see [`suspect_failures`](crate::OutlierBuilder::suspect_failures).
         threshold: u32,
+        /// The [label](crate::Attempt::failure_labelled) of the last one, if it had one.
+        label: Option<&'static str>,
     },
-    /// It failed again and again, and the last time a caller waited for nothing and went away.
+    /// A run of failures, the last of which had no answer at all.
+    #[non_exhaustive]
     Unresponsive {
-        /// How often, without a success in between.
+        /// The length of the run.
         failures: u32,
-        /// How many it takes, as above.
+        /// The length that ejects, as above.
         threshold: u32,
     },
-    /// It failed too often within 10 s.
+    /// Too many failures within 10 s.
+    #[non_exhaustive]
     FailureRate {
-        /// Requests in that time that ended well or badly.
+        /// Successes and failures in that time.
         requests: u32,
-        /// How many of them failed.
+        /// Failures in that time.
         failures: u32,
-        /// The share that it takes, in percent.
+        /// The share of failures that ejects, in percent.
         threshold_percentage: u32,
+        /// The [label](crate::Attempt::failure_labelled) of the last one, if it had one.
+        label: Option<&'static str>,
     },
-    /// A person ejected it.
+    /// Ejected by hand, with [`Control::eject`](crate::Control::eject).
     Manual,
 }
 
@@ -261,7 +286,12 @@ impl fmt::Display for EjectionReason {
             Self::FailuresInRow {
                 failures,
                 threshold,
-            } => write!(f, "{failures} failures in a row (threshold {threshold})"),
+                label,
+            } => {
+                write!(f, "{failures} failures in a row")?;
+                write_label(f, *label)?;
+                write!(f, " (threshold {threshold})")
+            }
             Self::Unresponsive {
                 failures,
                 threshold,
@@ -273,22 +303,31 @@ impl fmt::Display for EjectionReason {
                 requests,
                 failures,
                 threshold_percentage,
-            } => write!(
-                f,
-                "{failures} of {requests} requests failed (threshold {threshold_percentage} %)"
-            ),
+                label,
+            } => {
+                write!(f, "{failures} of {requests} requests failed")?;
+                write_label(f, *label)?;
+                write!(f, " (threshold {threshold_percentage} %)")
+            }
             Self::Manual => f.write_str("by hand"),
         }
     }
 }
 
-/// What keeps an outlier in play.
+fn write_label(f: &mut fmt::Formatter<'_>, label: Option<&str>) -> fmt::Result {
+    match label {
+        Some(label) => write!(f, ", last: {label}"),
+        None => Ok(()),
+    }
+}
+
+/// Why an outlier stays in play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Withheld {
-    /// As many as may be are out already.
+    /// The ejection cap is reached.
     ByCap,
-    /// Outliers are only told of.
+    /// [`shadow`](crate::OutlierBuilder::shadow) is on.
     InShadow,
 }
 
@@ -337,13 +376,13 @@ impl DialError {
         }
     }
 
-    /// What a census counts it as: `"refused (111)"`, `"timed out"`, `"outside the networks"`, `"TLS failed"`, `"dial failed"`.
+    /// The label that a census counts it under: `"refused (111)"`, `"timed out"`, `"outside the networks"`, `"TLS failed"`, `"dial failed"`.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// Whether this process lacked file descriptors, local ports or memory, which says nothing of the instance. The next
-    /// dial follows within a second then.
+    /// Whether this process lacked file descriptors, local ports or memory, which says nothing about the instance. The next
+    /// dial then follows within a second.
     pub fn is_local_fault(&self) -> bool {
         self.is_local_fault
     }

@@ -93,20 +93,22 @@
 //! in about 200 finds out, and two failures in a row are enough there. If all eligible members are out, by hand or because
 //! the others lost their connection, all of them are picked from, by their load: *panic mode*. [`OutlierConfig`] has the
 //! figures, a shadow mode that only tells, and `outlier(None)` switches it off, also
-//! [while it runs](Balance::reconfigure).
+//! [while it runs](Control::reconfigure).
 //!
 //! # Readiness, waiting, errors
 //!
 //! `poll_ready` is always ready and reserves nothing; `call` picks with the request in hand. While nobody is usable calls
 //! wait, for at most [`unavailable_after`](ConfigBuilder::unavailable_after) since somebody was; after that all fail at
-//! once. Where all are at [`max_in_flight`](ConfigBuilder::max_in_flight) calls fail without a wait. [`Error::kind`] tells
+//! once. Where all are at [`max_in_flight`](ConfigBuilder::max_in_flight) calls fail without a wait, and so does one more than
+//! [`max_waiting`](ConfigBuilder::max_waiting) allows to wait. [`Error::kind`] tells
 //! the reason, its text counts the members (`4 known: 3 refused (111), 1 draining`), and [`Error::was_sent`] tells whether
 //! a retry is safe. [`attempt_timeout`](BalanceLayer::attempt_timeout) limits how long an instance may take to answer.
 //!
 //! # Services that are not `Clone`
 //!
-//! The service of an instance is cloned for each request. What is not `Clone` goes behind tower's `Buffer`, one for each
-//! instance, where limits and timeouts for one instance have their place too:
+//! The service of an instance is cloned for each request, and shared between threads. A service that is not `Clone` goes
+//! behind tower's `Buffer`, one per instance. [`BalanceLayer`] says what to do with one that is not `Sync`, and what a clone
+//! costs. Limits and timeouts for one instance go there too:
 //!
 //! ```
 //! # use rolecall::{BalanceLayer, Instance, List};
@@ -135,17 +137,18 @@
 //! `Ok` is success and `Err` is failure, unless a [`Classify`] or a closure
 //! ([`classify_fn`](BalanceLayer::classify_fn)) says otherwise. The default, [`ClassifyResult`], does not charge an instance for
 //! what a balancer or load shedder below refused to send; tower's load shedder is recognized with the feature `tower-errors`. A
-//! service that hides a lost connection and reports it from
-//! `call` says [`Outcome::Unsent`], so that the connection is dialled again and the caller knows that nothing was sent.
+//! service that hides a lost connection and reports it from `call` says [`Outcome::Unsent`], so that the connection is dialled
+//! again and the caller knows that nothing was sent. A [`Classify`] sees the request too: the rule for a long poll can differ
+//! from that of other paths. A failure may have a [label](Attempt::failure_labelled), which status and reasons show.
 //!
 //! # At three in the morning
 //!
-//! [`Balance::status`] is a table of every member: state, for how long its connection is up or down, in flight, picks,
+//! [`Control::status`] is a table of every member: state, for how long its connection is up or down, in flight, picks,
 //! failures, latency, what failed lately, why its last dial failed, and for its last ejection the rule with the figures
-//! that fired it and the threshold, how often, and until when. [`Balance::events`] tells what happens; the same goes to
+//! that fired it and the threshold, how often, and until when. [`Control::events`] tells what happens; the same goes to
 //! `tracing` under the target `rolecall`: ejections and returns at `info`, and at `warn` a cap that keeps an outlier, panic
 //! mode, nothing usable, a discovery that fails. Requests are not logged, dials and connections at `debug`.
-//! [`Balance::eject`] and [`Balance::restore`] overrule the rules, and [`Balance::reconfigure`] changes them while they run.
+//! [`Control::eject`] and [`Control::restore`] overrule the rules, and [`Control::reconfigure`] changes them while they run.
 //!
 //! # Simulate it
 //!
@@ -224,8 +227,8 @@ mod status;
 mod worker;
 
 pub use balance::{
-    Attempt, Balance, BalanceLayer, Classify, ClassifyFn, ClassifyResult, Driver, Outcome,
-    ResponseFuture, connect,
+    Attempt, Balance, BalanceLayer, Classify, ClassifyFn, ClassifyResult, Control, Driver, Failed,
+    Outcome, ResponseFuture, connect,
 };
 pub use discovery::{Discovery, Lease, List, Registrar, Registration, Registry};
 pub use error::census::Census;
@@ -234,6 +237,7 @@ pub use event::{DialError, EjectionReason, Event, Withheld};
 pub use fleet::{
     Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig,
 };
+pub use model::hints::Hints;
 pub use model::instance::{
     Availability, Instance, InstanceError, InstanceId, InstanceSet, Visibility, Weight,
     WeightError, Zone,

@@ -5,47 +5,68 @@ use crate::event::EjectionReason;
 use crate::model::instance::Instance;
 use crate::model::target::Target;
 
-/// How things stand with a balancer at one moment. `Display` is a table for people.
+/// The state of a balancer at one moment. `Display` is a table for people.
 ///
-/// With the feature `serde` it can be serialized; a [`Duration`] is `{"secs": 41, "nanos": 62324099}` then.
+/// With the feature `serde` it can be serialized. A [`Duration`] is then `{"secs": 41, "nanos": 62324099}`.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Status {
-    /// What is balanced; `None` for a fleet without a balancer.
+    /// The balanced target; `None` for a fleet without a balancer.
     pub target: Option<Target>,
-    /// How long ago discovery last answered with a set; `None` if it never did. Most backends answer again only when
-    /// something changed, so a great age is no sign of trouble: [`discovery_error`](Self::discovery_error) is.
+    /// The time since discovery last answered with a set; `None` if it never did.
+    ///
+    /// Most backends answer again only when something changed. So a great age is no sign of trouble, but
+    /// [`discovery_error`](Self::discovery_error) is.
     pub set_age: Option<Duration>,
     /// The last error of discovery with its causes, if no set came after it.
     pub discovery_error: Option<String>,
-    /// For how long discovery's last answer is still doubted, if it is.
+    /// How long the instances that discovery's last answer lacks are still kept, if that answer is doubted.
     pub doubted_for: Option<Duration>,
     /// How many members a pick chooses from.
     pub usable: usize,
-    /// Whether every eligible member is ejected or on probation, so that all of them are picked from.
+    /// Whether every eligible member is ejected or on probation, so that picks choose among all of them.
     pub panic_mode: bool,
-    /// What the rules of ejection do now.
+    /// Whether the rules of ejection act.
     pub ejection_mode: EjectionMode,
-    /// What they did so far.
+    /// What the rules did so far.
     pub ejections: EjectionCounters,
-    /// How often this process stalled so far, for over 250 ms while there was traffic: suspended, throttled, or a runtime that
-    /// was blocked. Requests that span a stall judge no instance.
+    /// How often this process stalled for more than 250 ms while there was traffic: it was suspended or throttled, or its
+    /// runtime was blocked. Requests that span a stall judge no instance.
     pub stalls: u64,
-    /// Mean latency of the fleet's successes; `None` until there were a few or where no latency is measured.
+    /// The mean latency of successes; `None` until there were a few, and where no latency is measured.
     pub mean_latency: Option<Duration>,
     /// Every known instance, by id.
     pub members: Vec<MemberStatus>,
 }
 
-/// How things stand with one member.
+impl Status {
+    /// Of a balancer that has ended.
+    pub(crate) fn ended(target: Target) -> Self {
+        Self {
+            target: Some(target),
+            set_age: None,
+            discovery_error: None,
+            doubted_for: None,
+            usable: 0,
+            panic_mode: false,
+            ejection_mode: EjectionMode::Off,
+            ejections: EjectionCounters::default(),
+            stalls: 0,
+            mean_latency: None,
+            members: Vec::new(),
+        }
+    }
+}
+
+/// The state of one member.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct MemberStatus {
-    /// The instance as announced last.
+    /// The instance as last announced.
     pub instance: Instance,
-    /// Whether it is picked, and why not.
+    /// Whether it is usable, and if not, why.
     pub state: MemberState,
     /// How long its connection has been up, or down.
     pub since: Duration,
@@ -53,22 +74,27 @@ pub struct MemberStatus {
     pub in_flight: u32,
     /// Picks so far.
     pub picks: u64,
-    /// Failures so far: bad answers, and callers that waited for nothing.
+    /// Failures so far: bad answers, and waits without an answer.
     pub failures: u64,
     /// Failures since its last success.
     pub failures_in_row: u32,
-    /// Successes and failures of about the last 10 s, and none from before it last returned. By these, of all members, the
-    /// rules tell an outlier from what is usual in the fleet. Zero where no clock is read, with
-    /// [`LeastInFlight`](crate::Load::LeastInFlight) and ejection off.
+    /// The [label](crate::Attempt::failure_labelled) of its last failure, such as `"503"`; `"no answer"` if the caller gave
+    /// up or the time limit passed.
+    pub last_failure: Option<&'static str>,
+    /// Successes and failures of about the last 10 s, since its last return. The rules compare these figures of all members.
+    /// Zero where no clock is read, with
+    /// [`Load::least_in_flight`](crate::Load::least_in_flight) and ejection off.
     pub recent_requests: u32,
-    /// How many of those were failures.
+    /// The failures among them.
     pub recent_failures: u32,
-    /// Its latency as picks see it: shrunk to the fleet's mean, to which it returns while nothing is asked of it, and each
-    /// failure charged with twenty times that; `None` while there is no evidence.
+    /// Its latency as picks see it; `None` while there is no evidence.
+    ///
+    /// It is drawn towards the fleet's mean, the more the less recent traffic it had. A failure counts as twenty times the
+    /// mean.
     pub latency: Option<Duration>,
-    /// Why the last dial to its address failed, if none succeeded since.
+    /// The error of the last dial to its address, if none succeeded since.
     pub error: Option<String>,
-    /// Its last ejection, if it ever was ejected.
+    /// Its last ejection, if there was one.
     pub ejection: Option<EjectionStatus>,
 }
 
@@ -83,44 +109,44 @@ impl MemberStatus {
     }
 }
 
-/// How things stand with a member's last ejection.
+/// The last ejection of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct EjectionStatus {
     /// The rule that fired, with its figures.
     pub reason: EjectionReason,
-    /// How often it was ejected so far.
+    /// How often the member was ejected so far.
     pub ejections: u64,
     /// Ejections and failed trials in a row, less what it has worked off: each doubles the time of the next. Its return takes one
     /// off, though not the last; after that one more for each
     /// [`base_ejection_time`](crate::OutlierBuilder::base_ejection_time) in which it had
     /// [`request_volume`](crate::OutlierBuilder::request_volume) successes.
     pub multiplier: u32,
-    /// How long ago it began, or, if it is over, ended; with the trials that failed since it is one ejection.
+    /// The time since it began, or since it ended if it is over. Failed trials prolong an ejection.
     pub since: Duration,
-    /// Whether the member is back in play.
+    /// Whether the member has returned to play.
     pub is_over: bool,
-    /// How long it still lasts; `None` where it is over or only a trial is missing.
+    /// How long it still lasts; `None` if it is over or only waits for a trial.
     pub remaining: Option<Duration>,
 }
 
-/// What the rules of ejection do. Ejection by hand is there as long as the runtime of the balancer is.
+/// Whether the rules of ejection act. Ejection by hand works as long as the balancer has a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum EjectionMode {
-    /// They eject.
+    /// The rules eject.
     On,
-    /// They detect, count and tell, and eject nobody: [`shadow`](crate::OutlierBuilder::shadow).
+    /// The rules detect, count and emit events, but eject no member: [`shadow`](crate::OutlierBuilder::shadow).
     Shadow,
-    /// Nothing: [`outlier`](crate::ConfigBuilder::outlier) is `None`, or the runtime of the balancer is gone, so that
-    /// nobody would end an ejection.
+    /// The rules do nothing: [`outlier`](crate::ConfigBuilder::outlier) is `None`, or no driver runs that could end an
+    /// ejection.
     Off,
 }
 
-/// How often something happened to members of a fleet so far.
+/// Counts of what happened in a fleet so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -129,37 +155,37 @@ pub struct EjectionCounters {
     pub detected: u64,
     /// A member was ejected, by a rule or by hand.
     pub ejected: u64,
-    /// A rule fired, and as many as may be were out already; at most once a second for each member.
+    /// A rule fired while the ejection cap was reached; counted at most once a second for each member.
     pub refused_by_cap: u64,
-    /// A trial ended with a verdict; also of suspects, which no event tells.
+    /// A trial ended with a verdict. Trials of suspects count too, which have no event.
     pub trials: u64,
-    /// A member came back into play.
+    /// A member returned to play.
     pub returned: u64,
     /// Panic mode began.
     pub panic_modes: u64,
 }
 
-/// Whether a member is picked, and why not.
+/// Whether a member is usable, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum MemberState {
-    /// Picked from.
+    /// Picks choose among these.
     Usable,
-    /// Connected; says it is busy, and others are available.
+    /// Connected and busy, while others are available.
     Busy,
-    /// Connected; has weight 0.
+    /// Connected, with weight 0.
     Weightless,
-    /// Takes no picks but in panic mode; see [`MemberStatus::ejection`].
+    /// Ejected: picked only in panic mode. See [`MemberStatus::ejection`].
     Ejected,
-    /// Its ejection is over. One request at a time goes there as a trial; trials that fail are rationed.
+    /// Its ejection is over, and one request at a time goes there as a trial. Failed trials are rationed.
     Probation,
-    /// Takes no new picks; what is in flight finishes.
+    /// Gets no new requests; those in flight finish.
     Draining,
     /// Being dialled.
     Connecting,
-    /// Not connected; dialled again later.
+    /// Not connected, and dialled again later.
     Disconnected,
 }
 
@@ -229,6 +255,9 @@ impl fmt::Display for Status {
             if member.failures_in_row > 0 {
                 write!(f, "  {} in a row", member.failures_in_row)?;
             }
+            if let Some(label) = member.last_failure {
+                write!(f, "  last failure: {label}")?;
+            }
             if let Some(error) = &member.error {
                 write!(f, "  {error}")?;
             }
@@ -276,6 +305,7 @@ mod tests {
             picks: 0,
             failures: 0,
             failures_in_row: 0,
+            last_failure: None,
             recent_requests: 0,
             recent_failures: 0,
             latency: None,

@@ -80,23 +80,27 @@ async fn the_pick_after_the_failure_that_ejects_avoids_the_member() {
     }
     let in_flight: Vec<_> = (0..1000).map(|_| balance.call(())).collect();
     opened.add_permits(1);
-    while balance.status().usable < 2 {
+    while balance.control().status().usable < 2 {
         sleep(LATENCY).await;
     }
 
     let mut failures = 0;
-    while balance.status().ejections.ejected == 0 {
+    while balance.control().status().ejections.ejected == 0 {
         // Meanwhile the driver has its turn.
         sleep(LATENCY).await;
         let answer = measured_request(&mut balance);
         assert!(matches!(answer, Poll::Ready(Err(_))), "{answer:?}");
         failures += 1;
-        assert!(failures < 100, "never ejected: {}", balance.status());
+        assert!(
+            failures < 100,
+            "never ejected: {}",
+            balance.control().status()
+        );
     }
     let next = measured_pick(&mut balance);
 
     assert_eq!(bad_calls.load(Relaxed), failures, "the next pick avoids it");
-    let status = balance.status();
+    let status = balance.control().status();
     let bad = status
         .members
         .iter()

@@ -250,11 +250,11 @@ fn a_newcomer_is_neither_starved_nor_flooded() {
 
 #[test]
 fn weights_are_followed_under_load() {
-    for load in [Load::Latency, Load::LeastInFlight] {
+    for load in [Load::latency(), Load::least_in_flight()] {
         for members in [2, 4, 10] {
             let mut weights = vec![100; members];
             weights[0] = 1;
-            let mut sim = Sim::new(defaults().load(load), &weights);
+            let mut sim = Sim::new(defaults().load(load.clone()), &weights);
             // Two hundred requests under way for each member: the lightest one's part of them is more than one.
             sim.run(40_000, MS / members as u64, |_| Some(200 * MS));
             let fair = members as f64 / (100.0 * (members as f64 - 1.0) + 1.0);
@@ -409,7 +409,7 @@ fn the_cap_is_exact_also_between_threads() {
 
 #[test]
 fn least_in_flight_takes_the_one_with_fewer() {
-    let mut sim = Sim::new(defaults().load(Load::LeastInFlight), &[1; 2]);
+    let mut sim = Sim::new(defaults().load(Load::least_in_flight()), &[1; 2]);
     let first = sim.pick();
     for _ in 0..20 {
         let second = sim.pick();

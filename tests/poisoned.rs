@@ -28,7 +28,7 @@ fn assert_harmless(event: &Event) {
     let text = event.to_string();
     assert!(text.len() < 1024, "{} bytes: {text:.80}", text.len());
     assert!(!text.contains(char::is_control), "{text:?}");
-    if let Event::InstanceRefused { id, .. } | Event::DuplicateId { id } = event {
+    if let Event::InstanceRefused { id, .. } | Event::DuplicateId { id, .. } = event {
         assert!(id.as_str().len() < 1024, "an event keeps what it tells");
     }
 }

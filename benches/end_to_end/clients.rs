@@ -99,7 +99,7 @@ where
     runtime.block_on(async {
         let balance = layer.layer(connector);
         let connected = async {
-            while balance.status().usable < servers.len() {
+            while balance.control().status().usable < servers.len() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };

@@ -38,7 +38,7 @@ where
             .config(config)
             .layer(connector);
         let connected = async {
-            while balance.status().usable < usize::from(instances) {
+            while balance.control().status().usable < usize::from(instances) {
                 time::sleep(Duration::from_millis(1)).await;
             }
         };

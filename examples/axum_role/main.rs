@@ -41,9 +41,9 @@ async fn main() -> Result<ExitCode, BoxError> {
     let (crier, news) = Crier::new();
     let client = http::client(news, "worker:http")?;
     let usable = |names: &[&str]| {
-        let members = client.status().members;
+        let members = client.control().status().members;
         let are_there = |name: &&str| members.iter().any(|m| m.instance.id() == *name);
-        names.iter().all(are_there) && client.status().usable == names.len()
+        names.iter().all(are_there) && client.control().status().usable == names.len()
     };
     let mut workers = Vec::new();
     for name in OLD {

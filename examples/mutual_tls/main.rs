@@ -153,7 +153,7 @@ async fn calls(shop: &Shop, tls: TlsConnector) -> Result<Vec<String>, BoxError> 
 /// Waits until the catalog's two instances were dialled, with whatever outcome, and tells of failures.
 async fn all_dialled<S: Send + Sync + 'static>(balance: &Balance<S>) {
     loop {
-        let members = balance.status().members;
+        let members = balance.control().status().members;
         let dialled =
             |member: &&MemberStatus| member.error.is_some() || member.state == MemberState::Usable;
         if members.iter().filter(dialled).count() == 2 {

@@ -14,7 +14,7 @@ pub(crate) struct Ejections(Arc<Mutex<Vec<(Duration, Event)>>>);
 impl Ejections {
     /// Writes down what happens from now on, and prints it.
     pub(crate) fn follow(client: &Client) -> Self {
-        let (began, mut events) = (Instant::now(), client.events());
+        let (began, mut events) = (Instant::now(), client.control().events());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&seen);
         tokio::spawn(async move {

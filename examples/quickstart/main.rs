@@ -51,7 +51,7 @@ fn hurried() -> Result<BalanceConfig, ConfigError> {
 async fn reached(client: &Client, id: &str, state: MemberState) {
     let is = |member: &MemberStatus| *member.instance.id() == *id && member.state == state;
     let looks = async {
-        while !client.status().members.iter().any(is) {
+        while !client.control().status().members.iter().any(is) {
             sleep(Duration::from_millis(10)).await;
         }
     };
@@ -68,8 +68,8 @@ async fn main() -> Result<ExitCode, rolecall::BoxError> {
     let mut d = Worker::start("d", USUAL, &registry).await?;
 
     let client = http::client(registry.clone(), "worker:http")?;
-    client.reconfigure(hurried()?);
-    client.wait_usable(Duration::from_secs(5)).await?;
+    client.control().reconfigure(hurried()?);
+    client.control().wait_usable(Duration::from_secs(5)).await?;
     let ejections = Ejections::follow(&client);
     println!("a, b, c and d serve worker:http; 400 requests/s follow\n");
     let caller = Caller::start(client.clone());
@@ -125,7 +125,7 @@ async fn main() -> Result<ExitCode, rolecall::BoxError> {
     sleep(PHASE + second).await;
 
     let calls = caller.finish().await?;
-    println!("\nin the end: {}\n", client.status());
+    println!("\nin the end: {}\n", client.control().status());
     for worker in [&mut a, &mut b, &mut c, &mut d, &mut e] {
         worker.kill().await;
     }

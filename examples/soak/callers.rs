@@ -94,7 +94,11 @@ impl Callers {
         ];
         for (name, client, rate) in steady {
             // The reader ends with the balancer.
-            tokio::spawn(read_events(name, client.events(), Arc::clone(ledger)));
+            tokio::spawn(read_events(
+                name,
+                client.control().events(),
+                Arc::clone(ledger),
+            ));
             let caller = Task {
                 name,
                 ledger: Arc::clone(ledger),
@@ -211,7 +215,7 @@ impl Task {
             } else {
                 client(announcer.beginning_well())?
             };
-            if let Err(error) = client.wait_usable(Duration::from_secs(5)).await {
+            if let Err(error) = client.control().wait_usable(Duration::from_secs(5)).await {
                 let what = format!("a new balancer is not usable: {error}");
                 self.ledger.violation(what);
             }

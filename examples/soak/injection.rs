@@ -109,11 +109,11 @@ impl<'a> Injector<'a> {
             Fault::Reconfigure => {
                 let config = config.build()?;
                 for client in self.clients {
-                    client.reconfigure(config.clone());
+                    client.control().reconfigure(config.clone());
                 }
                 sleep(lasts).await;
                 for client in self.clients {
-                    client.reconfigure(BalanceConfig::default());
+                    client.control().reconfigure(BalanceConfig::default());
                 }
             }
         }
@@ -147,7 +147,7 @@ impl<'a> Injector<'a> {
 fn configuration(draw: u64) -> (&'static str, ConfigBuilder) {
     let config = BalanceConfig::builder();
     match draw % 6 {
-        0 => ("least in flight", config.load(Load::LeastInFlight)),
+        0 => ("least in flight", config.load(Load::least_in_flight())),
         1 => ("ejection off", config.outlier(None)),
         2 => {
             let shadow = OutlierConfig::builder().shadow(true).build();

@@ -104,7 +104,7 @@ async fn soak(options: &Options, schedules: &[Schedule]) -> Result<bool, BoxErro
     let busy = callers::client(announcer.discovery())?;
     let small = callers::client(announcer.discovery())?;
     for client in [&busy, &small] {
-        client.wait_usable(Duration::from_secs(5)).await?;
+        client.control().wait_usable(Duration::from_secs(5)).await?;
     }
     let callers = Callers::start(&busy, &small, &announcer, &ledger, options.seed);
     let injector = Injector::new(&servers, &announcer, [&busy, &small], &ledger);

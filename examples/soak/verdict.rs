@@ -21,6 +21,7 @@ const MOST_LINES: usize = 30;
 pub(crate) async fn nothing_in_flight(caller: Caller, client: &Client, ledger: &Ledger) {
     let in_flight = || {
         client
+            .control()
             .status()
             .members
             .iter()

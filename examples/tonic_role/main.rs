@@ -60,7 +60,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     }
     let theirs = GreeterClient::new(transport::Channel::balance_list(endpoints.into_iter()));
 
-    let all = channel.balance();
+    let all = channel.control();
     wait(|| all.status().usable == 4).await?;
     println!("a, b, c and d serve greeter:grpc, each in a process of its own\n");
     let callers = Callers::start(ours, theirs);

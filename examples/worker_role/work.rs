@@ -28,7 +28,7 @@ pub(crate) async fn run() -> Result<(), BoxError> {
     tokio::spawn(serve(listener, worker.register().await?));
 
     let client: Client = worker.client("worker:http")?;
-    client.wait_usable(Duration::from_secs(5)).await?;
+    client.control().wait_usable(Duration::from_secs(5)).await?;
     let mut tick = interval(GAP);
     let mut under_way = JoinSet::new();
     loop {

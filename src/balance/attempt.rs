@@ -1,102 +1,79 @@
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::hub::{Connected, Signal};
-use crate::balance::Outcome;
-use crate::fleet::{MemberRef, Pick, Slot, Verdict};
+use super::inner::{Connected, Inner, Signal};
+use crate::fleet::{MemberRef, Pick, PickError, Slot, Verdict};
+use crate::model::hints::Hints;
 use crate::model::instance::Instance;
-use crate::runtime::clock;
+use crate::runtime::{clock, random};
 
 /// The guard of one pick: holds a slot of the instance, and ends with an outcome.
 ///
 /// # Cancellation
 ///
-/// Dropped before any outcome it counts as cancelled: the caller went away. That frees the slot, and a wait longer than
-/// the instance's latency counts as at least that latency. After [`answered`](Self::answered) it counts as answered well.
+/// Dropped without an outcome it counts as cancelled: the caller went away. The slot becomes free, and a wait longer than
+/// the instance's latency counts as at least that latency. After [`answered`](Self::answered) it counts as a success.
 #[must_use = "a dropped attempt counts as cancelled"]
 pub struct Attempt {
-    judged: Judged<Arc<dyn Signal + Send + Sync>>,
-    /// Which call it is of.
-    call: u64,
+    picked: Guard<Arc<dyn Signal + Send + Sync>>,
 }
 
 impl Attempt {
-    /// The picked instance: id and address are what they are; weight, availability and metadata are those announced
-    /// when its connection was dialled.
+    /// The picked instance.
+    ///
+    /// Id and address are current. Weight, availability and metadata are those announced when its connection was dialled.
     pub fn instance(&self) -> &Instance {
-        self.judged.slot.instance()
+        self.picked.slot.instance()
     }
 
-    /// The answer has begun: stamps the latency and keeps the slot, for a body that is still to come. The first stamp
-    /// counts.
+    /// Records the latency and keeps the slot, for a response whose body is still to come. Only the first call counts.
     pub fn answered(&mut self) {
-        let now = self.judged.now();
-        self.judged.slot.answered(now);
+        let now = self.picked.now();
+        self.picked.slot.answered(now);
     }
 
-    /// What was stamped was only the beginning of an answer, after which the caller waits: the latency is what the next
-    /// stamp says, or the verdict. That the instance is not silent stays known.
+    /// Discards the recorded latency: the caller still waits for the response proper. The latency is that of the next
+    /// [`answered`](Self::answered) or of the outcome. The instance counts as responsive from the first call on.
     #[cfg(feature = "grpc")]
     pub(crate) fn still_waits(&mut self) {
-        self.judged.slot.still_waits();
+        self.picked.slot.still_waits();
     }
 
-    /// Answered well.
+    /// The instance answered well.
     pub fn success(mut self) {
-        self.judged.end(Verdict::Success);
+        self.picked.end(Verdict::Success);
     }
 
-    /// Answered badly.
+    /// The instance failed.
     pub fn failure(mut self) {
-        self.judged.end(Verdict::Failure);
+        self.picked.end(Verdict::Failure(None));
     }
 
-    /// Says nothing about the instance.
-    pub fn neutral(mut self) {
-        self.judged.end(Verdict::Neutral);
-    }
-
-    /// The request never left: the connection it was picked for, but no later one, is lost and is dialled again.
+    /// The instance failed, and `label` says how in a few words, such as `"503"` or `"connection reset"`.
     ///
-    /// Said within [`Classify::classify`](crate::Classify::classify), an error returned from there
-    /// [was not sent](crate::Error::was_sent).
+    /// [`MemberStatus::last_failure`](crate::MemberStatus::last_failure) and [`EjectionReason`](crate::EjectionReason) show the
+    /// label. It costs one store.
+    pub fn failure_labelled(mut self, label: &'static str) {
+        self.picked.end(Verdict::Failure(Some(label)));
+    }
+
+    /// The outcome says nothing about the instance.
+    pub fn neutral(mut self) {
+        self.picked.end(Verdict::Neutral);
+    }
+
+    /// The request was not sent, because the connection is lost. It is dialled again, unless it was replaced already.
+    ///
+    /// A classifier that ends an attempt this way returns [`Failed::unsent`](crate::Failed::unsent), so that the caller knows.
     pub fn unsent(mut self) {
-        self.note_unsent();
-        self.judged.end(Verdict::Unsent);
+        self.picked.end(Verdict::Unsent);
     }
 
-    /// The request never left, by a fault of this process: nobody is judged, and the connection stays.
-    #[cfg(feature = "http")]
-    pub(crate) fn local_fault(mut self) {
-        self.note_unsent();
-        self.judged.end(Verdict::Neutral);
-    }
-
-    fn note_unsent(&self) {
-        CALLS.with(|calls| {
-            if calls.classified.get() == self.call {
-                calls.classified.set(NONE);
-            }
-        });
-    }
-
-    /// Ends with what a classifier found.
-    pub(crate) fn end(self, outcome: Outcome) {
-        match outcome {
-            Outcome::Success => self.success(),
-            Outcome::Failure => self.failure(),
-            Outcome::Neutral => self.neutral(),
-            Outcome::Unsent => self.unsent(),
-            Outcome::Overloaded(duration) => self.overloaded(duration),
-        }
-    }
-
-    /// The instance has too much to do: its load reads twenty times as high for `duration` (default 1 s, at most 60 s).
+    /// The instance is overloaded: for `duration` (default 1 s, at most 60 s) its load counts twenty times. No rule ejects it
+    /// for that.
     pub fn overloaded(mut self, duration: Option<Duration>) {
-        self.judged.end(Verdict::Overloaded(duration));
+        self.picked.end(Verdict::Overloaded(duration));
     }
 }
 
@@ -108,65 +85,15 @@ impl fmt::Debug for Attempt {
     }
 }
 
-thread_local!(static CALLS: Calls = const { Calls { last: Cell::new(NONE), classified: Cell::new(NONE) } });
-
-/// Which calls a thread classifies.
-struct Calls {
-    /// The number of its last one.
-    last: Cell<u64>,
-    /// The one that is being classified, until it is said to be unsent.
-    classified: Cell<u64>,
-}
-
-/// The number of no call.
-const NONE: u64 = 0;
-/// Each thread has numbers of its own.
-const CALLS_OF_A_THREAD: u64 = 1 << 44;
-static THREADS: AtomicU64 = AtomicU64::new(0);
-
-impl Calls {
-    fn number(&self) -> u64 {
-        let last = match self.last.get() {
-            NONE => THREADS.fetch_add(CALLS_OF_A_THREAD, Relaxed),
-            last => last,
-        };
-        let number = last.wrapping_add(1);
-        self.last.set(number);
-        number
-    }
-}
-
-/// Has an attempt classified, and answers whether it was ended as unsent on the way. The attempt itself is gone by then,
-/// and a place to leave a note in would cost an allocation per request.
-pub(super) fn noting_unsent<R>(attempt: Attempt, classify: impl FnOnce(Attempt) -> R) -> (R, bool) {
-    /// Also after a panic, for the call that this one was made in.
-    struct Restored<'a>(&'a Calls, u64);
-    impl Drop for Restored<'_> {
-        fn drop(&mut self) {
-            self.0.classified.set(self.1);
-        }
-    }
-    CALLS.with(|calls| {
-        let call = attempt.call;
-        let _outer = Restored(calls, calls.classified.replace(call));
-        let result = classify(attempt);
-        (result, calls.classified.get() != call)
-    })
-}
-
 /// A pick of a balancer's member.
-pub(super) type Picked<S, C> = Judged<MemberRef<Connected<S, C>>>;
+pub(super) type Picked<S, C> = Guard<MemberRef<Connected<S, C>>>;
 
-/// A pick that is judged as cancelled unless it was judged otherwise.
-pub(super) struct Judged<H: Signal> {
+/// A pick that counts as cancelled unless it ends with another verdict.
+pub(super) struct Guard<H: Signal> {
     slot: Slot<H>,
 }
 
-impl<H: Signal> Judged<H> {
-    fn new(slot: Slot<H>) -> Self {
-        Self { slot }
-    }
-
+impl<H: Signal> Guard<H> {
     pub(super) fn slot(&self) -> &Slot<H> {
         &self.slot
     }
@@ -175,15 +102,15 @@ impl<H: Signal> Judged<H> {
         self.slot.instance()
     }
 
-    /// Gives the verdict; the driver is told if it has to hurry, or has a loss to report.
+    /// Gives the verdict, and wakes the driver if a deadline moved earlier or a connection was lost.
     pub(super) fn end(&mut self, verdict: Verdict) {
-        let hurry = self.slot.judge(verdict, self.time_of(verdict));
-        if hurry || matches!(verdict, Verdict::Unsent) {
+        let moves_deadline = self.slot.judge(verdict, self.time_of(verdict));
+        if moves_deadline || matches!(verdict, Verdict::Unsent) {
             self.slot.holder().driver().notify_one();
         }
     }
 
-    /// The time, if anybody wants to know it.
+    /// The current time, if the fleet's rules use it.
     fn now(&self) -> Instant {
         if self.slot.reads_clock() {
             clock::now()
@@ -196,7 +123,7 @@ impl<H: Signal> Judged<H> {
         match verdict {
             Verdict::Neutral => self.slot.epoch(),
             Verdict::Unsent | Verdict::Overloaded(_) => clock::now(),
-            Verdict::Success | Verdict::Failure | Verdict::Unanswered | Verdict::Cancelled => {
+            Verdict::Success | Verdict::Failure(_) | Verdict::Unanswered | Verdict::Cancelled => {
                 self.now()
             }
         }
@@ -208,28 +135,34 @@ where
     S: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    pub(super) fn of(pick: Pick<Connected<S, C>>) -> Self {
-        Self::new(pick.0)
+    pub(super) fn pick(inner: &Inner<S, C>, hints: Hints<'_>) -> Result<Self, PickError> {
+        let fleet = &inner.fleet;
+        let now = fleet.reads_clock().then(clock::now);
+        let picked = random::with_rng(|rng| fleet.pick_at(now, rng, hints));
+        let Pick(slot) = picked?;
+        if slot.moves_deadline() {
+            inner.shared.driver.notify_one();
+        }
+        Ok(Self { slot })
     }
 
     pub(super) fn connected(&self) -> &Connected<S, C> {
         self.slot.holder().service()
     }
 
-    /// Passes the slot on to an attempt. What stays behind keeps the member in being and judges nobody.
+    /// Passes the slot on to an attempt. What stays behind keeps the member alive and gives no verdict.
     pub(super) fn pass_on(&mut self) -> Attempt {
         let slot = self.slot.hand_over(|holder| match holder {
             MemberRef::Direct(member) => Arc::clone(member) as Arc<dyn Signal + Send + Sync>,
             MemberRef::Counted(counted) => Arc::clone(counted) as Arc<_>,
         });
         Attempt {
-            judged: Judged::new(slot),
-            call: CALLS.with(Calls::number),
+            picked: Guard { slot },
         }
     }
 }
 
-impl<H: Signal> Drop for Judged<H> {
+impl<H: Signal> Drop for Guard<H> {
     fn drop(&mut self) {
         if self.slot.is_held() {
             self.end(Verdict::Cancelled);

@@ -1,5 +1,6 @@
 use std::any::Any;
 use std::error::Error as StdError;
+use std::io;
 use std::time::Duration;
 
 #[cfg(feature = "tower-errors")]
@@ -7,60 +8,124 @@ use tower::load_shed::error::Overloaded;
 
 use super::attempt::Attempt;
 use crate::error::{BoxError, Error};
-use crate::model::instance::InstanceId;
+use crate::model::hints::Hints;
 use crate::runtime::causes::chain;
 
-/// Decides how a request ended, as far as the instance is to blame.
+/// Decides how a request ended, as far as its instance is to blame, and what the caller gets.
 ///
-/// It is asked once for each answer of a member's service, and gets the [`Attempt`], whose end is the verdict. A
-/// classifier that keeps the attempt, say in a streaming body, decides when the slot is free.
+/// [`begin`](Self::begin) sees the request before it is sent, and keeps of it what the other two methods need.
+/// [`hints`](Self::hints) can ask for another instance than those that failed before. [`classify`](Self::classify) is called
+/// once per response of an instance's service, with the [`Attempt`]: how it ends the attempt is the outcome. A classifier
+/// that keeps the attempt, say in a streaming body, decides when the slot is free.
+///
+/// # Cancellation
+///
+/// If the caller drops the response before the instance answered, the context is dropped and `classify` is not called.
 ///
 /// # Examples
 ///
-/// A cache whose misses are errors, but nobody's fault:
+/// A rule that depends on the request. `/events` is a long poll, which the server ends with a time-out when nothing
+/// happened. That says nothing about the instance; for any other path it is a failure:
 ///
 /// ```
-/// use rolecall::{Attempt, Classify};
-/// # struct Miss;
+/// use http::{Request, Response, StatusCode};
+/// use rolecall::{Attempt, Classify, Failed};
 ///
 /// #[derive(Clone, Copy)]
-/// struct MissesAreFine;
+/// struct LongPolls;
 ///
-/// impl<Req, Res> Classify<Req, Res, Miss> for MissesAreFine {
-///     type Response = Res;
+/// impl<B, R, E> Classify<Request<B>, Response<R>, E> for LongPolls {
+///     type Response = Response<R>;
+///     /// Whether the request is a long poll.
+///     type Context = bool;
 ///
-///     fn classify(&self, result: Result<Res, Miss>, attempt: Attempt) -> Result<Res, Miss> {
-///         attempt.success();
-///         result
+///     fn begin(&self, request: &Request<B>) -> bool {
+///         request.uri().path() == "/events"
+///     }
+///
+///     fn classify(
+///         &self,
+///         is_long_poll: bool,
+///         result: Result<Response<R>, E>,
+///         attempt: Attempt,
+///     ) -> Result<Response<R>, Failed<E>> {
+///         match &result {
+///             Ok(response) if response.status() == StatusCode::GATEWAY_TIMEOUT && is_long_poll => {
+///                 attempt.neutral()
+///             }
+///             Ok(response) if response.status().is_server_error() => attempt.failure(),
+///             Ok(_) => attempt.success(),
+///             Err(_) => attempt.failure(),
+///         }
+///         result.map_err(Failed::sent)
 ///     }
 /// }
 /// ```
 pub trait Classify<Req, Res, Err> {
-    /// What callers get for a `Res`.
+    /// What the caller gets for a `Res`.
     type Response;
 
-    /// Instances that the request had better not go to, since it was there before: a preference, not a rule.
-    fn avoid<'a>(&self, request: &'a Req) -> &'a [InstanceId] {
-        let _ = request;
-        &[]
+    /// What is remembered of the request until its response is classified. `()` if nothing is.
+    type Context: Send + 'static;
+
+    /// Makes the context of a request. Called once per request, before the first pick.
+    fn begin(&self, request: &Req) -> Self::Context;
+
+    /// What the request asks of a pick. Called before every pick of the request; [`Hints::none`] by default.
+    fn hints<'c>(&self, context: &'c Self::Context) -> Hints<'c> {
+        let _ = context;
+        Hints::none()
     }
 
-    /// The request, if the error of one that [was not sent](Attempt::unsent) has it: then it goes to another instance, and the
-    /// caller is not told of the error. `None` by default.
-    ///
-    /// It is asked after [`classify`](Self::classify) ended the attempt as unsent. How often one request may come back is for
-    /// the services or for this to limit.
+    /// Recovers an unsent request from its error, so that it goes to another instance.
+    #[doc(hidden)]
     fn take_back(&self, error: &mut Err) -> Option<Req> {
         let _ = error;
         None
     }
 
-    /// Ends the attempt, or passes it on, and says what the caller gets.
+    /// Ends the attempt, or passes it on, and returns what the caller gets.
     ///
     /// # Errors
     ///
-    /// The error that the caller shall get, as the source of a [`Call`](crate::ErrorKind::Call).
-    fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Self::Response, Err>;
+    /// The error for the caller, which becomes the source of a [`Call`](crate::ErrorKind::Call), and whether the instance may
+    /// have seen the request.
+    fn classify(
+        &self,
+        context: Self::Context,
+        result: Result<Res, Err>,
+        attempt: Attempt,
+    ) -> Result<Self::Response, Failed<Err>>;
+}
+
+/// A failed request, as its classifier reports it: the error, and whether the instance may have seen the request.
+///
+/// A balancer below can still say that the request was not sent: see [`Error::was_sent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Failed<E> {
+    /// The error for the caller.
+    pub error: E,
+    /// Whether the instance may have seen the request. If not, it is safe to send it again whatever it does.
+    pub was_sent: bool,
+}
+
+impl<E> Failed<E> {
+    /// The instance may have seen the request.
+    pub fn sent(error: E) -> Self {
+        Self {
+            error,
+            was_sent: true,
+        }
+    }
+
+    /// The instance has certainly not seen the request.
+    pub fn unsent(error: E) -> Self {
+        Self {
+            error,
+            was_sent: false,
+        }
+    }
 }
 
 /// The default classifier: `Ok` is success, `Err` is failure.
@@ -68,31 +133,42 @@ pub trait Classify<Req, Res, Err> {
 /// Two errors are [neutral](Attempt::neutral), since the instance never had the request:
 ///
 /// - an [`Error`] of a balancer below that [was not sent](Error::was_sent);
-/// - what tower's `LoadShed` refuses, with the feature `tower-errors`. **Without that feature a load shedder below the balancer
-///   gets healthy instances ejected.**
+/// - the error of tower's `LoadShed`, with the feature `tower-errors`. **Without that feature a load shedder below the
+///   balancer gets healthy instances ejected.**
 ///
-/// They are recognized as the error itself, or anywhere in the sources of a [`BoxError`]. Other layers that refuse requests, such
-/// as tower's `Filter`, are better put above the balancer; below it they need a [closure](crate::BalanceLayer::classify_fn)
-/// that knows their errors.
+/// They are recognized as the error itself, or anywhere in the sources of a [`BoxError`]. Put other layers that refuse
+/// requests, such as tower's `Filter`, above the balancer. Below it they need a
+/// [closure](crate::BalanceLayer::classify_fn) that knows their errors.
+///
+/// A failure is [labelled](Attempt::failure_labelled) by its I/O error, such as `"connection reset"`: the error itself, or
+/// the first one in the sources of a [`BoxError`].
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ClassifyResult;
 
 impl<Req, Res, Err: 'static> Classify<Req, Res, Err> for ClassifyResult {
     type Response = Res;
+    type Context = ();
 
-    fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
+    fn begin(&self, _: &Req) {}
+
+    fn classify(
+        &self,
+        (): (),
+        result: Result<Res, Err>,
+        attempt: Attempt,
+    ) -> Result<Res, Failed<Err>> {
         match &result {
             Ok(_) => attempt.success(),
             Err(error) if is_blameless(error) => attempt.neutral(),
-            Err(_) => attempt.failure(),
+            Err(error) => Outcome::Failure.end(attempt, label(error)),
         }
-        result
+        result.map_err(Failed::sent)
     }
 }
 
-/// Whether an error tells that the instance whose service gave it never had the request: as the error itself, or anywhere in
-/// the sources of a [`BoxError`].
+/// Whether an error says that the instance never had the request: as the error itself, or anywhere in the sources of a
+/// [`BoxError`].
 pub(crate) fn is_blameless(error: &dyn Any) -> bool {
     as_error(error).is_some_and(|error| {
         let below = Error::find(error);
@@ -100,7 +176,7 @@ pub(crate) fn is_blameless(error: &dyn Any) -> bool {
     })
 }
 
-/// An error of one of the types that are looked at, whatever service it is of.
+/// The error, if it is of one of the types that are examined.
 fn as_error(error: &dyn Any) -> Option<&(dyn StdError + 'static)> {
     if let Some(error) = error.downcast_ref::<BoxError>() {
         return Some(&**error);
@@ -109,7 +185,30 @@ fn as_error(error: &dyn Any) -> Option<&(dyn StdError + 'static)> {
     if let Some(error) = error.downcast_ref::<Overloaded>() {
         return Some(error);
     }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return Some(error);
+    }
     error.downcast_ref::<Error>().map(|error| error as _)
+}
+
+/// The label of a failed request: how its first I/O error is called.
+fn label(error: &dyn Any) -> Option<&'static str> {
+    as_error(error).and_then(io_label)
+}
+
+/// How the first I/O error in a chain is called.
+pub(crate) fn io_label(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    let error = chain(error).find_map(|error| error.downcast_ref::<io::Error>())?;
+    Some(match error.kind() {
+        io::ErrorKind::BrokenPipe => "broken pipe",
+        io::ErrorKind::ConnectionAborted => "connection aborted",
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "connection reset",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+        io::ErrorKind::TimedOut => "timed out",
+        io::ErrorKind::UnexpectedEof => "connection closed",
+        _ => return None,
+    })
 }
 
 #[cfg(feature = "tower-errors")]
@@ -122,23 +221,39 @@ fn is_shed(_: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-/// How a request ended, as far as the instance is to blame.
+/// How a request ended, as far as its instance is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Answered well.
+    /// The instance answered well.
     Success,
-    /// Answered badly.
+    /// The instance failed.
     Failure,
-    /// Says nothing about the instance.
+    /// The outcome says nothing about the instance.
     Neutral,
-    /// Never left: the connection is lost and is dialled again.
+    /// The request was not sent, because the connection is lost. It is dialled again.
     Unsent,
-    /// The instance has too much to do: its load rises for that long (default 1 s, at most 60 s).
+    /// The instance is overloaded: its load rises for that long (default 1 s, at most 60 s).
     Overloaded(Option<Duration>),
 }
 
-/// A classifier by a closure, see [`BalanceLayer::classify_fn`](crate::BalanceLayer::classify_fn).
+impl Outcome {
+    /// Ends an attempt with this outcome. `label` is that of a failure.
+    pub(crate) fn end(self, attempt: Attempt, label: Option<&'static str>) {
+        match self {
+            Self::Success => attempt.success(),
+            Self::Failure => match label {
+                Some(label) => attempt.failure_labelled(label),
+                None => attempt.failure(),
+            },
+            Self::Neutral => attempt.neutral(),
+            Self::Unsent => attempt.unsent(),
+            Self::Overloaded(duration) => attempt.overloaded(duration),
+        }
+    }
+}
+
+/// A classifier made of a closure, see [`BalanceLayer::classify_fn`](crate::BalanceLayer::classify_fn).
 #[derive(Clone, Copy, Debug)]
 pub struct ClassifyFn<F>(pub(super) F);
 
@@ -147,9 +262,21 @@ where
     F: Fn(&Result<Res, Err>) -> Outcome,
 {
     type Response = Res;
+    type Context = ();
 
-    fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
-        attempt.end((self.0)(&result));
-        result
+    fn begin(&self, _: &Req) {}
+
+    fn classify(
+        &self,
+        (): (),
+        result: Result<Res, Err>,
+        attempt: Attempt,
+    ) -> Result<Res, Failed<Err>> {
+        let outcome = (self.0)(&result);
+        outcome.end(attempt, None);
+        result.map_err(|error| match outcome {
+            Outcome::Unsent => Failed::unsent(error),
+            _ => Failed::sent(error),
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Connectors for services that need no dial.
 //!
 //! A connector is any `Service<Instance>`: a plain [`service_fn`](https://docs.rs/tower/latest/tower/fn.service_fn.html)
-//! is the usual one. These two are for clients that dial by themselves, or not at all.
+//! is the usual one. These two are for clients that dial by themselves, or do not dial.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::model::instance::Instance;
 
-/// Makes the service of each instance by a function, at once.
+/// Makes the service of each instance with a function, without a dial.
 ///
 /// ```
 /// use rolecall::{Instance, connect};
@@ -34,11 +34,11 @@ where
     PerInstance(make)
 }
 
-/// Points each request of one shared client at the picked instance: for clients with a pool of their own, such as
+/// Rewrites each request of one shared client for the picked instance. Made for clients with a pool of their own, such as
 /// reqwest or a pooled hyper client.
 ///
-/// Such a client hides lost connections and reports them from `call`; say so by [`unsent`](crate::Attempt::unsent) in
-/// the classifier where it tells.
+/// Such a client hides lost connections and reports them from `call`. Where its error says that nothing was sent, the
+/// classifier should end the attempt as [`unsent`](crate::Attempt::unsent).
 ///
 /// ```
 /// use rolecall::{Instance, connect};

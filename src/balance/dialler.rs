@@ -19,28 +19,28 @@ use crate::model::instance::Instance;
 use crate::runtime::clock;
 use crate::runtime::panic::{Panicked, caught};
 
-/// A dial that has not ended by then is silent: most likely its packets are dropped.
+/// A dial that takes longer is silent: most likely its packets are dropped.
 const SILENT_AFTER: Duration = Duration::from_millis(250);
-/// Dials under way while nothing is usable, silent ones among them, as a multiple of `connect_concurrency`.
-const MOST_WITH_SILENT: usize = 8;
+/// The most dials at once while nothing is usable, silent ones included, as a multiple of `connect_concurrency`.
+const MAX_WITH_SILENT: usize = 8;
 
 /// How a dial ended.
 pub(super) type Dialled<S> = (Ticket, Result<S, BoxError>);
 
-/// Dials by a connector: each dial a task of its own, several at once, the others in turn.
+/// Runs dials, each in a task of its own, and limits how many run at once.
 ///
-/// Instances that were not tried yet go first, so that hundreds that are dead do not hold up a few that live; among them
-/// the order is random, so that a fleet of callers does not dial the same instance first. While nothing is usable, dials that
-/// are silent make room for more.
+/// Instances that were never tried go first, so that hundreds of dead ones do not delay a few live ones. Among those the order
+/// is random, so that a fleet of callers does not dial the same instance first. While nothing is usable, silent dials do not
+/// count towards the limit.
 pub(super) struct Dialler<S> {
     untried: Vec<Dial>,
     redials: Vec<Dial>,
-    /// The dial that the connector gets ready for, and until when it has to.
+    /// The dial that waits for the connector to get ready, and how long it may wait.
     next: Option<(Dial, Option<Pin<Box<Sleep>>>)>,
     tasks: JoinSet<Dialled<S>>,
-    /// The dials under way whose outcome is wanted.
+    /// The running dials whose outcome is still wanted.
     running: HashMap<Ticket, Running>,
-    /// When the next dial under way becomes silent.
+    /// When the next running dial becomes silent.
     silence: Option<(Instant, Pin<Box<Sleep>>)>,
     rng: SmallRng,
 }
@@ -51,7 +51,7 @@ struct Running {
 }
 
 impl<S: Send + 'static> Dialler<S> {
-    /// `seed` feeds the order of dials.
+    /// `seed` determines the order of dials.
     pub(super) fn new(seed: u64) -> Self {
         Self {
             untried: Vec::new(),
@@ -74,7 +74,7 @@ impl<S: Send + 'static> Dialler<S> {
         }
     }
 
-    /// Gives up dials, whether they are under way or wait.
+    /// Gives up dials that run or are queued.
     pub(super) fn cancel(&mut self, cancelled: Vec<Ticket>) {
         let cancelled: HashSet<_> = cancelled.into_iter().collect();
         if cancelled.is_empty() {
@@ -88,12 +88,12 @@ impl<S: Send + 'static> Dialler<S> {
         for queue in [&mut self.untried, &mut self.redials] {
             queue.retain(|dial| !cancelled.contains(&dial.ticket));
         }
-        // The connector has its full time to get ready for the next.
+        // The next dial gives the connector the full time to get ready.
         self.next
             .take_if(|(dial, _)| cancelled.contains(&dial.ticket));
     }
 
-    /// Begins what can begin, and returns what has ended.
+    /// Starts dials as far as the limit allows, and returns those that have ended.
     pub(super) fn poll<M>(
         &mut self,
         cx: &mut Context<'_>,
@@ -139,7 +139,7 @@ impl<S: Send + 'static> Dialler<S> {
                 self.running.remove(&ticket);
                 Some((ticket, result))
             }
-            // Given up by us, or by the end of a runtime that was another than the driver's.
+            // Aborted by `cancel`, or by the end of a runtime that is not the driver's.
             Err(error) => {
                 let mut running = self.running.iter();
                 let (ticket, _) = running.find(|(_, running)| running.task.id() == error.id())?;
@@ -159,12 +159,12 @@ impl<S: Send + 'static> Dialler<S> {
         (count > 0).then(|| queue.swap_remove(self.rng.random_range(..count)))
     }
 
-    /// Whether one more dial may be under way.
+    /// Whether one more dial may start.
     fn has_room(&mut self, cx: &mut Context<'_>, limit: usize, is_unusable: bool) -> bool {
         if self.tasks.len() < limit {
             return true;
         }
-        if !is_unusable || self.tasks.len() >= limit.saturating_mul(MOST_WITH_SILENT) {
+        if !is_unusable || self.tasks.len() >= limit.saturating_mul(MAX_WITH_SILENT) {
             return false;
         }
         let mut now = clock::now();
@@ -225,7 +225,7 @@ impl<S: Send + 'static> Dialler<S> {
     {
         let ticket = dial.ticket.clone();
         let dialling = caught(|| connector.call(dial.instance));
-        // All that is the connector's ends in here, also by being dropped.
+        // All foreign values are used and dropped inside, where a panic is caught.
         let outcome = AssertUnwindSafe(async move {
             match timeout(patience, dialling?).await {
                 Ok(result) => result.map_err(Into::into),

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tower_service::Service;
 
-use super::balance::Inner;
 use super::dialler::Dialler;
-use super::hub::{Connected, Hub};
+use super::inner::{Connected, Inner};
 use super::log::Log;
-use super::news::News;
+use super::shared::Shared;
+use super::watch::Watch;
 use crate::discovery::Discovery;
 use crate::error::BoxError;
 use crate::event::Event;
@@ -23,31 +23,30 @@ use crate::model::instance::Instance;
 use crate::runtime::panic::caught;
 use crate::runtime::{clock, random};
 
-/// Answers of discovery taken in one go; a source that is always ready must not starve dials and deadlines.
-const ANSWERS_AT_ONCE: usize = 64;
-/// Rounds made before other tasks get their turn; the same source must not starve them either.
-const ROUNDS_AT_ONCE: usize = 16;
+/// Answers of discovery that one round takes. A stream that is always ready must not starve dials and deadlines.
+const ANSWERS_PER_ROUND: usize = 64;
+/// Rounds of one poll. The same stream must not starve other tasks either.
+const ROUNDS_PER_POLL: usize = 16;
 
-/// Feeds a [`Balance`](crate::Balance): follows discovery and dials. A future to be spawned; it ends with the last clone
-/// of its balancer.
+/// A future that follows discovery and dials for a [`Balance`](crate::Balance). Spawn it as a task.
 ///
-/// Each dial is a task of its own, spawned in the runtime that polls the driver.
+/// It is ready when the last clone of its balancer is dropped. Each dial is a task of its own, spawned in the runtime that
+/// polls the driver.
 ///
 /// # Cancellation
 ///
-/// Dropped earlier, it takes all connections of its balancer along, and is not started again: calls fail at once, and say
-/// that the driver was dropped. Ejections keep their ends.
+/// If it is dropped earlier, all connections of its balancer close, and no driver starts again. Calls fail at once, and their
+/// errors say that the driver was dropped. Ejections keep their ends.
 ///
 /// # Panics
 ///
-/// Polled outside a tokio runtime with timers.
+/// If polled outside a tokio runtime with timers.
 #[must_use = "futures do nothing unless polled"]
 pub struct Driver(Option<Box<dyn Drives>>);
 
 impl Driver {
     pub(super) fn new<M, S, C>(
-        fleet: Arc<Fleet<Connected<S, C>>>,
-        hub: Arc<Hub<C>>,
+        balancer: &Arc<Inner<S, C>>,
         discovery: Arc<dyn Discovery>,
         connector: M,
         ended: oneshot::Receiver<()>,
@@ -60,8 +59,9 @@ impl Driver {
         C: Send + Sync + 'static,
     {
         Self(Some(Box::new(Drive {
-            fleet,
-            hub,
+            fleet: Arc::clone(&balancer.fleet),
+            shared: Arc::clone(&balancer.shared),
+            balancer: Arc::downgrade(balancer),
             discovery,
             connector,
             ended,
@@ -105,20 +105,21 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// What a driver does, whatever its types.
+/// A driver without its type parameters.
 trait Drives: Send {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     fn restart_when_dropped(&mut self);
 
-    /// It is not polled any more, and its balancer may still be there.
+    /// Called when the driver is dropped. Its balancer may still exist.
     fn stop(self: Box<Self>);
 }
 
 /// A driver between its runs, and in one.
 struct Drive<M, S, C> {
     fleet: Arc<Fleet<Connected<S, C>>>,
-    hub: Arc<Hub<C>>,
+    shared: Arc<Shared<C>>,
+    balancer: Weak<Inner<S, C>>,
     discovery: Arc<dyn Discovery>,
     connector: M,
     /// Ready when the last clone of the balancer is gone.
@@ -128,15 +129,16 @@ struct Drive<M, S, C> {
     run: Option<Run<S, C>>,
 }
 
-/// What belongs to the runtime that polls the driver.
+/// The part of a driver that belongs to the runtime that polls it.
 struct Run<S, C> {
     fleet: Arc<Fleet<Connected<S, C>>>,
-    hub: Arc<Hub<C>>,
-    /// `None` once discovery has no more of it.
-    news: Option<News>,
+    shared: Arc<Shared<C>>,
+    balancer: Weak<Inner<S, C>>,
+    /// `None` once discovery's stream has ended.
+    watch: Option<Watch>,
     dialler: Dialler<S>,
     /// Ready when the fleet's next deadline moved earlier, or there is something to report.
-    hurry: Pin<Box<OwnedNotified>>,
+    wake_up: Pin<Box<OwnedNotified>>,
     deadline: Option<(Instant, Pin<Box<Sleep>>)>,
     log: Log,
 }
@@ -153,11 +155,12 @@ where
         if Pin::new(&mut self.ended).poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let run = match &mut self.run {
-            Some(run) => run,
-            run => run.insert(Run::begin(&self.fleet, &self.hub, &*self.discovery)),
-        };
-        run.poll(cx, &mut self.connector);
+        if self.run.is_none() {
+            self.run = Some(Run::begin(self));
+        }
+        if let Some(run) = &mut self.run {
+            run.poll(cx, &mut self.connector);
+        }
         Poll::Pending
     }
 
@@ -166,43 +169,41 @@ where
     }
 
     fn stop(mut self: Box<Self>) {
-        let hub = Arc::clone(&self.hub);
-        let Some(balance) = hub.home::<Inner<S, C>>() else {
+        let Some(balancer) = self.balancer.upgrade() else {
             return;
         };
+        let shared = Arc::clone(&self.shared);
         if let Some(mut run) = self.run.take() {
             self.fleet.stop(clock::now());
             run.report();
-            hub.toggle_driven();
-            // A watch and dials are foreign code.
+            shared.toggle_driven();
+            // The watch and the dials are foreign code.
             let _ = caught(|| drop(run));
         }
         if self.restarts {
-            balance.keep_driver(Driver(Some(self)));
+            balancer.keep_driver(Box::pin(Driver(Some(self))));
         } else {
-            hub.abandon();
+            shared.abandon();
         }
-        hub.look_again.notify_waiters();
+        shared.look_again.notify_waiters();
     }
 }
 
 impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
-    fn begin(
-        fleet: &Arc<Fleet<Connected<S, C>>>,
-        hub: &Arc<Hub<C>>,
-        discovery: &dyn Discovery,
-    ) -> Self {
+    fn begin<M>(drive: &Drive<M, S, C>) -> Self {
+        let (fleet, shared) = (Arc::clone(&drive.fleet), Arc::clone(&drive.shared));
         let mut dialler = Dialler::new(random::seed());
         dialler.queue(fleet.start(clock::now()));
-        hub.toggle_driven();
+        shared.toggle_driven();
         Self {
-            news: Some(News::of(|| discovery.watch(&hub.target))),
+            watch: Some(Watch::open(|| drive.discovery.watch(&shared.target))),
             dialler,
-            hurry: Box::pin(Arc::clone(&hub.driver).notified_owned()),
+            wake_up: Box::pin(Arc::clone(&shared.driver).notified_owned()),
             deadline: None,
             log: Log::default(),
-            fleet: Arc::clone(fleet),
-            hub: Arc::clone(hub),
+            fleet,
+            shared,
+            balancer: Weak::clone(&drive.balancer),
         }
     }
 
@@ -212,10 +213,10 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         M::Future: Send + 'static,
         M::Error: Into<BoxError>,
     {
-        for _ in 0..ROUNDS_AT_ONCE {
-            let mut moved = self.poll_news(cx);
+        for _ in 0..ROUNDS_PER_POLL {
+            let mut moved = self.poll_watch(cx);
             moved |= self.poll_dials(cx, connector);
-            moved |= self.poll_hurry(cx);
+            moved |= self.poll_wake_up(cx);
             moved |= self.poll_deadline(cx);
             self.report();
             if !moved {
@@ -225,36 +226,36 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         cx.waker().wake_by_ref();
     }
 
-    /// Takes what discovery has to say; only the newest set counts.
-    fn poll_news(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Takes the answers of discovery. Of several sets only the newest is applied.
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> bool {
         let mut newest = None;
-        let mut heard = false;
-        for _ in 0..ANSWERS_AT_ONCE {
-            let Some(news) = &mut self.news else {
+        let mut answered = false;
+        for _ in 0..ANSWERS_PER_ROUND {
+            let Some(watch) = &mut self.watch else {
                 break;
             };
-            match news.poll(cx) {
+            match watch.poll(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(set))) => {
-                    self.hub.set_discovery_error(None);
+                    self.shared.set_discovery_error(None);
                     newest = Some(set);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.hub.set_discovery_error(Some(error.clone()));
-                    self.tell(Event::DiscoveryFailed { error });
+                    self.shared.set_discovery_error(Some(error.clone()));
+                    self.publish(Event::DiscoveryFailed { error });
                 }
                 Poll::Ready(None) => {
-                    self.news = None;
-                    self.tell(Event::DiscoveryEnded);
+                    self.watch = None;
+                    self.publish(Event::DiscoveryEnded);
                 }
             }
-            heard = true;
+            answered = true;
         }
         if let Some(set) = newest {
             let dials = self.fleet.apply(set, clock::now());
-            self.take_on(dials);
+            self.queue(dials);
         }
-        heard
+        answered
     }
 
     fn poll_dials<M>(&mut self, cx: &mut Context<'_>, connector: &mut M) -> bool
@@ -273,11 +274,15 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         for (ticket, result) in done {
             match result {
                 Ok(service) => {
-                    let hub = Arc::clone(&self.hub);
-                    connected.push((ticket, Connected { service, hub }));
+                    let service = Connected {
+                        service,
+                        shared: Arc::clone(&self.shared),
+                        balancer: Weak::clone(&self.balancer),
+                    };
+                    connected.push((ticket, service));
                 }
                 Err(error) => {
-                    // The error's text is asked for, which is foreign code.
+                    // The fleet formats the error, which is foreign code.
                     let failed =
                         |error| self.fleet.dial_failed(ticket.clone(), error, clock::now());
                     if let Err(panic) = caught(|| failed(error)) {
@@ -290,12 +295,12 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         true
     }
 
-    fn poll_hurry(&mut self, cx: &mut Context<'_>) -> bool {
-        let hurried = self.hurry.as_mut().poll(cx).is_ready();
-        if hurried {
-            self.hurry = Box::pin(Arc::clone(&self.hub.driver).notified_owned());
+    fn poll_wake_up(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_woken = self.wake_up.as_mut().poll(cx).is_ready();
+        if is_woken {
+            self.wake_up = Box::pin(Arc::clone(&self.shared.driver).notified_owned());
         }
-        hurried
+        is_woken
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
@@ -314,33 +319,33 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
             return false;
         }
         self.deadline = None;
-        // A timer may fire a little early by the fleet's clock, but never without getting anywhere.
+        // A timer may fire a little early by the fleet's clock. Without `max` the same deadline would be due again.
         let now = clock::now().max(next);
         let dials = self.fleet.on_deadline(now);
-        self.take_on(dials);
+        self.queue(dials);
         true
     }
 
-    fn take_on(&mut self, dials: Vec<Dial>) {
+    fn queue(&mut self, dials: Vec<Dial>) {
         self.dialler.cancel(self.fleet.take_cancelled());
         self.dialler.queue(dials);
     }
 
-    /// Passes on what happened, and wakes the calls that wait: their candidates may be gone, or others usable.
+    /// Publishes the fleet's events, and wakes waiting calls: their candidates may be gone, or others usable.
     fn report(&mut self) {
-        let mut is_news = false;
+        let mut wakes_calls = false;
         for event in self.fleet.take_events() {
-            // A failed dial changes no candidate. In an outage there are many, and all calls wait.
-            is_news |= !matches!(event, Event::DialFailed { .. });
-            self.tell(event);
+            // A failed dial changes no candidate. In an outage there are many of them, and many calls wait.
+            wakes_calls |= !matches!(event, Event::DialFailed { .. });
+            self.publish(event);
         }
-        if is_news {
-            self.hub.look_again.notify_waiters();
+        if wakes_calls {
+            self.shared.look_again.notify_waiters();
         }
     }
 
-    fn tell(&mut self, event: Event) {
-        self.log.write(&self.hub.target, &event, clock::now());
-        self.hub.tell(event);
+    fn publish(&mut self, event: Event) {
+        self.log.write(&self.shared.target, &event, clock::now());
+        self.shared.publish(event);
     }
 }

@@ -8,8 +8,7 @@ use pin_project_lite::pin_project;
 use tokio::task::coop::{consume_budget, unconstrained};
 use tower_service::Service;
 
-use super::attempt::{Picked, noting_unsent};
-use super::balance::Inner;
+use super::attempt::Picked;
 use super::classify::Classify;
 use super::waiting::Waiting;
 use crate::error::{BoxError, Error};
@@ -19,79 +18,90 @@ use crate::runtime::timer::Timer;
 use crate::runtime::{clock, timer};
 
 pin_project! {
-    /// The response of a [`Balance`](crate::Balance).
+    /// The response of a [`Balance`](crate::Balance). `X` is the [context](Classify::Context) of its request.
     ///
     /// # Cancellation
     ///
-    /// Dropped at any moment, it gives back the slot that it holds. If the request was with an instance, that counts as
+    /// Dropped at any moment, it frees the slot that it holds. If an instance had the request, its attempt counts as
     /// [cancelled](crate::Attempt).
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, Req, C>
+    // The context is a parameter of its own, since a bound on `Classify` here would have to be proved by whoever checks
+    // that a task is `Send`. For errors with a lifetime, such as `&'static str`, rustc cannot.
+    pub struct ResponseFuture<S, Req, C, X = ()>
     where
         S: Service<Req>,
     {
         #[pin]
-        state: State<S::Future, S, Req, C>,
+        state: State<S::Future, S, Req, C, X>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, S, Req, C> {
-        /// With an instance.
-        Sent { #[pin] sent: Sent<F, S, C> },
-        /// Waiting for an instance that can take it.
-        Waiting { held: Box<Held<S, Req, C>> },
+    enum State<F, S, Req, C, X> {
+        /// An instance has the request.
+        Sent { #[pin] sent: Sent<F, S, C, X> },
+        /// No instance has it yet.
+        Waiting { held: Box<Held<S, Req, C, X>> },
         Failed { error: Option<Error> },
     }
 }
 
 pin_project! {
-    /// A whole of its own, so that the tag of the state is as wide as everything else: beside a small future it would be a
-    /// byte, and the state be moved in odd pieces.
-    struct Sent<F, S, C> {
+    /// A struct of its own, so that the tag of `State` is as wide as the other fields. Beside a small future it would be a
+    /// byte, and the state would be moved in pieces of odd sizes.
+    struct Sent<F, S, C, X> {
         #[pin]
         future: F,
-        judged: Picked<S, C>,
-        // In one box, since every request moves this.
+        // None once the response was classified.
+        pick: Option<Pick<S, C, X>>,
+        // In one box, since every request moves this struct.
         extra: Option<Box<Extra>>,
     }
 }
 
-/// What few attempts have.
+struct Pick<S, C, X> {
+    picked: Picked<S, C>,
+    context: X,
+}
+
+/// What few attempts need.
 #[derive(Default)]
 struct Extra {
-    /// Runs from the first poll that found no answer, where attempts have a time limit.
+    /// Where attempts have a time limit, started by the first poll that finds no response.
     timeout: Option<Pin<Box<Timer>>>,
-    /// Instances that the request had better not go to if it comes back, where the call had to wait.
+    /// Instances that the call met in vain before this one. If the request comes back, it avoids them too.
     avoid: Vec<InstanceId>,
 }
 
-/// A call that waits, and what it is to send.
-struct Held<S, Req, C> {
+/// A call that waits, and the request with its context. `None` once sent.
+struct Held<S, Req, C, X> {
     waiting: Waiting<S, C>,
-    request: Option<Req>,
+    request: Option<(Req, X)>,
 }
 
-impl<F, S, C> Sent<F, S, C> {
-    fn new(future: F, judged: Picked<S, C>) -> Self {
+impl<F, S, C, X> Sent<F, S, C, X> {
+    fn new(future: F, picked: Picked<S, C>, context: X) -> Self {
         Self {
             future,
-            judged,
+            pick: Some(Pick { picked, context }),
             extra: None,
         }
     }
 }
 
-impl<S: Service<Req>, Req, C> ResponseFuture<S, Req, C> {
-    pub(super) fn sent(judged: Picked<S, C>, future: S::Future) -> Self {
-        let sent = Sent::new(future, judged);
+impl<S, Req, C, X> ResponseFuture<S, Req, C, X>
+where
+    S: Service<Req>,
+{
+    pub(super) fn sent(picked: Picked<S, C>, context: X, future: S::Future) -> Self {
+        let sent = Sent::new(future, picked, context);
         let state = State::Sent { sent };
         Self { state }
     }
 
-    pub(super) fn waiting(waiting: Waiting<S, C>, request: Req) -> Self {
-        let request = Some(request);
+    pub(super) fn waiting(waiting: Waiting<S, C>, request: Req, context: X) -> Self {
+        let request = Some((request, context));
         let held = Box::new(Held { waiting, request });
         let state = State::Waiting { held };
         Self { state }
@@ -107,17 +117,20 @@ impl<S: Service<Req>, Req, C> ResponseFuture<S, Req, C> {
     #[cfg(feature = "grpc")]
     pub(crate) fn instance(&self) -> Option<&InstanceId> {
         match &self.state {
-            State::Sent { sent } => Some(sent.judged.instance().id()),
+            State::Sent { sent } => {
+                let pick = sent.pick.as_ref()?;
+                Some(pick.picked.instance().id())
+            }
             State::Waiting { .. } | State::Failed { .. } => None,
         }
     }
 }
 
-impl<S, Req, C> Future for ResponseFuture<S, Req, C>
+impl<S, Req, C, X> Future for ResponseFuture<S, Req, C, X>
 where
     S: Service<Req> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
-    C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
+    C: Classify<Req, S::Response, S::Error, Context = X> + Send + Sync + 'static,
 {
     type Output = Result<C::Response, Error>;
 
@@ -128,39 +141,42 @@ where
                 StateProj::Sent { sent } => {
                     let sent = sent.project();
                     let Poll::Ready(result) = sent.future.poll(cx) else {
-                        let hub = &sent.judged.connected().hub;
-                        let limit = ready!(poll_timeout(hub.attempt_timeout, sent.extra, cx));
-                        let target = hub.target.clone();
-                        let id = sent.judged.instance().id().clone();
-                        sent.judged.end(Verdict::Unanswered);
-                        // Drops the service's future, and with it an answer that comes later.
+                        let pick = sent.pick.as_mut().expect(POLLED_AGAIN);
+                        let shared = &pick.picked.connected().shared;
+                        let limit = ready!(poll_timeout(shared.attempt_timeout, sent.extra, cx));
+                        let target = shared.target.clone();
+                        let id = pick.picked.instance().id().clone();
+                        pick.picked.end(Verdict::Unanswered);
+                        // Drops the service's future, and with it a response that comes later.
                         state.set(State::Failed { error: None });
                         return Poll::Ready(Err(Error::unanswered(target, id, limit)));
                     };
-                    match classified(sent.judged, sent.extra, result) {
-                        Ok(answer) => return Poll::Ready(answer),
+                    let pick = sent.pick.take().expect(POLLED_AGAIN);
+                    match classified(pick, sent.extra, result) {
+                        Ok(response) => return Poll::Ready(response),
                         Err(held) => state.set(State::Waiting { held }),
                     }
                 }
                 StateProj::Waiting { held } => {
-                    let (judged, mut service) = match ready!(held.waiting.poll::<Req>(cx)) {
+                    let Held { waiting, request } = &mut **held;
+                    let (_, context) = request.as_ref().expect(POLLED_AGAIN);
+                    let hints = |classifier: &C| classifier.hints(context);
+                    let (picked, mut service) = match ready!(waiting.poll::<Req>(hints, cx)) {
                         Ok(ready) => ready,
                         Err(error) => {
                             state.set(State::Failed { error: Some(error) });
                             continue;
                         }
                     };
-                    let request = held.request.take().expect(POLLED_AGAIN);
-                    let future = service.call(request);
-                    let mut sent = Sent::new(future, judged);
-                    let avoid = held.waiting.take_avoid();
-                    if !avoid.is_empty() {
-                        sent.extra.get_or_insert_default().avoid = avoid;
+                    let (request, context) = request.take().expect(POLLED_AGAIN);
+                    let mut sent = Sent::new(service.call(request), picked, context);
+                    if !waiting.avoid().is_empty() {
+                        sent.extra.get_or_insert_default().avoid = waiting.avoid().to_vec();
                     }
                     state.set(State::Sent { sent });
                 }
                 StateProj::Failed { error } => {
-                    // Whoever tries again without pause must not starve what makes somebody usable.
+                    // A caller that retries without a pause must not starve the tasks that make a member usable.
                     ready!(pin!(consume_budget()).poll(cx));
                     return Poll::Ready(Err(error.take().expect(POLLED_AGAIN)));
                 }
@@ -169,7 +185,7 @@ where
     }
 }
 
-/// Ready with the time limit of an attempt once that is over; pending for ever where there is none.
+/// Ready with the time limit of an attempt when it has passed. Never ready without a limit.
 fn poll_timeout(
     limit: Option<Duration>,
     extra: &mut Option<Box<Extra>>,
@@ -192,51 +208,60 @@ fn poll_timeout(
 
 const POLLED_AGAIN: &str = "a future is not polled again after it was ready";
 
-/// What came of an attempt: an answer, or the call once more, to go to another instance.
-type Classified<S, Req, C, Res> = Result<Result<Res, Error>, Box<Held<S, Req, C>>>;
+/// What a response leads to: a result for the caller, or the call once more, for another instance.
+type Classified<S, Req, C, X, Res> = Result<Result<Res, Error>, Box<Held<S, Req, C, X>>>;
 
 fn classified<S, Req, C>(
-    judged: &mut Picked<S, C>,
+    pick: Pick<S, C, C::Context>,
     extra: &mut Option<Box<Extra>>,
     result: Result<S::Response, S::Error>,
-) -> Classified<S, Req, C, C::Response>
+) -> Classified<S, Req, C, C::Context, C::Response>
 where
     S: Service<Req> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
 {
-    let attempt = judged.pass_on();
-    let hub = &judged.connected().hub;
-    let (answer, unsent) =
-        noting_unsent(attempt, |attempt| hub.classifier.classify(result, attempt));
-    let mut error = match answer {
-        Ok(answer) => return Ok(Ok(answer)),
-        Err(error) => error,
+    let Pick {
+        mut picked,
+        context,
+    } = pick;
+    let attempt = picked.pass_on();
+    let connected = picked.connected();
+    let classifier = &connected.shared.classifier;
+    let mut failed = match classifier.classify(context, result, attempt) {
+        Ok(response) => return Ok(Ok(response)),
+        Err(failed) => failed,
     };
-    let id = judged.instance().id();
-    if unsent
-        && let Some(inner) = hub.home::<Inner<S, C>>()
-        && let Some(request) = hub.classifier.take_back(&mut error)
+    let id = picked.instance().id();
+    if !failed.was_sent
+        && let Some(inner) = connected.balancer.upgrade()
+        && let Some(request) = classifier.take_back(&mut failed.error)
     {
-        // Whatever the classifier knows of this request, it is never asked of an instance twice while another is usable.
+        let waiting = match Waiting::new(inner) {
+            Ok(waiting) => waiting,
+            Err(error) => return Ok(Err(error)),
+        };
+        // Whatever the classifier knows of this request, no instance gets it twice while another one is usable.
         let mut avoid = extra.take().map_or_else(Vec::new, |extra| extra.avoid);
-        for id in hub.classifier.avoid(&request).iter().chain([id]) {
-            if !avoid.contains(id) {
-                avoid.push(id.clone());
-            }
+        if !avoid.contains(id) {
+            avoid.push(id.clone());
         }
-        let waiting = Waiting::new(inner, avoid).after_unsent(error.into());
-        let request = Some(request);
+        let waiting = waiting.after_unsent(avoid, failed.error.into());
+        let context = classifier.begin(&request);
+        let request = Some((request, context));
         return Err(Box::new(Held { waiting, request }));
     }
-    let error: BoxError = error.into();
+    let error: BoxError = failed.error.into();
     let below = error.downcast_ref::<Error>();
-    let was_sent = !unsent && below.is_none_or(Error::was_sent);
-    let target = hub.target.clone();
+    let was_sent = failed.was_sent && below.is_none_or(Error::was_sent);
+    let target = connected.shared.target.clone();
     Ok(Err(Error::call(target, id.clone(), was_sent, error)))
 }
 
-impl<S: Service<Req>, Req, C> fmt::Debug for ResponseFuture<S, Req, C> {
+impl<S, Req, C, X> fmt::Debug for ResponseFuture<S, Req, C, X>
+where
+    S: Service<Req>,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }

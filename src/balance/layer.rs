@@ -8,10 +8,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::balance::Balance;
-use super::classify::{ClassifyFn, ClassifyResult};
+use super::classify::{ClassifyFn, ClassifyResult, Outcome};
 use super::driver::Driver;
-use super::hub::{Connected, Hub};
-use crate::balance::Outcome;
+use super::inner::{Connected, Inner};
+use super::shared::Shared;
 use crate::discovery::Discovery;
 use crate::error::BoxError;
 use crate::fleet::{BalanceConfig, Fleet};
@@ -20,14 +20,51 @@ use crate::model::name::Boundary;
 use crate::model::target::{Target, TargetError};
 use crate::runtime::{clock, random};
 
-/// Balances a [`Target`] over whatever a connector makes of its instances.
+/// Builds a [`Balance`] of a [`Target`] from a connector.
 ///
-/// The connector is any `Service<Instance>`; its response is the service of one instance, cloned for each request. Its
-/// `poll_ready` and `call` run in the driver and must not block; the future of each dial is a task of its own. TLS,
-/// limits, timeouts and other middleware for one instance are layered onto that response. What is not `Clone` goes
-/// behind tower's `Buffer`, one for each instance.
+/// The connector is any `Service<Instance>`. Its response is the service of one instance. The connector's `poll_ready` and
+/// `call` run in the driver and must not block; the future of each dial is a task of its own.
 ///
-/// Middleware there that refuses requests by itself makes its instance look bad: an `Err` is a failure. Of tower's,
+/// # The service of an instance
+///
+/// It is `Clone + Send + Sync`, and is cloned for each request. TLS, limits, timeouts and other middleware for one instance
+/// are layered onto it. The clone is the largest cost of a balanced call that is not the call itself: an `Arc` inside costs
+/// one reference count, tower's `Buffer` several, and a box (`BoxCloneSyncService`) one allocation.
+///
+/// - A service that is not `Clone` goes behind tower's `Buffer`, one per instance.
+/// - A boxed service that is not `Sync` (`BoxCloneService`) becomes a `BoxCloneSyncService`, if what it boxes is `Sync`. If
+///   that is not, it goes behind a `Buffer` too.
+///
+/// Both are asked of [`Layer`], so a mistake is found there and not at the first call:
+///
+/// ```compile_fail,E0277
+/// # use rolecall::{BalanceLayer, BoxError, Instance, List};
+/// # use tower::{Layer, Service, service_fn, util::BoxService};
+/// # async fn connect(_: Instance) -> Result<BoxService<String, String, BoxError>, BoxError> { todo!() }
+/// # fn balance(list: List) -> Result<(), BoxError> {
+/// // error: the trait bound `BoxService<String, String, ..>: Clone` is not satisfied
+/// let balance = BalanceLayer::new(list, "worker:lines")?.layer(service_fn(connect));
+/// # drop(balance);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// ```
+/// # use rolecall::{BalanceLayer, BoxError, Instance, List};
+/// # use tower::{Layer, Service, ServiceExt, buffer::Buffer, service_fn, util::BoxService};
+/// # async fn connect(_: Instance) -> Result<BoxService<String, String, BoxError>, BoxError> { todo!() }
+/// # fn balance(list: List) -> Result<(), BoxError> {
+/// let connector = service_fn(|instance| async move {
+///     let service = connect(instance).await?;
+///     Ok::<_, BoxError>(Buffer::new(service, 64))
+/// });
+/// let balance = BalanceLayer::new(list, "worker:lines")?.layer(connector);
+/// # drop(balance);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Middleware below the balancer that refuses requests makes its instance look bad, since an `Err` is a failure. Of tower's,
 /// `LoadShed` is recognized with the feature `tower-errors`; see [`ClassifyResult`].
 ///
 /// # Examples
@@ -97,14 +134,14 @@ impl BalanceLayer {
 }
 
 impl<C> BalanceLayer<C> {
-    /// Follows another configuration than the default one.
+    /// Replaces the default configuration.
     #[must_use]
     pub fn config(mut self, config: BalanceConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Judges answers by another rule than `Ok` and `Err`.
+    /// Replaces the rule that `Ok` is success and `Err` is failure.
     #[must_use]
     pub fn classify<C2>(self, classifier: C2) -> BalanceLayer<C2> {
         BalanceLayer {
@@ -116,7 +153,7 @@ impl<C> BalanceLayer<C> {
         }
     }
 
-    /// Judges answers by a closure.
+    /// Replaces that rule by a closure, which sees only the result.
     #[must_use]
     pub fn classify_fn<F, Res, Err>(self, classify: F) -> BalanceLayer<ClassifyFn<F>>
     where
@@ -125,21 +162,21 @@ impl<C> BalanceLayer<C> {
         self.classify(ClassifyFn(classify))
     }
 
-    /// Ends an attempt that got no answer within `timeout`. Off by default; 1 ms to 1 h, and what is outside counts as the
-    /// nearer of the two.
+    /// Ends an attempt without an answer after `timeout`: 1 ms to 1 h, longer and shorter times are cut to that. Default:
+    /// none.
     ///
-    /// Set it, unless every caller gives up by itself: an instance that accepts requests and never answers reports no error,
-    /// and no rule can see it while its callers wait. With it each of them counts as a failure, and the instance is ejected as
-    /// [unresponsive](crate::EjectionReason::Unresponsive). Choose a time that no healthy instance needs: whatever takes
-    /// longer is a failure.
+    /// Set it, unless every caller gives up by itself. An instance that accepts requests and never answers reports no error,
+    /// and no rule can see it while its callers wait. With a time limit each of them counts as a failure, and the instance is
+    /// ejected as [unresponsive](crate::EjectionReason::Unresponsive). Choose a time that no healthy instance needs, since
+    /// every longer answer is a failure.
     ///
-    /// The time begins when the response is first polled after an instance's service got the request, and ends when that
-    /// service's future is done: for HTTP with the head of the response. So neither the wait for an instance counts, nor a
-    /// body. When it is over the service's future is dropped, and the caller gets an [`Error`](crate::Error) of the kind
+    /// The time starts when the response is first polled after an instance's service got the request. It ends when the future
+    /// of that service is ready: for HTTP with the head of the response. Neither the wait for an instance counts, nor a body.
+    /// When the time has passed, the service's future is dropped, and the caller gets an [`Error`](crate::Error) of the kind
     /// [`Deadline`](crate::ErrorKind::Deadline), which names the instance and [was sent](crate::Error::was_sent). The
-    /// classifier is not asked.
+    /// classifier is not called.
     ///
-    /// A response that is there at the first poll costs nothing; any other one costs an allocation and a timer of tokio's.
+    /// A response that is ready at the first poll costs nothing. Any other costs an allocation and a tokio timer.
     #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout =
@@ -147,9 +184,23 @@ impl<C> BalanceLayer<C> {
         self
     }
 
-    /// The balancer, and the driver that feeds it, for those who spawn by themselves. Until the driver is polled, the
-    /// balancer knows nobody. Once it is dropped, it is not started again, and all calls fail at once.
+    /// Returns the balancer and its driver, for programs that spawn tasks by themselves.
+    ///
+    /// Until the driver is polled, the balancer knows no instance. Once it is dropped, it is not started again, and all calls
+    /// fail at once.
     pub fn pair<M, S>(&self, connector: M) -> (Balance<S, C>, Driver)
+    where
+        M: Service<Instance, Response = S> + Send + 'static,
+        M::Future: Send + 'static,
+        M::Error: Into<BoxError>,
+        S: Clone + Send + Sync + 'static,
+        C: Send + Sync + 'static,
+    {
+        let (inner, driver) = self.parts(connector);
+        (Balance::new(inner), driver)
+    }
+
+    fn parts<M, S>(&self, connector: M) -> (Arc<Inner<S, C>>, Driver)
     where
         M: Service<Instance, Response = S> + Send + 'static,
         M::Future: Send + 'static,
@@ -162,16 +213,11 @@ impl<C> BalanceLayer<C> {
         let fleet = Arc::new(fleet);
         let target = self.resolved_target();
         let classifier = Arc::clone(&self.classifier);
-        let hub = Arc::new(Hub::new(target, classifier, self.attempt_timeout));
+        let shared = Shared::new(target, classifier, self.attempt_timeout, &self.config);
         let (alive, ended) = oneshot::channel();
-        let driver = Driver::new(
-            Arc::clone(&fleet),
-            Arc::clone(&hub),
-            Arc::clone(&self.discovery),
-            connector,
-            ended,
-        );
-        (Balance::new(fleet, hub, alive), driver)
+        let inner = Inner::new(fleet, Arc::new(shared), alive);
+        let driver = Driver::new(&inner, Arc::clone(&self.discovery), connector, ended);
+        (inner, driver)
     }
 
     fn resolved_target(&self) -> Target {
@@ -187,18 +233,20 @@ where
     M: Service<Instance, Response = S> + Send + 'static,
     M::Future: Send + 'static,
     M::Error: Into<BoxError>,
-    S: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
     type Service = Balance<S, C>;
 
-    /// Spawns the driver, a task, if called inside a tokio runtime with timers; else the first call inside one does. It
-    /// starts again in another runtime when its own has ended. Each call makes a balancer of its own, with a watch, dials
-    /// and connections of its own.
+    /// Builds a balancer with a watch, dials and connections of its own.
+    ///
+    /// Inside a tokio runtime with timers it spawns the driver; else the first call inside one does. The driver starts again
+    /// in another runtime when its own has ended.
     fn layer(&self, connector: M) -> Balance<S, C> {
-        let (balance, driver) = self.pair(connector);
-        balance.start(driver.restarting());
-        balance
+        let (inner, driver) = self.parts(connector);
+        inner.keep_driver(Box::pin(driver.restarting()));
+        inner.start_driver();
+        Balance::new(inner)
     }
 }
 

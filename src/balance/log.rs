@@ -6,12 +6,12 @@ use crate::event::{Event, Withheld};
 use crate::model::target::Target;
 use crate::runtime::text::legible;
 
-/// Lines about ejection and return that are written at `info` within [`PERIOD`], and as many about the fleet as a whole and
-/// about discovery; the rest of a fleet that flaps, or of a poisoned discovery, goes to `debug`, and is counted.
-const MOST: u32 = 20;
+/// The most lines at `info` and `warn` in one [`PERIOD`] of each kind: ejections, the fleet as a whole, discovery. The rest
+/// goes to `debug` and is counted, so that a flapping fleet or a poisoned discovery cannot flood the log.
+const MAX_LINES: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Writes every event as a structured log line. Requests themselves are never logged.
+/// Writes every event as a structured log line. Requests are never logged.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     ejections: Budget,
@@ -19,7 +19,7 @@ pub(super) struct Log {
     discovery: Budget,
 }
 
-/// Lines of one kind within a period.
+/// The lines of one kind in the current period.
 #[derive(Debug, Default)]
 struct Budget {
     began: Option<Instant>,
@@ -146,7 +146,7 @@ impl Log {
 }
 
 impl Budget {
-    /// Whether one more line is within bounds; what was not is told of when it is again.
+    /// Whether one more line may be written. The first line of a period says how many the last one omitted.
     fn admits(&mut self, about: &'static str, target: &Target, now: Instant) -> bool {
         let is_over = |began| now.saturating_duration_since(began) >= PERIOD;
         if self.began.is_none_or(is_over) {
@@ -159,7 +159,7 @@ impl Budget {
                 ..Self::default()
             };
         }
-        let admitted = self.written < MOST;
+        let admitted = self.written < MAX_LINES;
         if !admitted && self.omitted == 0 {
             info!(target: "rolecall", %target, "lines about {about} go to debug for a while");
         }

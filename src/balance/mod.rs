@@ -1,7 +1,22 @@
 //! The tower side: a [`Layer`](tower_layer::Layer) that turns a connector into one balanced service.
 //!
-//! A `Balance` reads one published snapshot of its [`fleet`](crate::fleet), picks, and calls; a driver, one task for
-//! each balancer, follows discovery and starts dials, each a task of its own. Requests never pass through it.
+//! A `Balance` reads one published snapshot of its [`fleet`](crate::fleet), picks, and calls. A driver, one task per
+//! balancer, follows discovery and starts dials, each in a task of its own. Requests never pass through it.
+//!
+//! | File | Contents | Imports |
+//! |---|---|---|
+//! | `shared` | target, classifier, signals, events: what outlives the last clone | |
+//! | `control` | `Control`, and the trait behind it | |
+//! | `inner` | what all clones share; a connection and its way back to it | `shared`, `control` |
+//! | `attempt` | a pick, and its guard for classifiers | `inner` |
+//! | `classify` | `Classify` and the default rules | `attempt` |
+//! | `patience` | how long a call waits | `inner` |
+//! | `waiting` | a call that no instance has yet | `attempt`, `patience` |
+//! | `future` | the response: waits, is sent, is classified | `waiting`, `classify` |
+//! | `balance` | the service | `future`, `control` |
+//! | `watch`, `dialler`, `log` | discovery's stream, dials, log lines | |
+//! | `driver` | the task that feeds the fleet | `inner`, `watch`, `dialler`, `log` |
+//! | `layer` | builds all of it | `balance`, `driver` |
 
 mod attempt;
 #[expect(
@@ -11,18 +26,22 @@ mod attempt;
 mod balance;
 pub(crate) mod classify;
 pub mod connect;
+mod control;
 mod dialler;
 mod driver;
 mod future;
-mod hub;
+mod inner;
 mod layer;
 mod log;
-pub(crate) mod news;
+mod patience;
+mod shared;
 mod waiting;
+pub(crate) mod watch;
 
 pub use attempt::Attempt;
 pub use balance::Balance;
-pub use classify::{Classify, ClassifyFn, ClassifyResult, Outcome};
+pub use classify::{Classify, ClassifyFn, ClassifyResult, Failed, Outcome};
+pub use control::Control;
 pub use driver::Driver;
 pub use future::ResponseFuture;
 pub use layer::BalanceLayer;

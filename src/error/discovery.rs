@@ -207,6 +207,7 @@ pub enum RegisterError {
     /// An id, address, zone or metadata is invalid.
     Instance(InstanceError),
     /// Another live registration has this id.
+    #[non_exhaustive]
     IdTaken {
         /// The id asked for.
         id: InstanceId,
@@ -218,6 +219,7 @@ pub enum RegisterError {
     /// This backend cannot register.
     Unsupported,
     /// The backend failed.
+    #[non_exhaustive]
     Backend {
         /// What it was doing, such as `"creating a lease"`.
         doing: Arc<str>,
@@ -227,6 +229,12 @@ pub enum RegisterError {
 }
 
 impl RegisterError {
+    /// Another live registration has this id.
+    #[must_use]
+    pub fn id_taken(id: InstanceId, role: Role, boundary: Boundary) -> Self {
+        Self::IdTaken { id, role, boundary }
+    }
+
     /// The backend failed while `doing` something, such as `"creating a lease"`.
     #[must_use]
     pub fn backend(

@@ -1,4 +1,4 @@
-//! What callers are told when something fails.
+//! The errors that callers get.
 
 pub(crate) mod census;
 pub(crate) mod discovery;
@@ -15,10 +15,10 @@ use crate::model::instance::InstanceId;
 use crate::model::target::Target;
 use crate::runtime::causes::chain;
 
-/// A boxed error, as tower has it.
+/// A boxed error of any type, as tower uses it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Why a call through a [`Balance`](crate::Balance) failed: what was asked for, which instance it went to, and the cause.
+/// Why a call through a [`Balance`](crate::Balance) failed: the target, the instance, the kind and the cause.
 ///
 /// # Examples
 ///
@@ -38,40 +38,41 @@ struct Inner {
     instance: Option<InstanceId>,
     kind: ErrorKind,
     was_sent: AtomicBool,
-    /// In the order of the attempts, where the request was sent again. Told when other layers may have wrapped this already.
+    /// The instances of earlier attempts, in their order. Set late, when other layers may have wrapped this error already.
     tried: OnceLock<Vec<InstanceId>>,
     source: Option<BoxError>,
 }
 
-/// What kind of failure it was.
+/// The kind of a failure.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Discovery has not answered with a set yet; its last error, if any, is the source. If no driver runs that would ask it,
-    /// the source says why.
+    /// Discovery has not answered with a set yet. The source is its last error, if there is one, or says why no driver runs.
     Unresolved,
-    /// Instances are there, but none that the caller's boundary may see. The source says whose they are.
+    /// There are instances, but none is visible from the caller's boundary. The source names their boundaries.
     NotVisible,
-    /// The role is known, and nobody is there.
+    /// The role is known and has no instances.
     Empty,
-    /// Instances are known, and none is usable. If no driver runs that would dial them, the source says why.
+    /// Instances are known, and none is usable. If no driver runs to dial them, the source says why.
     NoneUsable(Arc<Census>),
-    /// All usable instances are at `max_in_flight`.
+    /// All usable instances are at [`max_in_flight`](crate::ConfigBuilder::max_in_flight), or
+    /// [`max_waiting`](crate::ConfigBuilder::max_waiting) calls wait already, which the source says then.
     Saturated,
-    /// The instance's service failed; its error is the source.
+    /// The instance's service failed. Its error is the source.
     Call,
     /// A time limit passed before the answer: [`attempt_timeout`](crate::BalanceLayer::attempt_timeout), whose source is an
     /// [`io::Error`] of the kind `TimedOut`, or the caller's `grpc-timeout`. [`instance`](Error::instance) is set if an
-    /// instance had the request by then.
+    /// instance had the request.
     Deadline,
 }
 
-/// Why no driver runs, and so nobody asks discovery or dials.
+/// Why no driver runs, so that discovery is not watched and no instance is dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoDriver {
     OutsideRuntime,
     NotPolled,
     Dropped,
+    Ended,
 }
 
 impl fmt::Display for NoDriver {
@@ -82,11 +83,24 @@ impl fmt::Display for NoDriver {
             }
             Self::NotPolled => "the balancer's driver has not been polled",
             Self::Dropped => "the balancer's driver was dropped, and is not started again",
+            Self::Ended => "the last clone of the balancer was dropped",
         })
     }
 }
 
 impl StdError for NoDriver {}
+
+/// So many calls wait already, which is the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyWaiting(pub(crate) u32);
+
+impl fmt::Display for TooManyWaiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} calls wait already, which is max_waiting", self.0)
+    }
+}
+
+impl StdError for TooManyWaiting {}
 
 impl Error {
     pub(crate) fn refused(target: Target, kind: ErrorKind, source: Option<BoxError>) -> Self {
@@ -100,7 +114,7 @@ impl Error {
         }))
     }
 
-    /// No answer came within the time that an attempt has.
+    /// The attempt got no answer within its time limit.
     pub(crate) fn unanswered(target: Target, instance: InstanceId, limit: Duration) -> Self {
         let text = format!("no answer within {limit:?}, the attempt_timeout");
         let source = io::Error::new(io::ErrorKind::TimedOut, text);
@@ -153,38 +167,38 @@ impl Error {
         self
     }
 
-    /// Notes the instances that earlier attempts went to, in their order. Those that were noted first stay.
+    /// Records the instances of earlier attempts, in their order. Only the first call counts.
     #[cfg(feature = "retry")]
     pub(crate) fn note_tried(&self, tried: &[InstanceId], was_sent: bool) {
         self.0.tried.get_or_init(|| tried.to_vec());
         self.0.was_sent.fetch_or(was_sent, Relaxed);
     }
 
-    /// What was asked for.
+    /// The target of the call.
     pub fn target(&self) -> &Target {
         &self.0.target
     }
 
-    /// The instance that the request went to, or would have gone to.
+    /// The instance that the request was sent to, or was picked for.
     pub fn instance(&self) -> Option<&InstanceId> {
         self.0.instance.as_ref()
     }
 
-    /// The instances that earlier attempts went to, if the request was sent again by `retry::Retry`. That of the last
-    /// attempt is [`instance`](Error::instance).
+    /// The instances of earlier attempts, if `retry::Retry` sent the request again. That of the last attempt is
+    /// [`instance`](Error::instance).
     pub fn tried(&self) -> &[InstanceId] {
         self.0.tried.get().map_or(&[], Vec::as_slice)
     }
 
-    /// What kind of failure it was.
+    /// The kind of failure.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
 
-    /// Whether an instance may have seen the request. If not, sending it again is safe whatever it does.
+    /// Whether an instance may have seen the request. If not, it is safe to send it again whatever it does.
     ///
-    /// That of a balancer inside a balancer counts where its error is the error of the outer one's instance, boxed or not. It
-    /// does not count further down the causes: a service that calls two others may have done half of its work.
+    /// If the error of the instance's service is an `Error` of another balancer, boxed or not, its `was_sent` counts. Errors
+    /// further down the causes do not count: a service that calls two others may have done half of its work.
     pub fn was_sent(&self) -> bool {
         self.0.was_sent.load(Relaxed)
     }
@@ -222,6 +236,11 @@ impl fmt::Display for Error {
             (ErrorKind::Empty, _) => write!(f, "{target}: no instance is announced{driver}"),
             (ErrorKind::NoneUsable(census), _) => {
                 write!(f, "{target}: no instance is usable ({census}){driver}")
+            }
+            (ErrorKind::Saturated, _)
+                if source.is_some_and(|source| source.is::<TooManyWaiting>()) =>
+            {
+                write!(f, "{target}: too many calls wait for an instance")
             }
             (ErrorKind::Saturated, _) => {
                 write!(f, "{target}: all usable instances are at max_in_flight")

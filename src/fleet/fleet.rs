@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::branch::Branch;
-use super::config::balance::{BalanceConfig, Load};
+use super::config::balance::BalanceConfig;
 use super::config::outlier::OutlierConfig;
 use super::members::list::List;
 use super::members::member::{MemberRef, Record};
@@ -26,6 +26,7 @@ use super::time::nanos;
 use crate::error::BoxError;
 use crate::error::census::Census;
 use crate::event::{DialError, Event};
+use crate::model::hints::Hints;
 use crate::model::instance::{InstanceId, InstanceSet};
 use crate::status::Status;
 
@@ -78,7 +79,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             let shared = Arc::new(Shared::new(
                 now,
                 config.outlier().cloned(),
-                config.load() == Load::Latency,
+                config.load().is_latency(),
                 state.clone() as Weak<dyn Reports>,
             ));
             State {
@@ -128,19 +129,19 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 
     /// Chooses a member and takes a slot of it. Takes no lock and allocates nothing where somebody is usable.
     ///
-    /// Members whose id is in `avoid` are picked only if there is no other: of up to 16 members that is exact, of more as far
-    /// as 16 draws show. Such a pick is never a trial.
+    /// `&[]` and a slice of ids to avoid convert to [`Hints`]. An avoided member is picked only if there is no other: of up to
+    /// 16 members that is exact, of more as far as 16 draws show. A pick with hints is never a trial.
     ///
     /// # Errors
     ///
     /// [`PickError`] says why there is nobody to pick.
-    pub fn pick(
+    pub fn pick<'h>(
         &self,
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
-        avoid: &[InstanceId],
+        hints: impl Into<Hints<'h>>,
     ) -> Result<Pick<S>, PickError> {
-        self.pick_at(self.reads_clock().then_some(now), rng, avoid)
+        self.pick_at(self.reads_clock().then_some(now), rng, hints.into())
     }
 
     /// The same by whoever knows whether the clock is read: `None` where it is not.
@@ -148,8 +149,9 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         &self,
         now: Option<Instant>,
         rng: &mut (impl Rng + ?Sized),
-        avoid: &[InstanceId],
+        hints: Hints<'_>,
     ) -> Result<Pick<S>, PickError> {
+        let avoid = hints.avoided();
         let shared = &self.state.shared;
         let now = now.map(|now| shared.nanos(now));
         if let Some(now) = now {
@@ -252,7 +254,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let moment = shared.nanos(now);
         let has_other_unit = self.state.write(now, |roster| {
             let has_other_unit = roster.config().load() != config.load();
-            shared.set_measures_latency(config.load() == Load::Latency);
+            shared.set_measures_latency(config.load().is_latency());
             shared
                 .outlier
                 .store(config.outlier().cloned().map(Arc::new));
@@ -293,7 +295,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.snapshot.load().unusable_since
     }
 
-    /// Whether the `now` of picks is used at all: not with [`Load::LeastInFlight`] and ejection off, where any instant
+    /// Whether the `now` of picks is used at all: not with [`Load::least_in_flight`](super::Load::least_in_flight) and ejection off, where any instant
     /// will do, unless somebody is ejected by hand or overloaded.
     pub fn reads_clock(&self) -> bool {
         self.state.shared.reads_clock()

@@ -16,11 +16,15 @@ use super::time::{UNTIMED, nanos};
 /// What counts as the mean latency, in nanoseconds, of callers that go away while it is unknown.
 const UNKNOWN_MEAN: f32 = 50e6;
 
+/// The label of a failure without an answer.
+const UNANSWERED: Option<&str> = Some("no answer");
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict {
     Success,
-    Failure,
+    /// With a short label, if the program gives one.
+    Failure(Option<&'static str>),
     /// No answer came within the time that the program gives an attempt.
     Unanswered,
     Cancelled,
@@ -76,15 +80,15 @@ impl End<'_> {
                 stats.answers(self.now);
                 self.succeed()
             }
-            Verdict::Failure if self.counts() => self.fail(false),
+            Verdict::Failure(label) if self.counts() => self.fail(false, label),
             // A wait that the program calls too long counts, however short it is by the fleet's own standard.
             Verdict::Unanswered if self.counts() => {
                 self.record_wait();
-                self.fail(true)
+                self.fail(true, UNANSWERED)
             }
             Verdict::Cancelled if self.counts() => self.give_up(),
             Verdict::Success
-            | Verdict::Failure
+            | Verdict::Failure(_)
             | Verdict::Unanswered
             | Verdict::Cancelled
             | Verdict::Neutral => {
@@ -156,9 +160,10 @@ impl End<'_> {
     }
 
     /// `unanswered`: the caller or a time limit gave up before any response.
-    fn fail(&self, unanswered: bool) -> bool {
+    fn fail(&self, unanswered: bool, label: Option<&'static str>) -> bool {
         let (stats, shared, now) = (&self.record.stats, self.shared, self.now);
         stats.release();
+        stats.label().set(label);
         if self.picked_at != UNTIMED {
             if !unanswered {
                 stats.answers(now);
@@ -227,7 +232,7 @@ impl End<'_> {
             self.record_wait();
         }
         if unanswered {
-            return self.fail(true);
+            return self.fail(true, UNANSWERED);
         }
         stats.release_unjudged();
         // In less than the mean latency no member could have answered.

@@ -12,7 +12,7 @@ use super::classify::ClassifyStatus;
 use super::deadline::Deadline;
 use super::future::ResponseFuture;
 use super::held::HoldHead;
-use crate::balance::Balance;
+use crate::balance::{Balance, Control};
 use crate::discovery::Discovery;
 use crate::error::{BoxError, Error};
 use crate::http::Connection;
@@ -87,9 +87,9 @@ impl Channel {
 }
 
 impl<S> Channel<S> {
-    /// The balancer below: its status, its events, and what can be done to it while it runs.
-    pub fn balance(&self) -> &Balance<S, ClassifyStatus> {
-        &self.balance
+    /// The handle to observe and steer the balancer below: status, events, ejection by hand, configuration.
+    pub fn control(&self) -> &Control {
+        self.balance.control()
     }
 }
 

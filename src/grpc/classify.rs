@@ -11,9 +11,10 @@ use super::details;
 use super::origin;
 use super::resent;
 use super::tracked::{Judgement, TrackedBody};
-use crate::balance::{Attempt, Classify, Outcome};
-use crate::http::{answered, classify, tried};
-use crate::model::instance::InstanceId;
+use crate::balance::{Attempt, Classify, Failed, Outcome};
+use crate::http::label::label;
+use crate::http::{Tried, answered, classify, tried};
+use crate::model::hints::Hints;
 
 /// Classifies gRPC answers.
 ///
@@ -34,6 +35,9 @@ use crate::model::instance::InstanceId;
 ///
 /// With a status that makes it overloaded an instance may say for how long, by `grpc-retry-pushback-ms`: 1 s to 60 s, else the
 /// default of 1 s.
+///
+/// A failure is [labelled](crate::Attempt::failure_labelled) by the name of its status, such as `"Unavailable"`, or as with
+/// [`http::ClassifyStatus`](crate::http::ClassifyStatus).
 ///
 /// The latency is taken when the first message is there, or the status: that is with the head of the answer, or later if the
 /// caller reads on and has to wait. The instance's load counts the call until the trailers, or the end of the body: the outcome
@@ -101,9 +105,15 @@ where
     E: 'static,
 {
     type Response = Response<TrackedBody<B>>;
+    /// The instances that had the call before.
+    type Context = Tried;
 
-    fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {
+    fn begin(&self, request: &Request<R>) -> Tried {
         tried::of(request)
+    }
+
+    fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
+        Hints::avoid(tried.instances())
     }
 
     fn take_back(&self, error: &mut E) -> Option<Request<R>> {
@@ -112,9 +122,10 @@ where
 
     fn classify(
         &self,
+        _: Tried,
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
-    ) -> Result<Self::Response, E> {
+    ) -> Result<Self::Response, Failed<E>> {
         answered::record(&attempt);
         match result {
             Ok(mut response) => {
@@ -125,20 +136,18 @@ where
                     Head::Ended(code) => {
                         details::check(response.headers_mut());
                         origin::mark(response.headers_mut(), code, attempt.instance().id());
-                        Some(self.outcome(code, response.headers()))
+                        Some((self.outcome(code, response.headers()), code::name(code)))
                     }
                     Head::Foreign(status) => {
-                        Some(code::foreign_outcome(status, response.headers()))
+                        let outcome = code::foreign_outcome(status, response.headers());
+                        Some((outcome, label(status)))
                     }
                 };
                 let id = attempt.instance().id().clone();
                 let judgement = Judgement::new(attempt, self.clone(), known);
                 Ok(response.map(|body| TrackedBody::new(body, id, judgement)))
             }
-            Err(error) => {
-                classify::end_unanswered(attempt, &error);
-                Err(error)
-            }
+            Err(error) => Err(classify::failed(attempt, error)),
         }
     }
 }

@@ -18,7 +18,11 @@ use super::status;
 use super::tracked::TrackedBody;
 use crate::balance;
 use crate::error::{BoxError, Error};
+use crate::http::Tried;
 use crate::model::target::Target;
+
+type BalanceFuture<S> =
+    balance::ResponseFuture<S, Request<tonic::body::Body>, ClassifyStatus, Tried>;
 
 pin_project! {
     /// The answer of a [`Channel`](super::Channel).
@@ -34,7 +38,7 @@ pin_project! {
     {
         // None once it is over.
         #[pin]
-        call: Option<balance::ResponseFuture<S, Request<tonic::body::Body>, ClassifyStatus>>,
+        call: Option<BalanceFuture<S>>,
         // What it came to, if that is held until the first message.
         held: Option<Held<B>>,
         holds: bool,
@@ -49,7 +53,7 @@ where
 {
     /// `holds`: whether the caller sees nothing before the first message.
     pub(super) fn new(
-        call: balance::ResponseFuture<S, Request<tonic::body::Body>, ClassifyStatus>,
+        call: BalanceFuture<S>,
         holds: bool,
         target: Arc<Target>,
         deadline: Option<Deadline>,

@@ -30,7 +30,7 @@
 //!
 //! A subscription whose first message waits for something to happen is one slow answer, counted as at most fifteen times the
 //! mean latency: where few calls are such, its instance is given less to do for some seconds after. Where many are, latency
-//! is noise: give them a channel of their own, with [`Load::LeastInFlight`](crate::Load::LeastInFlight).
+//! is noise: give them a channel of their own, with [`Load::least_in_flight`](crate::Load::least_in_flight).
 //!
 //! # Errors
 //!

@@ -95,8 +95,8 @@ impl<B: Body<Error: 'static>> Body for TrackedBody<B> {
 pub(super) struct Judgement {
     attempt: Option<Attempt>,
     classifier: ClassifyStatus,
-    /// What the head told already.
-    known: Option<Outcome>,
+    /// The outcome that the head told already, and the label of a failure.
+    known: Option<(Outcome, &'static str)>,
     first: First,
 }
 
@@ -113,7 +113,7 @@ impl Judgement {
     pub(super) fn new(
         attempt: Attempt,
         classifier: ClassifyStatus,
-        known: Option<Outcome>,
+        known: Option<(Outcome, &'static str)>,
     ) -> Self {
         Self {
             attempt: Some(attempt),
@@ -152,8 +152,9 @@ impl Judgement {
     fn ended_by(&mut self, code: Option<Code>, trailers: &HeaderMap) {
         if let Some(attempt) = self.attempt.take() {
             let code = code.unwrap_or(Code::Unknown);
-            let told = || self.classifier.outcome(code, trailers);
-            attempt.end(self.known.unwrap_or_else(told));
+            let told = || (self.classifier.outcome(code, trailers), code::name(code));
+            let (outcome, label) = self.known.unwrap_or_else(told);
+            outcome.end(attempt, Some(label));
         }
     }
 
@@ -161,7 +162,7 @@ impl Judgement {
         if let Some(attempt) = self.attempt.take() {
             match error.downcast_ref() {
                 Some(error) if is_callers(error) => attempt.neutral(),
-                _ => attempt.failure(),
+                _ => attempt.failure_labelled("response body broken"),
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::model::name::Boundary;
 #[non_exhaustive]
 pub enum Event {
     /// Discovery announced other peers of a boundary.
+    #[non_exhaustive]
     PeersChanged {
         /// Which boundary.
         boundary: Boundary,
@@ -28,21 +29,25 @@ pub enum Event {
         known: usize,
     },
     /// A boundary is admitted from now on.
+    #[non_exhaustive]
     BoundaryAllowed {
         /// Which one.
         boundary: Boundary,
     },
     /// A boundary is admitted no longer.
+    #[non_exhaustive]
     BoundaryRevoked {
         /// Which one.
         boundary: Boundary,
     },
     /// A stranger was turned away.
+    #[non_exhaustive]
     Refused {
         /// Where it came from.
         ip: IpAddr,
     },
     /// A connection from a trusted proxy had no valid PROXY header, and was closed.
+    #[non_exhaustive]
     HeaderRefused {
         /// The proxy's address.
         ip: IpAddr,
@@ -50,11 +55,13 @@ pub enum Event {
         error: HeaderError,
     },
     /// Refusals that were not told one by one: their addresses were told of shortly before, or there were too many.
+    #[non_exhaustive]
     RefusalsOmitted {
         /// How many.
         count: u64,
     },
     /// Connections of a peer that left were closed. Told at a bounded rate.
+    #[non_exhaustive]
     CutOff {
         /// The peer's address.
         ip: IpAddr,
@@ -62,11 +69,13 @@ pub enum Event {
         connections: usize,
     },
     /// Connections that were cut off and not told of address by address.
+    #[non_exhaustive]
     CutOffsOmitted {
         /// How many.
         connections: u64,
     },
     /// The system did not hand out a connection, because of its limits for one. Accepting goes on after a wait.
+    #[non_exhaustive]
     AcceptFailed {
         /// The system's error.
         error: Arc<std::io::Error>,
@@ -74,6 +83,7 @@ pub enum Event {
         retry_in: Duration,
     },
     /// A friend was admitted, and the server behind a forwarder could not be reached. Told at a bounded rate.
+    #[non_exhaustive]
     ForwardFailed {
         /// The server's address.
         addr: SocketAddr,
@@ -81,11 +91,13 @@ pub enum Event {
         error: Arc<std::io::Error>,
     },
     /// Friends that could not be passed on and were not told of one by one.
+    #[non_exhaustive]
     ForwardFailuresOmitted {
         /// How many.
         count: u64,
     },
     /// Discovery reported an error. Who was admitted stays admitted. Told at a bounded rate.
+    #[non_exhaustive]
     DiscoveryFailed {
         /// The boundary it was asked for.
         boundary: Boundary,
@@ -93,16 +105,19 @@ pub enum Event {
         error: DiscoveryError,
     },
     /// Errors of discovery that were not told one by one.
+    #[non_exhaustive]
     DiscoveryErrorsOmitted {
         /// How many.
         count: u64,
     },
     /// Discovery has no more news of a boundary. Who was admitted stays admitted.
+    #[non_exhaustive]
     DiscoveryEnded {
         /// The boundary.
         boundary: Boundary,
     },
     /// Events that were dropped here because nobody read them in time.
+    #[non_exhaustive]
     Missed {
         /// How many.
         count: u64,

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::Event;
 use super::gate::Gate;
 use super::peers::Peers;
-use crate::balance::news::News;
+use crate::balance::watch::Watch;
 use crate::discovery::Discovery;
 use crate::error::discovery::DiscoveryError;
 use crate::fleet::is_doubtful;
@@ -44,7 +44,7 @@ struct Followed {
     boundary: Boundary,
     grant: u64,
     /// `None` once discovery has no more of it.
-    news: Option<News>,
+    news: Option<Watch>,
     doubt: Option<Doubt>,
 }
 
@@ -86,7 +86,7 @@ impl Watcher {
                     boundary: allowed.boundary.clone(),
                     grant: allowed.grant,
                     news: (!allowed.is_ended)
-                        .then(|| News::of(|| self.discovery.peers(&allowed.boundary))),
+                        .then(|| Watch::open(|| self.discovery.peers(&allowed.boundary))),
                     doubt: None,
                 });
             }

@@ -3,9 +3,11 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::label::label;
 use crate::balance::{Attempt, Outcome};
 
 pin_project! {
@@ -63,25 +65,27 @@ impl<B: Body> Body for TrackedBody<B> {
 pub(super) struct Judgement {
     attempt: Option<Attempt>,
     outcome: Outcome,
+    status: StatusCode,
 }
 
 impl Judgement {
-    pub(super) fn new(attempt: Attempt, outcome: Outcome) -> Self {
+    pub(super) fn new(attempt: Attempt, outcome: Outcome, status: StatusCode) -> Self {
         Self {
             attempt: Some(attempt),
             outcome,
+            status,
         }
     }
 
     fn end(&mut self) {
         if let Some(attempt) = self.attempt.take() {
-            attempt.end(self.outcome);
+            self.outcome.end(attempt, Some(label(self.status)));
         }
     }
 
     fn broken(&mut self) {
         if let Some(attempt) = self.attempt.take() {
-            attempt.failure();
+            attempt.failure_labelled("response body broken");
         }
     }
 }

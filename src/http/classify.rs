@@ -13,11 +13,11 @@ use super::error::CallError;
 use super::retry_after::retry_after;
 use super::returned;
 use super::rewound::Rewound;
-use super::tried;
-use crate::balance::classify::is_blameless;
-use crate::balance::{Attempt, Classify, Outcome};
+use super::tried::{self, Tried};
+use crate::balance::classify::{io_label, is_blameless};
+use crate::balance::{Attempt, Classify, Failed, Outcome};
 use crate::error::BoxError;
-use crate::model::instance::InstanceId;
+use crate::model::hints::Hints;
 
 /// Classifies HTTP responses.
 ///
@@ -42,6 +42,9 @@ use crate::model::instance::InstanceId;
 /// read by then does not: its error [was not sent](crate::Error::was_sent).
 ///
 /// A request goes to another instance than those in its extension [`Tried`](super::Tried), while one is usable.
+///
+/// A failure is [labelled](crate::Attempt::failure_labelled) by the status, such as `"503"`, or by what broke, such as
+/// `"connection reset"`.
 ///
 /// A [`CallError`] is recognized as the error itself, or anywhere in the sources of a [`BoxError`].
 ///
@@ -108,9 +111,15 @@ where
     E: 'static,
 {
     type Response = Response<TrackedBody<B>>;
+    /// The instances that had the request before.
+    type Context = Tried;
 
-    fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {
+    fn begin(&self, request: &Request<R>) -> Tried {
         tried::of(request)
+    }
+
+    fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
+        Hints::avoid(tried.instances())
     }
 
     fn take_back(&self, error: &mut E) -> Option<Request<R>> {
@@ -119,9 +128,10 @@ where
 
     fn classify(
         &self,
+        _: Tried,
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
-    ) -> Result<Self::Response, E> {
+    ) -> Result<Self::Response, Failed<E>> {
         answered::record(&attempt);
         match result {
             Ok(response) => {
@@ -129,13 +139,10 @@ where
                 let (mut head, body) = response.into_parts();
                 let outcome = self.outcome(&head);
                 answered::note(&mut head.extensions, &attempt);
-                let body = TrackedBody::new(body, Judgement::new(attempt, outcome));
+                let body = TrackedBody::new(body, Judgement::new(attempt, outcome, head.status));
                 Ok(Response::from_parts(head, body))
             }
-            Err(error) => {
-                end_unanswered(attempt, &error);
-                Err(error)
-            }
+            Err(error) => Err(failed(attempt, error)),
         }
     }
 }
@@ -160,19 +167,34 @@ pub(crate) fn take_back<R: 'static>(error: &mut dyn Any) -> Option<Request<Rewou
     error.take_returned()
 }
 
-/// Judges an instance whose request got no response.
-pub(crate) fn end_unanswered(attempt: Attempt, error: &dyn Any) {
-    let found = match error.downcast_ref::<BoxError>() {
+/// Ends the attempt of a request that got no response.
+pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
+    let any: &dyn Any = &error;
+    let found = match any.downcast_ref::<BoxError>() {
         Some(boxed) => CallError::find(&**boxed),
-        None => error.downcast_ref::<CallError>(),
+        None => any.downcast_ref::<CallError>(),
     };
-    match found {
-        _ if is_blameless(error) => attempt.neutral(),
-        Some(error) if error.is_local_fault() => attempt.local_fault(),
-        Some(error) if !error.was_sent() => attempt.unsent(),
-        Some(error) if error.is_callers() => attempt.neutral(),
-        _ => attempt.failure(),
+    if is_blameless(any) {
+        attempt.neutral();
+        return Failed::sent(error);
     }
+    match found {
+        Some(found) if !found.was_sent() => {
+            // The connection stays if it is this process that lacks something.
+            match found.is_local_fault() {
+                true => attempt.neutral(),
+                false => attempt.unsent(),
+            }
+            return Failed::unsent(error);
+        }
+        Some(found) if found.is_callers() => attempt.neutral(),
+        Some(found) => {
+            let label = io_label(found).unwrap_or("no response");
+            attempt.failure_labelled(label);
+        }
+        None => attempt.failure(),
+    }
+    Failed::sent(error)
 }
 
 impl fmt::Debug for ClassifyStatus {

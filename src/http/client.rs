@@ -10,7 +10,7 @@ use crate::error::BoxError;
 use crate::model::target::{Target, TargetError};
 
 /// Balances HTTP/1.1 requests over the instances of a target: [`BalanceLayer`], [`Connector`] and [`ClassifyStatus`] with
-/// their defaults.
+/// their defaults. [`Balance::control`] observes and steers the client.
 ///
 /// For other settings, such as a time limit for each attempt, put the three together:
 ///

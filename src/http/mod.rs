@@ -28,6 +28,7 @@ mod dial;
 pub(crate) mod error;
 mod http1;
 mod http2;
+pub(crate) mod label;
 mod lent;
 mod line;
 mod pool;

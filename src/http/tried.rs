@@ -6,7 +6,7 @@ use crate::model::instance::InstanceId;
 
 /// Instances that a request had better not go to, since it was there before: an extension of [`http::Request`].
 ///
-/// [`ClassifyStatus`](super::ClassifyStatus) and that of `grpc` [avoid](crate::Classify::avoid) them while another one is
+/// [`ClassifyStatus`](super::ClassifyStatus) and that of `grpc` [avoid](crate::Hints::avoid) them while another one is
 /// usable. The feature `retry` writes it, and leaves it in the extensions of the response too; so may a retry loop of your
 /// own, or a caller that wants a second opinion:
 ///
@@ -41,7 +41,7 @@ impl Extend<InstanceId> for Tried {
     }
 }
 
-pub(crate) fn of<B>(request: &Request<B>) -> &[InstanceId] {
-    let tried = request.extensions().get();
-    tried.map_or(&[], Tried::instances)
+/// Of a request that was not sent before it is empty, and allocates nothing.
+pub(crate) fn of<B>(request: &Request<B>) -> Tried {
+    request.extensions().get().cloned().unwrap_or_default()
 }

@@ -76,10 +76,10 @@
 //!
 //! # Other requests than HTTP
 //!
-//! A policy of your own and a classifier whose [`avoid`](crate::Classify::avoid) reads what that policy wrote:
+//! A policy of your own and a classifier whose [hints](crate::Classify::hints) are what that policy wrote:
 //!
 //! ```
-//! use rolecall::{Attempt, Classify, Error, InstanceId};
+//! use rolecall::{Attempt, Classify, Error, Failed, Hints, InstanceId};
 //! use std::future::{Ready, ready};
 //! use tower::retry::Policy;
 //!
@@ -93,17 +93,28 @@
 //!
 //! impl<Res, Err> Classify<Query, Res, Err> for ClassifyQuery {
 //!     type Response = Res;
+//!     /// The instances that had the query before.
+//!     type Context = Vec<InstanceId>;
 //!
-//!     fn avoid<'a>(&self, query: &'a Query) -> &'a [InstanceId] {
-//!         &query.tried
+//!     fn begin(&self, query: &Query) -> Vec<InstanceId> {
+//!         query.tried.clone()
 //!     }
 //!
-//!     fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
+//!     fn hints<'c>(&self, tried: &'c Vec<InstanceId>) -> Hints<'c> {
+//!         Hints::avoid(tried)
+//!     }
+//!
+//!     fn classify(
+//!         &self,
+//!         _: Vec<InstanceId>,
+//!         result: Result<Res, Err>,
+//!         attempt: Attempt,
+//!     ) -> Result<Res, Failed<Err>> {
 //!         match result {
 //!             Ok(_) => attempt.success(),
 //!             Err(_) => attempt.failure(),
 //!         }
-//!         result
+//!         result.map_err(Failed::sent)
 //!     }
 //! }
 //!

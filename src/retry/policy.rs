@@ -220,7 +220,7 @@ impl Retry {
             }
             Err(error) => {
                 if let Some(error) = ending::ours(error) {
-                    error.note_tried(tried::of(request), self.session.was_sent);
+                    error.note_tried(tried::of(request).instances(), self.session.was_sent);
                 }
             }
         }

@@ -12,6 +12,7 @@ use crate::runtime::text::excerpt;
 #[non_exhaustive]
 pub enum WorkerError {
     /// A variable of the environment is not set.
+    #[non_exhaustive]
     Missing {
         /// Its name.
         variable: &'static str,
@@ -19,6 +20,7 @@ pub enum WorkerError {
         example: &'static str,
     },
     /// A variable of the environment has an invalid value.
+    #[non_exhaustive]
     Invalid {
         /// Its name.
         variable: &'static str,
@@ -30,6 +32,7 @@ pub enum WorkerError {
         source: BoxError,
     },
     /// The address cannot be listened at.
+    #[non_exhaustive]
     Bind {
         /// The address.
         addr: SocketAddr,
@@ -37,6 +40,7 @@ pub enum WorkerError {
         source: io::Error,
     },
     /// It listens at all addresses of its machine, and was not told by which one it is reached.
+    #[non_exhaustive]
     NoAddress {
         /// Where it listens.
         addr: SocketAddr,

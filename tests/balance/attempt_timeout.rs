@@ -9,7 +9,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use rolecall::{
-    Attempt, BalanceConfig, BalanceLayer, Classify, EjectionReason, ErrorKind, Instance,
+    Attempt, BalanceConfig, BalanceLayer, Classify, EjectionReason, ErrorKind, Failed, Instance,
     InstanceId, List, MemberState, connect,
 };
 use tokio::runtime::Builder;
@@ -99,7 +99,7 @@ async fn it_counts_as_a_failure_where_no_rule_looks_too() {
     stage.node("b").when_called(Does::Hang);
     for calls in 1..=20 {
         stage.call().await.unwrap_err();
-        let members = stage.balance.status().members;
+        let members = stage.balance.control().status().members;
         assert_eq!(
             members.iter().map(|member| member.failures).sum::<u64>(),
             calls
@@ -140,11 +140,19 @@ async fn what_comes_after_the_answer_has_begun_is_not_cut_off() {
     struct Streaming(Arc<Mutex<Option<Attempt>>>);
     impl<Res, Err> Classify<(), Res, Err> for Streaming {
         type Response = Res;
+        type Context = ();
 
-        fn classify(&self, result: Result<Res, Err>, mut attempt: Attempt) -> Result<Res, Err> {
+        fn begin(&self, (): &()) {}
+
+        fn classify(
+            &self,
+            (): (),
+            result: Result<Res, Err>,
+            mut attempt: Attempt,
+        ) -> Result<Res, Failed<Err>> {
             attempt.answered();
             *self.0.lock().unwrap() = Some(attempt);
-            result
+            result.map_err(Failed::sent)
         }
     }
     let streaming = Streaming::default();
@@ -156,10 +164,14 @@ async fn what_comes_after_the_answer_has_begun_is_not_cut_off() {
         .layer(World::default());
     balance.call(()).await.unwrap();
     sleep(60 * SECOND).await;
-    assert_eq!(balance.status().members[0].in_flight, 1, "the body goes on");
+    assert_eq!(
+        balance.control().status().members[0].in_flight,
+        1,
+        "the body goes on"
+    );
     let attempt = streaming.0.lock().unwrap().take();
     attempt.unwrap().success();
-    let member = balance.status().members.remove(0);
+    let member = balance.control().status().members.remove(0);
     assert_eq!((member.in_flight, member.failures), (0, 0));
 }
 

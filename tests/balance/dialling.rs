@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The moments of so many failed dials of an instance.
 async fn failures(stage: &Stage, id: &str, count: usize) -> Vec<Instant> {
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     let mut moments = Vec::new();
     while moments.len() < count {
         let failed = |e: &Event| matches!(e, Event::DialFailed { id: of, .. } if *of == *id);
@@ -82,7 +82,7 @@ async fn long_waits_are_cut_short_when_the_last_usable_member_goes() {
         stage.until(|status| status.usable == 2).await;
         b.when_dialled(Gets::Refused);
         b.when_polled(Gets::Refused);
-        while stage.balance.status().usable == 2 {
+        while stage.balance.control().status().usable == 2 {
             stage.call().await.unwrap();
         }
         b.when_polled(Gets::Ready);
@@ -153,7 +153,7 @@ async fn a_dial_that_succeeds_after_its_instance_left_is_dropped() {
     sleep(500 * MS).await;
     gate.notify_waiters();
     sleep(SECOND).await;
-    assert_eq!(balance.status().usable, 0);
+    assert_eq!(balance.control().status().usable, 0);
     assert_eq!(
         Arc::strong_count(&alive),
         2,
@@ -215,7 +215,12 @@ async fn a_connector_is_asked_for_readiness_before_every_dial() {
             dials: Arc::clone(&dials),
         });
     sleep(SECOND).await;
-    assert_eq!(balance.status().usable, 3, "{}", balance.status());
+    assert_eq!(
+        balance.control().status().usable,
+        3,
+        "{}",
+        balance.control().status()
+    );
     assert_eq!(dials.load(SeqCst), 3);
 }
 
@@ -231,8 +236,8 @@ async fn only_the_newest_of_many_sets_is_dialled() {
     let balance = BalanceLayer::new(script, "worker:http")
         .unwrap()
         .layer(world.clone());
-    balance.wait_usable(SECOND).await.unwrap();
-    assert_eq!(balance.status().members.len(), 1);
+    balance.control().wait_usable(SECOND).await.unwrap();
+    assert_eq!(balance.control().status().members.len(), 1);
     assert_eq!(
         (world.node("i18").dials(), world.node("i19").dials()),
         (0, 1)
@@ -246,7 +251,7 @@ async fn a_shorter_connect_timeout_counts_for_the_next_dial() {
     stage.announce(set(["a"]));
     stage.until(|_| stage.node("a").dials() == 1).await;
     let config = BalanceConfig::builder().connect_timeout(10 * MS);
-    stage.balance.reconfigure(config.build().unwrap());
+    stage.balance.control().reconfigure(config.build().unwrap());
     let moments = failures(&stage, "a", 2).await;
     let gap = moments[1] - moments[0];
     assert!(gap <= 120 * MS, "{gap:?} for a backoff and 10 ms");
@@ -263,8 +268,11 @@ async fn more_dials_at_once_are_allowed_without_a_restart() {
     stage.until(|_| stage.node("a").dialling() == 1).await;
     stage.announce(set(["a", "b", "usable"]));
     sleep(10 * SECOND).await;
-    assert_eq!(stage.balance.status().usable, 1, "b has no turn");
-    stage.balance.reconfigure(BalanceConfig::default());
+    assert_eq!(stage.balance.control().status().usable, 1, "b has no turn");
+    stage
+        .balance
+        .control()
+        .reconfigure(BalanceConfig::default());
     stage.until(|status| status.usable == 2).await;
 }
 
@@ -290,9 +298,13 @@ async fn a_few_that_live_are_found_among_hundreds_that_are_silent() {
             let began = Instant::now();
             let layer = BalanceLayer::new(list, "worker:http").unwrap();
             let balance = layer.layer(black_holes());
-            balance.wait_usable(3 * SECOND).await.unwrap();
+            balance.control().wait_usable(3 * SECOND).await.unwrap();
             let took = began.elapsed();
-            assert!(took < 2500 * MS, "{took:?} of {} members", balance.status());
+            assert!(
+                took < 2500 * MS,
+                "{took:?} of {} members",
+                balance.control().status()
+            );
         }
     }
 }
@@ -370,7 +382,7 @@ async fn a_new_instance_is_dialled_before_those_that_failed() {
             }
         }
     });
-    let at_once = rolecall::Backoff { base: MS, max: MS };
+    let at_once = rolecall::Backoff::new(MS, MS);
     let config = BalanceConfig::builder()
         .connect_concurrency(1)
         .connect_backoff(at_once);
@@ -379,7 +391,7 @@ async fn a_new_instance_is_dialled_before_those_that_failed() {
         .config(config.build().unwrap())
         .layer(connector);
     feed.send(Ok(set(["usable"]))).unwrap();
-    balance.wait_usable(SECOND).await.unwrap();
+    balance.control().wait_usable(SECOND).await.unwrap();
     let known: Vec<_> = (0..30).map(|number| format!("refused-{number}")).collect();
     let known = || known.iter().map(String::as_str).chain(["usable"]);
     feed.send(Ok(set(known()))).unwrap();
@@ -421,22 +433,27 @@ fn a_dial_that_blocks_its_thread_holds_up_neither_the_driver_nor_other_dials() {
         let layer = BalanceLayer::new(script, "worker:http").unwrap();
         let balance = layer.layer(connector);
         feed.send(Ok(set(["blocks"]))).unwrap();
-        while balance.status().members.is_empty() {
+        while balance.control().status().members.is_empty() {
             sleep(MS).await;
         }
         feed.send(Ok(set(["a", "b", "blocks"]))).unwrap();
         let both = async {
-            while balance.status().usable < 2 {
+            while balance.control().status().usable < 2 {
                 sleep(MS).await;
             }
         };
         tokio::time::timeout(10 * SECOND, both).await.unwrap();
         balance
     });
-    assert_eq!(balance.status().usable, 2, "{}", balance.status());
+    assert_eq!(
+        balance.control().status().usable,
+        2,
+        "{}",
+        balance.control().status()
+    );
     release.send(()).unwrap();
     runtime.block_on(async {
-        while balance.status().usable < 3 {
+        while balance.control().status().usable < 3 {
             sleep(MS).await;
         }
     });
@@ -448,7 +465,7 @@ async fn one_layer_makes_balancers_that_share_nothing() {
     let layer = BalanceLayer::new(list, "worker:http").unwrap();
     let (one, two) = (World::default(), World::default());
     let (first, mut second) = (layer.layer(one.clone()), layer.clone().layer(two.clone()));
-    first.wait_usable(SECOND).await.unwrap();
+    first.control().wait_usable(SECOND).await.unwrap();
     drop(first);
     assert_eq!(second.call(()).await.unwrap(), "a");
     assert_eq!((one.node("a").alive(), two.node("a").alive()), (0, 1));
@@ -471,7 +488,7 @@ async fn a_function_of_the_instance_is_its_service_without_a_dial() {
     answers.sort();
     answers.dedup();
     assert_eq!(answers, ["a/x", "b/x"]);
-    drop(balance.events().boxed());
+    drop(balance.control().events().boxed());
 }
 
 #[tokio::test(start_paused = true)]

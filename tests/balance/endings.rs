@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use rolecall::{
-    Attempt, Balance, BalanceLayer, Classify, ErrorKind, Event, Instance, InstanceSet, List,
-    Outcome, connect,
+    Attempt, Balance, BalanceLayer, Classify, ErrorKind, Event, Failed, Instance, InstanceSet,
+    List, Outcome, connect,
 };
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
@@ -81,7 +81,7 @@ async fn a_call_that_waits_alone_still_fails_in_time_and_then_everything_ends() 
 #[tokio::test(start_paused = true)]
 async fn events_end_with_the_balancer_after_the_last_of_them_was_read() {
     let stage = Stage::of(&["a"]).await;
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     stage.announce(set(["a", "b"]));
     stage.until(|status| status.usable == 2).await;
     drop(stage);
@@ -94,7 +94,7 @@ async fn events_end_with_the_balancer_after_the_last_of_them_was_read() {
         "{told:?}"
     );
     assert!(
-        matches!(&told[1], Event::Connected { id } if *id == *"b"),
+        matches!(&told[1], Event::Connected { id , .. } if *id == *"b"),
         "{told:?}"
     );
 }
@@ -105,10 +105,18 @@ struct Keeping(Arc<Mutex<Vec<Attempt>>>);
 
 impl<Req, Res, Err> Classify<Req, Res, Err> for Keeping {
     type Response = Res;
+    type Context = ();
 
-    fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
+    fn begin(&self, _: &Req) {}
+
+    fn classify(
+        &self,
+        (): (),
+        result: Result<Res, Err>,
+        attempt: Attempt,
+    ) -> Result<Res, Failed<Err>> {
         self.0.lock().unwrap().push(attempt);
-        result
+        result.map_err(Failed::sent)
     }
 }
 
@@ -123,7 +131,8 @@ async fn an_attempt_holds_its_slot_until_it_is_ended() {
         .classify(attempts.clone())
         .layer(world.clone());
     feed.send(Ok(set(["a"]))).unwrap();
-    let member = |balance: &Balance<Line, Keeping>| balance.status().members.swap_remove(0);
+    let member =
+        |balance: &Balance<Line, Keeping>| balance.control().status().members.swap_remove(0);
     let ends: [fn(Attempt); 6] = [
         |attempt| attempt.success(),
         |attempt| attempt.failure(),
@@ -191,7 +200,7 @@ async fn latency_ends_where_the_answer_begins() {
         attempt.answered();
         attempt.success();
     }
-    let latency = balance.status().members[0].latency.unwrap();
+    let latency = balance.control().status().members[0].latency.unwrap();
     // Latencies are kept as floats.
     let expected = Duration::from_millis(9)..Duration::from_millis(13);
     assert!(expected.contains(&latency), "{latency:?} of 10 ms");
@@ -207,7 +216,7 @@ async fn an_answer_that_was_unsent_is_still_an_answer() {
         .layer(world.clone());
     for dials in 1..4 {
         assert_eq!(balance.call(()).await.unwrap(), "a");
-        balance.wait_usable(SECOND).await.unwrap();
+        balance.control().wait_usable(SECOND).await.unwrap();
         assert_eq!(world.node("a").dials(), dials + 1);
     }
 }
@@ -233,7 +242,7 @@ async fn one_unsent_call_says_nothing_of_the_next() {
         .layer(world.clone());
     for round in 0..10 {
         *unsent.lock().unwrap() = round % 2 == 0;
-        balance.wait_usable(SECOND).await.unwrap();
+        balance.control().wait_usable(SECOND).await.unwrap();
         let error = balance.call(()).await.unwrap_err();
         assert_eq!(error.was_sent(), round % 2 == 1);
         assert_eq!(error.instance(), Some(&rolecall::InstanceId::from("a")));
@@ -283,10 +292,15 @@ async fn a_connection_may_ask_the_balancer_while_it_is_dropped() {
         .unwrap()
         .layer(connector);
     feed.send(Ok(set(["a", "b", "c"]))).unwrap();
-    balance.wait_usable(SECOND).await.unwrap();
+    balance.control().wait_usable(SECOND).await.unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let (answers, again) = (Arc::clone(&asked), balance.clone());
-    let ask = move || answers.lock().unwrap().push(again.status().members.len());
+    let ask = move || {
+        answers
+            .lock()
+            .unwrap()
+            .push(again.control().status().members.len())
+    };
     *question.lock().unwrap() = Some(Box::new(ask) as Question);
 
     feed.send(Ok(set(["b", "c"]).confirmed())).unwrap();
@@ -326,12 +340,17 @@ async fn a_connection_that_panics_while_it_is_dropped_does_not_end_the_driver() 
     let layer = BalanceLayer::new(script, "worker:http").unwrap();
     let mut balance = layer.layer(connector);
     feed.send(Ok(set(["a", "b"]))).unwrap();
-    balance.wait_usable(SECOND).await.unwrap();
+    balance.control().wait_usable(SECOND).await.unwrap();
     feed.send(Ok(set(["b"]).confirmed())).unwrap();
     sleep(SECOND).await;
     feed.send(Ok(set(["b", "c"]))).unwrap();
     sleep(SECOND).await;
-    assert_eq!(balance.status().usable, 2, "{}", balance.status());
+    assert_eq!(
+        balance.control().status().usable,
+        2,
+        "{}",
+        balance.control().status()
+    );
     balance.call(()).await.unwrap();
 }
 
@@ -353,28 +372,36 @@ async fn a_panic_leaves_the_others_of_a_shared_task_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_avoid_is_its_callers() {
+async fn a_panic_in_hints_is_its_callers() {
     struct Panicking;
     impl<Res, Err> Classify<(), Res, Err> for Panicking {
         type Response = Res;
+        type Context = ();
 
-        fn avoid<'a>(&self, (): &'a ()) -> &'a [rolecall::InstanceId] {
-            panic!("avoid panics")
+        fn begin(&self, (): &()) {}
+
+        fn hints<'c>(&self, (): &'c ()) -> rolecall::Hints<'c> {
+            panic!("hints panics")
         }
 
-        fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
+        fn classify(
+            &self,
+            (): (),
+            result: Result<Res, Err>,
+            attempt: Attempt,
+        ) -> Result<Res, Failed<Err>> {
             attempt.success();
-            result
+            result.map_err(Failed::sent)
         }
     }
     let list = List::new([instance("a")]).unwrap();
     let layer = BalanceLayer::new(list, "worker:http").unwrap();
     let balance = layer.classify(Panicking).layer(World::default());
-    balance.wait_usable(SECOND).await.unwrap();
+    balance.control().wait_usable(SECOND).await.unwrap();
     let mut calling = balance.clone();
     let call = tokio::spawn(async move { calling.call(()).await });
     assert!(call.await.unwrap_err().is_panic());
-    assert_eq!(balance.status().members[0].in_flight, 0);
+    assert_eq!(balance.control().status().members[0].in_flight, 0);
 }
 
 #[tokio::test(start_paused = true)]

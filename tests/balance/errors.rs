@@ -58,7 +58,7 @@ async fn a_silent_discovery_is_unresolved_with_its_last_error_as_the_source() {
     stage.announce(set(["a"]));
     stage.until(|status| status.usable == 1).await;
     assert!(stage.call().await.is_ok(), "an error first is no obstacle");
-    assert_eq!(stage.balance.status().discovery_error, None);
+    assert_eq!(stage.balance.control().status().discovery_error, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +114,10 @@ async fn saturation_does_not_wait() {
     assert!(stage.call().await.is_ok());
 
     // At three in the morning the cap is lifted without a deploy.
-    stage.balance.reconfigure(BalanceConfig::default());
+    stage
+        .balance
+        .control()
+        .reconfigure(BalanceConfig::default());
     let under_way: Vec<_> = (0..20).map(|_| stage.balance.clone().call(())).collect();
     assert!(stage.call().await.is_ok());
     drop(under_way);
@@ -160,7 +163,7 @@ async fn a_lost_connection_costs_no_request_and_is_dialled_again() {
     assert!(a.dials() > 10);
     assert_eq!(b.dials(), 1);
     assert_eq!(
-        stage.balance.status().members.len(),
+        stage.balance.control().status().members.len(),
         2,
         "membership is another matter"
     );
@@ -182,7 +185,7 @@ async fn what_the_classifier_calls_unsent_was_not_sent_and_redials() {
         error.to_string(),
         "default/worker:http: call to instance a was not sent"
     );
-    balance.wait_usable(SECOND).await.unwrap();
+    balance.control().wait_usable(SECOND).await.unwrap();
     assert_eq!(world.node("a").dials(), 2);
 }
 
@@ -195,10 +198,11 @@ async fn outcomes_move_what_they_say() {
     let said = Arc::clone(&next);
     let classify = move |_: &Result<String, Fault>| *said.lock().unwrap();
     let mut balance = layer.classify_fn(classify).layer(world);
-    balance.wait_usable(SECOND).await.unwrap();
+    balance.control().wait_usable(SECOND).await.unwrap();
     sleep(SECOND).await;
     let failures = |balance: &rolecall::Balance<_, _>| -> u64 {
         balance
+            .control()
             .status()
             .members
             .iter()
@@ -233,18 +237,24 @@ async fn instances_to_avoid_are_picked_only_for_want_of_others() {
     struct Elsewhere;
     impl<Res, Err> Classify<Tried, Res, Err> for Elsewhere {
         type Response = Res;
+        type Context = Tried;
 
-        fn avoid<'a>(&self, tried: &'a Tried) -> &'a [InstanceId] {
-            tried
+        fn begin(&self, tried: &Tried) -> Tried {
+            tried.clone()
+        }
+
+        fn hints<'c>(&self, tried: &'c Tried) -> rolecall::Hints<'c> {
+            tried.into()
         }
 
         fn classify(
             &self,
+            _: Tried,
             result: Result<Res, Err>,
             attempt: rolecall::Attempt,
-        ) -> Result<Res, Err> {
+        ) -> Result<Res, rolecall::Failed<Err>> {
             attempt.success();
-            result
+            result.map_err(rolecall::Failed::sent)
         }
     }
     let list = List::new(["a", "b", "c"].map(instance)).unwrap();
@@ -275,7 +285,7 @@ async fn instances_to_avoid_are_picked_only_for_want_of_others() {
 #[tokio::test(start_paused = true)]
 async fn least_in_flight_spreads_and_drains_without_a_clock() {
     let config = BalanceConfig::builder()
-        .load(Load::LeastInFlight)
+        .load(Load::least_in_flight())
         .outlier(None)
         .build()
         .unwrap();
@@ -283,6 +293,7 @@ async fn least_in_flight_spreads_and_drains_without_a_clock() {
     let calls: Vec<_> = (0..30).map(|_| stage.balance.clone().call(())).collect();
     let held: Vec<_> = stage
         .balance
+        .control()
         .status()
         .members
         .iter()
@@ -291,7 +302,7 @@ async fn least_in_flight_spreads_and_drains_without_a_clock() {
     assert!(held.iter().all(|held| (8..=12).contains(held)), "{held:?}");
     assert_eq!(futures::future::join_all(calls).await.len(), 30);
     assert_eq!(stage.in_flight(), 0);
-    let status = stage.balance.status();
+    let status = stage.balance.control().status();
     assert!(status.mean_latency.is_none() && status.members[0].latency.is_none());
 }
 
@@ -315,8 +326,8 @@ async fn a_weightless_member_is_connected_and_never_picked() {
 #[tokio::test(start_paused = true)]
 async fn events_tell_the_story_and_a_late_reader_what_it_missed() {
     let stage = Stage::unfed(BalanceConfig::default());
-    let mut events = stage.balance.events();
-    let mut late = stage.balance.events();
+    let mut events = stage.balance.control().events();
+    let mut late = stage.balance.control().events();
     stage.announce(set(["a"]));
     let mut told = Vec::new();
     for _ in 0..3 {
@@ -337,7 +348,7 @@ async fn events_tell_the_story_and_a_late_reader_what_it_missed() {
     }
     let first = late.next().await.unwrap();
     assert!(
-        matches!(first, Event::Missed { count } if count > 900),
+        matches!(first, Event::Missed { count , .. } if count > 900),
         "{first}"
     );
 }
@@ -351,7 +362,7 @@ async fn status_is_a_table_for_people_and_json_for_machines() {
         .until(|status| status.members.iter().any(|member| member.error.is_some()))
         .await;
     stage.shares(10).await;
-    let status = stage.balance.status();
+    let status = stage.balance.control().status();
     let text = status.to_string();
     assert!(
         text.starts_with("default/worker:http: 1 of 2 usable, set "),
@@ -399,12 +410,17 @@ async fn a_service_that_is_not_clone_goes_behind_a_buffer() {
 #[tokio::test(start_paused = true)]
 async fn waiting_for_a_usable_member_ends_with_one_or_with_the_reason() {
     let stage = Stage::unfed(BalanceConfig::default());
-    let error = stage.balance.wait_usable(SECOND).await.unwrap_err();
+    let error = stage
+        .balance
+        .control()
+        .wait_usable(SECOND)
+        .await
+        .unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Unresolved));
     stage.announce(set(["a"]));
-    stage.balance.wait_usable(SECOND).await.unwrap();
+    stage.balance.control().wait_usable(SECOND).await.unwrap();
     assert_eq!(
-        stage.balance.status().members[0].picks,
+        stage.balance.control().status().members[0].picks,
         0,
         "waiting takes no slot"
     );
@@ -441,18 +457,21 @@ async fn what_a_balancer_below_did_not_send_was_not_sent_and_is_charged_to_nobod
         assert!(matches!(below.kind(), ErrorKind::Saturated));
         assert!(!boxed.call(()).await.unwrap_err().was_sent());
     }
-    for status in [direct.status(), boxed.status()] {
+    for status in [direct.control().status(), boxed.control().status()] {
         assert_eq!(status.members[0].failures, 0, "{status}");
         assert_eq!(status.members[0].in_flight, 0);
     }
 
     // What the instance below failed to do is a failure here too.
-    stage.balance.reconfigure(BalanceConfig::default());
+    stage
+        .balance
+        .control()
+        .reconfigure(BalanceConfig::default());
     stage.node("a").when_called(Does::Fail);
     assert!(direct.call(()).await.unwrap_err().was_sent());
     assert!(boxed.call(()).await.unwrap_err().was_sent());
-    assert_eq!(direct.status().members[0].failures, 1);
-    assert_eq!(boxed.status().members[0].failures, 1);
+    assert_eq!(direct.control().status().members[0].failures, 1);
+    assert_eq!(boxed.control().status().members[0].failures, 1);
 }
 
 /// That it may have acted is all that is known of a service which does more than one call.
@@ -491,7 +510,7 @@ async fn what_a_load_shedder_below_refuses_is_charged_to_nobody() {
     let balance = BalanceLayer::new(list, "worker:http")
         .unwrap()
         .layer(connector);
-    balance.wait_usable(SECOND).await.unwrap();
+    balance.control().wait_usable(SECOND).await.unwrap();
     sleep(SECOND).await;
     for _ in 0..20 {
         let calls = (0..20).map(|_| balance.clone().call(()));
@@ -506,7 +525,7 @@ async fn what_a_load_shedder_below_refuses_is_charged_to_nobody() {
         });
         assert!((1..20).contains(&shed.count()));
     }
-    let status = balance.status();
+    let status = balance.control().status();
     assert_eq!(status.ejections.detected, 0, "{status}");
     for member in &status.members {
         assert_eq!((member.failures, member.in_flight), (0, 0), "{status}");

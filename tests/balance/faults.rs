@@ -13,7 +13,7 @@ use rolecall::discovery::{BoxStream, DiscoveryError};
 use rolecall::fleet::{Dial, Fleet, Rng};
 use rolecall::{
     Attempt, Availability, Balance, BalanceConfig, BalanceLayer, Classify, Discovery, Event,
-    Instance, InstanceSet, List, Target, connect,
+    Failed, Instance, InstanceSet, List, Target, connect,
 };
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
@@ -44,7 +44,7 @@ async fn a_connector_that_was_not_ready_for_one_dial_has_its_full_time_for_the_n
     let balance = BalanceLayer::new(script, "worker:http")
         .unwrap()
         .layer(NeverReady);
-    let mut events = balance.events();
+    let mut events = balance.control().events();
     feed.send(Ok(set(["a"]))).unwrap();
     sleep(SECOND).await;
     // Nobody awaits the dial of a any more; the time it was given must not be b's.
@@ -134,7 +134,7 @@ async fn a_call_that_waits_for_readiness_leaves_an_instance_that_was_removed() {
 async fn a_lost_connection_is_told_of_at_once_even_if_no_deadline_moves() {
     let stage = Stage::of(&["a"]).await;
     let a = stage.node("a");
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     // A dial to the new address is under way when the old connection is lost.
     a.when_dialled(Gets::Nowhere);
     stage.announce([instance("a").with_addr(addr(81))].into_iter().collect());
@@ -180,7 +180,10 @@ async fn a_shorter_wait_counts_for_calls_that_wait_already() {
     let stage = Stage::unfed(config.build().unwrap());
     let call = tokio::spawn(stage.balance.clone().call(()));
     sleep(10 * SECOND).await;
-    stage.balance.reconfigure(BalanceConfig::default());
+    stage
+        .balance
+        .control()
+        .reconfigure(BalanceConfig::default());
     assert!(timeout(SECOND, call).await.is_ok());
 }
 
@@ -190,9 +193,9 @@ async fn a_grace_of_zero_ends_a_doubt_that_is_there() {
     stage.announce(set([]));
     stage.until(|status| status.doubted_for.is_some()).await;
     let config = BalanceConfig::builder().shrink_grace(Duration::ZERO);
-    stage.balance.reconfigure(config.build().unwrap());
+    stage.balance.control().reconfigure(config.build().unwrap());
     sleep(SECOND).await;
-    assert!(stage.balance.status().members.is_empty());
+    assert!(stage.balance.control().status().members.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,7 +251,7 @@ async fn a_dial_that_panics_while_it_is_given_up_is_a_failed_dial() {
     let balance = BalanceLayer::new(list, "worker:http")
         .unwrap()
         .layer(connector);
-    let mut events = balance.events();
+    let mut events = balance.control().events();
     let event = next_event(&mut events, |e| matches!(e, Event::DialFailed { .. })).await;
     assert!(event.to_string().contains("the drop panics"), "{event}");
     next_event(&mut events, |e| matches!(e, Event::Connected { .. })).await;
@@ -307,7 +310,7 @@ async fn a_call_that_waits_for_readiness_goes_along_with_an_instance_that_moves(
                 At(instance.addr())
             }));
     feed.send(Ok(set(["a"]))).unwrap();
-    balance.wait_usable(SECOND).await.unwrap();
+    balance.control().wait_usable(SECOND).await.unwrap();
     let call = tokio::spawn(balance.call(()));
     sleep(SECOND).await;
     let moved = instance("a").with_addr(addr(81));
@@ -395,7 +398,10 @@ fn an_error_of_a_dial_that_asks_while_it_is_shown_is_not_shown_under_the_lock() 
     }
     impl fmt::Display for Curious {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let usable = self.0.get().map(|balance| balance.status().usable);
+            let usable = self
+                .0
+                .get()
+                .map(|balance| balance.control().status().usable);
             write!(f, "with {usable:?} usable")
         }
     }
@@ -415,7 +421,7 @@ fn an_error_of_a_dial_that_asks_while_it_is_shown_is_not_shown_under_the_lock() 
             }));
             let _ = asked.set(balance.clone());
             sleep(SECOND).await;
-            let error = balance.status().members[0].error.clone();
+            let error = balance.control().status().members[0].error.clone();
             done.send(error).unwrap();
         });
     });
@@ -430,13 +436,21 @@ async fn to_end_an_earlier_attempt_as_unsent_says_nothing_of_the_call_that_is_cl
     struct Late(Mutex<Option<Attempt>>);
     impl<Req, Res, Err> Classify<Req, Res, Err> for Late {
         type Response = Res;
+        type Context = ();
 
-        fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
+        fn begin(&self, _: &Req) {}
+
+        fn classify(
+            &self,
+            (): (),
+            result: Result<Res, Err>,
+            attempt: Attempt,
+        ) -> Result<Res, Failed<Err>> {
             let earlier = self.0.lock().unwrap().replace(attempt);
             if let Some(earlier) = earlier {
                 earlier.unsent();
             }
-            result
+            result.map_err(Failed::sent)
         }
     }
     let list = List::new(["a", "b"].map(instance)).unwrap();

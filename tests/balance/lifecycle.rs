@@ -12,7 +12,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use rolecall::discovery::{BoxStream, DiscoveryError};
 use rolecall::{
-    Attempt, Balance, BalanceConfig, BalanceLayer, Classify, Discovery, ErrorKind, Event,
+    Attempt, Balance, BalanceConfig, BalanceLayer, Classify, Discovery, ErrorKind, Event, Failed,
     InstanceSet, List, MemberState, ResponseFuture, Target, connect,
 };
 use tokio::runtime::{Builder, Handle};
@@ -142,7 +142,7 @@ fn without_any_runtime_a_call_fails_and_nothing_panics() {
         source.contains("outside a running tokio runtime"),
         "{source}"
     );
-    let waited = futures::executor::block_on(balance.wait_usable(Duration::MAX));
+    let waited = futures::executor::block_on(balance.control().wait_usable(Duration::MAX));
     assert!(matches!(waited.unwrap_err().kind(), ErrorKind::Unresolved));
 }
 
@@ -226,7 +226,7 @@ async fn survives(stage: &Stage) {
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_dial_is_a_failed_dial() {
     let stage = Stage::of(&["a"]).await;
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     stage.node("b").when_dialled(Gets::Panic);
     stage.announce(set(["a", "b"]));
     let event = next_event(&mut events, |e| matches!(e, Event::DialFailed { .. })).await;
@@ -293,8 +293,11 @@ async fn a_panic_in_the_classifier_is_its_callers_and_leaks_no_slot() {
     struct Panicking;
     impl<Req, Res, Err> Classify<Req, Res, Err> for Panicking {
         type Response = Res;
+        type Context = ();
 
-        fn classify(&self, _: Result<Res, Err>, _: Attempt) -> Result<Res, Err> {
+        fn begin(&self, _: &Req) {}
+
+        fn classify(&self, (): (), _: Result<Res, Err>, _: Attempt) -> Result<Res, Failed<Err>> {
             panic!("the classifier panics")
         }
     }
@@ -302,9 +305,13 @@ async fn a_panic_in_the_classifier_is_its_callers_and_leaks_no_slot() {
         .unwrap()
         .classify(Panicking);
     let mut balance = layer.layer(World::default());
-    balance.wait_usable(Duration::from_secs(1)).await.unwrap();
+    balance
+        .control()
+        .wait_usable(Duration::from_secs(1))
+        .await
+        .unwrap();
     panics(balance.call(())).await;
-    let members = balance.status().members;
+    let members = balance.control().status().members;
     assert!(members.iter().all(|member| member.in_flight == 0));
 }
 
@@ -324,7 +331,7 @@ async fn a_panic_in_discovery_is_the_end_of_its_news() {
         .unwrap()
         .layer(World::default());
     assert_eq!(balance.call(()).await.unwrap(), "a", "what is known stays");
-    let error = balance.status().discovery_error.unwrap();
+    let error = balance.control().status().discovery_error.unwrap();
     assert!(error.contains("watching"), "{error}");
 
     let mut balance = BalanceLayer::new(Panicking(false), "worker:http")
@@ -367,7 +374,7 @@ async fn a_connector_that_is_never_ready_fails_its_dials_in_time() {
     }
     let layer = BalanceLayer::new(list(), "worker:http").unwrap();
     let balance = layer.layer(NeverReady);
-    let mut events = balance.events();
+    let mut events = balance.control().events();
     let event = next_event(&mut events, |e| matches!(e, Event::DialFailed { .. })).await;
     assert!(
         event.to_string().contains("no connection within 2s"),
@@ -426,10 +433,18 @@ async fn a_stale_connections_loss_does_not_touch_its_successor() {
             })
         }
     }));
-    balance.wait_usable(Duration::from_secs(1)).await.unwrap();
+    balance
+        .control()
+        .wait_usable(Duration::from_secs(1))
+        .await
+        .unwrap();
     let late = tokio::spawn(balance.call(true));
     assert!(!balance.call(false).await.unwrap_err().was_sent());
-    balance.wait_usable(Duration::from_secs(5)).await.unwrap();
+    balance
+        .control()
+        .wait_usable(Duration::from_secs(5))
+        .await
+        .unwrap();
     assert_eq!(connections.load(SeqCst), 2);
     gate.add_permits(1);
     assert!(!late.await.unwrap().unwrap_err().was_sent());
@@ -439,14 +454,14 @@ async fn a_stale_connections_loss_does_not_touch_its_successor() {
         2,
         "the second connection still stands"
     );
-    assert_eq!(balance.status().usable, 1);
+    assert_eq!(balance.control().status().usable, 1);
     drop(stage);
 }
 
 #[tokio::test(start_paused = true)]
 async fn duplicate_ids_are_reported_and_the_last_one_counts() {
     let stage = Stage::of(&["a"]).await;
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     let twice = [
         instance("b").with_addr(addr(1)),
         instance("b").with_addr(addr(2)),
@@ -455,13 +470,16 @@ async fn duplicate_ids_are_reported_and_the_last_one_counts() {
     let event = next_event(&mut events, |e| matches!(e, Event::DuplicateId { .. })).await;
     assert!(event.to_string().contains('b'), "{event}");
     stage.until(|status| status.usable == 2).await;
-    assert_eq!(stage.balance.status().members[1].instance.addr(), addr(2));
+    assert_eq!(
+        stage.balance.control().status().members[1].instance.addr(),
+        addr(2)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unusable_announcement_is_refused_and_what_works_stays() {
     let stage = Stage::of(&["a"]).await;
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     let nowhere = "0.0.0.0:80".parse().unwrap();
     let bad = [
         instance("a").with_addr(nowhere),
@@ -472,7 +490,7 @@ async fn an_unusable_announcement_is_refused_and_what_works_stays() {
         let event = next_event(&mut events, |e| matches!(e, Event::InstanceRefused { .. })).await;
         assert!(event.to_string().contains(id), "{event}");
     }
-    let status = stage.balance.status();
+    let status = stage.balance.control().status();
     assert_eq!(status.members.len(), 1);
     assert_eq!(status.members[0].instance.addr(), addr(80));
     assert_eq!(status.members[0].state, MemberState::Usable);

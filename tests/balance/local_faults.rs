@@ -105,7 +105,7 @@ async fn a_request_that_finds_nothing_to_connect_by_waits_and_loses_no_connectio
     let began = Instant::now();
     call.await.unwrap().unwrap();
     assert!(began.elapsed() <= 100 * MS);
-    let status = balance.status();
+    let status = balance.control().status();
     assert_eq!(status.usable, 3);
     for member in status.members {
         assert_eq!((member.in_flight, member.failures), (0, 0));
@@ -141,7 +141,7 @@ async fn members_that_could_not_be_dialled_for_long_are_back_within_a_second() {
     let process = Process::default();
     process.starves(true);
     let balance = process.balance();
-    let mut events = balance.events();
+    let mut events = balance.control().events();
     sleep(60 * SECOND).await;
     let failed = next_event(&mut events, |event| {
         matches!(event, Event::DialFailed { .. })
@@ -156,5 +156,5 @@ async fn members_that_could_not_be_dialled_for_long_are_back_within_a_second() {
     assert!(error.is_local_fault() && retry_in <= SECOND);
     process.starves(false);
     sleep(SECOND + 10 * MS).await;
-    assert_eq!(balance.status().usable, 3);
+    assert_eq!(balance.control().status().usable, 3);
 }

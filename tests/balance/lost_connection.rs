@@ -68,14 +68,14 @@ async fn balance() -> (Balance<Line>, Newest) {
     let balance = BalanceLayer::new(list, "worker:http")
         .unwrap()
         .layer(connector);
-    while newest.lock().unwrap().is_none() || balance.status().usable == 0 {
+    while newest.lock().unwrap().is_none() || balance.control().status().usable == 0 {
         sleep(MS).await;
     }
     (balance, newest)
 }
 
 fn a(balance: &Balance<Line>) -> MemberStatus {
-    let members = balance.status().members;
+    let members = balance.control().status().members;
     let mut members = members.into_iter();
     members
         .find(|member| *member.instance.id() == *"a")

@@ -8,6 +8,7 @@
 )]
 
 mod attempt_timeout;
+mod control;
 mod dialling;
 mod ejection;
 mod endings;
@@ -16,6 +17,7 @@ mod faults;
 mod lifecycle;
 mod local_faults;
 mod lost_connection;
+mod max_waiting;
 mod news;
 mod promises;
 mod races;

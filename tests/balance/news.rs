@@ -36,7 +36,7 @@ async fn discovery_that_flaps_costs_no_request_and_no_connection() {
         assert!(stage.call().await.is_ok());
     }
     sleep(60 * SECOND).await;
-    let status = stage.balance.status();
+    let status = stage.balance.control().status();
     assert_eq!((status.usable, status.doubted_for), (4, None), "{status}");
     for id in ["a", "b", "c", "d"] {
         assert_eq!(stage.node(id).dials(), 1);
@@ -48,14 +48,14 @@ async fn a_tenth_of_the_fleet_is_believed_when_the_grace_is_over() {
     let ids: Vec<_> = (0..20).map(|number| format!("i{number}")).collect();
     let ids: Vec<_> = ids.iter().map(String::as_str).collect();
     let stage = Stage::of(&ids).await;
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     let began = Instant::now();
     // Repeated, as a poll would: that does not prolong the doubt.
     let mut doubts = 0;
     for _ in 0..29 {
         stage.announce(set(["i0", "i1"]));
         sleep(SECOND).await;
-        assert_eq!(stage.balance.status().usable, 20);
+        assert_eq!(stage.balance.control().status().usable, 20);
     }
     stage.until(|status| status.usable == 2).await;
     assert_eq!(began.elapsed().as_secs(), 30);
@@ -88,7 +88,7 @@ async fn a_doubtful_answers_changes_count_at_once() {
     stage.announce([draining].into_iter().collect());
     stage.until(|status| status.usable == 3).await;
     assert_eq!(stage.state("a"), Some(MemberState::Draining));
-    assert!(stage.balance.status().doubted_for.is_some());
+    assert!(stage.balance.control().status().doubted_for.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +97,7 @@ async fn no_grace_believes_everything() {
     let stage = Stage::with(config.build().unwrap(), &["a", "b", "c", "d"]).await;
     stage.announce(set([]));
     stage.until(|status| status.members.is_empty()).await;
-    assert_eq!(stage.balance.status().doubted_for, None);
+    assert_eq!(stage.balance.control().status().doubted_for, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,7 +108,7 @@ async fn an_ended_discovery_leaves_a_doubt_to_run_out() {
     let Stage { balance, feed, .. } = stage;
     drop(feed);
     sleep(31 * SECOND).await;
-    assert!(balance.status().members.is_empty());
+    assert!(balance.control().status().members.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +127,7 @@ async fn discovery_that_never_answers_is_no_obstacle_to_the_end() {
     let began = Instant::now();
     balance.call(()).await.unwrap_err();
     assert_eq!(began.elapsed(), Duration::ZERO, "fails fast by now");
-    let mut events = balance.events();
+    let mut events = balance.control().events();
     drop(balance);
     assert!(events.next().await.is_none());
 }
@@ -189,7 +189,7 @@ async fn a_permission_that_is_withdrawn_stops_calls_and_one_that_is_granted_star
     assert!(matches!(error.kind(), ErrorKind::NotVisible), "{error}");
     let granted = Visibility::Granted(vec![Boundary::new("batch").unwrap()]);
     feed.send(seen(granted)).unwrap();
-    balance.wait_usable(SECOND).await.unwrap();
+    balance.control().wait_usable(SECOND).await.unwrap();
     assert!(balance.call(()).await.is_ok());
 }
 
@@ -236,7 +236,7 @@ async fn changes_of_weight_and_metadata_do_not_disturb_requests_or_connections()
         call.await.unwrap().unwrap();
     }
     assert_eq!(stage.in_flight(), 0);
-    let status = stage.balance.status();
+    let status = stage.balance.control().status();
     assert_eq!(status.members.iter().map(|m| m.picks).sum::<u64>(), 200);
     assert_eq!((stage.node("a").dials(), stage.node("b").dials()), (1, 1));
 }
@@ -323,7 +323,7 @@ async fn many_changes_at_once_leave_exactly_what_was_announced_last() {
         }
     }
     sleep(60 * SECOND).await;
-    let status = stage.balance.status();
+    let status = stage.balance.control().status();
     let known: Vec<_> = status.members.iter().map(|m| m.instance.clone()).collect();
     assert_eq!(known, last);
     let eligible =
@@ -347,7 +347,7 @@ async fn an_answer_of_more_than_can_be_meant_is_an_error_and_changes_nothing() {
     let crowd = (0..100_000).map(|n| instance(&format!("evil-{n}")));
     stage.announce(crowd.chain([instance("a")]).collect());
     stage.until(|status| status.discovery_error.is_some()).await;
-    let status = stage.balance.status();
+    let status = stage.balance.control().status();
     assert_eq!(status.members.len(), 1, "{status}");
     let error = status.discovery_error.unwrap_or_default();
     assert!(error.contains("100001 instances in one answer"), "{error}");

@@ -92,13 +92,13 @@ async fn a_new_instance_is_neither_starved_nor_flooded() {
 #[tokio::test(start_paused = true)]
 async fn discovery_that_is_down_flaps_or_ends_changes_nothing() {
     let stage = Stage::of(&["a", "b"]).await;
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     for _ in 0..100 {
         let error = rolecall::discovery::DiscoveryError::backend("watching", "it is down");
         stage.feed.send(Err(error)).unwrap();
     }
     next_event(&mut events, |e| matches!(e, Event::DiscoveryFailed { .. })).await;
-    let error = stage.balance.status().discovery_error.unwrap();
+    let error = stage.balance.control().status().discovery_error.unwrap();
     assert!(error.contains("watching"), "{error}");
     let Stage {
         world,
@@ -124,12 +124,12 @@ async fn an_emptied_answer_is_doubted_and_then_believed() {
     stage.until(|status| status.doubted_for.is_some()).await;
     sleep(Duration::from_secs(29)).await;
     assert_eq!(
-        stage.balance.status().usable,
+        stage.balance.control().status().usable,
         2,
         "traffic goes on with the last good set"
     );
     sleep(Duration::from_secs(2)).await;
-    assert!(stage.balance.status().members.is_empty());
+    assert!(stage.balance.control().status().members.is_empty());
 
     stage.announce(set(["a", "b"]));
     stage.until(|status| status.usable == 2).await;
@@ -144,11 +144,11 @@ async fn a_tenth_of_the_fleet_is_doubted_and_what_it_adds_is_used() {
     let stage = Stage::of(&ids).await;
     stage.announce(set(["i0", "new"]));
     stage.until(|status| status.usable == 21).await;
-    assert!(stage.balance.status().doubted_for.is_some());
+    assert!(stage.balance.control().status().doubted_for.is_some());
     stage.announce(set(ids));
     stage.until(|status| status.doubted_for.is_none()).await;
     assert_eq!(
-        stage.balance.status().members.len(),
+        stage.balance.control().status().members.len(),
         20,
         "the whole set is back"
     );
@@ -202,13 +202,13 @@ async fn an_instance_announced_anew_keeps_connection_load_and_history() {
     stage
         .node("a")
         .when_called(Does::Answer(Duration::from_secs(5)));
-    let before = stage.balance.status().members[0].clone();
+    let before = stage.balance.control().status().members[0].clone();
     let mut balance = stage.balance.clone();
     let calls: Vec<_> = (0..20)
         .map(|_| tokio::spawn(tower::Service::call(&mut balance, ())))
         .collect();
     sleep(MS).await;
-    let held = stage.balance.status().members[0].in_flight;
+    let held = stage.balance.control().status().members[0].in_flight;
     assert!(held > 0);
 
     let anew = instance("a")
@@ -218,7 +218,7 @@ async fn an_instance_announced_anew_keeps_connection_load_and_history() {
     stage
         .until(|status| status.members[0].instance.weight().get() == 3)
         .await;
-    let after = stage.balance.status().members[0].clone();
+    let after = stage.balance.control().status().members[0].clone();
     assert_eq!(after.in_flight, held, "in-flight count");
     assert!(after.picks >= before.picks, "history");
     assert!(after.latency.is_some(), "latency");

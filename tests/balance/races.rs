@@ -122,7 +122,7 @@ async fn while_one_instance_stays_no_request_is_lost_whatever_the_others_do() {
     }
     stop.store(true, SeqCst);
     let feed = timeout(FORGOTTEN, churn).await.unwrap().unwrap();
-    let status = balance.status();
+    let status = balance.control().status();
     assert!(status.members.iter().all(|m| m.in_flight == 0), "{status}");
     drop(balance);
     timeout(FORGOTTEN, feed.closed())
@@ -172,7 +172,7 @@ async fn whoever_waits_is_woken_when_somebody_comes_however_short() {
             }
         }
         feed.send(Ok(set([]).confirmed())).unwrap();
-        while !balance.status().members.is_empty() {
+        while !balance.control().status().members.is_empty() {
             yield_now().await;
         }
     }
@@ -200,7 +200,7 @@ async fn a_cap_is_never_exceeded_by_callers_on_several_threads() {
         .config(config)
         .layer(connector);
     feed.send(Ok(set(["a"]))).unwrap();
-    balance.wait_usable(FORGOTTEN).await.unwrap();
+    balance.control().wait_usable(FORGOTTEN).await.unwrap();
     let mut callers = JoinSet::new();
     for _ in 0..6 {
         let mut balance = balance.clone();
@@ -217,5 +217,5 @@ async fn a_cap_is_never_exceeded_by_callers_on_several_threads() {
     while let Some(done) = callers.join_next().await {
         done.unwrap();
     }
-    assert_eq!(balance.status().members[0].in_flight, 0);
+    assert_eq!(balance.control().status().members[0].in_flight, 0);
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use rolecall::{
-    Attempt, Availability, BalanceConfig, BalanceLayer, Classify, ErrorKind, InstanceId,
-    InstanceSet, List, Weight,
+    Attempt, Availability, BalanceConfig, BalanceLayer, Classify, ErrorKind, Failed, Hints,
+    InstanceId, InstanceSet, List, Weight,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service};
@@ -182,6 +182,7 @@ async fn a_caller_that_gives_up_on_readiness_frees_every_slot() {
     assert!(
         stage
             .balance
+            .control()
             .status()
             .members
             .iter()
@@ -209,7 +210,7 @@ async fn the_one_that_was_not_ready_first_is_not_judged_by_how_long_it_was_waite
     assert_eq!(after.failures, before.failures);
     let (before, after) = (before.latency.unwrap(), after.latency.unwrap());
     // It drifts to the fleet's mean, which b's waits have raised.
-    let mean = stage.balance.status().mean_latency.unwrap();
+    let mean = stage.balance.control().status().mean_latency.unwrap();
     assert!(
         after <= before.max(mean) + MS,
         "{before:?} rose to {after:?}, the mean is {mean:?}"
@@ -240,14 +241,22 @@ static TRIED: std::sync::LazyLock<[InstanceId; 1]> =
 
 impl<Res, Err> Classify<(), Res, Err> for AwayFromA {
     type Response = Res;
+    type Context = ();
 
-    fn avoid<'a>(&self, (): &'a ()) -> &'a [InstanceId] {
-        &*TRIED
+    fn begin(&self, (): &()) {}
+
+    fn hints<'c>(&self, (): &'c ()) -> Hints<'c> {
+        Hints::avoid(&*TRIED)
     }
 
-    fn classify(&self, result: Result<Res, Err>, attempt: Attempt) -> Result<Res, Err> {
+    fn classify(
+        &self,
+        (): (),
+        result: Result<Res, Err>,
+        attempt: Attempt,
+    ) -> Result<Res, Failed<Err>> {
         attempt.success();
-        result
+        result.map_err(Failed::sent)
     }
 }
 
@@ -259,7 +268,7 @@ async fn an_instance_to_avoid_is_no_runner_up_while_the_other_may_be_picked() {
         .unwrap()
         .classify(AwayFromA)
         .layer(world.clone());
-    while balance.status().usable < 2 {
+    while balance.control().status().usable < 2 {
         sleep(MS).await;
     }
     let (a, b) = (world.node("a"), world.node("b"));
@@ -276,9 +285,16 @@ async fn an_instance_to_avoid_is_no_runner_up_while_the_other_may_be_picked() {
     b.when_polled(Gets::Nowhere);
     let waits = call();
     sleep(MS).await;
-    balance.eject(&InstanceId::from("b"), 60 * SECOND);
+    balance.control().eject(&InstanceId::from("b"), 60 * SECOND);
     assert_eq!(waits.await.unwrap().unwrap(), "a", "for want of another");
-    assert!(balance.status().members.iter().all(|m| m.in_flight == 0));
+    assert!(
+        balance
+            .control()
+            .status()
+            .members
+            .iter()
+            .all(|m| m.in_flight == 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -341,7 +357,7 @@ async fn a_call_whose_only_candidate_leaves_waits_as_if_nothing_were_usable() {
             "{way}: {error}"
         );
         assert!(!error.was_sent());
-        let members = stage.balance.status().members;
+        let members = stage.balance.control().status().members;
         assert!(members.iter().all(|member| member.in_flight == 0), "{way}");
     }
 }
@@ -377,7 +393,7 @@ async fn a_call_leaves_its_only_candidate_once_that_is_ejected_and_another_one_m
     a.when_polled(Gets::Nowhere);
     // At its limit nobody else is a candidate.
     let config = BalanceConfig::builder().max_in_flight(1).build().unwrap();
-    stage.balance.reconfigure(config);
+    stage.balance.control().reconfigure(config);
     b.when_called(Does::Answer(10 * SECOND));
     let under_way = tokio::spawn(stage.balance.clone().call(()));
     sleep(MS).await;
@@ -385,7 +401,7 @@ async fn a_call_leaves_its_only_candidate_once_that_is_ejected_and_another_one_m
     let call = tokio::spawn(stage.balance.clone().call(()));
     sleep(MS).await;
     assert_eq!(stage.member("a").in_flight, 1);
-    assert!(stage.balance.eject(&"a".into(), 60 * SECOND));
+    assert!(stage.balance.control().eject(&"a".into(), 60 * SECOND));
     let error = call.await.unwrap().unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Saturated), "{error}");
     assert_eq!(stage.member("a").in_flight, 0, "unjudged");

@@ -62,18 +62,18 @@ fn a_static_balancer_works_in_one_runtime_after_the_other() {
     static BALANCE: LazyLock<Balance<Line>> =
         LazyLock::new(|| layer(&["a", "b"]).layer(WORLD.clone()));
 
-    let mut events = BALANCE.events();
+    let mut events = BALANCE.control().events();
     for runtime in [one_thread(), threads(), paused(), one_thread(), threads()] {
         runtime.block_on(async {
             for _ in 0..20 {
                 BALANCE.clone().call(()).await.unwrap();
             }
-            while BALANCE.status().usable < 2 {
+            while BALANCE.control().status().usable < 2 {
                 sleep(MS).await;
             }
         });
         drop(runtime);
-        let status = BALANCE.status();
+        let status = BALANCE.control().status();
         assert_eq!(
             status.usable, 0,
             "connections end with their runtime: {status}"
@@ -86,7 +86,7 @@ fn a_static_balancer_works_in_one_runtime_after_the_other() {
             Poll::Pending => None,
         })
         .collect();
-        let stopped = |event: &&Event| matches!(event, Event::DriverStopped { connections: 2 });
+        let stopped = |event: &&Event| matches!(event, Event::DriverStopped { connections: 2, .. });
         assert_eq!(told.iter().filter(stopped).count(), 1, "{told:?}");
         let lost = |event: &Event| matches!(event, Event::ConnectionLost { .. });
         assert!(!told.iter().any(lost), "{told:?}");
@@ -109,7 +109,9 @@ fn of_nobody(first: &Runtime) -> (Registry, Balance<Line>) {
     let layer = layer.config(patient());
     let balance = first.block_on(async { layer.layer(World::default()) });
     first.block_on(async {
-        while balance.status().set_age.is_none() && balance.status().discovery_error.is_none() {
+        while balance.control().status().set_age.is_none()
+            && balance.control().status().discovery_error.is_none()
+        {
             sleep(MS).await;
         }
     });
@@ -129,7 +131,7 @@ fn calls_and_waits_are_woken_when_the_drivers_runtime_ends() {
         second.block_on(async {
             let mut caller = balance.clone();
             let mut call = pin!(caller.call(()));
-            let mut wait = pin!(balance.wait_usable(LONG));
+            let mut wait = pin!(balance.control().wait_usable(LONG));
             assert!(futures::poll!(&mut call).is_pending());
             assert!(futures::poll!(&mut wait).is_pending());
             first.shutdown_background();
@@ -149,7 +151,7 @@ fn a_call_and_a_wait_go_on_in_another_runtime_than_they_began_in() {
     let (registry, balance) = of_nobody(&first);
     let mut caller = balance.clone();
     let mut call = Box::pin(caller.call(()));
-    let mut wait = Box::pin(balance.wait_usable(LONG));
+    let mut wait = Box::pin(balance.control().wait_usable(LONG));
     first.block_on(async {
         assert!(futures::poll!(&mut call).is_pending());
         assert!(futures::poll!(&mut wait).is_pending());
@@ -189,23 +191,26 @@ fn the_wait_for_a_usable_member_counts_from_each_drivers_start() {
 fn ejections_keep_their_ends_and_are_made_while_no_driver_runs() {
     let mut balance = layer(&["a", "b", "c"]).layer(World::default());
     let state = |balance: &Balance<Line>, id: &str| {
-        let members = balance.status().members;
+        let members = balance.control().status().members;
         let member = members.into_iter().find(|m| *m.instance.id() == *id);
         member.expect("a known instance").state
     };
     let first = one_thread();
     first.block_on(async {
-        balance.wait_usable(SECOND).await.unwrap();
-        while balance.status().usable < 3 {
+        balance.control().wait_usable(SECOND).await.unwrap();
+        while balance.control().status().usable < 3 {
             sleep(MS).await;
         }
     });
-    assert!(balance.eject(&"a".into(), 1000 * SECOND));
+    assert!(balance.control().eject(&"a".into(), 1000 * SECOND));
     drop(first);
-    assert!(balance.eject(&"b".into(), 1000 * SECOND));
-    assert!(!balance.eject(&"z".into(), SECOND), "it is not known");
+    assert!(balance.control().eject(&"b".into(), 1000 * SECOND));
+    assert!(
+        !balance.control().eject(&"z".into(), SECOND),
+        "it is not known"
+    );
     paused().block_on(async {
-        balance.wait_usable(SECOND).await.unwrap();
+        balance.control().wait_usable(SECOND).await.unwrap();
         while state(&balance, "b") != MemberState::Ejected
             || state(&balance, "a") != MemberState::Ejected
         {
@@ -217,7 +222,7 @@ fn ejections_keep_their_ends_and_are_made_while_no_driver_runs() {
         sleep(900 * SECOND).await;
         assert_eq!(state(&balance, "a"), MemberState::Ejected);
         sleep(100 * SECOND).await;
-        while balance.status().usable < 3 {
+        while balance.control().status().usable < 3 {
             balance.call(()).await.unwrap();
         }
     });
@@ -228,11 +233,11 @@ async fn a_pairs_driver_that_is_dropped_is_not_started_again() {
     let world = World::default();
     let (balance, driver) = layer(&["a"]).config(patient()).pair(world.clone());
     let driver = tokio::spawn(driver);
-    balance.wait_usable(SECOND).await.unwrap();
+    balance.control().wait_usable(SECOND).await.unwrap();
     world.node("a").when_dialled(Gets::Nowhere);
     world.node("a").when_polled(Gets::Refused);
     let waiting = tokio::spawn(balance.clone().call(()));
-    let mut events = balance.events();
+    let mut events = balance.control().events();
     next_event(&mut events, |event| matches!(event, Event::NothingUsable)).await;
 
     driver.abort();
@@ -240,7 +245,7 @@ async fn a_pairs_driver_that_is_dropped_is_not_started_again() {
     let began = Instant::now();
     let waited = waiting.await.unwrap().unwrap_err();
     let called = balance.clone().call(()).await.unwrap_err();
-    let error = balance.wait_usable(LONG).await.unwrap_err();
+    let error = balance.control().wait_usable(LONG).await.unwrap_err();
     assert_eq!(began.elapsed(), Duration::ZERO, "all are told at once");
     for error in [waited, called, error] {
         assert!(matches!(error.kind(), ErrorKind::NoneUsable(_)), "{error}");
@@ -280,7 +285,7 @@ fn a_runtime_that_is_shut_down_is_as_good_as_none() {
     for _ in 0..2 {
         let error = futures::executor::block_on(balance.call(())).unwrap_err();
         assert!(source(&error).contains("outside a running tokio runtime"));
-        assert!(futures::executor::block_on(balance.wait_usable(SECOND)).is_err());
+        assert!(futures::executor::block_on(balance.control().wait_usable(SECOND)).is_err());
     }
     drop(entered);
     assert_eq!(one_thread().block_on(balance.call(())).unwrap(), "a");

@@ -327,19 +327,20 @@ impl Stage {
     }
 
     pub(crate) fn state(&self, id: &str) -> Option<MemberState> {
-        let members = self.balance.status().members;
+        let members = self.balance.control().status().members;
         let member = members.into_iter().find(|m| *m.instance.id() == *id)?;
         Some(member.state)
     }
 
     pub(crate) fn member(&self, id: &str) -> MemberStatus {
-        let members = self.balance.status().members;
+        let members = self.balance.control().status().members;
         let member = members.into_iter().find(|m| *m.instance.id() == *id);
         member.expect("a known instance")
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.balance
+            .control()
             .status()
             .members
             .iter()
@@ -350,12 +351,12 @@ impl Stage {
     /// Lets time pass until it is so; a minute is enough for anything.
     pub(crate) async fn until(&self, reached: impl Fn(&rolecall::Status) -> bool) {
         let reached = async {
-            while !reached(&self.balance.status()) {
+            while !reached(&self.balance.control().status()) {
                 sleep(Duration::from_millis(1)).await;
             }
         };
         if timeout(Duration::from_secs(60), reached).await.is_err() {
-            panic!("never reached: {}", self.balance.status());
+            panic!("never reached: {}", self.balance.control().status());
         }
     }
 

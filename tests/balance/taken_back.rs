@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rolecall::{Attempt, Balance, BalanceLayer, BoxError, Classify, Instance, List, connect};
+use rolecall::{
+    Attempt, Balance, BalanceLayer, BoxError, Classify, Failed, Instance, List, connect,
+};
 use tower::{Layer, Service, ServiceExt};
 
 /// Not `Clone`, as few requests are.
@@ -28,17 +30,25 @@ struct TakeBack;
 
 impl<Res> Classify<Request, Res, Unsent> for TakeBack {
     type Response = Res;
+    type Context = ();
+
+    fn begin(&self, _: &Request) {}
 
     fn take_back(&self, error: &mut Unsent) -> Option<Request> {
         error.0.take()
     }
 
-    fn classify(&self, result: Result<Res, Unsent>, attempt: Attempt) -> Result<Res, Unsent> {
+    fn classify(
+        &self,
+        (): (),
+        result: Result<Res, Unsent>,
+        attempt: Attempt,
+    ) -> Result<Res, Failed<Unsent>> {
         match result {
             Ok(_) => attempt.success(),
             Err(_) => attempt.unsent(),
         }
-        result
+        result.map_err(Failed::unsent)
     }
 }
 
@@ -106,7 +116,7 @@ async fn balance_of(
         .unwrap()
         .classify(TakeBack)
         .layer(connector);
-    while balance.status().usable < ids.len() {
+    while balance.control().status().usable < ids.len() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     (balance, asked)
@@ -121,7 +131,7 @@ async fn a_request_that_comes_back_goes_to_one_instance_after_the_other() {
     assert_eq!(asked.last(), Some(&id));
     asked.sort();
     assert_eq!(asked, ["a", "b", "c"], "each of them once");
-    for member in balance.status().members {
+    for member in balance.control().status().members {
         assert_eq!((member.in_flight, member.failures), (0, 0));
     }
 }

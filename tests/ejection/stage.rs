@@ -90,7 +90,7 @@ impl Stage {
         let clients: Vec<_> = (0..clients).map(|_| client(list.clone())).collect();
         let events = Arc::<Mutex<Vec<_>>>::default();
         for (number, client) in clients.iter().enumerate() {
-            let (mut news, events) = (client.events(), Arc::clone(&events));
+            let (mut news, events) = (client.control().events(), Arc::clone(&events));
             tokio::spawn(async move {
                 while let Some(event) = news.next().await {
                     events.lock().unwrap().push((Instant::now(), number, event));
@@ -122,14 +122,14 @@ impl Stage {
     }
 
     pub(crate) fn member(&self, id: &str) -> MemberStatus {
-        let members = self.client().status().members;
+        let members = self.client().control().status().members;
         let member = members.into_iter().find(|m| *m.instance.id() == *id);
         member.expect("a known instance")
     }
 
     /// Waits until it is so with a client.
     pub(crate) async fn until(&self, client: usize, reached: impl Fn(&Status) -> bool) {
-        let status = || self.clients[client].status();
+        let status = || self.clients[client].control().status();
         let looks = async {
             while !reached(&status()) {
                 sleep(Duration::from_millis(2)).await;

@@ -81,7 +81,7 @@ async fn one_is_stopped(patience: Duration, length: Length) -> Option<Duration> 
         assert!(
             after < 60 * SECOND,
             "never back: {}\n{}",
-            stage.client().status(),
+            stage.client().control().status(),
             stage.timeline()
         );
         pass(SECOND / 10).await;
@@ -121,7 +121,7 @@ async fn one_is_stopped(patience: Duration, length: Length) -> Option<Duration> 
         "status says that it is unresponsive: {ejection:?}\n{}",
         stage.timeline()
     );
-    let others = stage.client().status().members.split_off(1);
+    let others = stage.client().control().status().members.split_off(1);
     assert!(
         others.iter().all(|other| other.ejection.is_none()),
         "nobody else is ejected:\n{}",

@@ -146,14 +146,14 @@ async fn client_of(bad: &Raw, good: &Raw) -> (Client, impl Stream<Item = Event> 
     let instances = [("bad", bad.addr), ("good", good.addr)];
     let list = List::new(instances.map(|(id, addr)| Instance::new(id, addr))).unwrap();
     let client: Client = http::client(list, "worker:http").unwrap();
-    let events = client.events();
-    until(|| client.status().usable == 2).await;
+    let events = client.control().events();
+    until(|| client.control().status().usable == 2).await;
     (client, events)
 }
 
 /// Lets an ejection begin and end.
 async fn trial(client: &Client, events: &mut (impl Stream<Item = Event> + Unpin)) {
-    assert!(client.eject(&"bad".into(), MS));
+    assert!(client.control().eject(&"bad".into(), MS));
     told(events, |event| matches!(event, Event::Probation { .. })).await;
 }
 
@@ -184,7 +184,7 @@ async fn until_answered_by(client: &Client, id: &str) {
 }
 
 fn bad_state(client: &Client) -> MemberState {
-    client.status().members[0].state
+    client.control().status().members[0].state
 }
 
 async fn told(events: &mut (impl Stream<Item = Event> + Unpin), wanted: impl Fn(&Event) -> bool) {

@@ -73,7 +73,7 @@ async fn a_generated_client_takes_a_channel_with_and_without_an_interceptor() {
 #[tokio::test]
 async fn calls_are_spread_over_all_instances() {
     let servers = [Server::tonic(), Server::tonic(), Server::tonic()];
-    let config = BalanceConfig::builder().load(Load::LeastInFlight);
+    let config = BalanceConfig::builder().load(Load::least_in_flight());
     let builder = builder(&servers).config(config.build().unwrap());
     let channel = builder.build();
     all_usable(&channel).await;
@@ -82,7 +82,7 @@ async fn calls_are_spread_over_all_instances() {
         let order = Order::messages(1).gated();
         streams.push(within(client(&channel).server_stream(order)).await.unwrap());
     }
-    for member in channel.balance().status().members {
+    for member in channel.control().status().members {
         let open = member.in_flight;
         assert!(
             (3..=5).contains(&open),
@@ -221,7 +221,7 @@ fn a_static_channel_works_in_one_runtime_after_the_other() {
             all_usable(channel).await;
         });
     }
-    let members = CHANNEL.get().unwrap().balance().status().members;
+    let members = CHANNEL.get().unwrap().control().status().members;
     let clean = |member: &MemberStatus| (member.failures, member.in_flight) == (0, 0);
     assert!(members.iter().all(clean), "{members:?}");
 }

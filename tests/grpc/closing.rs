@@ -176,12 +176,12 @@ async fn a_call_that_an_instance_did_not_act_on_before_it_left_goes_to_another()
     within(arrived.acquire()).await.unwrap().forget();
     let staying = Server::tonic();
     let _lease = register(&registry, "b", &staying).await;
-    until(|| channel.balance().status().usable == 2).await;
+    until(|| channel.control().status().usable == 2).await;
     leave.add_permits(1);
     let answer = within(call).await.unwrap().unwrap();
     assert_eq!(rolecall::grpc::answered_by(&answer).unwrap(), "b");
     assert_eq!(answer.into_inner().number, 3, "the whole message");
-    for member in channel.balance().status().members {
+    for member in channel.control().status().members {
         assert_eq!((member.in_flight, member.failures), (0, 0));
     }
 }

@@ -33,7 +33,7 @@ async fn a_time_limit_that_passes_cancels_the_call_and_names_the_instance() {
     // The caller waited for nothing.
     charges(1, async || {
         let channel = channel([&server]);
-        let usable = channel.balance().wait_usable(Duration::from_secs(15));
+        let usable = channel.control().wait_usable(Duration::from_secs(15));
         usable.await.unwrap();
         let call = limited(Order::default(), LIMIT);
         let status = within(client(&channel).unary(call)).await.unwrap_err();
@@ -51,7 +51,7 @@ async fn an_attempt_without_a_head_is_timed_out_and_charged_however_short_the_li
     let server = Server::http(|_: Request<Incoming>| std::future::pending::<Response<String>>());
     charges(1, async || {
         let channel = builder([&server]).attempt_timeout(SHORT).build();
-        let usable = channel.balance().wait_usable(Duration::from_secs(15));
+        let usable = channel.control().wait_usable(Duration::from_secs(15));
         usable.await.unwrap();
         let call = Call::new(Order::default());
         let status = within(client(&channel).unary(call)).await.unwrap_err();
@@ -132,7 +132,7 @@ async fn an_instance_that_keeps_the_callers_limit_is_not_charged_for_it() {
     let config = BalanceConfig::builder().outlier(outlier.build().unwrap());
     let builder = builder([&server]).config(config.build().unwrap());
     let channel = builder.build();
-    within(channel.balance().wait_usable(Duration::from_secs(15)))
+    within(channel.control().wait_usable(Duration::from_secs(15)))
         .await
         .unwrap();
     for _ in 0..50 {

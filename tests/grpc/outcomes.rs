@@ -8,14 +8,14 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response};
-use rolecall::grpc;
+use rolecall::grpc::{self, Channel};
 use rolecall::{Error, Outcome};
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
 use crate::client::read;
 use crate::server::{Order, Server};
-use crate::support::{all_usable, builder, channel, charges, client, names, tally, within};
+use crate::support::{all_usable, builder, channel, charges, client, member, names, tally, within};
 
 /// All but `Ok`.
 fn codes() -> impl Iterator<Item = Code> {
@@ -34,6 +34,14 @@ fn failures(code: Code) -> u64 {
     u64::from(FAILURES.contains(&code))
 }
 
+/// Checks that the failure that was counted, if any, is labelled by its code.
+fn check_label(channel: &Channel, code: Code) {
+    let member = member(channel);
+    if member.failures > 0 {
+        assert_eq!(member.last_failure, Some(&*format!("{code:?}")));
+    }
+}
+
 fn check(status: &Status, code: Code) {
     assert_eq!(status.code(), code);
     assert_eq!(status.message(), "as ordered");
@@ -50,6 +58,7 @@ async fn a_status_in_the_head_is_judged_by_its_code() {
             let order = Order::default().ending_in(code);
             let status = within(client(&channel).unary(order)).await.unwrap_err();
             check(&status, code);
+            check_label(&channel, code);
             channel
         })
         .await;
@@ -67,6 +76,7 @@ async fn a_status_in_the_trailers_is_judged_by_its_code() {
             let (numbers, end) = within(read(answer.unwrap().get_mut())).await;
             assert_eq!(numbers, [1, 2]);
             check(&end.unwrap_err(), code);
+            check_label(&channel, code);
             channel
         })
         .await;
@@ -95,7 +105,7 @@ async fn an_exhausted_instance_is_given_less_and_not_blamed() {
         }
     }
     assert!(refused <= 2, "it was asked {refused} times of 40");
-    let members = channel.balance().status().members;
+    let members = channel.control().status().members;
     assert_eq!(members[1].failures, 0);
 }
 

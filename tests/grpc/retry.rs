@@ -92,7 +92,7 @@ async fn a_marked_call_in_the_hands_of_a_killed_instance_is_answered_by_another(
         let second = Server::tonic();
         second.gate.add_permits(1);
         let _lease = register(&registry, "b", &second).await;
-        until(|| channel.balance().status().usable == 2).await;
+        until(|| channel.control().status().usable == 2).await;
         first.kill().await;
         let answer = within(call).await.unwrap();
         if !marked {
@@ -120,7 +120,7 @@ async fn a_stream_that_began_is_not_begun_again() {
     within(messages.message()).await.unwrap().unwrap();
     let second = Server::tonic();
     let _lease = register(&registry, "b", &second).await;
-    until(|| channel.balance().status().usable == 2).await;
+    until(|| channel.control().status().usable == 2).await;
     first.kill().await;
     let status = within(messages.message()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
@@ -137,7 +137,7 @@ async fn a_marked_stream_that_breaks_before_its_first_message_is_begun_on_anothe
     let second = Server::tonic();
     second.gate.add_permits(4);
     let _lease = register(&registry, "b", &second).await;
-    until(|| channel.balance().status().usable == 2).await;
+    until(|| channel.control().status().usable == 2).await;
     first.kill().await;
     let answer = within(call).await.unwrap().unwrap();
     assert_eq!(grpc::answered_by(&answer).unwrap().as_str(), "b");
@@ -164,7 +164,7 @@ async fn a_marked_stream_that_ends_unavailable_without_a_message_goes_to_one_aft
     assert_eq!(end.unwrap_err().code(), Code::Unavailable);
     assert_eq!(arrived(&servers), 4, "not after a message");
     until(|| {
-        let members = channel.balance().status().members;
+        let members = channel.control().status().members;
         members.iter().all(|member| member.in_flight == 0)
     })
     .await;

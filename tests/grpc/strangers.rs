@@ -67,7 +67,7 @@ async fn a_proxy_that_asks_for_time_is_given_less_and_the_instance_is_not_blamed
         }
     }
     assert!(refused <= 2, "it was asked {refused} times of 40");
-    assert_eq!(channel.balance().status().members[1].failures, 0);
+    assert_eq!(channel.control().status().members[1].failures, 0);
 }
 
 #[tokio::test]

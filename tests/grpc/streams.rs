@@ -62,14 +62,14 @@ async fn channel(delays: &[Duration]) -> Channel<Node> {
         .classify(grpc::ClassifyStatus::new())
         .layer(connector);
     let all = delays.len();
-    while balance.status().usable != all {
+    while balance.control().status().usable != all {
         sleep(Duration::from_millis(1)).await;
     }
     Channel::from(balance)
 }
 
 fn members(channel: &Channel<Node>) -> Vec<MemberStatus> {
-    let mut members = channel.balance().status().members;
+    let mut members = channel.control().status().members;
     members.sort_by_key(|member| member.instance.addr());
     members
 }
@@ -126,12 +126,12 @@ async fn a_caller_that_reads_late_makes_nobody_look_slow() {
 #[tokio::test(start_paused = true)]
 async fn callers_that_wait_in_vain_for_a_first_message_raise_the_load_and_are_no_failures() {
     let channel = channel(&[Duration::from_secs(3600), Duration::from_millis(5)]).await;
-    while channel.balance().status().mean_latency.is_none() {
+    while channel.control().status().mean_latency.is_none() {
         read_for_a_second(&channel).await;
     }
     // From now on all of them are with the one that says nothing.
     let other = members(&channel)[1].instance.id().clone();
-    assert!(channel.balance().eject(&other, Duration::from_secs(3600)));
+    assert!(channel.control().eject(&other, Duration::from_secs(3600)));
     for _ in 0..20 {
         read_for_a_second(&channel).await;
     }
@@ -190,7 +190,7 @@ async fn a_subscription_with_a_late_first_message_moves_other_calls_for_seconds_
     while !event.is_finished() {
         some_calls(&channel, 50).await;
     }
-    let mean = channel.balance().status().mean_latency.unwrap();
+    let mean = channel.control().status().mean_latency.unwrap();
     assert!(mean < USUAL * 2, "{mean:?}");
     some_calls(&channel, 1000).await;
     let before = members(&channel);

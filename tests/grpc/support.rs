@@ -63,7 +63,7 @@ pub(crate) async fn charges(failures: u64, mut scenario: impl AsyncFnMut() -> Ch
 
 /// The only member.
 pub(crate) fn member(channel: &Channel) -> MemberStatus {
-    channel.balance().status().members.remove(0)
+    channel.control().status().members.remove(0)
 }
 
 /// Its requests in flight and its failures.
@@ -73,7 +73,7 @@ pub(crate) fn tally(channel: &Channel) -> (u32, u64) {
 }
 
 pub(crate) async fn all_usable(channel: &Channel) {
-    let all = channel.balance();
+    let all = channel.control();
     until(|| {
         let status = all.status();
         !status.members.is_empty() && status.usable == status.members.len()

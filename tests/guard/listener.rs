@@ -27,7 +27,7 @@ async fn a_stranger_is_closed_before_a_byte_is_read_and_admitted_while_registere
     );
     assert!(matches!(
         event(&mut events, |e| matches!(e, Event::Refused { .. })).await,
-        Event::Refused { ip: STRANGER }
+        Event::Refused { ip: STRANGER, .. }
     ));
 
     let lease = register(&registry, "shop", STRANGER).await;
@@ -69,7 +69,8 @@ async fn who_left_is_let_finish_unless_told_otherwise() {
             cut,
             Event::CutOff {
                 ip: FRIEND,
-                connections: 1
+                connections: 1,
+                ..
             }
         ),
         "{cut}"

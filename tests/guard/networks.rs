@@ -80,7 +80,7 @@ async fn an_instance_outside_is_never_dialled_and_is_reported() {
     let dialled = Dialled::default();
     let layer = BalanceLayer::new(discovery, "worker:http").unwrap();
     let (mut balance, driver) = layer.pair(networks.layer(dialled.connector()));
-    let mut events = balance.events();
+    let mut events = balance.control().events();
     tokio::spawn(driver);
     let error = in_time(async {
         loop {
@@ -138,7 +138,7 @@ async fn broken_instances_are_reported_and_not_dialled() {
     let dialled = Dialled::default();
     let layer = BalanceLayer::new(discovery, "worker:http").unwrap();
     let (mut balance, driver) = layer.pair(networks.layer(dialled.connector()));
-    let mut events = balance.events();
+    let mut events = balance.control().events();
     tokio::spawn(driver);
     let mut refused = 0;
     while refused < 5 {
@@ -168,7 +168,7 @@ async fn a_crowd_from_anywhere_leads_nobody_out(crowd: u32) {
     let mut balance = layer.layer(networks.layer(dialled.connector()));
     assert_eq!(balance.call(()).await.unwrap(), "good");
     let outside = || {
-        let members = balance.status().members;
+        let members = balance.control().status().members;
         let told = members.iter().filter_map(|member| member.error.as_deref());
         told.filter(|error| error.contains("is outside")).count()
     };
@@ -182,7 +182,7 @@ async fn a_crowd_from_anywhere_leads_nobody_out(crowd: u32) {
     assert!(told_of_each.is_ok(), "told of {} of {crowd}", outside());
     assert_eq!(balance.call(()).await.unwrap(), "good");
     assert_eq!(dialled.ids(), ["good"]);
-    assert_eq!(balance.status().usable, 1);
+    assert_eq!(balance.control().status().usable, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -126,7 +126,7 @@ async fn hostile_headers_are_refused_and_told_of() {
     }
     assert_eq!(guard.status().headers_refused, count);
     let told = event(&mut events, |e| matches!(e, Event::HeaderRefused { .. })).await;
-    let Event::HeaderRefused { ip, error } = told else {
+    let Event::HeaderRefused { ip, error, .. } = told else {
         panic!("{told}");
     };
     assert_eq!((ip, error), (PROXY, refused[0].1));

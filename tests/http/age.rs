@@ -34,7 +34,7 @@ async fn an_old_connection_makes_way_for_another_and_no_request_fails() {
             .unwrap()
             .classify(http::ClassifyStatus::new())
             .layer(connector(http2).max_connection_age(AGE));
-        let mut events = client.events();
+        let mut events = client.control().events();
         let calls = (0..4).map(|_| async {
             while server.accepted() < 20 {
                 let response = client.clone().oneshot(request("/")).await;
@@ -43,7 +43,7 @@ async fn an_old_connection_makes_way_for_another_and_no_request_fails() {
             }
         });
         within(futures::future::join_all(calls)).await;
-        let member = client.status().members.remove(0);
+        let member = client.control().status().members.remove(0);
         assert_eq!(member.failures, 0);
         while let Some(Some(event)) = events.next().now_or_never() {
             let is_loss = matches!(event, Event::ConnectionLost { .. });

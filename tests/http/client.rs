@@ -20,8 +20,12 @@ use crate::support::{
 async fn a_client_spreads_requests_and_says_who_answered() {
     let servers = [Server::start(hello).await, Server::start(hello).await];
     let client = balanced(servers.iter().map(|server| server.addr));
-    client.wait_usable(Duration::from_secs(10)).await.unwrap();
-    until(|| client.status().usable == 2).await;
+    client
+        .control()
+        .wait_usable(Duration::from_secs(10))
+        .await
+        .unwrap();
+    until(|| client.control().status().usable == 2).await;
     let mut unread = Vec::new();
     for _ in 0..20 {
         unread.push(within(client.clone().oneshot(request("/"))).await.unwrap());
@@ -37,7 +41,7 @@ async fn a_client_spreads_requests_and_says_who_answered() {
     for response in unread {
         assert_eq!(body(response).await, "hello");
     }
-    let status = client.status();
+    let status = client.control().status();
     assert!(status.members.iter().all(|member| member.failures == 0));
     assert!(status.members.iter().all(|member| member.in_flight == 0));
 }
@@ -95,14 +99,19 @@ async fn a_killed_instance_fails_no_later_request() {
             servers.push(Server::start(hello).await);
         }
         let client = balanced(servers.iter().map(|server| server.addr));
-        client.wait_usable(Duration::from_secs(10)).await.unwrap();
-        until(|| client.status().usable == 3).await;
+        client
+            .control()
+            .wait_usable(Duration::from_secs(10))
+            .await
+            .unwrap();
+        until(|| client.control().status().usable == 3).await;
         let killed = Arc::new(AtomicBool::new(false));
         let calls: Vec<_> = (0..8)
             .map(|_| spawn_calls_until_after(killed.clone(), client.clone()))
             .collect();
         until(|| {
             client
+                .control()
                 .status()
                 .members
                 .iter()
@@ -121,7 +130,7 @@ async fn a_killed_instance_fails_no_later_request() {
 async fn a_killed_instance_is_known_to_be_lost_though_others_take_its_requests() {
     let servers = [Server::start(hello).await, Server::start(hello).await];
     let client = balanced(servers.iter().map(|server| server.addr));
-    until(|| client.status().usable == 2).await;
+    until(|| client.control().status().usable == 2).await;
     let [killed, _other] = servers;
     let id = killed.addr.to_string();
     killed.kill().await;
@@ -130,12 +139,12 @@ async fn a_killed_instance_is_known_to_be_lost_though_others_take_its_requests()
         response.into_body().collect().await.unwrap();
     };
     let picks = || {
-        let members = client.status().members;
+        let members = client.control().status().members;
         let member = members.iter().find(|m| *m.instance.id() == *id).unwrap();
         member.picks
     };
     within(async {
-        while client.status().usable == 2 {
+        while client.control().status().usable == 2 {
             call().await;
         }
     })

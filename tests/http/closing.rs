@@ -44,7 +44,7 @@ async fn no_call_fails(server: &Raw, http2: bool, body: &'static str) {
         }
     });
     futures::future::join_all(calls).await;
-    let member = client.status().members.remove(0);
+    let member = client.control().status().members.remove(0);
     assert_eq!((member.in_flight, member.failures), (0, 0));
     // A graceful server takes what comes until it knows that it was heard.
     assert!(server.accepted() >= 10, "{}", server.accepted());

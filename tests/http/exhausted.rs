@@ -93,6 +93,7 @@ async fn starve(servers: &str) {
     let loads = [&http1, &http2];
     for load in loads {
         load.client
+            .control()
             .wait_usable(Duration::from_secs(10))
             .await
             .unwrap();
@@ -137,7 +138,7 @@ async fn starve(servers: &str) {
     for (load, before) in loads.into_iter().zip(before) {
         until(|| load.answered() - before > 100).await;
         assert_eq!(load.failed(), 0, "the service is back");
-        let status = load.client.status();
+        let status = load.client.control().status();
         assert_eq!(status.usable, 3, "{status:?}");
         for member in status.members {
             assert_eq!(member.ejection, None, "{:?}", member.instance);

@@ -226,7 +226,7 @@ async fn a_request_whose_own_body_fails_is_the_callers_failure() {
         let error = within(client.clone().oneshot(request)).await.unwrap_err();
         let call = CallError::find(&error).unwrap();
         assert!(call.was_sent() && call.is_callers(), "{call:?}");
-        let member = client.status().members.remove(0);
+        let member = client.control().status().members.remove(0);
         assert_eq!((member.in_flight, member.failures), (0, 0));
     }
 }
@@ -301,7 +301,7 @@ async fn what_was_in_flight_on_a_lost_connection_is_charged_whoever_finds_the_lo
         for caller in callers {
             assert!(within(caller).await.unwrap(), "it had arrived");
         }
-        let member = balance.status().members.remove(0);
+        let member = balance.control().status().members.remove(0);
         assert_eq!((member.failures, member.in_flight), (5, 0), "{http2}");
     }
 }

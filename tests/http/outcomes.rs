@@ -89,9 +89,15 @@ async fn what_counts_as_failure_is_a_closure_away() {
         .unwrap()
         .classify(classify)
         .layer(Connector::<Empty<Bytes>>::new());
-    for (path, failures) in [("/500", 0), ("/404", 1), ("/200", 1), ("/502", 2)] {
+    for (path, failures, label) in [
+        ("/500", 0, None),
+        ("/404", 1, Some("404")),
+        ("/200", 1, Some("404")),
+        ("/502", 2, Some("502")),
+    ] {
         drop(within(client.clone().oneshot(request(path))).await.unwrap());
         until(|| member(&client).in_flight == 0).await;
         assert_eq!(member(&client).failures, failures, "{path}");
+        assert_eq!(member(&client).last_failure, label, "{path}");
     }
 }

@@ -120,7 +120,7 @@ async fn a_refused_request_is_asked_again() {
             assert_eq!(asked.recv().await.unwrap(), (body.into(), None));
         }
         assert_eq!(server.accepted(), 1);
-        let member = client.status().members.remove(0);
+        let member = client.control().status().members.remove(0);
         assert_eq!((member.in_flight, member.failures), (0, 0));
     }
 }
@@ -183,7 +183,7 @@ async fn a_refused_body_beyond_the_limit_was_not_sent_and_nobody_is_charged() {
         .unwrap_err();
     assert!(!error.was_sent(), "{error:?}");
     assert!(!CallError::find(&error).unwrap().was_sent());
-    let member = client.status().members.remove(0);
+    let member = client.control().status().members.remove(0);
     assert_eq!((member.in_flight, member.failures), (0, 0));
 }
 
@@ -210,7 +210,7 @@ async fn an_instance_that_refuses_everything_is_an_error_not_a_loop() {
         assert!(!error.was_sent(), "{error:?}");
         // Three times, for there may be others, nine each.
         assert!(server.accepted() <= 30, "{} dials", server.accepted());
-        let member = client.status().members.remove(0);
+        let member = client.control().status().members.remove(0);
         assert_eq!((member.in_flight, member.failures), (0, 0));
     }
 }
@@ -257,7 +257,7 @@ async fn ask_one_that_leaves(
     let call = tokio::spawn(client.clone().oneshot(request));
     within(arrived.recv()).await.unwrap();
     let second = registry.register(worker("b", staying.addr)).await.unwrap();
-    until(|| client.status().usable == 2).await;
+    until(|| client.control().status().usable == 2).await;
     leave.add_permits(1);
     let answer = within(call).await.unwrap().map(drop);
     drop((first, second));

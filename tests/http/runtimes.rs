@@ -66,10 +66,10 @@ fn a_static_client_works_in_one_runtime_after_the_other() {
                 let response = within(client.clone().oneshot(request("/"))).await.unwrap();
                 assert_eq!(body(response).await, "hello");
             }
-            until(|| client.status().usable == 2).await;
+            until(|| client.control().status().usable == 2).await;
         });
     }
-    let status = CLIENT.get().unwrap().status();
+    let status = CLIENT.get().unwrap().control().status();
     assert!(
         status.members.iter().all(|member| member.failures == 0),
         "{status}"

@@ -57,7 +57,7 @@ pub(crate) fn spawn_calls_until_after(killed: Arc<AtomicBool>, client: Balanced)
 }
 
 pub(crate) fn member(client: &Balanced) -> MemberStatus {
-    client.status().members.remove(0)
+    client.control().status().members.remove(0)
 }
 
 pub(crate) fn connector(http2: bool) -> Connector<Empty<Bytes>> {

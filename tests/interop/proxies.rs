@@ -240,9 +240,9 @@ async fn serves_until_it_is_killed(kind: Kind, tls: bool) {
             .unwrap()
             .classify(ClassifyStatus::new())
             .layer(connector);
-        until(|| client.status().usable == 2).await;
+        until(|| client.control().status().usable == 2).await;
         no_call_fails(&client).await;
-        for member in client.status().members {
+        for member in client.control().status().members {
             assert!(member.picks > 0, "both are asked");
             assert_eq!(
                 (member.in_flight, member.failures),
@@ -255,14 +255,18 @@ async fn serves_until_it_is_killed(kind: Kind, tls: bool) {
         until_refused(proxies[0].addr).await;
         no_call_fails(&client).await;
         // The one that was slower may not be asked for a while: so its loss would not show, were there another one.
-        assert!(client.eject(&proxies[1].addr.to_string().into(), Duration::from_secs(60)));
+        assert!(
+            client
+                .control()
+                .eject(&proxies[1].addr.to_string().into(), Duration::from_secs(60))
+        );
         within(async {
-            while client.status().usable != 1 {
+            while client.control().status().usable != 1 {
                 call(&client).await.expect("no call fails");
             }
         })
         .await;
-        let members = client.status().members;
+        let members = client.control().status().members;
         let lost = members
             .iter()
             .find(|member| member.instance.addr() == proxies[0].addr);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::{Request, Response};
 use rolecall::http::{CallError, ClassifyStatus, Connection, Connector};
-use rolecall::{Balance, BalanceLayer, BoxError, ErrorKind, MemberState, grpc};
+use rolecall::{Balance, BalanceLayer, BoxError, Control, ErrorKind, MemberState, grpc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower::{Layer, Service, ServiceExt};
@@ -50,10 +50,11 @@ async fn beside_a_stranger(stranger: Stranger) {
             .classify(ClassifyStatus::new())
             .layer(connector);
         is_usable(&client, "healthy").await;
-        let is_settled = || has_lost_its_traffic(&client);
+        let is_settled = || has_lost_its_traffic(client.control());
         call_until(|| is_answered(&client), 200, is_settled).await;
         until(|| {
             client
+                .control()
                 .status()
                 .members
                 .iter()
@@ -87,7 +88,7 @@ async fn is_answered(client: &Client) -> bool {
 
 async fn is_usable(client: &Client, id: &str) {
     until(|| {
-        let members = client.status().members;
+        let members = client.control().status().members;
         let mut members = members
             .iter()
             .filter(|member| member.instance.id().as_str() == id);
@@ -97,12 +98,8 @@ async fn is_usable(client: &Client, id: &str) {
 }
 
 /// Out, or asked a fifth as often as the other one at most.
-fn has_lost_its_traffic<S, C>(client: &Balance<S, C>) -> bool
-where
-    S: Send + Sync + 'static,
-    C: Send + Sync + 'static,
-{
-    let members = client.status().members;
+fn has_lost_its_traffic(control: &Control) -> bool {
+    let members = control.status().members;
     let of = |id| {
         members
             .iter()
@@ -292,7 +289,7 @@ async fn a_failing_grpc_status_with_200() {
         let response = channel.clone().call(request).await.unwrap();
         response.headers()["grpc-status"] == "0"
     };
-    call_until(call, 200, || has_lost_its_traffic(channel.balance())).await;
-    let members = channel.balance().status().members;
+    call_until(call, 200, || has_lost_its_traffic(channel.control())).await;
+    let members = channel.control().status().members;
     assert!(members.iter().all(|member| member.in_flight == 0));
 }

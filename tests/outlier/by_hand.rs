@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rolecall::EjectionReason::Manual;
+use crate::scenario::Reason::Manual;
 use rolecall::MemberState::{Connecting, Ejected, Probation, Usable};
 use rolecall::{BalanceConfig, Event, Load};
 
@@ -191,7 +191,7 @@ fn for_ever_is_for_ever() {
 fn it_works_where_no_rule_ejects_and_no_clock_is_read() {
     let config = BalanceConfig::builder()
         .outlier(None)
-        .load(Load::LeastInFlight);
+        .load(Load::least_in_flight());
     let mut scenario = cold_fleet_with(3, config);
     assert!(!scenario.fleet.reads_clock());
     scenario.eject("a", SECOND);
@@ -214,7 +214,7 @@ fn it_works_where_no_rule_ejects_and_no_clock_is_read() {
 fn the_clock_is_not_read_for_one_that_left_for_good() {
     let config = BalanceConfig::builder()
         .outlier(None)
-        .load(Load::LeastInFlight);
+        .load(Load::least_in_flight());
     let mut scenario = fleet_with(3, config);
     scenario.eject("a", SECOND).remove("a").pass(2 * SECOND);
     assert!(!scenario.fleet.reads_clock(), "{}", scenario.table());

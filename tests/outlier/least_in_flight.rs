@@ -1,13 +1,13 @@
 //! Ejection where load is the number of requests in flight.
 
-use rolecall::EjectionReason::{FailuresInRow, Unresponsive};
+use crate::scenario::Reason::{FailuresInRow, Unresponsive};
 use rolecall::MemberState::{Ejected, Probation, Usable};
 use rolecall::{BalanceConfig, ConfigBuilder, Load};
 
 use crate::scenario::{Does, MS, SECOND, fleet_with};
 
 fn least() -> ConfigBuilder {
-    BalanceConfig::builder().load(Load::LeastInFlight)
+    BalanceConfig::builder().load(Load::least_in_flight())
 }
 
 #[test]
@@ -67,7 +67,10 @@ fn an_instance_that_hangs_does_not_stay() {
     });
     scenario.is("a", Ejected);
     let reason = scenario.ejection("a").reason;
-    assert!(matches!(reason, Unresponsive { .. }), "{reason}");
+    assert!(
+        matches!(reason, rolecall::EjectionReason::Unresponsive { .. }),
+        "{reason}"
+    );
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn all_are_picked_from_once_all_are_ejected_by_hand() {
     assert_eq!(picked(&mut scenario), "abc");
     let told = scenario.events();
     let ejected = |event: &Event| matches!(event, Event::Ejected { id, .. } if *id == "c");
-    let began = |event: &Event| matches!(event, Event::PanicModeBegan { members: 3 });
+    let began = |event: &Event| matches!(event, Event::PanicModeBegan { members: 3, .. });
     let ejected = told.iter().position(ejected).expect("told");
     assert!(began(&told[ejected + 1]), "first why: {told:?}");
 }

@@ -45,10 +45,10 @@ fn works(_: &str) -> Does {
 
 #[test]
 fn a_fault_that_all_share_ejects_nobody() {
-    for load in [Load::Latency, Load::LeastInFlight] {
+    for load in [Load::latency(), Load::least_in_flight()] {
         for members in [2, 3, 10] {
             for seed in 0..5 {
-                let config = BalanceConfig::builder().load(load);
+                let config = BalanceConfig::builder().load(load.clone());
                 let mut scenario = seeded_fleet(members, config, seed);
                 scenario.traffic(20 * SECOND, 5 * MS, works);
                 scenario.traffic(5 * SECOND, 5 * MS, |_| Does::Fail(2 * MS));
@@ -76,9 +76,9 @@ fn a_fault_that_all_share_ejects_nobody() {
 
 #[test]
 fn a_fleet_that_starts_into_a_fault_of_all_ejects_nobody() {
-    for load in [Load::Latency, Load::LeastInFlight] {
+    for load in [Load::latency(), Load::least_in_flight()] {
         for members in [1, 2, 10] {
-            let config = BalanceConfig::builder().load(load);
+            let config = BalanceConfig::builder().load(load.clone());
             let mut scenario = cold_fleet_with(members, config);
             scenario.traffic(10 * SECOND, 5 * MS, |_| Does::Fail(2 * MS));
             scenario.traffic(5 * SECOND, 5 * MS, works);

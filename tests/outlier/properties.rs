@@ -33,7 +33,10 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let members = rng.random_range(1..9);
-        let load = [Load::Latency, Load::LeastInFlight][rng.random_range(0..2)];
+        let load = match rng.random_range(0..2) {
+            0 => Load::latency(),
+            _ => Load::least_in_flight(),
+        };
         let cap = [None, Some(3)][rng.random_range(0..2)];
         let config = BalanceConfig::builder().load(load).max_in_flight(cap);
         Self {

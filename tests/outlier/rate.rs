@@ -1,8 +1,8 @@
 //! The share that fails within ten seconds.
 
+use crate::scenario::Reason::{FailureRate, FailuresInRow};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use rolecall::EjectionReason::{FailureRate, FailuresInRow};
 use rolecall::MemberState::{Ejected, Usable};
 use rolecall::{BalanceConfig, Load};
 
@@ -115,8 +115,8 @@ fn it_must_fail_more_often_than_chance_explains() {
 
 #[test]
 fn half_of_a_fleet_that_fails_now_and_then_does_not_excuse_itself() {
-    for load in [Load::Latency, Load::LeastInFlight] {
-        let mut scenario = cold_fleet_with(4, BalanceConfig::builder().load(load));
+    for load in [Load::latency(), Load::least_in_flight()] {
+        let mut scenario = cold_fleet_with(4, BalanceConfig::builder().load(load.clone()));
         let mut rng = SmallRng::seed_from_u64(14);
         // The silence before each further trial doubles: that of one shows the other's run as usual.
         scenario.traffic(60 * SECOND, 10 * MS, |id| {

@@ -152,7 +152,7 @@ fn without_rules_it_is_forgotten_how_often_a_member_was_ejected() {
 
 /// Of two thousand nearly the first thousand are out, by a rule.
 fn a_thousand_out() -> Scenario {
-    let config = rules(|rules| rules.failures_in_row(1)).load(Load::LeastInFlight);
+    let config = rules(|rules| rules.failures_in_row(1)).load(Load::least_in_flight());
     let mut scenario = cold_fleet_with(2000, config);
     let failing: BTreeSet<_> = (0..1000).map(name).collect();
     let picks: Vec<_> = (0..8000).map(|_| scenario.next()).collect();
@@ -208,7 +208,7 @@ fn ejections_go_on_under_another_kind_of_load() {
     let mut scenario = fleet(3);
     scenario
         .fail("a", 5)
-        .reconfigure(BalanceConfig::builder().load(Load::LeastInFlight))
+        .reconfigure(BalanceConfig::builder().load(Load::least_in_flight()))
         .is("a", Ejected)
         .takes_nothing("a");
     scenario.outlast("a").succeed("a", 1).is("a", Usable);
@@ -229,7 +229,7 @@ fn one_that_failed_before_rules_began_is_judged_soon() {
 
 /// Of a fleet that reads no clock at first five requests are under way when ejection is switched on.
 fn picked_at_no_time() -> Scenario {
-    let least = || BalanceConfig::builder().load(Load::LeastInFlight);
+    let least = || BalanceConfig::builder().load(Load::least_in_flight());
     let mut scenario = fleet_with(3, least().outlier(None));
     (0..5).for_each(|_| _ = scenario.begin("a"));
     scenario.reconfigure(least());

@@ -1,17 +1,17 @@
 //! Failures in a row, and callers that wait for nothing.
 
-use rolecall::EjectionReason::{FailuresInRow, Unresponsive};
+use crate::scenario::Reason::{FailuresInRow, Unresponsive};
 use rolecall::MemberState::{Ejected, Usable};
 
 use crate::scenario::{
     Does, MS, SECOND, USUAL, cold_fleet_with, fleet, fleet_with, rules, seeded_fleet,
 };
 
-const FIVE: rolecall::EjectionReason = FailuresInRow {
+const FIVE: crate::scenario::Reason = FailuresInRow {
     failures: 5,
     threshold: 5,
 };
-const UNRESPONSIVE: rolecall::EjectionReason = Unresponsive {
+const UNRESPONSIVE: crate::scenario::Reason = Unresponsive {
     failures: 5,
     threshold: 5,
 };

@@ -28,8 +28,8 @@ fn share(scenario: &mut Scenario, members: usize, time: Duration, under_way: u32
 #[test]
 fn a_returned_member_begins_with_a_tenth_and_has_all_after_five_seconds() {
     for members in [2, 3, 10] {
-        for load in [Load::Latency, Load::LeastInFlight] {
-            let mut scenario = returned(members, BalanceConfig::builder().load(load));
+        for load in [Load::latency(), Load::least_in_flight()] {
+            let mut scenario = returned(members, BalanceConfig::builder().load(load.clone()));
             let shares: Vec<_> = (0..6)
                 .map(|_| share(&mut scenario, members, SECOND, 1))
                 .collect();
@@ -43,9 +43,9 @@ fn a_returned_member_begins_with_a_tenth_and_has_all_after_five_seconds() {
 
 #[test]
 fn a_returned_member_is_not_overrun_where_all_others_have_a_queue() {
-    for load in [Load::Latency, Load::LeastInFlight] {
+    for load in [Load::latency(), Load::least_in_flight()] {
         let members = 10;
-        let mut scenario = fleet_with(members, BalanceConfig::builder().load(load));
+        let mut scenario = fleet_with(members, BalanceConfig::builder().load(load.clone()));
         scenario.eject("a", SECOND);
         let gap = 10 * MS / 9 / 8;
         scenario.traffic(SECOND - 10 * MS, gap, |_| Does::Succeed(10 * MS));

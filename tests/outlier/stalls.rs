@@ -83,7 +83,7 @@ fn standstills_are_counted_and_long_ones_told_of() {
     let told = |scenario: &mut Scenario| {
         let events = scenario.events().iter();
         let times = events.filter_map(|event| match event {
-            Event::Stalled { time } => Some(*time),
+            Event::Stalled { time, .. } => Some(*time),
             _ => None,
         });
         times.collect::<Vec<_>>()

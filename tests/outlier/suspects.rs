@@ -1,7 +1,7 @@
 //! Members that failed lately and are starved of requests since.
 
+use crate::scenario::Reason::{FailuresInRow, Unresponsive};
 use rolecall::Availability::Busy;
-use rolecall::EjectionReason::{FailuresInRow, Unresponsive};
 use rolecall::MemberState::{Ejected, Usable};
 use rolecall::{BalanceConfig, ConfigBuilder};
 

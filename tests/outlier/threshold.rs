@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use rolecall::ConfigBuilder;
 use rolecall::MemberState::{Ejected, Usable};
-use rolecall::{ConfigBuilder, EjectionReason};
 
-use crate::scenario::{MS, SECOND, Scenario, cold_fleet_with, fleet, name, rules};
+use crate::scenario::{MS, Reason, SECOND, Scenario, cold_fleet_with, fleet, name, rules};
 
 /// No failure rate ejects.
 fn runs_only() -> ConfigBuilder {
@@ -30,7 +30,7 @@ fn while_half_of_the_others_requests_fail_many_in_a_row_are_needed() {
         .fail("a", 1)
         .reason_is(
             "a",
-            EjectionReason::FailuresInRow {
+            Reason::FailuresInRow {
                 failures: 21,
                 threshold: 21,
             },
@@ -117,7 +117,7 @@ fn its_own_failures_do_not_raise_the_threshold() {
         .fail("a", 1)
         .reason_is(
             "a",
-            EjectionReason::FailuresInRow {
+            Reason::FailuresInRow {
                 failures: 5,
                 threshold: 5,
             },
@@ -185,7 +185,7 @@ fn failed_trials_of_a_member_do_not_raise_its_own_threshold() {
         .fail("a", 5)
         .reason_is(
             "a",
-            EjectionReason::FailuresInRow {
+            Reason::FailuresInRow {
                 failures: 5,
                 threshold: 5,
             },

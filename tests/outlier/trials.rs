@@ -219,7 +219,7 @@ fn a_trial_of_one_ejected_by_hand_is_given_up_also_where_no_rule_ejects() {
 
 #[test]
 fn those_behind_many_that_have_no_slot_free_are_tried_too() {
-    let config = BalanceConfig::builder().load(Load::LeastInFlight);
+    let config = BalanceConfig::builder().load(Load::least_in_flight());
     let mut scenario = fleet_with(20, config.max_in_flight(10));
     let ids: Vec<_> = (0..20).map(name).collect();
     for id in &ids[..19] {

@@ -115,7 +115,7 @@ impl Worker {
 
 /// A request to this instance, which it holds.
 async fn hold(client: Client, id: String) {
-    let members = client.status().members.into_iter();
+    let members = client.control().status().members.into_iter();
     let others = members.map(|member| member.instance.id().clone());
     let mut tried = Tried::default();
     tried.extend(others.filter(|other| *other != *id));
@@ -130,7 +130,7 @@ async fn hold(client: Client, id: String) {
 }
 
 fn member(client: &Client, id: &str) -> Option<MemberStatus> {
-    let members = client.status().members;
+    let members = client.control().status().members;
     members.into_iter().find(|m| *m.instance.id() == *id)
 }
 

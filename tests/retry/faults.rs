@@ -33,7 +33,7 @@ impl Protocol {
             Self::Unary | Self::Stream => {
                 let channel = calls::channel(addrs);
                 let ask = calls::asking(calls::retrying(&channel), matches!(self, Self::Stream));
-                (Fleet(Box::new(move || channel.balance().status())), ask)
+                (Fleet(Box::new(move || channel.control().status())), ask)
             }
         }
     }

@@ -145,7 +145,7 @@ where
     C: Send + Sync + 'static,
 {
     fn status(&self) -> Status {
-        self.status()
+        self.control().status()
     }
 }
 

@@ -193,7 +193,7 @@ async fn a_request_dropped_while_it_waits_leaves_nothing_behind() {
     drop(call);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(stage.instances().len(), 1);
-    let members = stage.balance.status().members;
+    let members = stage.balance.control().status().members;
     assert!(members.iter().all(|member| member.in_flight == 0));
 }
 

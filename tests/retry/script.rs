@@ -13,8 +13,8 @@ use hyper::{Method, Request, Response};
 use rolecall::http::{ClassifyStatus, TrackedBody, Tried};
 use rolecall::retry::{Idempotent, Retry};
 use rolecall::{
-    Attempt, Balance, BalanceConfig, BalanceLayer, BoxError, Classify, Instance, InstanceId, List,
-    connect,
+    Attempt, Balance, BalanceConfig, BalanceLayer, BoxError, Classify, Failed, Hints, Instance,
+    List, connect,
 };
 use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
@@ -71,24 +71,33 @@ pub(crate) struct ClassifyScript;
 
 impl<R: 'static> Classify<Request<R>, Response<Full<Bytes>>, Lost> for ClassifyScript {
     type Response = Answer;
+    type Context = Tried;
 
-    fn avoid<'a>(&self, request: &'a Request<R>) -> &'a [InstanceId] {
-        request.extensions().get().map_or(&[], Tried::instances)
+    fn begin(&self, request: &Request<R>) -> Tried {
+        request.extensions().get().cloned().unwrap_or_default()
+    }
+
+    fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
+        tried.instances().into()
     }
 
     fn classify(
         &self,
+        tried: Tried,
         result: Result<Response<Full<Bytes>>, Lost>,
         attempt: Attempt,
-    ) -> Result<Answer, Lost> {
+    ) -> Result<Answer, Failed<Lost>> {
         match result {
             Err(lost) if !lost.was_sent => {
                 attempt.unsent();
-                Err(lost)
+                Err(Failed::unsent(lost))
             }
-            result => {
-                Classify::<Request<R>, _, _>::classify(&ClassifyStatus::new(), result, attempt)
-            }
+            result => Classify::<Request<R>, _, _>::classify(
+                &ClassifyStatus::new(),
+                tried,
+                result,
+                attempt,
+            ),
         }
     }
 }
@@ -173,7 +182,7 @@ impl Stage {
     /// Waits until every instance that is not ejected is connected.
     pub(crate) async fn settle(&self) {
         loop {
-            let status = self.balance.status();
+            let status = self.balance.control().status();
             if status.members.len() == status.usable && status.set_age.is_some() {
                 return;
             }

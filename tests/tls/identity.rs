@@ -63,13 +63,13 @@ async fn check(instance: Instance, target: &str, tls: impl Into<Tls>) -> Result<
     let channel = builder.config(config.build().unwrap()).tls(tls).build();
     // It is dialled before anybody gives up on it.
     until(|| {
-        let members = channel.balance().status().members;
+        let members = channel.control().status().members;
         members
             .iter()
             .any(|member| member.error.is_some() || member.state == MemberState::Usable)
     })
     .await;
-    let member = channel.balance().status().members.remove(0);
+    let member = channel.control().status().members.remove(0);
     if let Some(error) = member.error {
         return Err(error.to_string());
     }
@@ -178,11 +178,12 @@ async fn status_and_errors_of_the_balancer_tell_of_tls() {
         .classify(ClassifyStatus::new())
         .layer(connector(true).tls(Authority::new().tls()));
     until(|| {
-        let members = balance.status().members;
+        let members = balance.control().status().members;
         members.iter().any(|member| member.error.is_some())
     })
     .await;
     let error = balance
+        .control()
         .status()
         .members
         .remove(0)

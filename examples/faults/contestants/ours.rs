@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http_body_util::Empty;
 use hyper::http::uri::PathAndQuery;
-use rolecall::{Balance, BalanceLayer, BoxError, Instance, List, grpc, http};
+use rolecall::{BalanceLayer, BoxError, Control, Instance, List, grpc, http};
 use tonic::Request;
 use tonic::client::Grpc;
 use tonic_prost::ProstCodec;
@@ -20,7 +20,7 @@ const TARGET: &str = "worker:http";
 
 pub(super) async fn http1(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
     let client = http::client::<Empty<Bytes>, _>(list(servers)?, TARGET)?;
-    begin(&client, tell_events).await?;
+    begin(client.control(), tell_events).await?;
     Ok(ask_by(client))
 }
 
@@ -28,19 +28,19 @@ pub(super) async fn http2(servers: &[SocketAddr], tell_events: bool) -> Result<A
     let client = BalanceLayer::new(list(servers)?, TARGET)?
         .classify(http::ClassifyStatus::new())
         .layer(http::Connector::<Empty<Bytes>>::new().http2());
-    begin(&client, tell_events).await?;
+    begin(client.control(), tell_events).await?;
     Ok(ask_by(client))
 }
 
 pub(super) async fn grpc(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
     let channel = grpc::channel(list(servers)?, TARGET)?;
-    begin(channel.balance(), tell_events).await?;
+    begin(channel.control(), tell_events).await?;
     Ok(Arc::new(move || Box::pin(unary(channel.clone()))))
 }
 
 pub(super) async fn stream(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
     let channel = grpc::channel(list(servers)?, TARGET)?;
-    begin(channel.balance(), tell_events).await?;
+    begin(channel.control(), tell_events).await?;
     Ok(Arc::new(move || Box::pin(streaming(channel.clone()))))
 }
 
@@ -50,20 +50,16 @@ fn list(servers: &[SocketAddr]) -> Result<List, BoxError> {
     Ok(List::new((0..).zip(servers).map(instance))?)
 }
 
-async fn begin<S, C>(client: &Balance<S, C>, tell_events: bool) -> Result<(), BoxError>
-where
-    S: Send + Sync + 'static,
-    C: Send + Sync + 'static,
-{
+async fn begin(control: &Control, tell_events: bool) -> Result<(), BoxError> {
     if tell_events {
-        let (began, mut events) = (Instant::now(), client.events());
+        let (began, mut events) = (Instant::now(), control.events());
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 eprintln!("  {:>6.2} s: {event}", began.elapsed().as_secs_f64());
             }
         });
     }
-    Ok(client.wait_usable(Duration::from_secs(5)).await?)
+    Ok(control.wait_usable(Duration::from_secs(5)).await?)
 }
 
 async fn unary(channel: grpc::Channel) -> Result<u8, BoxError> {

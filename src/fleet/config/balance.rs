@@ -10,9 +10,10 @@ use super::outlier::OutlierConfig;
 ///
 /// | Field | Default |
 /// |---|---|
-/// | [`load`](ConfigBuilder::load) | [`Load::Latency`] |
+/// | [`load`](ConfigBuilder::load) | [`Load::latency`] |
 /// | [`max_choices`](ConfigBuilder::max_choices) | 8 |
 /// | [`max_in_flight`](ConfigBuilder::max_in_flight) | none |
+/// | [`max_waiting`](ConfigBuilder::max_waiting) | none |
 /// | [`outlier`](ConfigBuilder::outlier) | on, see [`OutlierConfig`] |
 /// | [`slow_start`](ConfigBuilder::slow_start) | 5 s |
 /// | [`connect_timeout`](ConfigBuilder::connect_timeout) | 2 s |
@@ -45,31 +46,82 @@ use super::outlier::OutlierConfig;
 #[cfg_attr(feature = "serde", serde(try_from = "ConfigBuilder"))]
 pub struct BalanceConfig(ConfigBuilder);
 
-/// What makes one member dearer than another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// How the load of a member is measured. A pick prefers the member with less.
+///
+/// With the `serde` feature it is written `"latency"` or `"least-in-flight"`.
+///
+/// ```
+/// use rolecall::{BalanceConfig, Load};
+///
+/// let config = BalanceConfig::builder().load(Load::least_in_flight()).build()?;
+/// assert_eq!(config.load(), Load::least_in_flight());
+/// assert_eq!(Load::default(), Load::latency());
+/// # Ok::<(), rolecall::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct Load(Measure);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-#[non_exhaustive]
-pub enum Load {
-    /// Mean latency, shrunk to the fleet's mean while there is little evidence, times the requests in flight.
+enum Measure {
     #[default]
     Latency,
-    /// Requests in flight alone. With ejection off it reads no clock.
     LeastInFlight,
 }
 
-/// Waiting time between dials of one instance: doubles from `base` to `max`, each time drawn uniformly from zero up
+impl Load {
+    /// Mean latency times the requests in flight. The default.
+    ///
+    /// While there is little evidence about a member, its latency is drawn towards the fleet's mean.
+    pub const fn latency() -> Self {
+        Self(Measure::Latency)
+    }
+
+    /// The requests in flight alone. With ejection off no pick reads a clock.
+    pub const fn least_in_flight() -> Self {
+        Self(Measure::LeastInFlight)
+    }
+
+    /// Whether latencies count.
+    pub(crate) const fn is_latency(&self) -> bool {
+        matches!(self.0, Measure::Latency)
+    }
+}
+
+/// The wait between two dials of one instance: doubles from `base` to `max`, each time drawn uniformly from zero up
 /// ("full jitter", Brooker 2015).
+///
+/// With the `serde` feature it is a table of `base` and `max`, durations written `"100ms"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Backoff {
-    /// Longest wait after the first failure. 1 ms to 1 h.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub base: Duration,
-    /// Longest wait after any failure. `base` to 1 h.
+    base: Duration,
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub max: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    /// The longest wait after the first failure, 1 ms to 1 h, and after any failure, `base` to 1 h.
+    ///
+    /// [`ConfigBuilder::build`] checks the ranges.
+    pub const fn new(base: Duration, max: Duration) -> Self {
+        Self { base, max }
+    }
+
+    /// The longest wait after the first failure.
+    pub const fn base(&self) -> Duration {
+        self.base
+    }
+
+    /// The longest wait after any failure.
+    pub const fn max(&self) -> Duration {
+        self.max
+    }
 }
 
 impl BalanceConfig {
@@ -85,7 +137,7 @@ impl BalanceConfig {
 
     /// See [`ConfigBuilder::load`].
     pub fn load(&self) -> Load {
-        self.0.load
+        self.0.load.clone()
     }
 
     /// See [`ConfigBuilder::max_choices`].
@@ -96,6 +148,11 @@ impl BalanceConfig {
     /// See [`ConfigBuilder::max_in_flight`].
     pub fn max_in_flight(&self) -> Option<NonZeroU32> {
         self.0.max_in_flight.and_then(NonZeroU32::new)
+    }
+
+    /// See [`ConfigBuilder::max_waiting`].
+    pub fn max_waiting(&self) -> Option<NonZeroU32> {
+        self.0.max_waiting.and_then(NonZeroU32::new)
     }
 
     /// See [`ConfigBuilder::outlier`].
@@ -151,6 +208,7 @@ pub struct ConfigBuilder {
     load: Load,
     max_choices: u32,
     max_in_flight: Option<u32>,
+    max_waiting: Option<u32>,
     #[cfg_attr(feature = "serde", serde(deserialize_with = "switch::deserialize"))]
     outlier: Option<OutlierConfig>,
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
@@ -166,7 +224,7 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// What makes one member dearer than another. Default: [`Load::Latency`].
+    /// How the load of a member is measured. Default: [`Load::latency`].
     pub fn load(mut self, load: Load) -> Self {
         self.load = load;
         self
@@ -186,6 +244,16 @@ impl ConfigBuilder {
     /// When all usable members are at it, calls fail at once with [`Saturated`](crate::ErrorKind::Saturated).
     pub fn max_in_flight(mut self, max_in_flight: impl Into<Option<u32>>) -> Self {
         self.max_in_flight = max_in_flight.into();
+        self
+    }
+
+    /// The most calls of one balancer that wait, 1 to 1 000 000, or `None`. Default: none.
+    ///
+    /// A call waits while no instance is usable, while the services of the picked instances are not ready, and after an
+    /// instance returned it unsent. One more call fails at once with [`Saturated`](crate::ErrorKind::Saturated). Each waiting
+    /// call keeps its request in memory.
+    pub fn max_waiting(mut self, max_waiting: impl Into<Option<u32>>) -> Self {
+        self.max_waiting = max_waiting.into();
         self
     }
 
@@ -255,6 +323,9 @@ impl ConfigBuilder {
         if let Some(cap) = self.max_in_flight {
             within("max_in_flight", cap, 1, 1_000_000)?;
         }
+        if let Some(limit) = self.max_waiting {
+            within("max_waiting", limit, 1, 1_000_000)?;
+        }
         within("slow_start", self.slow_start, Duration::ZERO, HOUR)?;
         within("connect_timeout", self.connect_timeout, MS, HOUR)?;
         within("connect_concurrency", self.connect_concurrency, 1, 65_536)?;
@@ -275,17 +346,15 @@ impl ConfigBuilder {
 impl Default for ConfigBuilder {
     fn default() -> Self {
         Self {
-            load: Load::Latency,
+            load: Load::latency(),
             max_choices: 8,
             max_in_flight: None,
+            max_waiting: None,
             outlier: Some(OutlierConfig::default()),
             slow_start: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             connect_concurrency: 64,
-            connect_backoff: Backoff {
-                base: Duration::from_millis(100),
-                max: Duration::from_secs(5),
-            },
+            connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             unavailable_after: Duration::from_secs(3),
             shrink_grace: Duration::from_secs(30),
         }
@@ -346,6 +415,11 @@ mod tests {
         let cases = [
             (BalanceConfig::builder().max_choices(65), "max_choices"),
             (BalanceConfig::builder().max_in_flight(0), "max_in_flight"),
+            (BalanceConfig::builder().max_waiting(0), "max_waiting"),
+            (
+                BalanceConfig::builder().max_waiting(1_000_001),
+                "max_waiting",
+            ),
             (
                 BalanceConfig::builder().connect_timeout(zero),
                 "connect_timeout",
@@ -363,10 +437,8 @@ mod tests {
                 "shrink_grace",
             ),
             (
-                BalanceConfig::builder().connect_backoff(Backoff {
-                    base: Duration::from_secs(2),
-                    max: Duration::from_secs(1),
-                }),
+                BalanceConfig::builder()
+                    .connect_backoff(Backoff::new(Duration::from_secs(2), Duration::from_secs(1))),
                 "connect_backoff.max",
             ),
         ];
@@ -388,7 +460,7 @@ mod tests {
     fn a_file_gives_durations_as_text_and_is_checked() {
         let read = |text| toml::from_str::<BalanceConfig>(text);
         let config = read("load = 'least-in-flight'\nunavailable_after = '1s 500ms'").unwrap();
-        assert_eq!(config.load(), Load::LeastInFlight);
+        assert_eq!(config.load(), Load::least_in_flight());
         assert_eq!(config.unavailable_after(), Duration::from_millis(1500));
         assert!(
             read("max_choices = 1")

@@ -23,7 +23,6 @@
 
 use super::snapshot::Snapshot;
 use crate::fleet::branch::Branch;
-use crate::fleet::config::balance::Load;
 use crate::fleet::measures::pool::{Pool, Shard};
 use crate::fleet::rng::{Rng, below, unit};
 use crate::fleet::rules::slow_start::Ramp;
@@ -281,7 +280,7 @@ impl<'a, T> Costs<'a, T> {
         now: u64,
         avoid: &'a [InstanceId],
     ) -> Self {
-        let latency = snapshot.rules.load == Load::Latency;
+        let latency = snapshot.rules.measures_latency;
         let mean = if latency { pool.mean() } else { 0.0 };
         let band = if latency {
             band(pool, snapshot.list.len())

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::list::List;
 use super::member::Member;
-use crate::fleet::config::balance::{BalanceConfig, Load};
+use crate::fleet::config::balance::BalanceConfig;
 
 pub(crate) struct Snapshot<T> {
     pub(crate) list: List<T>,
@@ -23,7 +23,7 @@ pub(crate) struct Snapshot<T> {
 /// What a pick needs of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    pub(crate) load: Load,
+    pub(crate) measures_latency: bool,
     pub(crate) max_choices: u32,
     pub(crate) max_in_flight: Option<u32>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn new(config: &BalanceConfig) -> Self {
         Self {
-            load: config.load(),
+            measures_latency: config.load().is_latency(),
             max_choices: config.max_choices(),
             max_in_flight: config.max_in_flight().map(|cap| cap.get()),
         }

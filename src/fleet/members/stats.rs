@@ -7,6 +7,7 @@ use std::sync::atomic::{
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::fleet::measures::failures::{Failures, Hint, Run, Tally};
+use crate::fleet::measures::label::Label;
 use crate::fleet::measures::latency::{Latency, Typical};
 use crate::fleet::rules::cap::Cooldown;
 use crate::fleet::rules::overload::Overload;
@@ -51,6 +52,8 @@ struct Rest {
     overload: Overload,
     cooldown: Cooldown,
     trial: Trial,
+    /// Of its last failure.
+    label: Label,
 }
 
 impl Stats {
@@ -117,6 +120,7 @@ impl Stats {
             failed_at: failures.failed_at(),
             judged_from: self.judged_from.load(Relaxed) & !MARKS,
             has_succeeded: outcomes > failures.ever(),
+            label: self.rest.label.get(),
             weight,
         }
     }
@@ -137,6 +141,10 @@ impl Stats {
 
     pub(crate) fn overload(&self) -> &Overload {
         &self.rest.overload
+    }
+
+    pub(crate) fn label(&self) -> &Label {
+        &self.rest.label
     }
 
     pub(crate) fn cooldown(&self) -> &Cooldown {

@@ -115,7 +115,7 @@ impl<T> Roster<T> {
         if dial.is_dialled() {
             return;
         }
-        if lasted >= nanos(self.config.connect_backoff().max) {
+        if lasted >= nanos(self.config.connect_backoff().max()) {
             dial.forget_attempts();
         }
         self.dial_again(index, now);

@@ -29,7 +29,7 @@ use self::listing::{Listing, PanicMode, find};
 use self::seat::{Connection, Seat};
 use self::standing::{Standings, Subject};
 use super::branch::Branch;
-use super::config::balance::{BalanceConfig, Load};
+use super::config::balance::BalanceConfig;
 use super::config::outlier::OutlierConfig;
 use super::members::member::{Member, Record};
 use super::members::snapshot::{Rules, Snapshot};
@@ -124,7 +124,7 @@ impl<T> Roster<T> {
 
     /// Whether time is of any use.
     pub(crate) fn is_timed(&self) -> bool {
-        let judges = self.config.load() == Load::Latency || self.config.outlier().is_some();
+        let judges = self.config.load().is_latency() || self.config.outlier().is_some();
         judges || self.standings.is_any()
     }
 

@@ -120,6 +120,7 @@ impl<T> Seat<T> {
             picks: stats.picks(),
             failures: stats.failures(),
             failures_in_row: stats.failures_in_row(),
+            last_failure: stats.label().get(),
             recent_requests: window.outcomes.round() as u32,
             recent_failures: window.failures.round() as u32,
             latency: latency.map(|nanos| Duration::from_nanos(nanos as u64)),

@@ -33,7 +33,7 @@ pub(crate) fn wait(
     is_usable: bool,
     rng: &mut (impl Rng + ?Sized),
 ) -> u64 {
-    let (base, max) = (nanos(backoff.base), nanos(backoff.max));
+    let (base, max) = (nanos(backoff.base()), nanos(backoff.max()));
     let longest = match cause {
         Cause::Attempts(0) => 0,
         Cause::Attempts(attempts) => base.saturating_mul(1 << (attempts - 1).min(32)).min(max),
@@ -59,10 +59,7 @@ mod tests {
     use rand::{SeedableRng, rngs::SmallRng};
     use std::time::Duration;
 
-    const BACKOFF: Backoff = Backoff {
-        base: Duration::from_millis(100),
-        max: Duration::from_secs(5),
-    };
+    const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
     fn longest(cause: Cause, is_usable: bool) -> u64 {
         let mut rng = SmallRng::seed_from_u64(1);

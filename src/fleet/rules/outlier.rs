@@ -61,22 +61,24 @@ pub(crate) fn detect(
         if !failures_in_row::outlasts_answers(age, evidence.mean) {
             Branch::OutlierTooSoon.reach();
         } else if !evidence.unanswered || outlasts_a_pause(age, evidence.since_stall) {
-            return Some(in_row(run.failures, threshold, evidence.unanswered));
+            return Some(in_row(own, threshold, evidence.unanswered));
         }
     }
     let threshold = failure_rate::threshold(config.failure_percentage(), rate);
-    let own = own.without_pause;
+    let (own, label) = (own.without_pause, own.label);
     let often = failure_rate::reaches(own, config.request_volume(), threshold);
     let fires = often && !chance.explains(own);
     fires.then_some(EjectionReason::FailureRate {
         requests: own.outcomes.round() as u32,
         failures: own.failures.round() as u32,
         threshold_percentage: (threshold * 100.0).round() as u32,
+        label,
     })
 }
 
 /// The reason of a run of failures that reached its threshold.
-pub(crate) fn in_row(failures: u32, threshold: u32, unanswered: bool) -> EjectionReason {
+pub(crate) fn in_row(own: &Record, threshold: u32, unanswered: bool) -> EjectionReason {
+    let failures = own.run.failures;
     if unanswered {
         EjectionReason::Unresponsive {
             failures,
@@ -86,6 +88,7 @@ pub(crate) fn in_row(failures: u32, threshold: u32, unanswered: bool) -> Ejectio
         EjectionReason::FailuresInRow {
             failures,
             threshold,
+            label: own.label,
         }
     }
 }

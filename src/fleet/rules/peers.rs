@@ -39,6 +39,8 @@ pub(crate) struct Record {
     /// Since when its picks count; zero: always.
     pub(crate) judged_from: u64,
     pub(crate) has_succeeded: bool,
+    /// Of its last failure.
+    pub(crate) label: Option<&'static str>,
     pub(crate) weight: f32,
 }
 

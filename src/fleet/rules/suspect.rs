@@ -49,7 +49,7 @@ pub(crate) fn detect(
     let chance = Chance::new(rate, 1.0);
     let floor = config.suspect_failures().saturating_sub(before);
     let threshold = before.saturating_add(failures_in_row::threshold(floor, chance));
-    (run >= threshold).then(|| in_row(run, threshold, unanswered))
+    (run >= threshold).then(|| in_row(own, threshold, unanswered))
 }
 
 #[cfg(test)]

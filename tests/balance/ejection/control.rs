@@ -12,13 +12,16 @@ use tracing_subscriber::fmt::MakeWriter;
 #[tokio::test(start_paused = true)]
 async fn a_person_ejects_for_a_time_and_restores_before_it_is_over() {
     let stage = warm(&["a", "b"]).await;
-    assert!(!stage.balance.eject(&"nobody".into(), SECOND), "not known");
-    assert!(!stage.balance.restore(&"a".into()), "not out");
-    assert!(stage.balance.eject(&"a".into(), 60 * SECOND));
+    assert!(
+        !stage.balance.control().eject(&"nobody".into(), SECOND),
+        "not known"
+    );
+    assert!(!stage.balance.control().restore(&"a".into()), "not out");
+    assert!(stage.balance.control().eject(&"a".into(), 60 * SECOND));
     let ejection = stage.member("a").ejection.unwrap();
     assert_eq!(ejection.reason, EjectionReason::Manual);
     assert_eq!(stage.shares(50).await.len(), 1, "from the next pick on");
-    assert!(stage.balance.restore(&"a".into()));
+    assert!(stage.balance.control().restore(&"a".into()));
     assert_eq!(stage.state("a"), Some(MemberState::Usable));
     let callers = (0..100).map(|_| stage.call());
     let answers = futures::future::join_all(callers).await;
@@ -35,15 +38,19 @@ async fn ejection_switched_off_at_run_time_puts_back_whom_rules_ejected_and_ejec
     call_until(&stage, is("a", MemberState::Ejected)).await;
     stage
         .balance
+        .control()
         .reconfigure(BalanceConfig::builder().outlier(None).build().unwrap());
     assert_eq!(stage.state("a"), Some(MemberState::Usable));
     for _ in 0..1000 {
         let _ = stage.call().await;
     }
     assert_eq!(stage.state("a"), Some(MemberState::Usable));
-    assert_eq!(stage.balance.status().ejections.detected, 1);
+    assert_eq!(stage.balance.control().status().ejections.detected, 1);
 
-    stage.balance.reconfigure(BalanceConfig::default());
+    stage
+        .balance
+        .control()
+        .reconfigure(BalanceConfig::default());
     call_until(&stage, is("a", MemberState::Ejected)).await;
 }
 
@@ -52,7 +59,7 @@ async fn in_shadow_outliers_are_told_of_and_stay() {
     let shadow = OutlierConfig::builder().shadow(true).build().unwrap();
     let config = BalanceConfig::builder().outlier(shadow).build().unwrap();
     let stage = Stage::with(config, &["a", "b"]).await;
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     stage.node("a").when_called(Does::Fail);
     for _ in 0..20 {
         let callers = (0..10).map(|_| stage.call());
@@ -61,7 +68,7 @@ async fn in_shadow_outliers_are_told_of_and_stay() {
     let told = |e: &Event| matches!(e, Event::EjectionWithheld { .. });
     let told = next_event(&mut events, told).await;
     assert!(told.to_string().contains("shadow"), "{told}");
-    let status = stage.balance.status();
+    let status = stage.balance.control().status();
     assert_eq!(status.usable, 2);
     assert!(status.ejections.detected > 0);
     assert_eq!(status.ejections.ejected, 0);
@@ -70,11 +77,14 @@ async fn in_shadow_outliers_are_told_of_and_stay() {
 #[tokio::test(start_paused = true)]
 async fn status_and_events_tell_who_is_out_and_why_and_since_when_and_until_when() {
     let stage = warm(&["a", "b"]).await;
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     stage.node("a").when_called(Does::Fail);
     call_until(&stage, is("a", MemberState::Ejected)).await;
     let told = next_event(&mut events, |e| matches!(e, Event::Ejected { .. })).await;
-    let Event::Ejected { id, reason, time } = told else {
+    let Event::Ejected {
+        id, reason, time, ..
+    } = told
+    else {
         unreachable!()
     };
     assert_eq!(id.as_str(), "a");
@@ -91,7 +101,7 @@ async fn status_and_events_tell_who_is_out_and_why_and_since_when_and_until_when
     assert!(whole.abs_diff(time) < MS, "{whole:?} is not {time:?}");
     assert!(!ejection.is_over);
     assert_eq!((ejection.ejections, ejection.multiplier), (1, 1));
-    let text = stage.balance.status().to_string();
+    let text = stage.balance.control().status().to_string();
     assert!(text.contains("in a row (threshold"), "{text}");
 
     stage.node("a").when_called(ANSWERS);
@@ -105,7 +115,7 @@ async fn status_and_events_tell_who_is_out_and_why_and_since_when_and_until_when
     );
     let ejection = stage.member("a").ejection.unwrap();
     assert!(ejection.is_over && ejection.since < 100 * MS, "{ejection}");
-    let counters = stage.balance.status().ejections;
+    let counters = stage.balance.control().status().ejections;
     let counted = [counters.detected, counters.ejected, counters.returned];
     assert_eq!(counted, [1; 3]);
     assert!(
@@ -129,10 +139,10 @@ async fn many_ejections_fill_no_log() {
     let ids: Vec<_> = ids.iter().map(String::as_str).collect();
     let stage = warm(&ids).await;
     for id in &ids[10..] {
-        stage.balance.eject(&(*id).into(), 60 * SECOND);
+        stage.balance.control().eject(&(*id).into(), 60 * SECOND);
         sleep(50 * MS).await;
     }
-    assert_eq!(stage.balance.status().ejections.ejected, 90);
+    assert_eq!(stage.balance.control().status().ejections.ejected, 90);
     let count = |text: &str| {
         let written = lines.0.lock().unwrap();
         let written = std::str::from_utf8(&written).unwrap();
@@ -141,7 +151,7 @@ async fn many_ejections_fill_no_log() {
     let written = count("ejected") + count("ejection withheld");
     assert_eq!(written, 20, "within ten seconds");
     sleep(10 * SECOND).await;
-    stage.balance.eject(&"i0".into(), SECOND);
+    stage.balance.control().eject(&"i0".into(), SECOND);
     stage.until(is("i0", MemberState::Probation)).await;
     assert_eq!(
         count("lines about ejections were left to debug"),

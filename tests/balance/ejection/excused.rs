@@ -20,7 +20,7 @@ async fn a_standstill_of_the_process_itself_is_charged_to_nobody() {
         advance(5 * SECOND).await;
     });
     assert!(gave_up.iter().all(Result::is_err));
-    let status = stage.balance.status();
+    let status = stage.balance.control().status();
     assert_eq!(status.ejections.detected, 0, "{status}");
     assert!(
         status.members.iter().all(|member| member.failures == 0),
@@ -44,19 +44,23 @@ async fn a_standstill_makes_no_silence_of_a_pause_before_it_and_one_after_it() {
     sleep(MS).await;
     give_up_together().await;
     assert_eq!(stage.member("a").failures_in_row, 40, "and another one");
-    assert_eq!(stage.balance.status().ejections.detected, 0);
+    assert_eq!(stage.balance.control().status().ejections.detected, 0);
     sleep(SECOND).await;
     give_up_together().await;
-    assert_eq!(stage.balance.status().ejections.detected, 1, "silence");
+    assert_eq!(
+        stage.balance.control().status().ejections.detected,
+        1,
+        "silence"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_trial_that_spans_a_standstill_judges_nobody() {
     let stage = warm(&["a", "b"]).await;
-    assert!(stage.balance.eject(&"a".into(), MS));
+    assert!(stage.balance.control().eject(&"a".into(), MS));
     stage.until(is("a", MemberState::Probation)).await;
     stage.node("a").when_called(Does::Answer(1200 * MS));
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     let (answer, ()) = futures::join!(stage.call(), async {
         sleep(100 * MS).await;
         advance(SECOND).await;
@@ -77,8 +81,8 @@ async fn a_trial_that_spans_a_standstill_judges_nobody() {
 #[tokio::test(start_paused = true)]
 async fn while_nobody_sends_an_ejection_ends_on_time() {
     let stage = warm(&["a", "b"]).await;
-    let mut events = stage.balance.events();
-    stage.balance.eject(&"a".into(), 50 * SECOND);
+    let mut events = stage.balance.control().events();
+    stage.balance.control().eject(&"a".into(), 50 * SECOND);
     let began = Instant::now();
     next_event(&mut events, |e| matches!(e, Event::Probation { .. })).await;
     let took = began.elapsed();

@@ -36,8 +36,12 @@ async fn all_calls_hang() -> Stage {
 /// Calls, one after another, until it is so; who waits for a second gives up.
 async fn call_until(stage: &Stage, reached: impl Fn(&Status) -> bool) {
     let mut calls = 0;
-    while !reached(&stage.balance.status()) {
-        assert!(calls < 10_000, "never reached: {}", stage.balance.status());
+    while !reached(&stage.balance.control().status()) {
+        assert!(
+            calls < 10_000,
+            "never reached: {}",
+            stage.balance.control().status()
+        );
         let _ = timeout(SECOND, stage.call()).await;
         calls += 1;
     }

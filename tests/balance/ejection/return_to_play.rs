@@ -41,7 +41,7 @@ async fn a_recovered_instance_is_tried_by_one_request_and_comes_back_step_by_ste
 #[tokio::test(start_paused = true)]
 async fn a_failed_trial_keeps_the_instance_out_for_longer() {
     let stage = warm(&["a", "b"]).await;
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     stage.node("a").when_called(Does::Fail);
     call_until(&stage, is("a", MemberState::Ejected)).await;
     stage.until(is("a", MemberState::Probation)).await;
@@ -60,9 +60,9 @@ async fn a_failed_trial_keeps_the_instance_out_for_longer() {
 #[tokio::test(start_paused = true)]
 async fn a_trial_that_hangs_has_failed_after_a_second_and_the_next_one_has_its_place() {
     let stage = warm(&["a", "b"]).await;
-    let mut events = stage.balance.events();
+    let mut events = stage.balance.control().events();
     let a = stage.node("a");
-    assert!(stage.balance.eject(&"a".into(), MS));
+    assert!(stage.balance.control().eject(&"a".into(), MS));
     stage.until(is("a", MemberState::Probation)).await;
     a.when_called(Does::Hang);
     let began = Instant::now();
@@ -121,7 +121,7 @@ async fn an_id_that_leaves_and_comes_back_while_ejected_is_new() {
 #[tokio::test(start_paused = true)]
 async fn an_announcement_of_another_weight_changes_no_ejection() {
     let stage = warm(&["a", "b"]).await;
-    stage.balance.eject(&"a".into(), 60 * SECOND);
+    stage.balance.control().eject(&"a".into(), 60 * SECOND);
     let heavier = instance("a").with_weight(Weight::new(7));
     stage.announce([heavier, instance("b")].into_iter().collect());
     stage
@@ -134,7 +134,7 @@ async fn an_announcement_of_another_weight_changes_no_ejection() {
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_is_dialled_again_while_ejected_stays_ejected() {
     let stage = warm(&["a", "b"]).await;
-    stage.balance.eject(&"a".into(), 10 * SECOND);
+    stage.balance.control().eject(&"a".into(), 10 * SECOND);
     stage.until(is("a", MemberState::Probation)).await;
     let a = stage.node("a");
     a.when_polled(Gets::Refused);
@@ -150,7 +150,7 @@ async fn callers_less_patient_than_a_trial_are_not_sent_to_hung_instances_for_ev
     let stage = warm(&["a", "b", "c", "d"]).await;
     for id in ["a", "b"] {
         stage.node(id).when_called(Does::Hang);
-        assert!(stage.balance.eject(&id.into(), MS));
+        assert!(stage.balance.control().eject(&id.into(), MS));
         stage.until(is(id, MemberState::Probation)).await;
     }
     let calls = || stage.node("a").calls() + stage.node("b").calls();

@@ -49,7 +49,7 @@ async fn a_pause_of_half_a_second_ejects_nobody_however_many_give_up_in_it() {
         futures::future::join_all(callers).await;
     }
     assert!(stage.member("a").failures_in_row > 20, "many gave up");
-    assert_eq!(stage.balance.status().ejections.detected, 0);
+    assert_eq!(stage.balance.control().status().ejections.detected, 0);
     assert_eq!(stage.state("a"), Some(MemberState::Usable));
 }
 
@@ -63,7 +63,7 @@ async fn where_every_instance_is_bad_all_of_them_keep_being_asked() {
         stage.call().await.unwrap_err();
         sleep(MS).await;
     }
-    let status = stage.balance.status();
+    let status = stage.balance.control().status();
     assert_eq!(status.usable, 5, "nobody is worse than usual: {status}");
     assert_eq!(status.ejections.detected, 0, "{status}");
     assert!(status.members.iter().all(|m| m.failures > 100), "{status}");
@@ -90,17 +90,17 @@ async fn the_last_instance_is_never_ejected() {
 #[tokio::test(start_paused = true)]
 async fn where_all_are_ejected_by_hand_all_are_picked_from() {
     let stage = warm(&["a", "b"]).await;
-    let mut events = stage.balance.events();
-    assert!(stage.balance.eject(&"a".into(), 60 * SECOND));
-    assert!(stage.balance.eject(&"b".into(), 60 * SECOND));
+    let mut events = stage.balance.control().events();
+    assert!(stage.balance.control().eject(&"a".into(), 60 * SECOND));
+    assert!(stage.balance.control().eject(&"b".into(), 60 * SECOND));
     next_event(&mut events, |e| {
-        matches!(e, Event::PanicModeBegan { members: 2 })
+        matches!(e, Event::PanicModeBegan { members: 2, .. })
     })
     .await;
-    assert!(stage.balance.status().panic_mode);
+    assert!(stage.balance.control().status().panic_mode);
     assert_eq!(stage.shares(100).await.len(), 2, "both answer");
 
-    assert!(stage.balance.restore(&"a".into()));
+    assert!(stage.balance.control().restore(&"a".into()));
     next_event(&mut events, |e| matches!(e, Event::PanicModeEnded)).await;
     assert_eq!(stage.shares(100).await.len(), 1, "a alone");
 }

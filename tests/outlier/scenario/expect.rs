@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rolecall::{
-    EjectionCounters, EjectionReason, EjectionStatus, Event, MemberState, MemberStatus, Status,
-};
+use rolecall::{EjectionCounters, EjectionStatus, Event, MemberState, MemberStatus, Status};
 
-use super::Scenario;
+use super::{Reason, Scenario};
 
 /// What must be so.
 impl Scenario {
@@ -51,9 +49,13 @@ impl Scenario {
     }
 
     #[track_caller]
-    pub(crate) fn reason_is(&mut self, id: &str, reason: EjectionReason) -> &mut Self {
+    pub(crate) fn reason_is(&mut self, id: &str, reason: Reason) -> &mut Self {
         let is = self.ejection(id).reason;
-        assert!(is == reason, "{id}: {is}; not: {reason}\n{}", self.table());
+        assert!(
+            is.to_string() == reason.to_string(),
+            "{id}: {is}; not: {reason}\n{}",
+            self.table()
+        );
         self
     }
 
@@ -182,7 +184,7 @@ impl Scenario {
             let (id, word) = match event {
                 Event::Ejected { id, .. } => (id, "ejected"),
                 Event::EjectionWithheld { id, .. } => (id, "withheld"),
-                Event::Probation { id } => (id, "probation"),
+                Event::Probation { id, .. } => (id, "probation"),
                 Event::TrialFailed { id, .. } => (id, "trial failed"),
                 Event::Returned { id, .. } => (id, "returned"),
                 _ => return None,

@@ -10,6 +10,7 @@
 
 mod expect;
 mod instances;
+mod reason;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use rolecall::{
     OutlierConfig,
 };
 
+pub(crate) use reason::Reason;
 pub(crate) use traffic::Does;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);

@@ -1,3 +1,5 @@
+//! A stream of discovery's sets, made safe to poll.
+
 use std::task::{Context, Poll};
 
 use futures_util::{StreamExt, stream};
@@ -9,16 +11,16 @@ use crate::runtime::panic::caught;
 
 type Answer = Result<InstanceSet, DiscoveryError>;
 
-/// Instances of one answer that are followed: a larger one is a mistake or an attack, and changes nothing.
-const MOST: usize = 100_000;
+/// The most instances that one set may have. A larger set is a mistake or an attack, and changes nothing.
+const MAX_INSTANCES: usize = 100_000;
 
-/// Discovery's answers. Foreign code: a panic in it is the end of its news.
-pub(crate) struct News(BoxStream<'static, Answer>);
+/// A watch of discovery. A panic in its stream becomes an error, and ends it.
+pub(crate) struct Watch(BoxStream<'static, Answer>);
 
-impl News {
-    /// What the stream that `watch` makes has to say.
-    pub(crate) fn of(watch: impl FnOnce() -> BoxStream<'static, Answer>) -> Self {
-        let answers = caught(watch).unwrap_or_else(|panic| {
+impl Watch {
+    /// Opens the stream. A panic of `open` is the stream's only answer.
+    pub(crate) fn open(open: impl FnOnce() -> BoxStream<'static, Answer>) -> Self {
+        let answers = caught(open).unwrap_or_else(|panic| {
             let error = DiscoveryError::backend("watching", panic);
             Box::pin(stream::iter([Err(error)]))
         });
@@ -36,8 +38,11 @@ impl News {
 
 fn bounded(answer: Answer) -> Answer {
     let set = answer?;
-    if set.len() > MOST {
-        let problem = format!("{} instances in one answer, at most {MOST}", set.len());
+    if set.len() > MAX_INSTANCES {
+        let problem = format!(
+            "{} instances in one answer, at most {MAX_INSTANCES}",
+            set.len()
+        );
         return Err(DiscoveryError::backend("taking an answer", problem));
     }
     Ok(set)

@@ -1,0 +1,219 @@
+//! The state that all clones of a balancer share, and the way back to it from each connection.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, broadcast, oneshot};
+
+use super::control::{Control, Controlled};
+use super::shared::Shared;
+use crate::error::discovery::DiscoveryErrorKind;
+use crate::error::{BoxError, Error, ErrorKind, NoDriver};
+use crate::event::Event;
+use crate::fleet::{BalanceConfig, CountedRef, Fleet, InFleet, Member, MemberRef, PickError};
+use crate::model::instance::InstanceId;
+use crate::runtime::{clock, random, timer};
+use crate::status::Status;
+
+/// A driver that does not run yet, or not any more.
+pub(super) type IdleDriver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Lives as long as a clone of the balancer, or a call that waits.
+pub(super) struct Inner<S, C> {
+    pub(super) fleet: Arc<Fleet<Connected<S, C>>>,
+    pub(super) shared: Arc<Shared<C>>,
+    pub(super) control: Control,
+    /// The driver, while it has no runtime to run in.
+    idle_driver: Mutex<Option<IdleDriver>>,
+    /// Tells the driver to end, by being dropped.
+    _alive: oneshot::Sender<()>,
+}
+
+/// A member's service, as the fleet keeps it, and the way back to the balancer.
+pub(super) struct Connected<S, C> {
+    pub(super) service: S,
+    pub(super) shared: Arc<Shared<C>>,
+    /// Weak, so that calls that have an instance do not keep the balancer alive.
+    pub(super) balancer: Weak<Inner<S, C>>,
+}
+
+impl<S, C> Inner<S, C>
+where
+    S: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    pub(super) fn new(
+        fleet: Arc<Fleet<Connected<S, C>>>,
+        shared: Arc<Shared<C>>,
+        alive: oneshot::Sender<()>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|inner: &Weak<Self>| {
+            let controlled: Weak<dyn Controlled> = inner.clone();
+            Self {
+                control: Control::new(shared.target.clone(), controlled),
+                fleet,
+                shared,
+                idle_driver: Mutex::new(None),
+                _alive: alive,
+            }
+        })
+    }
+
+    /// Keeps a driver that does not run for the next runtime.
+    pub(super) fn keep_driver(&self, driver: IdleDriver) {
+        *self.idle_driver() = Some(driver);
+    }
+
+    /// Spawns the driver, if none runs and there is a runtime with timers. Returns whether one runs, or is about to.
+    pub(super) fn start_driver(&self) -> bool {
+        if self.idle_driver().is_none() {
+            return !self.shared.is_abandoned();
+        }
+        let Some(runtime) = Handle::try_current().ok().filter(|_| timer::is_there()) else {
+            return false;
+        };
+        // Spawned without the lock: a runtime that is shutting down drops the driver at once, which puts it back here.
+        let driver = self.idle_driver().take();
+        if let Some(driver) = driver {
+            runtime.spawn(driver);
+        }
+        self.idle_driver().is_none()
+    }
+
+    /// Why no driver runs, if none does.
+    fn no_driver(&self) -> Option<NoDriver> {
+        if self.shared.is_driven() {
+            None
+        } else if self.shared.is_abandoned() {
+            Some(NoDriver::Dropped)
+        } else if self.idle_driver().is_some() {
+            Some(NoDriver::OutsideRuntime)
+        } else {
+            Some(NoDriver::NotPolled)
+        }
+    }
+
+    fn idle_driver(&self) -> MutexGuard<'_, Option<IdleDriver>> {
+        self.idle_driver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error of a call that no instance got. `lost`: why the last candidate was lost.
+    pub(super) fn refusal(&self, why: &PickError, lost: Option<BoxError>) -> Error {
+        let no_driver = match why {
+            PickError::Saturated => None,
+            _ => self.no_driver(),
+        };
+        let error = self.shared.discovery_error();
+        let hidden = error
+            .as_ref()
+            .is_some_and(|error| error.kind() == DiscoveryErrorKind::NotVisible);
+        let (kind, source) = match why {
+            PickError::Unresolved | PickError::Empty if hidden => (ErrorKind::NotVisible, error),
+            PickError::Unresolved => (ErrorKind::Unresolved, error),
+            PickError::Empty => (ErrorKind::Empty, error),
+            PickError::NoneUsable(census) => (ErrorKind::NoneUsable(Arc::clone(census)), None),
+            PickError::Saturated => (ErrorKind::Saturated, None),
+        };
+        let source = source.map(Into::into).or(lost);
+        let source = no_driver.map(Into::into).or(source);
+        Error::refused(self.shared.target.clone(), kind, source)
+    }
+}
+
+impl<S, C> Controlled for Inner<S, C>
+where
+    S: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    fn status(&self) -> Status {
+        let error = self.shared.discovery_error();
+        Status {
+            target: Some(self.shared.target.clone()),
+            discovery_error: error.map(|error| error.with_causes()),
+            ..self.fleet.status(clock::now())
+        }
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.shared.subscribe()
+    }
+
+    fn is_usable(&self) -> bool {
+        self.fleet.unusable_since().is_none()
+    }
+
+    fn look_again(&self) -> &Notify {
+        &self.shared.look_again
+    }
+
+    fn start_driver(&self) -> bool {
+        self.start_driver()
+    }
+
+    fn check_usable(&self) -> Result<(), Error> {
+        if self.is_usable() {
+            return Ok(());
+        }
+        // Only a pick says why there is none. If one succeeds after all, dropping it judges no instance.
+        let picked = random::with_rng(|rng| self.fleet.pick(clock::now(), rng, &[]));
+        match picked {
+            Ok(_) => Ok(()),
+            Err(why) => Err(self.refusal(&why, None)),
+        }
+    }
+
+    fn eject(&self, id: &InstanceId, time: Duration) -> bool {
+        let known = self.fleet.eject(id, time, clock::now());
+        self.shared.driver.notify_one();
+        known
+    }
+
+    fn restore(&self, id: &InstanceId) -> bool {
+        let was_out = self.fleet.restore(id, clock::now());
+        self.shared.driver.notify_one();
+        was_out
+    }
+
+    fn reconfigure(&self, config: BalanceConfig) {
+        let target = &self.shared.target;
+        tracing::info!(target: "rolecall", %target, ?config, "reconfigured");
+        self.shared.reconfigure(&config);
+        self.fleet.reconfigure(config, clock::now());
+        self.shared.driver.notify_one();
+        self.shared.look_again.notify_waiters();
+    }
+}
+
+/// How an attempt that knows no types wakes the driver.
+pub(super) trait Signal: InFleet {
+    fn driver(&self) -> &Notify;
+}
+
+impl<S, C> Signal for Member<Connected<S, C>> {
+    fn driver(&self) -> &Notify {
+        &self.service().shared.driver
+    }
+}
+
+impl<S, C> Signal for CountedRef<Connected<S, C>> {
+    fn driver(&self) -> &Notify {
+        &self.service().shared.driver
+    }
+}
+
+impl<S, C> Signal for MemberRef<Connected<S, C>> {
+    fn driver(&self) -> &Notify {
+        &self.service().shared.driver
+    }
+}
+
+impl<T: Signal + ?Sized> Signal for Arc<T> {
+    fn driver(&self) -> &Notify {
+        (**self).driver()
+    }
+}
