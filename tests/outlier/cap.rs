@@ -128,7 +128,7 @@ fn busy_members_are_counted() {
 }
 
 /// A fleet of three in which `a` is out, and the cap keeps `b` in play.
-fn one_out_and_one_waiting() -> Scenario {
+fn one_out_and_one_kept() -> Scenario {
     let mut scenario = fleet(3);
     scenario
         .fail("a", 5)
@@ -143,7 +143,7 @@ fn one_out_and_one_waiting() -> Scenario {
 
 #[test]
 fn an_ejected_member_that_leaves_makes_room_for_another() {
-    one_out_and_one_waiting()
+    one_out_and_one_kept()
         .remove("a")
         .fail("b", 1)
         .is("b", Ejected);
@@ -151,7 +151,7 @@ fn an_ejected_member_that_leaves_makes_room_for_another() {
 
 #[test]
 fn a_member_that_returns_makes_room_for_another() {
-    one_out_and_one_waiting()
+    one_out_and_one_kept()
         .restore("a")
         .fail("b", 1)
         .is("b", Ejected);
@@ -159,7 +159,7 @@ fn a_member_that_returns_makes_room_for_another() {
 
 #[test]
 fn an_ejected_member_that_loses_its_weight_makes_room_for_another() {
-    one_out_and_one_waiting()
+    one_out_and_one_kept()
         .weigh("a", 0)
         .fail("b", 1)
         .is("b", Ejected)
@@ -260,7 +260,7 @@ fn a_member_ejected_by_hand_stays_ejected_over_the_cap() {
 
 #[test]
 fn a_member_on_probation_counts_for_the_cap() {
-    let mut scenario = one_out_and_one_waiting();
+    let mut scenario = one_out_and_one_kept();
     scenario.outlast("a").is("a", Probation);
     scenario.fail("b", 6).is("b", Usable);
 }
@@ -276,7 +276,7 @@ fn a_member_ejected_by_hand_counts_for_the_cap() {
 
 #[test]
 fn a_withheld_ejection_is_reported_and_counted_once_a_second() {
-    let mut scenario = one_out_and_one_waiting();
+    let mut scenario = one_out_and_one_kept();
     scenario.fail("b", 50).counted([3, 1, 2, 0, 0, 0]);
     scenario
         .pass(SECOND)

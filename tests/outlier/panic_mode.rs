@@ -42,7 +42,7 @@ fn all_members_are_picked_once_all_are_ejected_by_hand() {
 }
 
 #[test]
-fn it_ends_when_the_first_one_is_restored() {
+fn it_ends_when_the_first_member_is_restored() {
     let mut scenario = fleet(2);
     scenario
         .eject("a", 100 * SECOND)
@@ -74,7 +74,7 @@ fn it_ends_with_the_first_good_trial() {
 }
 
 #[test]
-fn it_ends_when_a_new_one_is_connected() {
+fn it_ends_when_a_new_member_is_connected() {
     fleet(2)
         .eject("a", 100 * SECOND)
         .eject("b", 100 * SECOND)

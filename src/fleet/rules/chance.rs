@@ -1,8 +1,8 @@
 //! Which failures chance explains.
 //!
 //! A member that is no worse than the others fails at their rate `f`, and by chance sometimes more often. The probability
-//! that at least a share `s` of `m` requests fails is at most `exp(-m * D)`, where `D` is the divergence of `s` from `f`
-//! (Chernoff's bound). For `m` failures in a row it is `f^m`.
+//! that at least a share `s` of `m` requests fails is at most `exp(-m * D)` (Chernoff's bound); `D` is the divergence of `s`
+//! from `f`. For `m` failures in a row it is `f^m`.
 //!
 //! A result is not chance if it is less likely than one in a thousand, divided by the number of requests in the fleet's
 //! window. So in a fleet of equally bad members each rule finds one outlier in a thousand windows, about three hours,

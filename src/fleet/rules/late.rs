@@ -2,11 +2,11 @@
 //!
 //! Two late answers, caused by a pause that all instances share or by bad luck, lift a member out of the band of ordinary
 //! latencies. If it is idle, it then never wins a draw, because it seems more expensive than the others. Its evidence decays
-//! with time only, so it would get no request for 12 to 24 s. So the latency of a member is reset if it is listed and idle,
-//! has answered no request for a second, and has an ordinary typical latency.
+//! with time only, so it would get no request for 12 to 24 s. So the rule resets the latency of a listed, idle member that
+//! has answered no request for a second, if its typical latency is ordinary.
 //!
-//! Failure mode: a member that has just become slow gets a few more requests each second, until about ten answers in a row
-//! have moved its typical latency out of the band.
+//! Failure mode: a member that has just become slow gets a few more requests each second. That ends after about ten slow
+//! answers, which move its typical latency out of the band.
 
 /// Nanoseconds without an answer after which a member counts as idle.
 const IDLE: u64 = 1_000_000_000;

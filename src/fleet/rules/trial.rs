@@ -41,9 +41,9 @@ pub(crate) struct Token(NonZeroU64);
 /// How a trial ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TrialEnd {
-    /// Answered well after this many nanoseconds.
+    /// Succeeded after this many nanoseconds.
     Success(u64),
-    /// Answered badly.
+    /// Failed.
     Failure,
     /// Not answered in time.
     Unanswered,

@@ -1,13 +1,12 @@
 //! Unresponsive members: callers give up without an answer.
 //!
 //! A stopped process or a black-holed network never reports an error. The only sign is callers that give up. Such a wait
-//! counts as an *unanswered* failure if it was long compared with the fleet's mean latency and the member answered no other
-//! request meanwhile. So hedged requests, closed browsers and one slow request beside a hundred answered ones are no
-//! evidence.
+//! counts as an *unanswered* failure if it was long compared with the fleet's mean latency, and the member answered nothing
+//! else meanwhile. So hedged requests, closed browsers and one slow request beside a hundred answered ones are no evidence.
 //!
 //! A run that ends with an unanswered failure counts only once it is a second old. Callers that wait together give up
-//! together, so a pause of 0.1 s, of the instance or of the callers' machine, may cause any number of failures. That is a
-//! single event, and over before a member is ejected for it. Load keeps traffic away meanwhile.
+//! together, so a pause of 0.1 s, of the instance or of their machine, may cause any number of failures. That is a single
+//! event, and over before a member is ejected for it. Load keeps traffic away meanwhile.
 //!
 //! For the same reason the failure rate leaves out the largest such run in its window. It counts the others: an instance
 //! that pauses again and again is an outlier. A run that was long enough to be judged by itself is such an event too; the
