@@ -1,4 +1,4 @@
-//! Who is picked how often: shares of fleets whose members have weights, latencies and faults.
+//! How often each member is picked: shares in fleets whose members have weights, latencies and faults.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -14,7 +14,7 @@ use rolecall::{BalanceConfig, ConfigBuilder, Instance, InstanceId, InstanceSet, 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
 
-/// A generator that counts: a pick draws two members by one number, and each further one by another.
+/// A generator that counts its numbers. A pick draws two members by one number, and each further member by another.
 struct Counting(SmallRng, u64);
 
 impl Rng for Counting {
@@ -72,7 +72,7 @@ impl Sim {
         self.start + Duration::from_nanos(self.nanos)
     }
 
-    /// Lets time pass, and the fleet do what is due meanwhile.
+    /// Lets time pass, and meets the fleet's deadlines meanwhile.
     fn pass_until(&mut self, nanos: u64) {
         let until = self.start + Duration::from_nanos(nanos);
         while let Some(due) = self.fleet.next_deadline().filter(|due| *due <= until) {
@@ -91,7 +91,8 @@ impl Sim {
         pick
     }
 
-    /// An open loop of so many requests, `gap` apart. `answer` says how long the member takes, or that it fails at once.
+    /// An open loop of this many requests, `gap` apart. `answer` returns how long the member takes, or that it fails at
+    /// once.
     fn run(&mut self, requests: u64, gap: u64, answer: impl Fn(usize) -> Option<u64>) {
         let mut ends: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
         let mut held: BTreeMap<u64, (Pick<()>, bool)> = BTreeMap::new();
@@ -119,7 +120,7 @@ impl Sim {
         }
     }
 
-    /// A member's picks over an equal share.
+    /// A member's picks, divided by an equal share.
     fn share(&self, member: usize) -> f64 {
         let all: u64 = self.picks.values().sum();
         let own = self
@@ -140,7 +141,7 @@ fn finish((pick, good): (Pick<()>, bool), now: Instant) {
     }
 }
 
-/// Load alone decides.
+/// A configuration without ejection.
 fn defaults() -> ConfigBuilder {
     BalanceConfig::builder().outlier(None)
 }
@@ -182,7 +183,7 @@ fn a_slow_member_keeps_a_tenth_of_its_share_at_most() {
 }
 
 #[test]
-fn three_slow_members_of_ten_are_not_met_by_two_bad_draws() {
+fn three_slow_members_of_ten_are_not_picked_by_two_bad_draws() {
     let slow = |member| Some(if member < 3 { 100 * MS } else { 10 * MS });
     let bad = |config| {
         let mut sim = Sim::new(config, &[1; 10]);
@@ -202,7 +203,7 @@ fn three_slow_members_of_ten_are_not_met_by_two_bad_draws() {
 }
 
 #[test]
-fn an_instant_failer_attracts_nothing_even_of_two() {
+fn a_member_that_fails_at_once_attracts_no_requests() {
     for members in [2, 3, 10] {
         let mut sim = Sim::new(defaults(), &vec![1; members]);
         sim.run(1000, 2 * MS, |_| Some(5 * MS));
@@ -255,7 +256,7 @@ fn weights_are_followed_under_load() {
             let mut weights = vec![100; members];
             weights[0] = 1;
             let mut sim = Sim::new(defaults().load(load.clone()), &weights);
-            // Two hundred requests under way for each member: the lightest one's part of them is more than one.
+            // Two hundred requests in flight per member, so that more than one goes to the lightest.
             sim.run(40_000, MS / members as u64, |_| Some(200 * MS));
             let fair = members as f64 / (100.0 * (members as f64 - 1.0) + 1.0);
             let share = sim.share(0);
@@ -272,14 +273,14 @@ fn weights_are_followed_under_load() {
 }
 
 #[test]
-fn looking_further_floods_no_light_members() {
+fn more_draws_do_not_flood_light_members() {
     let weights = [10, 10, 10, 10, 10, 1, 1, 1, 1, 1];
     for choices in [2, 8] {
         let mut sim = Sim::new(defaults().max_choices(choices), &weights);
-        // Three under way at each heavy member, of which a light one's part is a third.
+        // Three requests in flight at each heavy member, so that a light one has a third of a request.
         sim.run(40_000, 10 * MS / 15, |_| Some(10 * MS));
         let light: f64 = (5..10).map(|member| sim.share(member)).sum();
-        // A share is told over an equal one, a tenth.
+        // A share is relative to an equal one, a tenth.
         let of_fair = light / 10.0 * 55.0 / 5.0;
         assert!(
             (0.8..1.6).contains(&of_fair),
@@ -289,7 +290,7 @@ fn looking_further_floods_no_light_members() {
 }
 
 #[test]
-fn weights_at_idle_are_pulled_towards_equal_but_keep_their_order() {
+fn in_an_idle_fleet_weights_count_less_but_keep_their_order() {
     for members in [2, 4, 10] {
         let mut weights = vec![100; members];
         weights[0] = 1;
@@ -308,7 +309,7 @@ fn weights_at_idle_are_pulled_towards_equal_but_keep_their_order() {
 }
 
 #[test]
-fn weight_zero_is_never_picked() {
+fn a_member_of_weight_zero_is_never_picked() {
     let mut sim = Sim::new(defaults(), &[0, 1, 0, 5]);
     sim.run(5000, MS, |_| Some(5 * MS));
     assert_eq!((sim.share(0), sim.share(2)), (0.0, 0.0));
@@ -322,7 +323,7 @@ fn weight_zero_is_never_picked() {
 }
 
 #[test]
-fn avoided_members_are_picked_only_for_want_of_others() {
+fn avoided_members_are_picked_only_if_there_is_no_other() {
     for members in [1, 2, 3, 10, 16] {
         let mut sim = Sim::new(defaults(), &vec![1; members]);
         let all: Vec<_> = (0..members)
@@ -341,7 +342,7 @@ fn avoided_members_are_picked_only_for_want_of_others() {
 }
 
 #[test]
-fn of_a_large_fleet_sixteen_draws_look_for_one_that_is_not_to_be_avoided() {
+fn in_a_large_fleet_sixteen_draws_look_for_a_member_that_is_not_avoided() {
     let mut sim = Sim::new(defaults(), &[1; 200]);
     let half: Vec<_> = (0..100)
         .map(|n| InstanceId::from(format!("{n:04}")))
@@ -350,13 +351,13 @@ fn of_a_large_fleet_sixteen_draws_look_for_one_that_is_not_to_be_avoided() {
         let pick = sim.fleet.pick(sim.now(), &mut sim.rng, &half).unwrap();
         half.contains(pick.instance().id())
     };
-    // Sixteen of sixteen are among the hundred once in a hundred thousand times.
+    // Sixteen of sixteen draws are among the hundred once in a hundred thousand times.
     let picked = (0..10_000).filter(|_| avoided(&mut sim)).count();
     assert!(picked <= 1, "{picked} of 10000 picks");
 }
 
 #[test]
-fn a_pick_says_that_all_are_full_once_it_has_seen_enough_of_them() {
+fn a_pick_is_saturated_once_enough_draws_met_full_members() {
     for (choices, members) in [(5, 16), (12, 24)] {
         let config = defaults().max_in_flight(1).max_choices(choices);
         let mut sim = Sim::new(config, &vec![1; members]);
@@ -364,7 +365,7 @@ fn a_pick_says_that_all_are_full_once_it_has_seen_enough_of_them() {
         let full = sim.fleet.pick(sim.now(), &mut sim.rng, &[]);
         assert!(matches!(full, Err(PickError::Saturated)));
     }
-    // Of a thousand few are looked at: the last of them that have room are seldom found.
+    // In a fleet of a thousand, only a few are checked: the last members with room are seldom found.
     let mut sim = Sim::new(defaults().max_in_flight(1), &[1; 1000]);
     let mut held = Vec::new();
     for _ in 0..3000 {
@@ -374,7 +375,7 @@ fn a_pick_says_that_all_are_full_once_it_has_seen_enough_of_them() {
 }
 
 #[test]
-fn the_cap_is_exact_also_between_threads() {
+fn the_cap_is_exact_between_threads() {
     let sim = Sim::new(defaults().max_in_flight(3), &[1; 10]);
     let now = sim.now();
     let taken: Vec<_> = std::thread::scope(|scope| {
@@ -408,7 +409,7 @@ fn the_cap_is_exact_also_between_threads() {
 }
 
 #[test]
-fn least_in_flight_takes_the_one_with_fewer() {
+fn least_in_flight_picks_the_member_with_fewer() {
     let mut sim = Sim::new(defaults().load(Load::least_in_flight()), &[1; 2]);
     let first = sim.pick();
     for _ in 0..20 {
@@ -418,7 +419,7 @@ fn least_in_flight_takes_the_one_with_fewer() {
 }
 
 #[test]
-fn equal_seeds_pick_equally() {
+fn equal_seeds_give_equal_picks() {
     let run = |seed| {
         let mut sim = Sim::seeded(defaults(), &[3, 1, 1, 2, 5], seed);
         sim.run(5000, MS, |member| Some((member as u64 + 1) * 2 * MS));

@@ -1,22 +1,22 @@
-//! How often rare branches of the rules were reached since the process began, by all fleets together.
+//! Counts how often rare branches of the rules were reached, by all fleets of the process together.
 //!
-//! A simulation in which nobody is ejected shows nothing about ejections. It lists the branches that it never reached, as
-//! FoundationDB does with its `CODE_PROBE`.
+//! A simulation that ejects no member shows nothing about ejections. So a simulation lists the branches that it never
+//! reached, as FoundationDB does with its `CODE_PROBE`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! branches {
     ($($name:ident: $text:literal,)*) => {
-        /// A rare branch of the rules, for simulations to say which ones they reached. `Display` says what happens there.
+        /// A rare branch of the rules. Simulations report which branches they reached. `Display` describes the branch.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Branch {
-            $(#[doc = concat!("It happened that ", $text, ".")] $name,)*
+            $(#[doc = concat!("Reached when ", $text, ".")] $name,)*
         }
 
         impl Branch {
-            /// All of them.
+            /// All branches.
             pub const ALL: &[Self] = &[$(Self::$name),*];
         }
 
@@ -33,37 +33,37 @@ macro_rules! branches {
 branches! {
     Ejected: "a member was ejected",
     WithheldByCap: "the cap kept an outlier in play",
-    PanicModeBegan: "every eligible member was out, and all were listed",
-    PanicModeEnded: "a member was in play again after panic mode",
-    SetDoubted: "a set was so much smaller that it was doubted",
+    PanicModeBegan: "panic mode began, because every eligible member was out",
+    PanicModeEnded: "panic mode ended, because a member was in play again",
+    SetDoubted: "a set was doubted, because it was much smaller than the one before",
     DoubtLifted: "a doubted set was followed by one that was believed",
-    TrialBegan: "a trial began that a token paid for",
+    TrialBegan: "a trial began and took a token",
     FreeTrialBegan: "a trial began that needed no token",
-    BucketEmpty: "a member waited for a trial, and there was no token",
-    TrialFailed: "a trial of a member on probation failed",
-    TrialGivenUp: "a trial hung and was given up",
-    TrialsSilent: "callers went away from trials until their silence was long enough",
-    SuspectCleared: "a suspect answered well",
-    SuspectTried: "a trial of a suspect failed",
-    OutlierTooSoon: "a run was long enough, and too young",
-    NobodyCanTell: "a member looked bad, and no other one could tell what is usual",
-    TriedEarly: "an ejected member was on probation early, since the cap kept another outlier",
-    OverCap: "more members were out than the cap allows, and one of them was on probation early",
-    MovedWhileEjected: "an ejected member had another address, and was on probation at once",
-    SearchedForRoom: "the draws met only members that were full or to be avoided",
+    BucketEmpty: "a member waited for a trial, but there was no token",
+    TrialFailed: "the trial of a member on probation failed",
+    TrialGivenUp: "a trial was given up because it took too long",
+    TrialsSilent: "callers gave up on trials of a member until their waits added up to a failure",
+    SuspectCleared: "the trial of a suspect succeeded",
+    SuspectTried: "the trial of a suspect failed",
+    OutlierTooSoon: "a run had enough failures to eject its member, but was too young",
+    NobodyCanTell: "a member looked bad, but there was no other to compare it with",
+    TriedEarly: "an ejected member was put on probation early, because the cap kept another outlier in play",
+    OverCap: "a member was put on probation early, because more were out than the cap allows",
+    MovedWhileEjected: "an ejected member was put on probation at once, because it had another address",
+    SearchedForRoom: "all members drawn were full or to be avoided",
     Stalled: "this process stalled",
-    LateForgiven: "an idle member was late and not slow, and its latency started anew",
+    LateForgiven: "the latency of an idle member was reset, because it was late but not slow",
 }
 
 static REACHED: [AtomicU64; Branch::ALL.len()] = [const { AtomicU64::new(0) }; Branch::ALL.len()];
 
 impl Branch {
-    /// How often it was reached since the process began.
+    /// How often this branch was reached since the process started.
     pub fn count(self) -> u64 {
         REACHED[self as usize].load(Relaxed)
     }
 
-    /// Counts it. Not for the way of every request: all fleets of the process write to the same few cache lines.
+    /// Counts one visit. Not for code that every request runs: all fleets of the process write to the same few cache lines.
     pub(crate) fn reach(self) {
         REACHED[self as usize].fetch_add(1, Relaxed);
     }

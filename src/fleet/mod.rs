@@ -1,8 +1,8 @@
 //! The balancer's rules as a pure state machine: no runtime, no clock, no global randomness.
 //!
-//! A [`Fleet`] takes what discovery announced and how dials and requests ended, and returns which instances to dial and which
-//! member to pick. Time comes in as an argument and deadlines go out as data, so that a simulation drives days of traffic in
-//! seconds with the very code that [`Balance`](crate::Balance) ships:
+//! A [`Fleet`] takes sets of instances from discovery and the outcomes of dials and requests. It returns which instances to
+//! dial and which member to pick. Time comes in as an argument and deadlines go out as data. So a simulation runs days of
+//! traffic in seconds, with the same code that [`Balance`](crate::Balance) ships:
 //!
 //! ```
 //! use rolecall::fleet::Fleet;
@@ -29,51 +29,52 @@
 //! assert_eq!(fleet.status(at(12)).mean_latency, Some(Duration::from_millis(10)));
 //! ```
 //!
-//! # Where a rule is
+//! # Where to find a rule
 //!
-//! Each layer knows those above it in this table only.
+//! A layer uses only the layers above it in this table.
 //!
 //! | layer | holds |
 //! |---|---|
-//! | `config/` | what a program can set: `balance`, `outlier` |
-//! | `measures/` | numbers over time: `latency`, `failures` of one member; `pool` of the fleet; `stall` of this process |
-//! | `rules/` | one file per rule: what it decides, its numbers, how it fails |
+//! | `config/` | what a program can configure: `balance`, `outlier` |
+//! | `measures/` | measurements over time: `latency` and `failures` of one member, `pool` for the fleet, `stall` for this process |
+//! | `rules/` | one file per rule: its decision, its numbers, its failure mode |
 //! | `members/` | `stats` of an instance, `member`, `list`, `snapshot`; `pick` chooses |
-//! | `shared`, `slot`, `verdict`, `picked` | a pick, from its slot to what its end says of the member |
+//! | `shared`, `slot`, `verdict`, `picked` | a pick, from taking its slot to judging its member |
 //! | `roster/` | the writers' side: `membership`, `connections`, `dials`, `standing`, `ejecting`, `trials`, `suspects`, `listing` |
-//! | `fleet` | snapshot, lock, and one public method for each input |
+//! | `fleet` | the snapshot, the writers' lock, and one public method for each input |
 //!
 //! | question | file |
 //! |---|---|
 //! | What does a failure cost? How much does a slow answer count? | `measures/latency` |
-//! | When does a pick draw one more member? Which latencies count as equal? | `members/pick`, by the figures of `measures/pool` |
+//! | When does a pick draw one more member? Which latencies count as equal? | `members/pick`, with figures of `measures/pool` |
 //! | How many failures in a row eject? | `rules/failures_in_row` |
-//! | When is a failure rate too high? | `rules/failure_rate`, over the window of `measures/failures` |
+//! | When is a failure rate too high? | `rules/failure_rate`, over the window in `measures/failures` |
 //! | When is a member unresponsive? | `rules/unresponsive` |
-//! | What if the others fail as well? | `rules/peers`, `rules/chance` |
-//! | Who is a suspect? | `rules/suspect` |
-//! | What does a trial cost, and how long may it hang? | `rules/trial` |
-//! | How many may be ejected, and what if the cap keeps one? | `rules/cap` |
+//! | What if the other members fail as well? | `rules/peers`, `rules/chance` |
+//! | Which members are suspects? | `rules/suspect` |
+//! | What does a trial cost, and how long may it go unanswered? | `rules/trial` |
+//! | How many members may be ejected, and what if the cap keeps an outlier in play? | `rules/cap` |
 //! | How long does an ejection last? | `rules/ejection_time` |
-//! | How does a member come back? | `rules/slow_start`; its states: `roster/standing` |
-//! | What if all are ejected, or busy? | `rules/tiers` |
+//! | How does a member return? | `rules/slow_start`; its states: `roster/standing` |
+//! | What if every member is ejected, or busy? | `rules/tiers` |
 //! | What does an overloaded instance cost? | `rules/overload` |
-//! | What if a member was late and is not slow? | `rules/late` |
+//! | What if a member was late but is not slow? | `rules/late` |
 //! | What if this process stalled? | `measures/stall` |
-//! | When is a set of instances not believed? | `rules/doubt` |
+//! | When is a set of instances doubted? | `rules/doubt` |
 //! | When is an instance dialled again? | `rules/backoff` |
 //!
 //! # Invariants
 //!
-//! - A pick that finds a member takes no lock and allocates nothing. Picks read one snapshot, published whole: set, weights
-//!   and who may be picked are never of different moments.
-//! - Writers share one mutex. A request takes it when it has to wait, and when its end finds an outlier, ends a trial or
-//!   reports a lost connection. No code of the caller runs under it, not even a `Drop`. Three more mutexes guard figures: of the
-//!   fleet, ten times a second; of one member's failures, at each failure; and the sums over members, when one looks bad.
-//! - Every dial is a connection generation of its own, named by a [`Ticket`]; the outcome of an old one never touches its
-//!   successor.
-//! - A fact has one owner. What is kept beside it for speed is changed by the same method.
-//! - Time may stand still or go back; it then counts as standing still.
+//! - A pick that finds a member takes no lock and allocates nothing. Picks read one snapshot, published whole: its set, its
+//!   weights and its pickable members belong to the same moment.
+//! - Writers share one mutex. A request takes it when it has to wait, and when its outcome reveals an outlier, ends a trial
+//!   or reports a lost connection. The caller's code never runs under it, not even a `Drop`. Three more mutexes guard
+//!   figures. The fleet's are locked ten times a second, a member's failures at each failure, and the sums over members when
+//!   one looks bad.
+//! - Every dial is a connection generation of its own, named by a [`Ticket`]. The outcome of an old generation never affects
+//!   a newer one.
+//! - Each fact has one owner. A copy kept for speed is changed by the same method.
+//! - The clock may stand still or go back. Going back counts as standing still.
 //!
 //! Exempt from semver until 1.0.
 
@@ -81,7 +82,7 @@ mod branch;
 mod config;
 #[expect(
     clippy::module_inception,
-    reason = "the module's one concept has its name"
+    reason = "the file holds the type that the module is named after"
 )]
 mod fleet;
 mod measures;
@@ -110,7 +111,9 @@ pub(crate) use shared::InFleet;
 pub(crate) use slot::Slot;
 pub(crate) use verdict::Verdict;
 
-/// A member of a fleet, and what holds one.
+/// A member of a fleet.
 pub(crate) type Member<S> = members::member::Member<shared::Bound<S>>;
+/// A counted reference to a member of a fleet.
 pub(crate) type CountedRef<S> = members::member::CountedRef<shared::Bound<S>>;
+/// A reference to a picked member of a fleet.
 pub(crate) type MemberRef<S> = members::member::MemberRef<shared::Bound<S>>;

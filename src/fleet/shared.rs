@@ -1,4 +1,4 @@
-//! What a pick and its end need of their fleet, without its members.
+//! The parts of a fleet that picks and verdicts use, apart from its members.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     pub(crate) stalls: StallDetector,
     pub(crate) tokens: Bucket,
     pub(crate) overload: AnyOverload,
-    /// What makes an outlier, while any rule does.
+    /// The rules for outliers, unless ejection is switched off.
     pub(crate) outlier: ArcSwapOption<OutlierConfig>,
     measures_latency: AtomicBool,
     is_timed: AtomicBool,
@@ -30,13 +30,13 @@ pub(crate) struct Shared {
     reports: Weak<dyn Reports>,
 }
 
-/// Where reports about members go: the fleet, which changes their standing.
+/// Receives reports about members. Implemented by the fleet, which changes their standing.
 pub(crate) trait Reports: Send + Sync {
     /// Returns whether the next deadline moved earlier.
     fn report(&self, member: &Record, report: Report, now: u64) -> bool;
 }
 
-/// What the end of a pick says beyond numbers.
+/// What the end of a pick reports, apart from measurements.
 pub(crate) enum Report {
     /// Its connection is lost.
     Lost,
@@ -46,13 +46,13 @@ pub(crate) enum Report {
     Tried { trial: Token, end: TrialEnd },
 }
 
-/// What the fleet adds to a member: the way back, and the service that a pick hands out.
+/// The payload of a member: the state shared with its fleet, and the service that a pick hands out.
 pub(crate) struct Bound<S> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) service: S,
 }
 
-/// A member of a fleet, whatever its service is.
+/// A member of a fleet, or a reference to one, whatever its service.
 pub(crate) trait InFleet {
     fn record(&self) -> &Record;
     fn shared(&self) -> &Shared;
@@ -79,12 +79,12 @@ impl Shared {
         }
     }
 
-    /// When the fleet began.
+    /// When the fleet was created.
     pub(crate) fn epoch(&self) -> Instant {
         self.epoch
     }
 
-    /// Nanoseconds since the fleet began; a time before that counts as its beginning.
+    /// Nanoseconds since the fleet was created. Earlier instants count as zero.
     pub(crate) fn nanos(&self, now: Instant) -> u64 {
         nanos(now.saturating_duration_since(self.epoch))
     }
@@ -103,7 +103,7 @@ impl Shared {
         self.measures_latency.store(measures, Relaxed);
     }
 
-    /// Whether picks and verdicts know the time.
+    /// Whether picks and verdicts have timestamps.
     pub(crate) fn is_timed(&self) -> bool {
         self.is_timed.load(Relaxed)
     }
@@ -116,7 +116,7 @@ impl Shared {
         self.is_timed() || self.overload.is_on()
     }
 
-    /// A member failed: the next tick looks for suspects.
+    /// Notes that a member failed, so that the next tick searches for suspects.
     pub(crate) fn suspect(&self) {
         if !self.suspicion.load(Relaxed) {
             self.suspicion.store(true, Relaxed);

@@ -1,4 +1,4 @@
-//! The slot that one request takes of a member, from its pick to its end.
+//! The slot of a member that a request holds from its pick to its end.
 
 use std::num::NonZeroU64;
 use std::time::Instant;
@@ -9,25 +9,26 @@ use super::shared::{InFleet, Shared};
 use super::time::UNTIMED;
 use crate::model::instance::Instance;
 
-/// The slot is still to be given back.
+/// The slot has not been given back yet.
 const HELD: u64 = 1;
 /// The pick moved the fleet's next deadline.
 const MOVES_DEADLINE: u64 = 2;
-/// The instance has sent something, though not yet what its caller waits for.
+/// The instance has sent something, but not yet the response that the caller waits for.
 const HEARD: u64 = 4;
 
-/// A taken slot, by whatever holds its member.
+/// A taken slot. `H` keeps its member alive.
 pub(crate) struct Slot<H: InFleet> {
     pub(crate) latency: Option<NonZeroU64>,
     pub(crate) picked_at: u64,
     pub(crate) trial: Option<Token>,
-    /// A `u64`, not `bool`s: enums around a `Pick` would use their niche and copy the struct field by field (measured).
+    /// A `u64` and not `bool`s: enums around a `Pick` would use the niche of a `bool` and copy the struct field by field
+    /// (measured).
     marks: u64,
     pub(crate) holder: H,
 }
 
 impl<H: InFleet> Slot<H> {
-    /// Of a member whose slot the caller has taken, now or without reading a clock.
+    /// Wraps a slot that the caller has taken. `moment` is `None` if the pick read no clock.
     pub(crate) fn holding(holder: H, moment: Option<u64>) -> Self {
         let wakes = |moment| holder.shared().stalls.wake(moment);
         let moves_deadline = moment.is_some_and(wakes);
@@ -41,7 +42,7 @@ impl<H: InFleet> Slot<H> {
         }
     }
 
-    /// The same, as a trial.
+    /// Marks the pick as a trial.
     pub(crate) fn on_trial(mut self, token: Token) -> Self {
         self.trial = Some(token);
         self
@@ -51,25 +52,24 @@ impl<H: InFleet> Slot<H> {
         self.marks & MOVES_DEADLINE != 0
     }
 
-    /// Whether the slot is still to be given back.
+    /// Whether the slot has not been given back yet.
     pub(crate) fn is_held(&self) -> bool {
         self.marks & HELD != 0
     }
 
-    /// Whether the instance gave a sign of life, though no answer.
+    /// Whether the instance has sent something, but not yet the response.
     pub(crate) fn is_heard(&self) -> bool {
         self.marks & HEARD != 0
     }
 
-    /// Whether it was still to be given back; from now on it is not.
+    /// Marks the slot as given back. Returns whether it was held until now.
     pub(crate) fn let_go(&mut self) -> bool {
         let held = self.is_held();
         self.marks &= !HELD;
         held
     }
 
-    /// The same pick by another holder of its member. What stays behind holds the member, but no slot, and is to be
-    /// dropped.
+    /// Moves the slot to another holder of the same member. What remains in `self` holds the member but no slot; drop it.
     pub(crate) fn hand_over<T: InFleet>(&mut self, holder: impl FnOnce(&H) -> T) -> Slot<T> {
         Slot {
             latency: self.latency,
@@ -88,7 +88,7 @@ impl<H: InFleet> Slot<H> {
         &self.record().instance
     }
 
-    /// Whether the pick knows when it was made, so that its end has a time, too.
+    /// Whether the pick has a timestamp, so that its end needs one too.
     pub(crate) fn reads_clock(&self) -> bool {
         self.picked_at != UNTIMED
     }
@@ -106,8 +106,8 @@ impl<H: InFleet> Slot<H> {
         }
     }
 
-    /// What was stamped was only a beginning, after which the caller waits: takes the stamp back. To a trial, which asks
-    /// whether the instance lives, it is answer enough.
+    /// Takes back the latency stamp: only the beginning of the response came, and the caller still waits. A trial keeps its
+    /// stamp, because it only asks whether the instance is alive.
     #[cfg(feature = "grpc")]
     pub(crate) fn still_waits(&mut self) {
         if self.trial.is_none() && self.latency.take().is_some() {
@@ -115,7 +115,7 @@ impl<H: InFleet> Slot<H> {
         }
     }
 
-    /// The beginning of the fleet's time: an instant for where no clock is read.
+    /// The start of the fleet's time, for use where no clock is read.
     pub(crate) fn epoch(&self) -> Instant {
         self.shared().epoch()
     }
@@ -128,13 +128,13 @@ impl<H: InFleet> Slot<H> {
         self.holder.shared()
     }
 
-    /// Whether both, of one fleet, are of the same connection to the same instance.
+    /// Whether both slots belong to the same connection. Both must be of one fleet.
     pub(crate) fn shares_member(&self, other: &Self) -> bool {
         self.record().generation == other.record().generation
     }
 }
 
-/// Gives the slot back however the pick ends.
+/// Gives the slot back without an outcome, unless that has happened already.
 impl<H: InFleet> Drop for Slot<H> {
     fn drop(&mut self) {
         if !self.is_held() {

@@ -1,4 +1,4 @@
-//! What can be seen of the fleet, beside what the model says.
+//! Compares everything that can be observed of the fleet with the model.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -53,7 +53,7 @@ impl World {
         assert_eq!(
             *self.alive.lock().unwrap(),
             alive,
-            "a service lives while it stands or is held, and no longer"
+            "a service lives while it is connected or held, and no longer"
         );
         let waits = self.doubt.is_some() || self.members.values().any(|m| m.waiting);
         assert!(!waits || self.fleet.next_deadline().is_some());
@@ -64,25 +64,31 @@ impl World {
             let eligible = self.eligible();
             let out = eligible.keys().filter(|id| out.contains_key(*id)).count();
             let cap = (eligible.len() / 2).max(1).min(eligible.len() - 1);
-            assert!(out <= cap, "a rule ejected, and {out} are out: {status}");
+            assert!(
+                out <= cap,
+                "a rule ejected beyond the cap, {out} are out: {status}"
+            );
         }
     }
 
     pub(super) fn end(mut self) {
         let counted = self.fleet.status(self.now).ejections;
         let judged = counted.detected > 0 && counted.trials > 0 && counted.returned > 0;
-        assert!(judged || !self.ejects, "nothing was tried: {counted:?}");
+        assert!(
+            judged || !self.ejects,
+            "no member was ejected, tried and returned: {counted:?}"
+        );
         self.held.clear();
         for _ in 0..2 {
             self.now += GRACE;
             self.let_deadlines_pass();
         }
         let waits = self.members.values().any(|m| m.waiting);
-        // Of those that were ejected for ever.
+        // The end of an ejection for ever.
         let far = |next: Instant| next > self.now + 1000 * GRACE;
         assert!(
             waits || self.fleet.next_deadline().is_none_or(far),
-            "nothing is left to wait for"
+            "no deadline is left"
         );
         for member in self.fleet.status(self.now).members {
             assert_eq!(member.in_flight, 0, "a slot leaked");

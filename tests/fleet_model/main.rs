@@ -1,7 +1,7 @@
-//! The fleet against a naive model: a hundred thousand random steps, every observable compared after each.
+//! The fleet against a naive model: a hundred thousand random steps, with everything observable compared after each.
 //!
-//! Once without ejection and once with it. Who is out the model takes from the status: it knows no rule, but what follows
-//! for picks, for the cap, and for people who eject and restore.
+//! The test runs once without ejection and once with it. Which members are out, the model takes from the status. It knows no
+//! rule, only what follows for picks, for the cap, and for ejecting and restoring by hand.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
@@ -23,7 +23,7 @@ const STEPS: usize = 25_000;
 const CAP: u32 = 3;
 const GRACE: Duration = Duration::from_secs(30);
 
-/// A service that is known to live until it is dropped.
+/// A service that is registered as alive until it is dropped.
 struct Service {
     number: u64,
     alive: Arc<Mutex<BTreeSet<u64>>>,
@@ -38,9 +38,9 @@ impl Drop for Service {
 #[derive(Debug)]
 struct Modelled {
     instance: Instance,
-    /// Which stay in the set this is: one that left and came back is another instance.
+    /// Tells apart an instance that left and one that came back under the same id.
     tenure: u64,
-    /// Number and address of the service that stands.
+    /// Number and address of the connected service.
     up: Option<(u64, SocketAddr)>,
     dial: Option<Ticket>,
     waiting: bool,
@@ -76,7 +76,7 @@ enum Absent {
     Stay,
 }
 
-/// Rules that fire often and for short.
+/// Rules that fire often and eject for short times.
 fn outliers() -> OutlierConfig {
     OutlierConfig::builder()
         .failures_in_row(2)
@@ -97,7 +97,7 @@ impl World {
             .outlier(ejects.then(outliers))
             .build()
             .unwrap();
-        // Far from the beginning of the clock, so that time has room to go back.
+        // Far from the beginning of the clock, so that it has room to go back.
         #[expect(
             clippy::disallowed_methods,
             reason = "an Instant has to come from somewhere"
@@ -125,11 +125,11 @@ impl World {
     fn step(&mut self) {
         self.pass_time();
         if self.ejects && self.rng.random_bool(0.95) {
-            // Else all that is under way waits for us, and judges nobody.
+            // Otherwise all requests in flight span a stall and do not count.
             self.let_deadlines_pass();
         }
         match self.rng.random_range(0..100) {
-            // Who comes and goes all the time is seldom judged.
+            // An instance that comes and goes all the time is seldom judged.
             0..7 if self.ejects => self.end_pick(),
             0..8 => self.announce(),
             8..25 => self.end_dial(),
@@ -145,7 +145,7 @@ impl World {
     }
 
     fn pass_time(&mut self) {
-        // A leap that makes the process seem to have stood still is rare where somebody is judged.
+        // A leap that looks like a stall of the process is rare where members are judged.
         let far = match self.ejects && self.rng.random_bool(0.9) {
             true => 100,
             false => 3000,
@@ -159,13 +159,13 @@ impl World {
         self.now = self.now.max(self.start - Duration::from_secs(900));
     }
 
-    /// Time as the fleet counts it: it began at its start.
+    /// The time as the fleet counts it, which starts when it was created.
     fn counted(&self) -> Instant {
         self.now.max(self.start)
     }
 
     fn reach_deadline(&mut self) {
-        // Not the end of time, to which some are ejected.
+        // Not the far future, where ejections for ever end.
         let near = |deadline: &Instant| *deadline < self.now + 10 * GRACE;
         if let Some(deadline) = self.fleet.next_deadline().filter(near) {
             self.now = self.now.max(deadline);
@@ -214,7 +214,7 @@ fn the_fleet_does_what_a_naive_model_does_for_a_hundred_thousand_steps() {
 }
 
 #[test]
-fn with_ejection_it_does_what_a_naive_model_of_who_is_out_does() {
+fn with_ejection_the_fleet_does_what_a_naive_model_does() {
     for seed in 4..8 {
         run(seed, true);
     }

@@ -1,4 +1,4 @@
-//! What discovery and dials do to the fleet and to the model.
+//! Applies what discovery and dials do, to the fleet and to the model.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// `must` and nobody outside `must` and `may`.
+    /// Expects dials of all of `must`, and of none outside `must` and `may`.
     pub(super) fn expect_dials(
         &mut self,
         dials: Vec<Dial>,

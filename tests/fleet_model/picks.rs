@@ -1,4 +1,4 @@
-//! Picks, who may be picked, and how they end.
+//! Picks, which members they may choose, and how they end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use rolecall::{Availability, InstanceId, MemberState};
 use crate::{Held, World};
 
 impl World {
-    /// Who is ejected or on probation, connected or not.
+    /// The members that are ejected or on probation, connected or not.
     pub(super) fn out(&self) -> BTreeMap<InstanceId, MemberState> {
         let members = self.fleet.status(self.now).members.into_iter();
         let out = |ejection: &rolecall::EjectionStatus| !ejection.is_over;
@@ -18,11 +18,14 @@ impl World {
             .filter(|member| member.ejection.as_ref().is_some_and(out))
             .map(|member| (member.instance.id().clone(), member.state))
             .collect();
-        assert!(self.ejects || out.is_empty(), "nobody ejects");
+        assert!(
+            self.ejects || out.is_empty(),
+            "members are out without ejection"
+        );
         out
     }
 
-    /// Who may be picked as far as they and their instances go, with the number of their service.
+    /// The eligible members, with the number of their service.
     pub(super) fn eligible(&self) -> BTreeMap<InstanceId, u64> {
         self.members
             .iter()
@@ -32,8 +35,8 @@ impl World {
             .collect()
     }
 
-    /// Who may be picked, with the number of their service: for want of available members the busy ones, and for want of
-    /// those the ones that are out.
+    /// The usable members, with the number of their service: the available ones, else the busy ones, else the ones that are
+    /// out.
     pub(super) fn usable(&self) -> BTreeMap<InstanceId, u64> {
         let (eligible, out) = (self.eligible(), self.out());
         let listed = |availability| {
@@ -50,7 +53,7 @@ impl World {
             .unwrap_or(eligible)
     }
 
-    /// Who may be picked by the next trial: one that is to avoid nobody.
+    /// The members that the next trial may pick. A pick that avoids any member is no trial.
     pub(super) fn on_probation(&self) -> BTreeMap<InstanceId, u64> {
         let (mut on_probation, out) = (self.eligible(), self.out());
         on_probation.retain(|id, _| out.get(id) == Some(&MemberState::Probation));
@@ -67,11 +70,19 @@ impl World {
                 1 if self.rng.random_bool(0.1) => Duration::MAX,
                 _ => Duration::from_millis(self.rng.random_range(0..500)),
             };
-            assert_eq!(self.fleet.eject(&id, time, self.now), known, "who is known");
+            assert_eq!(
+                self.fleet.eject(&id, time, self.now),
+                known,
+                "whether it was known"
+            );
             assert_eq!(self.out().contains_key(&id), known, "it is out");
         } else {
-            assert_eq!(self.fleet.restore(&id, self.now), was_out, "who was out");
-            assert!(!self.out().contains_key(&id), "it is back");
+            assert_eq!(
+                self.fleet.restore(&id, self.now),
+                was_out,
+                "whether it was out"
+            );
+            assert!(!self.out().contains_key(&id), "it is in play");
         }
     }
 
@@ -97,20 +108,20 @@ impl World {
                 let earlier = self.moved_earlier(before);
                 assert!(
                     !earlier || pick.moves_deadline(),
-                    "a pick tells of the deadline"
+                    "whether the pick moved the deadline"
                 );
                 let id = pick.instance().id().clone();
                 let number = pick.service().number;
                 let is_trial = on_probation.get(&id) == Some(&number);
                 assert!(
                     is_trial || free.get(&id) == Some(&number),
-                    "picked {id}, who may not be picked, avoiding {avoid:?}: {free:?} or {on_probation:?}\n{}",
+                    "picked {id}, which may not be picked, avoiding {avoid:?}: {free:?} or {on_probation:?}\n{}",
                     self.fleet.status(self.now)
                 );
                 let preferred = free.keys().any(|id| !avoid.contains(id));
                 assert!(
                     !preferred || !avoid.contains(&id),
-                    "picked {id}, to be avoided, where others were free"
+                    "picked {id}, which is to be avoided, although others were free"
                 );
                 let tenure = self.members[&id].tenure;
                 self.held.push(Held {
@@ -173,9 +184,6 @@ impl World {
             }
         };
         let earlier = self.moved_earlier(before);
-        assert_eq!(
-            hurried, earlier,
-            "a verdict tells whether the deadline moved"
-        );
+        assert_eq!(hurried, earlier, "whether the verdict moved the deadline");
     }
 }

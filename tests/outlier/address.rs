@@ -17,7 +17,7 @@ fn a_new_address_is_dialled_and_tried_at_once() {
 }
 
 #[test]
-fn what_the_old_address_did_while_the_new_one_is_dialled_is_not_held_against_the_new_one() {
+fn failures_of_the_old_address_during_the_dial_do_not_count_for_the_new_one() {
     fleet(3)
         .hold_dials()
         .readdress("a", 81)
@@ -28,7 +28,7 @@ fn what_the_old_address_did_while_the_new_one_is_dialled_is_not_held_against_the
 }
 
 #[test]
-fn a_failed_trial_of_the_old_address_is_not_held_against_the_new_one() {
+fn a_failed_trial_of_the_old_address_does_not_count_for_the_new_one() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -41,7 +41,7 @@ fn a_failed_trial_of_the_old_address_is_not_held_against_the_new_one() {
 }
 
 #[test]
-fn one_that_was_ejected_by_hand_is_tried_at_its_new_address() {
+fn a_member_ejected_by_hand_is_tried_at_its_new_address() {
     fleet(3)
         .eject("a", 100 * SECOND)
         .readdress("a", 81)
@@ -49,7 +49,7 @@ fn one_that_was_ejected_by_hand_is_tried_at_its_new_address() {
 }
 
 #[test]
-fn a_new_address_begins_with_no_run() {
+fn a_new_address_starts_without_a_run() {
     fleet(3)
         .fail("a", 4)
         .readdress("a", 81)
@@ -59,7 +59,7 @@ fn a_new_address_begins_with_no_run() {
 }
 
 #[test]
-fn a_new_address_begins_with_no_run_also_where_the_connection_to_the_old_one_is_gone() {
+fn a_new_address_starts_without_a_run_after_the_old_connection_is_lost() {
     fleet(3)
         .fail("a", 4)
         .hold_dials()
@@ -76,7 +76,7 @@ fn a_new_address_begins_with_no_run_also_where_the_connection_to_the_old_one_is_
 }
 
 #[test]
-fn a_new_address_begins_with_no_run_also_where_the_old_connection_goes_while_it_is_dialled() {
+fn a_new_address_starts_without_a_run_if_the_old_connection_is_lost_during_the_dial() {
     fleet(3)
         .fail("a", 4)
         .hold_dials()

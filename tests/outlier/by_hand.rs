@@ -9,23 +9,23 @@ use rolecall::{BalanceConfig, Event, Load};
 use crate::scenario::{MS, SECOND, cold_fleet_with, fleet, fleet_with};
 
 #[test]
-fn who_is_not_known_is_neither_ejected_nor_restored() {
+fn an_unknown_instance_is_neither_ejected_nor_restored() {
     let mut scenario = fleet(2);
-    let nobody = "nobody".into();
-    assert!(!scenario.fleet.eject(&nobody, SECOND, scenario.now()));
-    assert!(!scenario.fleet.restore(&nobody, scenario.now()));
+    let unknown = "unknown".into();
+    assert!(!scenario.fleet.eject(&unknown, SECOND, scenario.now()));
+    assert!(!scenario.fleet.restore(&unknown, scenario.now()));
     assert!(
         !scenario.fleet.restore(&"a".into(), scenario.now()),
         "in play"
     );
     scenario
         .counted([0; 6])
-        .story_is("nobody", [])
+        .story_is("unknown", [])
         .story_is("a", []);
 }
 
 #[test]
-fn an_ejection_by_hand_ends_as_any_other() {
+fn an_ejection_by_hand_ends_like_any_other() {
     let mut scenario = fleet(3);
     scenario
         .eject("a", 20 * SECOND)
@@ -55,7 +55,7 @@ fn an_ejection_by_hand_ends_as_any_other() {
 }
 
 #[test]
-fn the_cap_is_not_for_people() {
+fn the_cap_does_not_limit_ejections_by_hand() {
     fleet(3)
         .eject("a", 100 * SECOND)
         .eject("b", 100 * SECOND)
@@ -63,7 +63,7 @@ fn the_cap_is_not_for_people() {
 }
 
 #[test]
-fn one_that_is_out_already_is_out_for_so_long_from_now_on() {
+fn ejecting_a_member_that_is_out_restarts_its_time() {
     for time in [SECOND, 500 * SECOND] {
         let mut scenario = fleet(3);
         scenario
@@ -87,7 +87,7 @@ fn one_that_is_out_already_is_out_for_so_long_from_now_on() {
 }
 
 #[test]
-fn to_eject_one_that_is_out_is_to_eject_it_once() {
+fn ejecting_a_member_that_is_out_counts_as_one_ejection() {
     let mut scenario = fleet(3);
     scenario
         .eject("a", SECOND)
@@ -98,7 +98,7 @@ fn to_eject_one_that_is_out_is_to_eject_it_once() {
 }
 
 #[test]
-fn one_that_is_on_probation_can_be_ejected_for_longer() {
+fn a_member_on_probation_can_be_ejected_for_longer() {
     fleet(3)
         .eject("a", SECOND)
         .pass(SECOND)
@@ -111,7 +111,7 @@ fn one_that_is_on_probation_can_be_ejected_for_longer() {
 }
 
 #[test]
-fn one_that_is_ejected_is_restored_without_a_trial() {
+fn an_ejected_member_is_restored_without_a_trial() {
     let mut scenario = fleet(3);
     scenario
         .fail("a", 5)
@@ -126,7 +126,7 @@ fn one_that_is_ejected_is_restored_without_a_trial() {
 }
 
 #[test]
-fn one_that_is_on_probation_is_restored_without_a_trial() {
+fn a_member_on_probation_is_restored_without_a_trial() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -136,7 +136,7 @@ fn one_that_is_on_probation_is_restored_without_a_trial() {
 }
 
 #[test]
-fn one_that_is_restored_is_judged_as_ever() {
+fn a_restored_member_is_judged_as_before() {
     fleet(3)
         .fail("a", 5)
         .restore("a")
@@ -147,7 +147,7 @@ fn one_that_is_restored_is_judged_as_ever() {
 }
 
 #[test]
-fn one_that_is_not_connected_yet_is_ejected_when_it_is() {
+fn an_instance_ejected_before_its_connection_is_ejected_after_it() {
     let mut scenario = fleet(3);
     scenario
         .hold_dials()
@@ -162,7 +162,7 @@ fn one_that_is_not_connected_yet_is_ejected_when_it_is() {
 }
 
 #[test]
-fn for_no_time_is_to_be_tried_at_once() {
+fn an_ejection_for_no_time_leads_to_a_trial_at_once() {
     let mut scenario = fleet(3);
     scenario.eject("a", Duration::ZERO);
     assert_eq!(
@@ -174,7 +174,7 @@ fn for_no_time_is_to_be_tried_at_once() {
 }
 
 #[test]
-fn for_ever_is_for_ever() {
+fn the_longest_ejection_does_not_end() {
     let mut scenario = fleet(3);
     scenario
         .eject("a", Duration::MAX)
@@ -188,7 +188,7 @@ fn for_ever_is_for_ever() {
 }
 
 #[test]
-fn it_works_where_no_rule_ejects_and_no_clock_is_read() {
+fn ejection_by_hand_works_without_rules_and_without_a_clock() {
     let config = BalanceConfig::builder()
         .outlier(None)
         .load(Load::least_in_flight());
@@ -205,13 +205,13 @@ fn it_works_where_no_rule_ejects_and_no_clock_is_read() {
     scenario.pass(5 * SECOND).succeed("b", 20).pass(SECOND);
     assert!(
         !scenario.fleet.reads_clock(),
-        "wholly back\n{}",
+        "fully returned\n{}",
         scenario.table()
     );
 }
 
 #[test]
-fn the_clock_is_not_read_for_one_that_left_for_good() {
+fn the_clock_is_not_read_for_a_member_that_left() {
     let config = BalanceConfig::builder()
         .outlier(None)
         .load(Load::least_in_flight());
@@ -221,7 +221,7 @@ fn the_clock_is_not_read_for_one_that_left_for_good() {
 }
 
 #[test]
-fn how_long_it_was_out_is_told_of_all_the_time() {
+fn the_time_out_counts_from_the_first_of_two_ejections() {
     let mut scenario = fleet(3);
     scenario
         .eject("a", 10 * SECOND)
@@ -239,7 +239,7 @@ fn how_long_it_was_out_is_told_of_all_the_time() {
 }
 
 #[test]
-fn a_verdict_from_before_is_nobodys() {
+fn a_verdict_on_a_pick_before_the_ejection_does_not_count() {
     fleet(3)
         .begin("a")
         .eject("a", SECOND)

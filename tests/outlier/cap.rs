@@ -1,17 +1,18 @@
-//! How many may be out at once.
+//! How many members may be out at once.
 
 use rolecall::MemberState::{Ejected, Probation, Usable};
 use rolecall::{Availability, Event, OutlierBuilder, Withheld};
 
 use crate::scenario::{Does, MS, SECOND, Scenario, fleet, fleet_with, name, rules};
 
-/// Fails one after another long enough for any rule, while the others answer; tells how many are out in the end.
+/// Lets one member after another fail long enough for any rule, while the others answer. Returns how many are out in the
+/// end.
 fn fail_all(scenario: &mut Scenario, members: usize) -> usize {
     for member in 0..members {
         let id = name(member);
         scenario.fail(&id, 5);
         if scenario.member(&id).state == Usable {
-            // It would show the next ones what is usual.
+            // Ends its run, which would excuse the next ones.
             scenario.succeed(&id, 1);
         }
     }
@@ -24,7 +25,7 @@ fn capped(members: usize, rule: impl FnOnce(OutlierBuilder) -> OutlierBuilder) -
 }
 
 #[test]
-fn half_of_them_at_most_one_of_two_and_never_the_last() {
+fn at_most_half_are_ejected_and_never_the_last() {
     for (members, cap) in [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (10, 5)] {
         let mut scenario = fleet(members);
         let out = fail_all(&mut scenario, members);
@@ -37,23 +38,23 @@ fn half_of_them_at_most_one_of_two_and_never_the_last() {
 }
 
 #[test]
-fn the_share_is_as_configured_but_for_the_first_and_the_last() {
+fn the_configured_share_applies_except_to_the_first_and_the_last() {
     let percent =
         |percentage| move |rules: OutlierBuilder| rules.max_ejection_percentage(percentage);
-    assert_eq!(capped(10, percent(1)), 1, "one may always go");
+    assert_eq!(capped(10, percent(1)), 1, "one may always be ejected");
     assert_eq!(capped(10, percent(30)), 3);
     assert_eq!(
         capped(10, percent(39)),
         3,
         "within the share after ejecting"
     );
-    assert_eq!(capped(10, percent(100)), 9, "the last one never");
-    assert_eq!(capped(1, percent(100)), 0, "the last one never");
-    assert_eq!(capped(2, percent(100)), 1, "the last one never");
+    assert_eq!(capped(10, percent(100)), 9, "the last one is never ejected");
+    assert_eq!(capped(1, percent(100)), 0, "the last one is never ejected");
+    assert_eq!(capped(2, percent(100)), 1, "the last one is never ejected");
 }
 
 #[test]
-fn the_only_member_is_detected_and_stays() {
+fn the_only_member_is_detected_and_stays_in_play() {
     let mut scenario = fleet(1);
     scenario
         .fail("a", 5)
@@ -69,7 +70,10 @@ fn the_only_member_is_detected_and_stays() {
             }
         )
     };
-    assert!(scenario.events().iter().any(by_cap), "told by whom");
+    assert!(
+        scenario.events().iter().any(by_cap),
+        "the event says that the cap withheld it"
+    );
 }
 
 #[test]
@@ -123,8 +127,8 @@ fn busy_members_are_counted() {
         .is("b", Ejected);
 }
 
-/// Of three `a` is out, and `b` would be, too.
-fn one_out_and_one_waiting() -> Scenario {
+/// A fleet of three in which `a` is out, and the cap keeps `b` in play.
+fn one_out_and_one_kept() -> Scenario {
     let mut scenario = fleet(3);
     scenario
         .fail("a", 5)
@@ -132,30 +136,30 @@ fn one_out_and_one_waiting() -> Scenario {
         .is("a", Ejected)
         .is("b", Usable)
         .counted([2, 1, 1, 0, 0, 0])
-        // Refused ones are looked at again after a second.
+        // A member whose ejection was withheld is judged again after a second.
         .pass(SECOND);
     scenario
 }
 
 #[test]
-fn one_that_leaves_while_it_is_ejected_gives_its_place_back() {
-    one_out_and_one_waiting()
+fn an_ejected_member_that_leaves_makes_room_for_another() {
+    one_out_and_one_kept()
         .remove("a")
         .fail("b", 1)
         .is("b", Ejected);
 }
 
 #[test]
-fn one_that_comes_back_gives_its_place_back() {
-    one_out_and_one_waiting()
+fn a_member_that_returns_makes_room_for_another() {
+    one_out_and_one_kept()
         .restore("a")
         .fail("b", 1)
         .is("b", Ejected);
 }
 
 #[test]
-fn one_that_loses_its_weight_gives_its_place_back() {
-    one_out_and_one_waiting()
+fn an_ejected_member_that_loses_its_weight_makes_room_for_another() {
+    one_out_and_one_kept()
         .weigh("a", 0)
         .fail("b", 1)
         .is("b", Ejected)
@@ -164,7 +168,7 @@ fn one_that_loses_its_weight_gives_its_place_back() {
 }
 
 #[test]
-fn what_else_is_announced_of_one_beyond_the_cap_is_no_reason_to_ask_it() {
+fn other_changes_to_a_member_over_the_cap_cause_no_trial() {
     fleet(4)
         .fail("a", 5)
         .fail("b", 5)
@@ -177,7 +181,7 @@ fn what_else_is_announced_of_one_beyond_the_cap_is_no_reason_to_ask_it() {
 }
 
 #[test]
-fn who_is_out_for_long_is_asked_while_the_cap_keeps_those_that_fail() {
+fn a_member_out_for_long_is_tried_while_the_cap_keeps_another_that_fails() {
     let mut scenario = fleet(2);
     scenario.fail("a", 5);
     let fails = |failing: &'static str| {
@@ -186,7 +190,7 @@ fn who_is_out_for_long_is_asked_while_the_cap_keeps_those_that_fail() {
             false => Does::Succeed(5 * MS),
         }
     };
-    // As long as nobody is kept by the cap its time runs, which grows.
+    // While the cap keeps no outlier in play, `a` is tried only after its ejection time, which grows.
     scenario.traffic(100 * SECOND, 10 * MS, fails("a"));
     assert!(
         scenario.ejection("a").multiplier > 3,
@@ -201,15 +205,15 @@ fn who_is_out_for_long_is_asked_while_the_cap_keeps_those_that_fail() {
         scenario.table()
     );
 
-    // Where both fail, once in ten seconds is enough.
-    let told = scenario.story("b").len();
+    // If both fail, one trial in ten seconds is enough.
+    let before = scenario.story("b").len();
     scenario.traffic(100 * SECOND, 10 * MS, |_| Does::Fail(5 * MS));
-    let story = &scenario.story("b")[told..];
+    let story = &scenario.story("b")[before..];
     let trials = story.iter().filter(|word| **word == "probation").count();
     assert!((3..=20).contains(&trials), "{story:?}");
 }
 
-/// Of four `a` and `b` are ejected and not connected, and `c` is ejected in their place.
+/// A fleet of four in which `a` and `b` are ejected and disconnected, and `c` was ejected in their place.
 fn replaced(scenario: &mut Scenario) -> &mut Scenario {
     scenario
         .begin("a")
@@ -225,7 +229,7 @@ fn replaced(scenario: &mut Scenario) -> &mut Scenario {
 }
 
 #[test]
-fn those_that_are_connected_again_with_their_places_taken_are_tried_at_once() {
+fn members_that_reconnect_over_the_cap_are_tried_at_once() {
     let mut scenario = fleet(4);
     replaced(&mut scenario)
         .let_dials_through()
@@ -237,7 +241,7 @@ fn those_that_are_connected_again_with_their_places_taken_are_tried_at_once() {
 }
 
 #[test]
-fn one_that_is_connected_again_with_its_place_free_stays_ejected() {
+fn a_member_that_reconnects_within_the_cap_stays_ejected() {
     let mut scenario = fleet(4);
     replaced(&mut scenario)
         .restore("c")
@@ -246,7 +250,7 @@ fn one_that_is_connected_again_with_its_place_free_stays_ejected() {
 }
 
 #[test]
-fn one_that_was_ejected_by_hand_is_so_whoever_has_its_place() {
+fn a_member_ejected_by_hand_stays_ejected_over_the_cap() {
     let mut scenario = fleet(4);
     replaced(&mut scenario)
         .eject("a", 100 * SECOND)
@@ -255,14 +259,14 @@ fn one_that_was_ejected_by_hand_is_so_whoever_has_its_place() {
 }
 
 #[test]
-fn one_that_is_on_probation_keeps_its_place() {
-    let mut scenario = one_out_and_one_waiting();
+fn a_member_on_probation_counts_for_the_cap() {
+    let mut scenario = one_out_and_one_kept();
     scenario.outlast("a").is("a", Probation);
     scenario.fail("b", 6).is("b", Usable);
 }
 
 #[test]
-fn one_that_was_ejected_by_hand_takes_a_place() {
+fn a_member_ejected_by_hand_counts_for_the_cap() {
     fleet(3)
         .eject("a", 100 * SECOND)
         .fail("b", 5)
@@ -271,8 +275,8 @@ fn one_that_was_ejected_by_hand_takes_a_place() {
 }
 
 #[test]
-fn a_refusal_is_told_and_counted_once_a_second() {
-    let mut scenario = one_out_and_one_waiting();
+fn a_withheld_ejection_is_reported_and_counted_once_a_second() {
+    let mut scenario = one_out_and_one_kept();
     scenario.fail("b", 50).counted([3, 1, 2, 0, 0, 0]);
     scenario
         .pass(SECOND)

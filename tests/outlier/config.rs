@@ -1,4 +1,4 @@
-//! What a configuration may hold.
+//! The values that a configuration accepts, and what extreme values do.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn the_defaults_are_what_the_docs_say() {
 }
 
 #[test]
-fn a_suspect_needs_as_many_failures_as_were_set_in_a_row_unless_told_otherwise() {
+fn suspect_failures_follows_failures_in_row_unless_it_is_set() {
     let suspect_failures = |rules: OutlierBuilder| rules.build().unwrap().suspect_failures();
     let rules = || OutlierConfig::builder().failures_in_row(7);
     assert_eq!(suspect_failures(rules()), 7);
@@ -36,7 +36,7 @@ fn a_suspect_needs_as_many_failures_as_were_set_in_a_row_unless_told_otherwise()
 }
 
 #[test]
-fn each_field_is_held_within_its_range() {
+fn each_field_is_checked_against_its_range() {
     type Change = fn(OutlierBuilder) -> OutlierBuilder;
     let cases: [(&str, Change, Change); 15] = [
         (
@@ -121,7 +121,7 @@ fn each_field_is_held_within_its_range() {
         assert!(error.to_string().contains("must be within"), "{error}");
         assert!(
             good(OutlierConfig::builder()).build().is_ok(),
-            "the edge of {field}"
+            "the limit of {field}"
         );
     }
     let long = OutlierConfig::builder()
@@ -131,7 +131,7 @@ fn each_field_is_held_within_its_range() {
 }
 
 #[test]
-fn the_mildest_rules_eject_nobody_soon_and_the_strictest_at_once() {
+fn the_mildest_rules_eject_no_member_soon_and_the_strictest_at_once() {
     let mild = rules(|rules| {
         rules
             .failures_in_row(1000)

@@ -6,7 +6,7 @@ use rolecall::MemberState::{self, Connecting, Ejected, Probation, Usable};
 use crate::scenario::{MS, SECOND, cold_fleet_with, fleet};
 
 #[test]
-fn until_its_new_address_is_connected_it_is_ejected_as_before() {
+fn a_member_stays_ejected_until_its_new_address_is_connected() {
     fleet(3)
         .fail("a", 5)
         .hold_dials()
@@ -29,7 +29,7 @@ fn a_new_connection_to_the_same_address_keeps_the_run() {
 }
 
 #[test]
-fn what_was_in_flight_on_a_lost_connection_counts_for_the_instance() {
+fn requests_in_flight_on_a_lost_connection_count_for_the_instance() {
     for is_back in [true, false] {
         let mut scenario = fleet(3);
         scenario.begin("a");
@@ -56,26 +56,26 @@ fn what_was_in_flight_on_a_lost_connection_counts_for_the_instance() {
 }
 
 #[test]
-fn what_is_in_flight_on_a_lost_connection_takes_slots_of_the_next() {
+fn requests_in_flight_on_a_lost_connection_use_slots_of_the_next() {
     let config = rolecall::BalanceConfig::builder().max_in_flight(3);
     let mut scenario = cold_fleet_with(2, config);
     scenario.begin("a").begin("a").begin("a");
     scenario.end("a", |pick, now| pick.unsent(now)).pass(SECOND);
     scenario.is("a", Usable).in_flight_is("a", 2);
     let third = scenario.pick("a");
-    assert!(scenario.try_pick("a").is_err(), "it has three");
+    assert!(scenario.try_pick("a").is_err(), "three slots are in use");
     scenario.end("a", |pick, now| pick.success(now));
     let fourth = scenario.pick("a");
     drop((third, fourth));
     scenario.in_flight_is("a", 1);
-    // At a new address the same instance works on.
+    // At a new address the same instance still has them in flight.
     scenario.readdress("a", 81).in_flight_is("a", 1);
     scenario.end("a", |pick, now| pick.success(now));
     scenario.in_flight_is("a", 0);
 }
 
 #[test]
-fn one_that_loses_its_connection_while_it_is_ejected_stays_ejected() {
+fn an_ejected_member_that_loses_its_connection_stays_ejected() {
     let mut scenario = fleet(3);
     scenario
         .begin("a")
@@ -90,7 +90,7 @@ fn one_that_loses_its_connection_while_it_is_ejected_stays_ejected() {
 }
 
 #[test]
-fn an_ejection_ends_also_while_it_is_not_connected() {
+fn an_ejection_ends_while_its_member_is_disconnected() {
     fleet(3)
         .begin("a")
         .fail("a", 5)
@@ -103,7 +103,7 @@ fn an_ejection_ends_also_while_it_is_not_connected() {
 }
 
 #[test]
-fn one_that_loses_its_connection_to_its_trial_is_tried_again() {
+fn a_member_that_loses_its_connection_during_its_trial_is_tried_again() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -115,7 +115,7 @@ fn one_that_loses_its_connection_to_its_trial_is_tried_again() {
 }
 
 #[test]
-fn the_next_one_is_tried_while_the_first_is_not_connected() {
+fn the_next_member_is_tried_while_the_first_is_disconnected() {
     fleet(5)
         .fail("a", 5)
         .fail("b", 5)
@@ -127,7 +127,7 @@ fn the_next_one_is_tried_while_the_first_is_not_connected() {
 }
 
 #[test]
-fn one_that_drains_while_it_is_ejected_is_ejected_when_it_is_back() {
+fn an_ejected_member_that_drains_is_ejected_when_it_is_available_again() {
     let mut scenario = fleet(3);
     scenario
         .fail("a", 5)
@@ -141,7 +141,7 @@ fn one_that_drains_while_it_is_ejected_is_ejected_when_it_is_back() {
 }
 
 #[test]
-fn one_that_drains_longer_than_it_is_ejected_is_tried_when_it_is_back() {
+fn a_member_that_drains_longer_than_its_ejection_is_tried_when_available_again() {
     fleet(3)
         .fail("a", 5)
         .say("a", Draining)
@@ -154,7 +154,7 @@ fn one_that_drains_longer_than_it_is_ejected_is_tried_when_it_is_back() {
 }
 
 #[test]
-fn one_that_drains_with_its_trial_is_tried_again_when_it_is_back() {
+fn a_member_that_drains_during_its_trial_is_tried_again_when_available_again() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -166,7 +166,7 @@ fn one_that_drains_with_its_trial_is_tried_again_when_it_is_back() {
 }
 
 #[test]
-fn one_that_lost_its_weight_is_not_tried() {
+fn a_member_that_lost_its_weight_is_not_tried() {
     fleet(3)
         .fail("a", 5)
         .weigh("a", 0)

@@ -9,7 +9,7 @@ use crate::scenario::{
     MS, SECOND, Scenario, cold_fleet_with, fleet, fleet_with, rules, seeded_fleet,
 };
 
-/// Within the longest time and half of it: what jitter leaves.
+/// Checks that the remaining time is between half of `longest` and `longest`, the range of the jitter.
 #[track_caller]
 fn lasts(scenario: &Scenario, id: &str, longest: Duration) {
     let remaining = scenario.remaining(id);
@@ -22,7 +22,7 @@ fn lasts(scenario: &Scenario, id: &str, longest: Duration) {
 }
 
 #[test]
-fn the_first_one_lasts_from_five_to_ten_seconds_evenly() {
+fn a_first_ejection_lasts_five_to_ten_seconds_uniformly() {
     let times: Vec<_> = (0..400)
         .map(|seed| {
             let mut scenario = seeded_fleet(3, BalanceConfig::builder(), seed);
@@ -45,7 +45,7 @@ fn the_first_one_lasts_from_five_to_ten_seconds_evenly() {
 }
 
 #[test]
-fn two_that_are_ejected_together_return_apart() {
+fn members_ejected_together_return_apart() {
     let mut scenario = fleet(5);
     scenario.fail("a", 5).fail("b", 5);
     let (a, b) = (scenario.remaining("a"), scenario.remaining("b"));
@@ -53,7 +53,7 @@ fn two_that_are_ejected_together_return_apart() {
 }
 
 #[test]
-fn each_failed_trial_doubles_it_up_to_a_minute() {
+fn each_failed_trial_doubles_the_time_up_to_a_minute() {
     let mut scenario = fleet(3);
     scenario.fail("a", 5);
     for longest in [10, 20, 40, 60, 60, 60] {
@@ -66,12 +66,12 @@ fn each_failed_trial_doubles_it_up_to_a_minute() {
             .is("a", Ejected);
     }
     let multiplier = scenario.ejection("a").multiplier;
-    assert_eq!(multiplier, 4, "at a minute there is nothing more to double");
-    assert_eq!(scenario.ejection("a").ejections, 1, "it was never back");
+    assert_eq!(multiplier, 4, "a minute needs no more doublings");
+    assert_eq!(scenario.ejection("a").ejections, 1, "it never returned");
 }
 
 #[test]
-fn base_and_ceiling_are_as_configured() {
+fn base_and_maximum_are_as_configured() {
     let rules = rules(|rules| {
         rules
             .base_ejection_time(100 * MS)
@@ -85,8 +85,8 @@ fn base_and_ceiling_are_as_configured() {
     }
 }
 
-/// Was ejected, failed its trial thrice, and is back.
-fn notorious() -> Scenario {
+/// A fleet in which `a` was ejected, failed three trials and returned.
+fn returned_after_three_failed_trials() -> Scenario {
     let mut scenario = fleet(3);
     scenario.fail("a", 5);
     for _ in 0..3 {
@@ -97,7 +97,7 @@ fn notorious() -> Scenario {
 }
 
 #[test]
-fn one_that_is_back_and_fails_again_is_out_for_twice_as_long() {
+fn a_returned_member_that_fails_again_is_out_for_twice_as_long() {
     let mut scenario = fleet(3);
     scenario
         .fail("a", 5)
@@ -106,7 +106,7 @@ fn one_that_is_back_and_fails_again_is_out_for_twice_as_long() {
         .fail("a", 5);
     lasts(&scenario, "a", 20 * SECOND);
     assert_eq!(scenario.ejection("a").ejections, 2);
-    let mut scenario = notorious();
+    let mut scenario = returned_after_three_failed_trials();
     scenario.fail("a", 5);
     assert_eq!(
         scenario.ejection("a").multiplier,
@@ -118,14 +118,14 @@ fn one_that_is_back_and_fails_again_is_out_for_twice_as_long() {
 
 #[test]
 fn an_idle_hour_is_no_evidence_of_health() {
-    let mut scenario = notorious();
+    let mut scenario = returned_after_three_failed_trials();
     scenario.pass(3600 * SECOND).fail("a", 5);
     assert_eq!(scenario.ejection("a").multiplier, 4);
 }
 
 #[test]
 fn many_answers_at_once_are_no_evidence_of_health() {
-    let mut scenario = notorious();
+    let mut scenario = returned_after_three_failed_trials();
     scenario
         .each("a", 1000, MS, |pick, now| pick.success(now))
         .fail("a", 5);
@@ -134,14 +134,14 @@ fn many_answers_at_once_are_no_evidence_of_health() {
 
 #[test]
 fn answers_over_time_are_evidence_of_health_step_by_step() {
-    let mut scenario = notorious();
+    let mut scenario = returned_after_three_failed_trials();
     scenario.pass(25 * SECOND).succeed("a", 20).fail("a", 5);
     assert_eq!(
         scenario.ejection("a").multiplier,
         2,
         "two steps for twice ten seconds with twice ten answers"
     );
-    let mut scenario = notorious();
+    let mut scenario = returned_after_three_failed_trials();
     scenario.pass(3600 * SECOND).succeed("a", 1000).fail("a", 5);
     lasts(&scenario, "a", 10 * SECOND);
     assert_eq!(
@@ -153,7 +153,7 @@ fn answers_over_time_are_evidence_of_health_step_by_step() {
 
 #[test]
 fn failures_are_no_evidence_of_health() {
-    let mut scenario = notorious();
+    let mut scenario = returned_after_three_failed_trials();
     scenario.pass(20 * SECOND);
     for _ in 0..7 {
         scenario
@@ -167,7 +167,7 @@ fn failures_are_no_evidence_of_health() {
 }
 
 #[test]
-fn evidence_counts_also_at_a_new_address() {
+fn evidence_of_health_also_counts_at_a_new_address() {
     let mut scenario = fleet(3);
     scenario.succeed("a", 500).fail("a", 5);
     for _ in 0..3 {
@@ -189,7 +189,7 @@ fn evidence_counts_also_at_a_new_address() {
 }
 
 #[test]
-fn one_that_failed_many_trials_lives_that_down_as_soon_as_one_that_reached_the_longest_time() {
+fn failed_trials_at_the_longest_time_add_no_doublings() {
     let mut scenario = fleet(3);
     scenario.fail("a", 5);
     for _ in 0..10 {
@@ -204,7 +204,7 @@ fn one_that_failed_many_trials_lives_that_down_as_soon_as_one_that_reached_the_l
 }
 
 #[test]
-fn one_by_hand_lasts_as_long_as_was_said() {
+fn an_ejection_by_hand_lasts_as_long_as_requested() {
     let mut scenario = fleet(3);
     scenario.eject("a", 17 * SECOND);
     assert_eq!(scenario.remaining("a"), 17 * SECOND);
@@ -216,7 +216,7 @@ fn one_by_hand_lasts_as_long_as_was_said() {
 }
 
 #[test]
-fn one_by_hand_does_not_lengthen_the_next_one_by_a_rule() {
+fn an_ejection_by_hand_does_not_lengthen_the_next_one_by_a_rule() {
     let mut scenario = cold_fleet_with(3, BalanceConfig::builder());
     scenario.succeed("b", 1);
     scenario.eject("a", SECOND).restore("a").fail("a", 5);
@@ -232,8 +232,8 @@ fn one_by_hand_does_not_lengthen_the_next_one_by_a_rule() {
 }
 
 #[test]
-fn one_by_hand_does_not_wipe_out_evidence_of_health() {
-    let mut scenario = notorious();
+fn an_ejection_by_hand_keeps_evidence_of_health() {
+    let mut scenario = returned_after_three_failed_trials();
     scenario
         .pass(3600 * SECOND)
         .succeed("a", 1000)
@@ -244,8 +244,8 @@ fn one_by_hand_does_not_wipe_out_evidence_of_health() {
 }
 
 #[test]
-fn what_was_lived_down_shows_before_the_next_one() {
-    let mut scenario = notorious();
+fn the_status_shows_a_reduced_multiplier_before_the_next_ejection() {
+    let mut scenario = returned_after_three_failed_trials();
     let before = scenario.ejection("a").multiplier;
     scenario.pass(3600 * SECOND).succeed("a", 1000);
     assert!(before > 0);

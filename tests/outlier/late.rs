@@ -1,11 +1,11 @@
-//! Answers that come when nobody waits for them any more.
+//! Answers that come too late to count.
 
 use rolecall::MemberState::{Ejected, Probation, Usable};
 
 use crate::scenario::{MS, SECOND, fleet, on_probation};
 
 #[test]
-fn a_late_answer_of_a_trial_that_was_given_up_is_nobodys() {
+fn a_late_answer_to_a_trial_that_was_given_up_does_not_count() {
     for good in [true, false] {
         let mut scenario = on_probation();
         scenario.begin("a").pass(2 * SECOND).is("a", Ejected);
@@ -25,7 +25,7 @@ fn a_late_answer_of_a_trial_that_was_given_up_is_nobodys() {
 }
 
 #[test]
-fn a_late_answer_of_a_trial_that_was_given_up_charges_nobody_after_the_return() {
+fn a_late_answer_to_a_trial_that_was_given_up_does_not_count_after_the_return() {
     let mut scenario = on_probation();
     scenario
         .begin("a")
@@ -42,7 +42,7 @@ fn a_late_answer_of_a_trial_that_was_given_up_charges_nobody_after_the_return() 
 }
 
 #[test]
-fn a_late_answer_of_a_trial_that_was_given_up_does_not_end_the_next_trial() {
+fn a_late_answer_to_a_trial_that_was_given_up_does_not_end_the_next_trial() {
     let mut scenario = on_probation();
     scenario
         .begin("a")
@@ -77,7 +77,7 @@ fn an_answer_to_a_request_from_before_the_ejection_is_no_verdict() {
 }
 
 #[test]
-fn an_answer_to_a_request_from_before_the_ejection_judges_nobody_after_the_return() {
+fn an_answer_to_a_request_from_before_the_ejection_does_not_count_after_the_return() {
     let mut scenario = fleet(3);
     for _ in 0..5 {
         scenario.begin("a");
@@ -90,7 +90,7 @@ fn an_answer_to_a_request_from_before_the_ejection_judges_nobody_after_the_retur
 }
 
 #[test]
-fn a_trial_that_lost_its_member_to_another_ejection_is_no_verdict_on_that() {
+fn a_trial_from_before_another_ejection_is_no_verdict() {
     fleet(3)
         .eject("a", SECOND)
         .pass(SECOND)
@@ -103,7 +103,7 @@ fn a_trial_that_lost_its_member_to_another_ejection_is_no_verdict_on_that() {
 }
 
 #[test]
-fn a_trial_from_before_a_restoration_judges_nobody() {
+fn a_trial_from_before_a_restore_is_no_verdict() {
     let mut scenario = on_probation();
     scenario
         .begin("a")

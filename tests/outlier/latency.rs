@@ -1,4 +1,4 @@
-//! What is known of latencies, where it decides who gets requests.
+//! How latencies decide which member gets requests.
 
 use crate::scenario::{Does, MS, SECOND, Scenario, cold_fleet_with, seeded_fleet};
 
@@ -8,11 +8,11 @@ fn works(_: &str) -> Does {
     Does::Succeed(10 * MS)
 }
 
-/// All are as fast, and answer often enough to compare them.
+/// A fleet of almost equally fast members that answer often enough to compare them.
 fn even(seed: u64) -> Scenario {
     let mut scenario = seeded_fleet(MEMBERS, Default::default(), seed);
     scenario.traffic(20 * SECOND, 5 * MS, |id| match id {
-        // What even the least takes is no part of what is compared.
+        // Picks do not compare the part of a latency that even the fastest member takes: 8 of 10 ms here.
         "j" => Does::Succeed(8 * MS),
         _ => works(id),
     });
@@ -20,7 +20,7 @@ fn even(seed: u64) -> Scenario {
 }
 
 #[test]
-fn one_that_was_late_twice_has_its_requests_again_within_two_seconds() {
+fn a_member_that_was_late_twice_gets_requests_again_within_two_seconds() {
     for seed in 0..10 {
         let mut scenario = even(seed);
         scenario.begin("a").begin("a").pass(500 * MS);
@@ -37,7 +37,7 @@ fn one_that_was_late_twice_has_its_requests_again_within_two_seconds() {
 }
 
 #[test]
-fn one_that_is_slow_is_not_forgiven_for_being_idle() {
+fn the_latency_of_a_slow_member_is_not_reset_when_idle() {
     for seed in 0..10 {
         let mut scenario = even(seed);
         let slow = |id: &str| match id {

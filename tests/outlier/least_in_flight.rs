@@ -11,9 +11,9 @@ fn least() -> ConfigBuilder {
 }
 
 #[test]
-fn it_goes_and_comes_as_ever() {
+fn a_member_is_ejected_and_returns_as_by_latency() {
     let mut scenario = fleet_with(3, least());
-    assert!(scenario.fleet.reads_clock(), "ejection wants the time");
+    assert!(scenario.fleet.reads_clock(), "ejection needs the clock");
     scenario
         .fail("a", 5)
         .reason_is(
@@ -32,7 +32,7 @@ fn it_goes_and_comes_as_ever() {
 }
 
 #[test]
-fn callers_that_wait_for_nothing_count_by_the_fleets_latency() {
+fn unanswered_waits_are_compared_with_the_fleets_latency() {
     fleet_with(3, least())
         .cancel("a", 20, 199 * MS)
         .run_is("a", 0)
@@ -47,7 +47,7 @@ fn callers_that_wait_for_nothing_count_by_the_fleets_latency() {
 }
 
 #[test]
-fn an_instance_that_fails_at_once_does_not_stay() {
+fn an_instance_that_fails_at_once_is_ejected() {
     let mut scenario = fleet_with(3, least());
     let picks = scenario.traffic(10 * SECOND, 5 * MS, |id| match id {
         "a" => Does::Fail(MS),
@@ -59,7 +59,7 @@ fn an_instance_that_fails_at_once_does_not_stay() {
 }
 
 #[test]
-fn an_instance_that_hangs_does_not_stay() {
+fn an_instance_that_hangs_is_ejected() {
     let mut scenario = fleet_with(3, least());
     scenario.traffic(10 * SECOND, 5 * MS, |id| match id {
         "a" => Does::Nothing(SECOND),
@@ -74,7 +74,7 @@ fn an_instance_that_hangs_does_not_stay() {
 }
 
 #[test]
-fn without_a_clock_nobody_knows_what_was_lately() {
+fn without_a_clock_the_status_has_no_recent_requests() {
     fleet_with(3, least().outlier(None))
         .fail("a", 5)
         .pass(15 * SECOND)

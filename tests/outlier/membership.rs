@@ -7,7 +7,7 @@ use rolecall::Weight;
 use crate::scenario::{MS, SECOND, fleet};
 
 #[test]
-fn one_that_leaves_while_it_is_ejected_is_new_when_it_comes_back() {
+fn an_ejected_member_that_leaves_has_no_history_when_it_comes_back() {
     let mut scenario = fleet(3);
     scenario.fail("a", 5).remove("a").pass(SECOND);
     assert_eq!(scenario.fleet.next_deadline(), None, "its end is forgotten");
@@ -18,14 +18,14 @@ fn one_that_leaves_while_it_is_ejected_is_new_when_it_comes_back() {
         .lately("a", 0, 0)
         .story_is("a", ["ejected"]);
     let member = scenario.member("a");
-    assert_eq!((member.ejection, member.failures), (None, 0), "a new one");
+    assert_eq!((member.ejection, member.failures), (None, 0), "no history");
     scenario.pass(60 * SECOND).is("a", Usable).fail("a", 5);
     let remaining = scenario.remaining("a");
     assert!(remaining <= 10 * SECOND, "{remaining:?}: as the first time");
 }
 
 #[test]
-fn one_that_leaves_while_it_is_on_probation_is_new_when_it_comes_back() {
+fn a_member_that_leaves_on_probation_has_no_history_when_it_comes_back() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -36,7 +36,7 @@ fn one_that_leaves_while_it_is_on_probation_is_new_when_it_comes_back() {
 }
 
 #[test]
-fn one_that_left_while_it_was_on_probation_gets_no_trial() {
+fn a_member_that_left_on_probation_gets_no_trial() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -45,7 +45,7 @@ fn one_that_left_while_it_was_on_probation_gets_no_trial() {
 }
 
 #[test]
-fn the_trial_of_one_that_left_is_not_for_its_successor() {
+fn the_trial_of_a_member_that_left_does_not_count_for_its_successor() {
     let mut scenario = fleet(5);
     scenario
         .fail("a", 5)
@@ -63,7 +63,7 @@ fn the_trial_of_one_that_left_is_not_for_its_successor() {
 }
 
 #[test]
-fn a_set_that_is_doubted_forgets_nobody() {
+fn a_doubted_set_forgets_no_ejection() {
     let mut scenario = fleet(8);
     scenario.fail("a", 5);
     let dials = scenario
@@ -74,7 +74,7 @@ fn a_set_that_is_doubted_forgets_nobody() {
 }
 
 #[test]
-fn one_that_leaves_or_drains_in_the_middle_of_its_trial_makes_room_at_once() {
+fn a_member_that_leaves_or_drains_during_its_trial_makes_room_at_once() {
     let two_on_probation = || {
         let mut scenario = fleet(5);
         scenario
@@ -103,7 +103,7 @@ fn one_that_leaves_or_drains_in_the_middle_of_its_trial_makes_room_at_once() {
 }
 
 #[test]
-fn a_verdict_on_one_that_left_is_not_for_its_successor() {
+fn a_verdict_on_a_member_that_left_does_not_count_for_its_successor() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -118,7 +118,7 @@ fn a_verdict_on_one_that_left_is_not_for_its_successor() {
 }
 
 #[test]
-fn another_weight_or_metadata_change_nothing() {
+fn a_change_of_weight_or_metadata_changes_no_standing() {
     let mut scenario = fleet(3);
     scenario
         .fail("a", 4)
@@ -136,7 +136,7 @@ fn another_weight_or_metadata_change_nothing() {
 }
 
 #[test]
-fn one_that_comes_back_after_its_return_has_no_history() {
+fn a_returned_member_that_leaves_has_no_history_when_it_comes_back() {
     let mut scenario = fleet(3);
     scenario
         .fail("a", 5)
@@ -145,11 +145,11 @@ fn one_that_comes_back_after_its_return_has_no_history() {
         .remove("a")
         .add("a")
         .is("a", Usable);
-    assert_eq!(scenario.member("a").ejection, None, "a new one");
+    assert_eq!(scenario.member("a").ejection, None, "no history");
 }
 
 #[test]
-fn many_that_come_and_go_while_they_are_ejected_leave_no_deadline_behind() {
+fn members_that_come_and_go_while_ejected_leave_no_deadline_behind() {
     let mut scenario = fleet(8);
     for round in 0..20 {
         for id in ["a", "b", "c"] {

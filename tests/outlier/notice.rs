@@ -1,4 +1,4 @@
-//! Many threads that see the same.
+//! Many threads that detect and change the same thing.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -9,7 +9,7 @@ use rolecall::MemberState::{Ejected, Probation, Usable};
 
 use crate::scenario::{MS, SECOND, Scenario, fleet};
 
-/// Picks of one member, made long enough ago that a run of them outlasts what is in service.
+/// Picks of one member, made long enough ago that a run of them outlasts the requests in flight.
 fn picks(scenario: &mut Scenario, id: &str, picks: usize) -> Vec<rolecall::fleet::Pick<()>> {
     let picks = (0..picks).map(|_| scenario.pick(id)).collect();
     scenario.pass(30 * MS);
@@ -36,7 +36,7 @@ fn two_threads_that_report_the_same_run_eject_once() {
 }
 
 #[test]
-fn two_runs_that_race_for_the_last_place_never_take_two() {
+fn two_runs_that_race_for_the_last_place_eject_one_member() {
     for _ in 0..200 {
         let mut scenario = fleet(3);
         let (a, b) = (picks(&mut scenario, "a", 5), picks(&mut scenario, "b", 5));
@@ -46,7 +46,7 @@ fn two_runs_that_race_for_the_last_place_never_take_two() {
                 scope.spawn(move || picks.into_iter().for_each(|pick| _ = pick.failure(now)));
             }
         });
-        // Each shows the other what is usual, or is out when the other one is judged.
+        // Each is a yardstick for the other, or is out when the other is judged.
         let counted = scenario.status().ejections;
         assert!(counted.ejected <= 1, "{}", scenario.table());
         assert_eq!(counted.detected, counted.ejected + counted.refused_by_cap);
@@ -56,7 +56,7 @@ fn two_runs_that_race_for_the_last_place_never_take_two() {
 }
 
 #[test]
-fn many_threads_that_see_a_refused_outlier_tell_of_it_once() {
+fn many_threads_that_detect_a_withheld_outlier_report_it_once() {
     for _ in 0..200 {
         let mut scenario = fleet(1);
         let all: Vec<_> = (0..8).map(|_| picks(&mut scenario, "a", 5)).collect();
@@ -106,7 +106,7 @@ fn an_ejection_is_seen_by_the_very_next_pick_on_any_thread() {
 }
 
 #[test]
-fn of_many_threads_one_gets_the_trial() {
+fn one_of_many_threads_gets_the_trial() {
     for round in 0..200 {
         let mut scenario = fleet(3);
         scenario.fail("a", 5).outlast("a").is("a", Probation);

@@ -1,4 +1,4 @@
-//! What is left when everybody is out.
+//! Panic mode: every eligible member is out.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use rolecall::{Availability, Event};
 
 use crate::scenario::{Does, MS, SECOND, Scenario, fleet, name};
 
-/// Who is picked, of many picks.
+/// The members that many picks choose.
 fn picked(scenario: &mut Scenario) -> String {
     let ids: BTreeSet<_> = (0..200)
         .map(|_| {
@@ -20,7 +20,7 @@ fn picked(scenario: &mut Scenario) -> String {
 }
 
 #[test]
-fn all_are_picked_from_once_all_are_ejected_by_hand() {
+fn all_members_are_picked_once_all_are_ejected_by_hand() {
     let mut scenario = fleet(3);
     scenario
         .eject("a", 100 * SECOND)
@@ -31,15 +31,18 @@ fn all_are_picked_from_once_all_are_ejected_by_hand() {
         .are([Ejected; 3])
         .counted([0, 3, 0, 0, 0, 1]);
     assert_eq!(picked(&mut scenario), "abc");
-    let told = scenario.events();
+    let events = scenario.events();
     let ejected = |event: &Event| matches!(event, Event::Ejected { id, .. } if *id == "c");
     let began = |event: &Event| matches!(event, Event::PanicModeBegan { members: 3, .. });
-    let ejected = told.iter().position(ejected).expect("told");
-    assert!(began(&told[ejected + 1]), "first why: {told:?}");
+    let ejected = events.iter().position(ejected).expect("an event");
+    assert!(
+        began(&events[ejected + 1]),
+        "the cause comes first: {events:?}"
+    );
 }
 
 #[test]
-fn it_ends_when_the_first_one_is_restored() {
+fn it_ends_when_the_first_member_is_restored() {
     let mut scenario = fleet(2);
     scenario
         .eject("a", 100 * SECOND)
@@ -47,11 +50,14 @@ fn it_ends_when_the_first_one_is_restored() {
         .restore("b")
         .in_panic_mode(false)
         .takes_nothing("a");
-    let told = scenario.events();
+    let events = scenario.events();
     let ended = |event: &Event| matches!(event, Event::PanicModeEnded);
     let returned = |event: &Event| matches!(event, Event::Returned { id, .. } if *id == "b");
-    let returned = told.iter().position(returned).expect("told");
-    assert!(ended(&told[returned + 1]), "first why: {told:?}");
+    let returned = events.iter().position(returned).expect("an event");
+    assert!(
+        ended(&events[returned + 1]),
+        "the cause comes first: {events:?}"
+    );
 }
 
 #[test]
@@ -68,7 +74,7 @@ fn it_ends_with_the_first_good_trial() {
 }
 
 #[test]
-fn it_ends_when_a_new_one_is_connected() {
+fn it_ends_when_a_new_member_is_connected() {
     fleet(2)
         .eject("a", 100 * SECOND)
         .eject("b", 100 * SECOND)
@@ -79,7 +85,7 @@ fn it_ends_when_a_new_one_is_connected() {
 }
 
 #[test]
-fn it_ends_when_nobody_is_eligible() {
+fn it_ends_when_no_member_is_eligible() {
     let mut scenario = fleet(1);
     scenario
         .eject("a", 100 * SECOND)
@@ -92,14 +98,14 @@ fn it_ends_when_nobody_is_eligible() {
 }
 
 #[test]
-fn it_begins_when_the_last_good_one_leaves() {
+fn it_begins_when_the_last_member_in_play_leaves() {
     let mut scenario = fleet(2);
     scenario.fail("a", 5).remove("b").in_panic_mode(true);
     assert_eq!(picked(&mut scenario), "a");
     scenario.add("b").in_panic_mode(false).takes_nothing("a");
 }
 
-/// All ejected by hand for long.
+/// A fleet of which all members are ejected by hand for a long time.
 fn all_out(members: usize) -> Scenario {
     let mut scenario = fleet(members);
     for id in (0..members).map(name) {
@@ -110,7 +116,7 @@ fn all_out(members: usize) -> Scenario {
 }
 
 #[test]
-fn what_is_answered_in_it_is_counted_and_judges_nobody() {
+fn outcomes_in_it_are_counted_and_eject_no_member() {
     let mut scenario = all_out(2);
     scenario
         .fail("a", 20)
@@ -128,7 +134,7 @@ fn what_is_answered_in_it_is_counted_and_judges_nobody() {
 }
 
 #[test]
-fn one_that_is_well_draws_the_requests_in_it() {
+fn a_healthy_member_gets_the_requests_in_it() {
     for broken in [Does::Fail(MS), Does::Nothing(SECOND)] {
         let mut scenario = all_out(4);
         let picks = scenario.traffic(10 * SECOND, 5 * MS, |id| match id {
@@ -141,7 +147,7 @@ fn one_that_is_well_draws_the_requests_in_it() {
 }
 
 #[test]
-fn what_was_in_it_is_not_held_against_one_that_is_back() {
+fn failures_in_it_do_not_count_after_a_return() {
     all_out(3)
         .fail("a", 4)
         .restore("a")
@@ -155,7 +161,7 @@ fn what_was_in_it_is_not_held_against_one_that_is_back() {
 }
 
 #[test]
-fn an_answer_from_before_it_or_from_within_it_is_nobodys_once_it_is_over() {
+fn answers_to_picks_before_it_or_in_it_do_not_count_once_it_is_over() {
     fleet(2)
         .begin("a")
         .eject("a", 1000 * SECOND)
@@ -171,7 +177,7 @@ fn an_answer_from_before_it_or_from_within_it_is_nobodys_once_it_is_over() {
 }
 
 #[test]
-fn busy_ones_come_before_ejected_ones() {
+fn busy_members_are_picked_before_ejected_ones() {
     let mut scenario = fleet(3);
     scenario
         .say("c", Availability::Busy)
@@ -184,7 +190,7 @@ fn busy_ones_come_before_ejected_ones() {
     assert_eq!(picked(&mut scenario), "abc");
 }
 
-/// Both of two are to be tried, and `a` answers so many while its trial is under way.
+/// A fleet of two in which both await a trial, and `a` answers this many requests during its own.
 fn answering_beside_its_trial(requests: usize) -> (Scenario, Pick<()>) {
     let mut scenario = fleet(2);
     scenario
@@ -202,14 +208,14 @@ fn answering_beside_its_trial(requests: usize) -> (Scenario, Pick<()>) {
 }
 
 #[test]
-fn a_trial_that_is_cancelled_while_others_are_answered_is_no_failed_one() {
+fn a_trial_cancelled_while_other_requests_are_answered_has_not_failed() {
     let (mut scenario, trial) = answering_beside_its_trial(30);
     trial.cancelled(scenario.now());
     scenario.story_is("a", ["ejected", "probation"]);
 }
 
 #[test]
-fn a_trial_that_hangs_while_others_are_answered_gives_way_to_the_next() {
+fn a_trial_that_hangs_while_other_requests_are_answered_makes_way_for_the_next() {
     let (mut scenario, _trial) = answering_beside_its_trial(120);
     scenario.story_is("a", ["ejected", "probation", "returned"]);
 }

@@ -1,11 +1,11 @@
-//! Who shows what is usual, and faults that all share.
+//! Which members are yardsticks, and faults that all members share.
 
 use rolecall::MemberState::{Ejected, Usable};
 use rolecall::{BalanceConfig, Load};
 
 use crate::scenario::{Does, MS, SECOND, Scenario, cold_fleet_with, fleet, seeded_fleet};
 
-/// Of two `a` came back just now.
+/// A fleet of two in which `a` has just returned.
 fn returned() -> Scenario {
     let mut scenario = fleet(2);
     scenario.eject("a", SECOND).restore("a").pass(MS);
@@ -13,28 +13,28 @@ fn returned() -> Scenario {
 }
 
 #[test]
-fn one_that_has_just_come_back_shows_nobody_what_is_usual() {
+fn a_member_that_has_just_returned_is_no_yardstick() {
     let mut scenario = returned();
     scenario.succeed("a", 20).fail("b", 40).are([Usable; 2]);
     scenario.counted([0, 1, 0, 0, 1, 0]);
 }
 
 #[test]
-fn one_that_is_back_does_so_again_with_half_its_share_of_the_requests() {
+fn a_returned_member_is_a_yardstick_after_half_its_share_of_requests() {
     let mut scenario = returned();
     scenario.succeed("a", 40).fail("b", 4).is("b", Usable);
     scenario.fail("b", 1).is("b", Ejected);
 }
 
 #[test]
-fn one_that_is_back_does_so_again_after_ten_seconds() {
+fn a_returned_member_is_a_yardstick_after_ten_seconds() {
     let mut scenario = returned();
     scenario.pass(10 * SECOND).succeed("b", 30).succeed("a", 1);
     scenario.fail("b", 5).is("b", Ejected);
 }
 
 #[test]
-fn one_that_is_back_is_judged_by_the_others() {
+fn a_returned_member_is_judged_by_the_others() {
     let mut scenario = returned();
     scenario.fail("a", 5).are([Ejected, Usable]);
 }
@@ -44,7 +44,7 @@ fn works(_: &str) -> Does {
 }
 
 #[test]
-fn a_fault_that_all_share_ejects_nobody() {
+fn a_fault_that_all_share_ejects_no_member() {
     for load in [Load::latency(), Load::least_in_flight()] {
         for members in [2, 3, 10] {
             for seed in 0..5 {
@@ -75,7 +75,7 @@ fn a_fault_that_all_share_ejects_nobody() {
 }
 
 #[test]
-fn a_fleet_that_starts_into_a_fault_of_all_ejects_nobody() {
+fn a_fleet_that_starts_during_a_shared_fault_ejects_no_member() {
     for load in [Load::latency(), Load::least_in_flight()] {
         for members in [1, 2, 10] {
             let config = BalanceConfig::builder().load(load.clone());
@@ -90,7 +90,7 @@ fn a_fleet_that_starts_into_a_fault_of_all_ejects_nobody() {
 }
 
 #[test]
-fn one_that_fails_still_after_a_fault_of_all_is_found() {
+fn a_member_that_still_fails_after_a_shared_fault_is_ejected() {
     let mut scenario = fleet(10);
     scenario.traffic(20 * SECOND, 5 * MS, works);
     scenario.traffic(5 * SECOND, 5 * MS, |_| Does::Fail(2 * MS));
@@ -104,7 +104,7 @@ fn one_that_fails_still_after_a_fault_of_all_is_found() {
 }
 
 #[test]
-fn the_only_one_in_play_is_found_and_kept() {
+fn the_only_member_in_play_is_detected_and_kept() {
     let mut scenario = fleet(2);
     scenario.fail("a", 5).pass(SECOND).fail("b", 5);
     scenario

@@ -1,4 +1,4 @@
-//! What holds whatever happens: random fleets, from many seeds. A failure names its seed.
+//! Properties that always hold, checked on random fleets from many seeds. A failure names its seed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -19,12 +19,12 @@ fn for_each_seed(seeds: u64, property: impl Fn(u64)) {
     }
 }
 
-/// Members that work, fail or hang as chance will have it, and requests that are under way to them.
+/// Members that work, fail or hang at random, and the requests in flight to them.
 struct World {
     scenario: Scenario,
     rng: SmallRng,
     members: usize,
-    /// How likely a request fails, and how likely it is not answered at all.
+    /// The probabilities that a request fails, and that it is not answered at all.
     faults: Vec<(f64, f64)>,
     held: Vec<Pick<()>>,
 }
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// Discovery and people at work.
+    /// Random changes by discovery and by hand.
     fn meddle(&mut self) {
         let id = name(self.rng.random_range(0..self.members));
         let known = self.scenario.status().members;
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// Everything works from now on, and all are announced and available.
+    /// From now on everything works, and all instances are announced and available.
     fn heal(&mut self) {
         for pick in self.held.drain(..) {
             pick.cancelled(self.scenario.now());
@@ -158,13 +158,13 @@ fn is_out_by_rule(member: &MemberStatus) -> bool {
 }
 
 #[test]
-fn rules_never_eject_more_than_the_cap_nor_the_last_one_nor_one_that_works() {
+fn rules_never_eject_more_than_the_cap_nor_the_last_nor_a_working_member() {
     for_each_seed(60, |seed| {
         let mut world = World::new(seed);
         let cap = (world.members / 2).max(1).min(world.members - 1);
         for step in 0..3000 {
             if step % 300 == 0 {
-                // The first one always works.
+                // The first member always works.
                 world.faults_change(1);
             }
             world.step();
@@ -172,16 +172,16 @@ fn rules_never_eject_more_than_the_cap_nor_the_last_one_nor_one_that_works() {
             let out = status.members.iter().filter(|m| is_out_by_rule(m)).count();
             assert!(out <= cap, "{out} are out of {}\n{status}", world.members);
             assert!(!status.panic_mode, "all are out\n{status}");
-            assert!(status.usable > 0, "nobody can be picked\n{status}");
+            assert!(status.usable > 0, "no member can be picked\n{status}");
             assert!(
                 status.members[0].ejection.is_none(),
-                "one that answers everything was ejected\n{status}"
+                "a member that answers everything was ejected\n{status}"
             );
         }
     });
 }
 
-/// How many are eligible, out by rule, and, of these, not being tried.
+/// How many members are eligible, how many of them are out by a rule, and how many of those are ejected.
 fn counts(world: &World) -> (usize, usize, usize) {
     let members = world.scenario.status().members;
     let connected = |m: &&MemberStatus| {
@@ -195,7 +195,7 @@ fn counts(world: &World) -> (usize, usize, usize) {
 }
 
 #[test]
-fn rules_keep_to_the_cap_though_connections_come_and_go() {
+fn rules_keep_to_the_cap_while_connections_come_and_go() {
     let cap = |eligible: usize| (eligible / 2).max(1).min(eligible.saturating_sub(1));
     for_each_seed(60, |seed| {
         let mut world = World::new(seed);
@@ -252,14 +252,14 @@ fn every_ejection_ends_and_nothing_leaks() {
             assert_eq!(
                 member.state,
                 MemberState::Usable,
-                "it is not back\n{status}"
+                "it has not returned\n{status}"
             );
         }
         assert!(
             !status.panic_mode && status.usable == world.members,
             "{status}"
         );
-        // If a trial were still thought to be in flight, this one could not begin.
+        // If a trial still counted as in flight, this one could not begin.
         scenario.eject("a", SECOND).pass(SECOND);
         let now = scenario.now();
         let trial = scenario.fleet.pick(now, &mut scenario.rng, &[]).unwrap();
@@ -275,7 +275,7 @@ fn every_ejection_ends_and_nothing_leaks() {
 }
 
 #[test]
-fn what_is_counted_adds_up() {
+fn the_counters_add_up() {
     for_each_seed(30, |seed| {
         let mut world = World::new(seed);
         for step in 0..2000 {
@@ -287,20 +287,20 @@ fn what_is_counted_adds_up() {
             assert_eq!(
                 counted.detected,
                 counted.ejected + counted.refused_by_cap,
-                "detected is ejected or refused: {counted:?}"
+                "each detected outlier is ejected or withheld: {counted:?}"
             );
             let members = world.scenario.status().members;
             let out = members.iter().filter(|m| is_out_by_rule(m)).count() as u64;
             assert_eq!(
                 counted.ejected - counted.returned,
                 out,
-                "who was ejected and did not return is out: {counted:?}"
+                "members that were ejected and did not return are out: {counted:?}"
             );
             let ejections = members.iter().flat_map(|m| &m.ejection);
             let each: u64 = ejections.map(|ejection| ejection.ejections).sum();
             assert_eq!(
                 each, counted.ejected,
-                "all members' ejections are the fleet's"
+                "the members' ejections add up to the fleet's"
             );
         }
     });

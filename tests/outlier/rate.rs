@@ -1,4 +1,4 @@
-//! The share that fails within ten seconds.
+//! The failure rate within ten seconds.
 
 use crate::scenario::Reason::{FailureRate, FailuresInRow};
 use rand::rngs::SmallRng;
@@ -8,14 +8,14 @@ use rolecall::{BalanceConfig, Load};
 
 use crate::scenario::{Does, MS, SECOND, Scenario, cold_fleet_with, fleet, fleet_with, rules};
 
-/// Of which only `b` was asked, once.
+/// A fleet in which only `b` has had a request, a single one.
 fn cold(members: usize) -> Scenario {
     let mut scenario = cold_fleet_with(members, Default::default());
     scenario.succeed("b", 1);
     scenario
 }
 
-/// Requests in the order of `s`uccesses and `f`ailures.
+/// Sends requests that end in this order of `s`uccesses and `f`ailures.
 trait Outcomes {
     fn outcomes(&mut self, id: &str, outcomes: &str) -> &mut Self;
 }
@@ -35,7 +35,7 @@ impl Outcomes for Scenario {
 }
 
 #[test]
-fn half_of_ten_eject_though_no_run_is_long() {
+fn half_of_ten_requests_eject_without_a_long_run() {
     cold(3)
         .outcomes("a", "sfsfsfsfs")
         .is("a", Usable)
@@ -53,7 +53,7 @@ fn half_of_ten_eject_though_no_run_is_long() {
 }
 
 #[test]
-fn nine_requests_say_nothing_of_a_rate() {
+fn nine_requests_are_too_few_for_a_rate() {
     cold(3)
         .outcomes("a", "ffff s ffff")
         .is("a", Usable)
@@ -69,7 +69,7 @@ fn less_than_half_is_not_enough() {
 }
 
 #[test]
-fn it_must_fail_twice_as_often_as_the_others() {
+fn a_member_must_fail_twice_as_often_as_the_others() {
     let mut scenario = cold_fleet_with(3, Default::default());
     let third = "fssfssfsss".repeat(20);
     scenario.outcomes("b", &third).outcomes("c", &third);
@@ -93,8 +93,9 @@ fn it_must_fail_twice_as_often_as_the_others() {
 }
 
 #[test]
-fn it_must_fail_more_often_than_chance_explains() {
-    // A third of the others' requests fail, and three quarters of its own: twice as many as usual of so few are no rarity.
+fn a_member_must_fail_more_often_than_chance_explains() {
+    // A third of the others' requests fail, and three quarters of its own. Among so few requests, twice the usual rate is
+    // not rare.
     let mut scenario = cold_fleet_with(3, Default::default());
     let third = "fss".repeat(100);
     scenario.outcomes("b", &third).outcomes("c", &third);
@@ -114,11 +115,11 @@ fn it_must_fail_more_often_than_chance_explains() {
 }
 
 #[test]
-fn half_of_a_fleet_that_fails_now_and_then_does_not_excuse_itself() {
+fn two_of_four_that_often_fail_do_not_excuse_each_other() {
     for load in [Load::latency(), Load::least_in_flight()] {
         let mut scenario = cold_fleet_with(4, BalanceConfig::builder().load(load.clone()));
         let mut rng = SmallRng::seed_from_u64(14);
-        // The silence before each further trial doubles: that of one shows the other's run as usual.
+        // For a minute, because the silence before each further trial doubles, and the run of one excuses that of the other.
         scenario.traffic(60 * SECOND, 10 * MS, |id| {
             if matches!(id, "a" | "b") && rng.random_bool(0.7) {
                 Does::Fail(2 * MS)
@@ -136,7 +137,7 @@ fn half_of_a_fleet_that_fails_now_and_then_does_not_excuse_itself() {
 }
 
 #[test]
-fn status_tells_by_what_a_rate_is_judged() {
+fn the_status_shows_the_requests_that_a_rate_is_judged_by() {
     let mut scenario = cold_fleet_with(3, Default::default());
     scenario
         .lately("a", 0, 0)
@@ -171,7 +172,7 @@ fn status_tells_by_what_a_rate_is_judged() {
 }
 
 #[test]
-fn outcomes_of_long_ago_count_no_more() {
+fn outcomes_of_long_ago_no_longer_count() {
     cold(3)
         .outcomes("a", &"s".repeat(100))
         .pass(20 * SECOND)
@@ -191,7 +192,7 @@ fn volume_and_share_are_as_configured() {
 }
 
 #[test]
-fn at_a_hundred_percent_only_those_are_ejected_by_rate_that_always_fail() {
+fn at_a_hundred_percent_only_members_that_always_fail_are_ejected_by_rate() {
     let rules = rules(|rules| rules.failures_in_row(1000).failure_percentage(100));
     cold_fleet_with(3, rules.clone())
         .succeed("b", 1)
@@ -214,7 +215,7 @@ fn at_a_hundred_percent_only_those_are_ejected_by_rate_that_always_fail() {
 }
 
 #[test]
-fn where_two_rules_fire_at_once_it_is_ejected_once() {
+fn a_member_is_ejected_once_if_two_rules_fire_at_once() {
     cold(3)
         .outcomes("a", "sssss ffff")
         .is("a", Usable)
@@ -231,7 +232,7 @@ fn where_two_rules_fire_at_once_it_is_ejected_once() {
 }
 
 #[test]
-fn callers_that_wait_for_nothing_count_in_the_rate() {
+fn unanswered_waits_count_in_the_rate() {
     let mut scenario = cold(3);
     for _ in 0..5 {
         scenario.succeed("a", 1).cancel("a", 1, SECOND);
@@ -240,7 +241,7 @@ fn callers_that_wait_for_nothing_count_in_the_rate() {
 }
 
 #[test]
-fn what_was_before_an_ejection_is_not_held_against_it_afterwards() {
+fn outcomes_before_an_ejection_do_not_count_after_it() {
     let rules = rules(|rules| rules.base_ejection_time(SECOND));
     let mut scenario = cold_fleet_with(3, rules);
     scenario
@@ -259,7 +260,7 @@ fn what_was_before_an_ejection_is_not_held_against_it_afterwards() {
         .is("a", Ejected);
 }
 
-/// So many callers wait together, and give up together.
+/// Lets this many callers wait together, and give up together.
 fn pause(scenario: &mut Scenario, callers: usize) -> &mut Scenario {
     for _ in 0..callers {
         scenario.begin("a");
@@ -272,7 +273,7 @@ fn pause(scenario: &mut Scenario, callers: usize) -> &mut Scenario {
 }
 
 #[test]
-fn callers_that_gave_up_in_one_pause_are_no_rate_once_it_is_over() {
+fn callers_that_gave_up_in_one_pause_do_not_count_in_the_rate() {
     for after in [0, 4, 9, 15] {
         let mut scenario = fleet(3);
         pause(&mut scenario, 30)
@@ -286,7 +287,7 @@ fn callers_that_gave_up_in_one_pause_are_no_rate_once_it_is_over() {
 }
 
 #[test]
-fn one_that_the_cap_kept_is_not_ejected_for_its_silence_once_that_is_over() {
+fn a_member_kept_by_the_cap_is_not_ejected_for_a_silence_that_is_over() {
     let mut scenario = fleet(3);
     scenario.eject("b", 100 * SECOND);
     for _ in 0..30 {
@@ -306,7 +307,7 @@ fn one_that_the_cap_kept_is_not_ejected_for_its_silence_once_that_is_over() {
 }
 
 #[test]
-fn after_a_pause_half_of_ten_eject_as_ever() {
+fn half_of_ten_requests_still_eject_after_a_pause() {
     let mut scenario = cold(3);
     pause(&mut scenario, 30)
         .outcomes("a", "sfsfsfsfs")
@@ -316,7 +317,7 @@ fn after_a_pause_half_of_ten_eject_as_ever() {
 }
 
 #[test]
-fn one_that_pauses_again_and_again_is_ejected_by_its_rate() {
+fn a_member_that_pauses_again_and_again_is_ejected_by_its_rate() {
     let mut scenario = cold(3);
     scenario.succeed("b", 10).succeed("c", 10);
     pause(&mut scenario, 30).outcomes("a", "ss");
@@ -347,7 +348,7 @@ fn a_pause_before_an_ejection_excuses_nothing_after_it() {
 }
 
 #[test]
-fn a_trial_that_is_given_up_is_a_request_that_failed() {
+fn a_trial_that_is_given_up_counts_as_a_failed_request() {
     let rules = rules(|rules| rules.base_ejection_time(SECOND).max_ejection_time(SECOND));
     let mut scenario = fleet_with(5, rules);
     scenario.fail("a", 5).pass(40 * SECOND);

@@ -7,8 +7,8 @@ use crate::scenario::{
     Does, MS, SECOND, Scenario, cold_fleet_with, fleet, fleet_with, on_probation, rules,
 };
 
-/// Of three `a` is on probation, and its trials have used up what others earned.
-fn used_up() -> Scenario {
+/// A fleet of three in which `a` is on probation, and failed trials have emptied the bucket.
+fn emptied_bucket() -> Scenario {
     let mut scenario = fleet(3);
     scenario.fail("a", 5);
     for _ in 0..3 {
@@ -19,8 +19,8 @@ fn used_up() -> Scenario {
 }
 
 #[test]
-fn after_three_that_failed_the_next_one_waits_for_two_hundred_requests() {
-    let mut scenario = used_up();
+fn after_three_failed_trials_the_next_waits_for_two_hundred_requests() {
+    let mut scenario = emptied_bucket();
     scenario.succeed("b", 190).pass(100 * MS).takes_nothing("a");
     scenario.succeed("b", 15).pass(100 * MS);
     let trial = scenario.next();
@@ -31,7 +31,7 @@ fn after_three_that_failed_the_next_one_waits_for_two_hundred_requests() {
 }
 
 #[test]
-fn one_that_is_answered_well_costs_nothing() {
+fn a_successful_trial_costs_nothing() {
     let mut scenario = fleet(3);
     for _ in 0..20 {
         scenario
@@ -44,14 +44,14 @@ fn one_that_is_answered_well_costs_nothing() {
 }
 
 #[test]
-fn one_whose_caller_gives_up_in_silence_costs_as_much_as_one_that_fails() {
+fn an_unanswered_trial_costs_as_much_as_a_failed_one() {
     let mut scenario = on_probation();
     scenario.cancel("a", 3, 100 * MS).is("a", Probation);
     scenario.takes_nothing("a");
 }
 
 #[test]
-fn one_whose_caller_goes_away_soon_costs_nothing_also_before_the_mean_is_known() {
+fn a_trial_cancelled_soon_costs_nothing_even_before_the_mean_is_known() {
     let mut scenario = cold_fleet_with(3, Default::default());
     scenario
         .eject("a", SECOND)
@@ -63,7 +63,7 @@ fn one_whose_caller_goes_away_soon_costs_nothing_also_before_the_mean_is_known()
 }
 
 #[test]
-fn a_request_in_a_minute_meets_a_bad_member_of_two_once_in_two_hundred_times() {
+fn at_one_request_a_minute_one_in_two_hundred_meets_a_bad_member() {
     let mut scenario = fleet(2);
     let mut failed = 0;
     for _ in 0..1000 {
@@ -83,11 +83,11 @@ fn a_request_in_a_minute_meets_a_bad_member_of_two_once_in_two_hundred_times() {
         scenario.table()
     );
     let trials = scenario.status().ejections.trials;
-    assert!(trials >= 5, "{trials}: it is tried all the same");
+    assert!(trials >= 5, "{trials}: it is still tried");
 }
 
 #[test]
-fn in_panic_mode_they_are_free() {
+fn trials_are_free_in_panic_mode() {
     let mut scenario = fleet(2);
     scenario.eject("b", 100_000 * SECOND).eject("a", SECOND);
     for trials in 1..=20 {
@@ -99,23 +99,23 @@ fn in_panic_mode_they_are_free() {
 }
 
 #[test]
-fn while_all_that_are_picked_from_fail_they_are_free() {
-    let mut scenario = used_up();
+fn trials_are_free_while_every_usable_member_fails() {
+    let mut scenario = emptied_bucket();
     scenario.fail("b", 2).pass(100 * MS).takes_nothing("a");
     scenario.fail("c", 2).pass(100 * MS);
     for _ in 0..5 {
         scenario.fail("a", 1).is("a", Ejected).outlast("a");
     }
-    // Until the next beat finds that one of them answers.
+    // Until the next tick finds that one of them answers.
     scenario.succeed("c", 1).pass(100 * MS).takes_nothing("a");
     scenario.fail("c", 2).pass(100 * MS).succeed("a", 1);
     scenario.is("a", Usable);
 }
 
 #[test]
-fn a_request_that_is_to_avoid_anybody_is_none() {
+fn a_request_that_avoids_any_instance_is_no_trial() {
     let mut scenario = on_probation();
-    for avoid in ["a", "b", "nobody"] {
+    for avoid in ["a", "b", "unknown"] {
         let avoid = [InstanceId::from(avoid)];
         for _ in 0..50 {
             let now = scenario.now();
@@ -127,7 +127,7 @@ fn a_request_that_is_to_avoid_anybody_is_none() {
 }
 
 #[test]
-fn a_suspect_and_one_on_probation_share_them() {
+fn a_suspect_and_a_member_on_probation_share_the_tokens() {
     let mut scenario = fleet_with(5, rules(|rules| rules.suspect_failures(9)));
     scenario
         .eject("a", SECOND)
@@ -148,7 +148,7 @@ fn a_suspect_and_one_on_probation_share_them() {
 }
 
 #[test]
-fn they_are_not_free_for_what_was_in_panic_mode() {
+fn failures_in_panic_mode_make_no_later_trial_free() {
     let mut scenario = fleet(2);
     scenario
         .fail("a", 5)

@@ -1,4 +1,4 @@
-//! Other rules from now on.
+//! Reconfiguration of a fleet in use.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ fn shadow() -> ConfigBuilder {
 }
 
 #[test]
-fn without_rules_everybody_is_back_whom_a_rule_ejected() {
+fn switching_rules_off_restores_members_that_a_rule_ejected() {
     for quiet in [off, shadow] {
         let mut scenario = fleet(6);
         scenario
@@ -41,21 +41,21 @@ fn without_rules_everybody_is_back_whom_a_rule_ejected() {
 }
 
 #[test]
-fn the_status_says_what_the_rules_do() {
+fn the_status_shows_the_ejection_mode() {
     let mut scenario = fleet(3);
-    for (config, mode, told) in [
+    for (config, mode, text) in [
         (BalanceConfig::builder(), EjectionMode::On, "usable, set"),
         (shadow(), EjectionMode::Shadow, "usable, ejection in shadow"),
         (off(), EjectionMode::Off, "usable, ejection off"),
     ] {
         let status = scenario.reconfigure(config).status();
         assert_eq!(status.ejection_mode, mode);
-        assert!(status.to_string().contains(told), "{status}");
+        assert!(status.to_string().contains(text), "{status}");
     }
 }
 
 #[test]
-fn one_that_a_person_ejected_on_top_of_a_rule_stays_out() {
+fn a_member_ejected_by_hand_after_a_rule_stays_out() {
     fleet(3)
         .fail("a", 5)
         .eject("a", 100 * SECOND)
@@ -64,7 +64,7 @@ fn one_that_a_person_ejected_on_top_of_a_rule_stays_out() {
 }
 
 #[test]
-fn without_rules_nobody_is_judged() {
+fn without_rules_no_member_is_judged() {
     fleet(3)
         .reconfigure(off())
         .fail("a", 50)
@@ -76,7 +76,7 @@ fn without_rules_nobody_is_judged() {
 }
 
 #[test]
-fn out_of_the_shadow_the_next_failure_ejects() {
+fn after_shadow_mode_the_next_failure_ejects() {
     fleet_with(3, shadow())
         .fail("a", 5)
         .reconfigure(BalanceConfig::builder())
@@ -87,7 +87,7 @@ fn out_of_the_shadow_the_next_failure_ejects() {
 }
 
 #[test]
-fn another_threshold_is_for_the_next_failure() {
+fn another_threshold_applies_to_the_next_failure() {
     fleet(3)
         .fail("a", 3)
         .reconfigure(rules(|rules| rules.failures_in_row(2)))
@@ -99,7 +99,7 @@ fn another_threshold_is_for_the_next_failure() {
 }
 
 #[test]
-fn another_cap_is_for_the_next_ejection() {
+fn another_cap_applies_to_the_next_ejection() {
     fleet(4)
         .reconfigure(rules(|rules| rules.max_ejection_percentage(75)))
         .fail("a", 5)
@@ -115,7 +115,7 @@ fn another_cap_is_for_the_next_ejection() {
 }
 
 #[test]
-fn suspects_are_tried_no_more() {
+fn without_rules_suspects_are_not_tried() {
     for quiet in [off, shadow] {
         for seed in 0..5 {
             let mut scenario = crate::scenario::seeded_fleet(10, BalanceConfig::builder(), seed);
@@ -123,7 +123,7 @@ fn suspects_are_tried_no_more() {
                 scenario.succeed(&crate::scenario::name(member), 10);
             }
             scenario.fail("a", 1);
-            // A suspect by now, as likely as not not tried yet: requests are few.
+            // A suspect by now. Requests are few, so it may not have been tried yet.
             scenario.traffic(1500 * MS, 250 * MS, |_| Does::Succeed(10 * MS));
             let trials = scenario.status().ejections.trials;
             scenario.reconfigure(quiet());
@@ -134,7 +134,7 @@ fn suspects_are_tried_no_more() {
 }
 
 #[test]
-fn without_rules_it_is_forgotten_how_often_a_member_was_ejected() {
+fn switching_rules_off_forgets_earlier_ejections() {
     for quiet in [off, shadow] {
         let mut scenario = fleet(3);
         scenario.fail("a", 5).outlast("a").fail("a", 1);
@@ -150,7 +150,7 @@ fn without_rules_it_is_forgotten_how_often_a_member_was_ejected() {
     }
 }
 
-/// Of two thousand nearly the first thousand are out, by a rule.
+/// A fleet of two thousand of which nearly a thousand are out by a rule.
 fn a_thousand_out() -> Scenario {
     let config = rules(|rules| rules.failures_in_row(1)).load(Load::least_in_flight());
     let mut scenario = cold_fleet_with(2000, config);
@@ -169,7 +169,7 @@ fn a_thousand_out() -> Scenario {
 }
 
 #[test]
-fn a_thousand_are_back_at_once() {
+fn a_thousand_members_return_at_once() {
     let mut scenario = a_thousand_out();
     let out = |scenario: &Scenario| {
         let members = scenario.status().members;
@@ -191,7 +191,7 @@ fn a_thousand_are_back_at_once() {
 }
 
 #[test]
-fn a_trial_under_way_when_the_rules_go_judges_nobody() {
+fn a_trial_in_flight_when_rules_are_switched_off_is_no_verdict() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -204,7 +204,7 @@ fn a_trial_under_way_when_the_rules_go_judges_nobody() {
 }
 
 #[test]
-fn ejections_go_on_under_another_kind_of_load() {
+fn ejections_continue_with_another_kind_of_load() {
     let mut scenario = fleet(3);
     scenario
         .fail("a", 5)
@@ -215,7 +215,7 @@ fn ejections_go_on_under_another_kind_of_load() {
 }
 
 #[test]
-fn one_that_failed_before_rules_began_is_judged_soon() {
+fn a_member_that_failed_before_rules_were_switched_on_is_judged_soon() {
     let mut scenario = fleet_with(2, BalanceConfig::builder().outlier(None));
     scenario
         .fail("a", 4)
@@ -227,8 +227,8 @@ fn one_that_failed_before_rules_began_is_judged_soon() {
     scenario.is("a", Ejected);
 }
 
-/// Of a fleet that reads no clock at first five requests are under way when ejection is switched on.
-fn picked_at_no_time() -> Scenario {
+/// A fleet in which ejection is switched on while five requests are in flight that were picked without a clock.
+fn untimed_picks() -> Scenario {
     let least = || BalanceConfig::builder().load(Load::least_in_flight());
     let mut scenario = fleet_with(3, least().outlier(None));
     (0..5).for_each(|_| _ = scenario.begin("a"));
@@ -237,8 +237,8 @@ fn picked_at_no_time() -> Scenario {
 }
 
 #[test]
-fn picks_of_no_time_judge_nobody_after_an_ejection() {
-    let mut scenario = picked_at_no_time();
+fn untimed_picks_do_not_count_after_an_ejection() {
+    let mut scenario = untimed_picks();
     scenario
         .fail("a", 5)
         .outlast("a")
@@ -251,8 +251,8 @@ fn picks_of_no_time_judge_nobody_after_an_ejection() {
 }
 
 #[test]
-fn picks_of_no_time_judge_nobody_after_a_standstill() {
-    let mut scenario = picked_at_no_time();
+fn untimed_picks_do_not_count_after_a_stall() {
+    let mut scenario = untimed_picks();
     scenario
         .succeed("b", 20)
         .begin("b")

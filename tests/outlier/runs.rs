@@ -1,4 +1,4 @@
-//! Failures in a row, and callers that wait for nothing.
+//! Failures in a row, and callers that give up without an answer.
 
 use crate::scenario::Reason::{FailuresInRow, Unresponsive};
 use rolecall::MemberState::{Ejected, Usable};
@@ -15,7 +15,7 @@ const UNRESPONSIVE: crate::scenario::Reason = Unresponsive {
     failures: 5,
     threshold: 5,
 };
-/// Twenty times what requests take in a warm fleet.
+/// Twenty times the latency of a warm fleet.
 const LONG: std::time::Duration = std::time::Duration::from_millis(200);
 
 #[test]
@@ -32,7 +32,7 @@ fn five_failures_in_a_row_eject() {
 }
 
 #[test]
-fn until_another_one_has_answered_nobody_is_judged() {
+fn no_member_is_judged_until_another_one_has_succeeded() {
     cold_fleet_with(3, Default::default())
         .fail("a", 60)
         .is("a", Usable)
@@ -50,7 +50,7 @@ fn until_another_one_has_answered_nobody_is_judged() {
 }
 
 #[test]
-fn failures_that_were_picked_just_now_are_what_a_server_sheds() {
+fn failures_of_requests_picked_just_now_do_not_eject() {
     let mut scenario = fleet(3);
     for _ in 0..20 {
         scenario.begin("a");
@@ -63,7 +63,7 @@ fn failures_that_were_picked_just_now_are_what_a_server_sheds() {
     scenario
         .end("a", |pick, now| pick.failure(now))
         .is("a", Ejected);
-    // Another one serves those that it took, and their success ends the run.
+    // A server that sheds load still serves some requests, and their success ends the run.
     let mut scenario = fleet_with(3, rules(|rules| rules.failure_percentage(100)));
     for _ in 0..50 {
         scenario
@@ -87,7 +87,7 @@ fn a_success_ends_a_run() {
 }
 
 #[test]
-fn an_answer_that_is_not_read_to_its_end_ends_a_run_and_is_one_of_the_outcomes() {
+fn an_abandoned_answer_ends_a_run_and_is_an_outcome() {
     let mut scenario = fleet(3);
     for _ in 0..20 {
         scenario.fail("a", 1);
@@ -100,7 +100,7 @@ fn an_answer_that_is_not_read_to_its_end_ends_a_run_and_is_one_of_the_outcomes()
 }
 
 #[test]
-fn leaving_an_answer_is_no_sign_of_life() {
+fn abandoning_an_answer_is_no_sign_of_life() {
     let mut scenario = fleet(3);
     scenario.begin("a").pass(5 * MS).answer("a").pass(SECOND);
     let waiting = scenario.pick("a");
@@ -111,7 +111,7 @@ fn leaving_an_answer_is_no_sign_of_life() {
 }
 
 #[test]
-fn a_run_is_of_one_member() {
+fn each_member_has_its_own_run() {
     fleet(5)
         .fail("a", 4)
         .fail("b", 4)
@@ -124,7 +124,7 @@ fn a_run_is_of_one_member() {
 }
 
 #[test]
-fn a_run_is_in_the_order_of_answers_and_not_of_picks() {
+fn a_run_follows_the_order_of_answers_and_not_of_picks() {
     let mut scenario = fleet(3);
     for _ in 0..6 {
         scenario.begin("a");
@@ -140,7 +140,7 @@ fn a_run_is_in_the_order_of_answers_and_not_of_picks() {
 }
 
 #[test]
-fn answers_after_the_ejection_judge_nobody() {
+fn answers_after_the_ejection_do_not_count() {
     let mut scenario = fleet(3);
     for _ in 0..8 {
         scenario.begin("a");
@@ -159,12 +159,12 @@ fn answers_after_the_ejection_judge_nobody() {
     assert_eq!(
         scenario.member("a").failures,
         5,
-        "the sixth is nobody's failure"
+        "the sixth failure does not count"
     );
 }
 
 #[test]
-fn what_is_neither_good_nor_bad_leaves_a_run_as_it_is() {
+fn neutral_outcomes_leave_a_run_unchanged() {
     fleet(3)
         .fail("a", 4)
         .each("a", 1, USUAL, |pick, _| pick.neutral())
@@ -181,7 +181,7 @@ fn what_is_neither_good_nor_bad_leaves_a_run_as_it_is() {
 }
 
 #[test]
-fn callers_that_go_away_soon_leave_a_run_as_it_is() {
+fn callers_that_give_up_soon_leave_a_run_unchanged() {
     fleet(3)
         .fail("a", 4)
         .cancel("a", 10, 5 * MS)
@@ -191,7 +191,7 @@ fn callers_that_go_away_soon_leave_a_run_as_it_is() {
 }
 
 #[test]
-fn callers_that_wait_for_nothing_are_a_run_of_failures() {
+fn unanswered_waits_are_a_run_of_failures() {
     fleet(3)
         .cancel("a", 4, LONG)
         .is("a", Usable)
@@ -201,7 +201,7 @@ fn callers_that_wait_for_nothing_are_a_run_of_failures() {
 }
 
 #[test]
-fn the_last_of_a_mixed_run_names_the_rule() {
+fn the_last_failure_of_a_mixed_run_names_the_rule() {
     fleet(3)
         .fail("a", 4)
         .pass(SECOND)
@@ -223,7 +223,7 @@ fn a_wait_counts_from_twenty_mean_latencies() {
 }
 
 #[test]
-fn a_wait_counts_from_fifty_milliseconds_where_nothing_is_known() {
+fn a_wait_counts_from_fifty_milliseconds_if_the_mean_is_unknown() {
     cold_fleet_with(3, Default::default())
         .cancel("a", 20, 49 * MS)
         .run_is("a", 0)
@@ -235,7 +235,7 @@ fn a_wait_counts_from_fifty_milliseconds_where_nothing_is_known() {
 }
 
 #[test]
-fn waits_within_a_second_are_a_pause_also_by_rate() {
+fn waits_within_a_second_are_a_pause_for_the_rate_too() {
     cold_fleet_with(3, Default::default())
         .succeed("b", 1)
         .cancel("a", 19, 50 * MS)
@@ -260,7 +260,7 @@ fn callers_that_give_up_within_one_pause_are_one_event() {
 }
 
 #[test]
-fn a_wait_counts_from_what_is_configured() {
+fn a_wait_counts_from_the_configured_time() {
     fleet_with(3, rules(|rules| rules.unanswered_after(SECOND)))
         .cancel("a", 20, SECOND - MS)
         .run_is("a", 0)
@@ -269,7 +269,7 @@ fn a_wait_counts_from_what_is_configured() {
 }
 
 #[test]
-fn a_wait_during_which_it_answered_anybody_is_no_failure() {
+fn a_wait_during_which_the_member_answered_is_no_failure() {
     fleet(3)
         .begin("a")
         .pass(LONG)
@@ -287,7 +287,7 @@ fn a_wait_during_which_it_answered_anybody_is_no_failure() {
 }
 
 #[test]
-fn to_say_that_it_has_too_much_to_do_is_an_answer() {
+fn an_overloaded_outcome_is_an_answer() {
     fleet(3)
         .begin("a")
         .pass(LONG)
@@ -298,7 +298,7 @@ fn to_say_that_it_has_too_much_to_do_is_an_answer() {
 }
 
 #[test]
-fn a_caller_that_leaves_in_the_middle_of_an_answer_judges_nobody() {
+fn a_caller_that_abandons_an_answer_is_no_failure() {
     let mut scenario = fleet(3);
     for _ in 0..10 {
         scenario
@@ -311,7 +311,7 @@ fn a_caller_that_leaves_in_the_middle_of_an_answer_judges_nobody() {
 }
 
 #[test]
-fn fewer_failures_are_enough_where_it_is_configured() {
+fn fewer_failures_are_enough_if_configured() {
     fleet_with(3, rules(|rules| rules.failures_in_row(1)))
         .each("a", 1, 30 * MS, |pick, now| pick.failure(now))
         .is("a", Ejected);
@@ -323,7 +323,7 @@ fn fewer_failures_are_enough_where_it_is_configured() {
 }
 
 #[test]
-fn one_that_hangs_is_found_where_answers_take_a_tenth_of_what_callers_wait_for() {
+fn a_hung_member_is_found_if_callers_wait_for_ten_mean_latencies() {
     for mean in [2, 20, 60, 120] {
         let mut scenario = seeded_fleet(4, Default::default(), 3);
         let answers = |_: &str| Does::Succeed(mean * MS);
@@ -346,7 +346,7 @@ fn one_that_hangs_is_found_where_answers_take_a_tenth_of_what_callers_wait_for()
 }
 
 #[test]
-fn an_answer_of_earlier_that_is_given_up_ends_no_run() {
+fn abandoning_an_earlier_answer_ends_no_run() {
     let mut scenario = fleet(3);
     let mut streams: Vec<_> = (0..50)
         .map(|_| {
@@ -367,7 +367,7 @@ fn an_answer_of_earlier_that_is_given_up_ends_no_run() {
 }
 
 #[test]
-fn an_answer_of_now_that_is_given_up_ends_a_run() {
+fn abandoning_a_present_answer_ends_a_run() {
     let mut scenario = fleet(3);
     scenario.fail("a", 4).pass(MS).begin("a").answer("a");
     scenario

@@ -1,4 +1,4 @@
-//! Detected, counted, told of, and nothing else.
+//! Shadow mode: outliers are detected, counted and reported, and nothing else.
 
 use rolecall::MemberState::{Ejected, Usable};
 use rolecall::{ConfigBuilder, Event, Withheld};
@@ -10,7 +10,7 @@ fn shadow() -> ConfigBuilder {
 }
 
 #[test]
-fn an_outlier_is_told_of_and_stays() {
+fn an_outlier_is_reported_and_stays_in_play() {
     let mut scenario = fleet_with(3, shadow());
     scenario
         .fail("a", 5)
@@ -27,12 +27,15 @@ fn an_outlier_is_told_of_and_stays() {
             }
         )
     };
-    assert!(scenario.events().iter().any(in_shadow), "told by whom");
+    assert!(
+        scenario.events().iter().any(in_shadow),
+        "the event says that shadow mode withheld it"
+    );
     scenario.pick("a").success(scenario.now());
 }
 
 #[test]
-fn it_is_told_of_once_a_second() {
+fn an_outlier_is_reported_once_a_second() {
     fleet_with(3, shadow())
         .fail("a", 50)
         .counted([1, 0, 0, 0, 0, 0])
@@ -41,7 +44,7 @@ fn it_is_told_of_once_a_second() {
 }
 
 #[test]
-fn all_may_be_outliers_at_once() {
+fn all_members_may_be_outliers_at_once() {
     fleet_with(2, shadow())
         .fail("a", 30)
         .succeed("a", 1)
@@ -60,7 +63,7 @@ fn suspects_are_not_tried() {
 }
 
 #[test]
-fn one_is_ejected_by_hand_all_the_same() {
+fn ejection_by_hand_still_works() {
     fleet_with(3, shadow())
         .eject("a", SECOND)
         .is("a", Ejected)

@@ -1,4 +1,4 @@
-//! The way back to a full share.
+//! How a returned member gets back to its full share.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rolecall::{BalanceConfig, ConfigBuilder, Load};
 
 use crate::scenario::{Does, MS, SECOND, Scenario, fleet_with, name};
 
-/// Of so many `a` came back just now, by a trial.
+/// A fleet in which `a` has just returned after a trial.
 fn returned(members: usize, config: ConfigBuilder) -> Scenario {
     let mut scenario = fleet_with(members, config);
     scenario
@@ -18,7 +18,7 @@ fn returned(members: usize, config: ConfigBuilder) -> Scenario {
     scenario
 }
 
-/// Its share in this time, of requests that take 10 ms; so many of them are under way to each member.
+/// The share of `a` in this time. Requests take 10 ms, and about `under_way` of them are in flight to each member.
 fn share(scenario: &mut Scenario, members: usize, time: Duration, under_way: u32) -> f64 {
     let gap = 10 * MS / members as u32 / under_way;
     let picks = scenario.traffic(time, gap, |_| Does::Succeed(10 * MS));
@@ -26,7 +26,7 @@ fn share(scenario: &mut Scenario, members: usize, time: Duration, under_way: u32
 }
 
 #[test]
-fn a_returned_member_begins_with_a_tenth_and_has_all_after_five_seconds() {
+fn a_returned_member_begins_with_a_tenth_and_has_its_full_share_after_five_seconds() {
     for members in [2, 3, 10] {
         for load in [Load::latency(), Load::least_in_flight()] {
             let mut scenario = returned(members, BalanceConfig::builder().load(load.clone()));
@@ -34,15 +34,21 @@ fn a_returned_member_begins_with_a_tenth_and_has_all_after_five_seconds() {
                 .map(|_| share(&mut scenario, members, SECOND, 1))
                 .collect();
             let all = format!("{load:?}, N = {members}: {shares:.2?}");
-            assert!((0.05..0.6).contains(&shares[0]), "few to begin with; {all}");
+            assert!(
+                (0.05..0.6).contains(&shares[0]),
+                "a small share at first; {all}"
+            );
             assert!((0.3..0.95).contains(&shares[2]), "half way; {all}");
-            assert!((0.8..1.25).contains(&shares[5]), "all in the end; {all}");
+            assert!(
+                (0.8..1.25).contains(&shares[5]),
+                "the full share in the end; {all}"
+            );
         }
     }
 }
 
 #[test]
-fn a_returned_member_is_not_overrun_where_all_others_have_a_queue() {
+fn a_returned_member_is_not_flooded_while_all_others_have_a_queue() {
     for load in [Load::latency(), Load::least_in_flight()] {
         let members = 10;
         let mut scenario = fleet_with(members, BalanceConfig::builder().load(load.clone()));
@@ -51,7 +57,7 @@ fn a_returned_member_is_not_overrun_where_all_others_have_a_queue() {
         scenario.traffic(SECOND - 10 * MS, gap, |_| Does::Succeed(10 * MS));
         let picks = scenario.traffic(500 * MS, gap, |_| Does::Succeed(10 * MS));
         let share = picks.share("a", members);
-        assert!(share > 0.0, "it is back");
+        assert!(share > 0.0, "it has returned");
         assert!(
             share < 0.5,
             "{load:?}: it has {share:.2} of its share in its first half second"
@@ -60,7 +66,7 @@ fn a_returned_member_is_not_overrun_where_all_others_have_a_queue() {
 }
 
 #[test]
-fn members_may_come_back_together() {
+fn members_may_return_together() {
     let mut scenario = fleet_with(10, BalanceConfig::builder());
     for member in 0..5 {
         scenario.eject(&name(member), 100 * SECOND);
@@ -72,7 +78,7 @@ fn members_may_come_back_together() {
     let back: f64 = (0..5).map(|member| picks.share(&name(member), 10)).sum();
     assert!(
         (0.2..3.0).contains(&back),
-        "five that are back have {back:.2} shares"
+        "five returned members have {back:.2} shares"
     );
     scenario.pass(5 * SECOND);
     let picks = scenario.traffic(SECOND, MS / 2, |_| Does::Succeed(10 * MS));
@@ -81,7 +87,7 @@ fn members_may_come_back_together() {
 }
 
 #[test]
-fn where_all_are_on_their_way_back_all_are_picked() {
+fn if_all_members_are_returning_all_are_picked() {
     let mut scenario = fleet_with(2, BalanceConfig::builder());
     scenario
         .eject("a", 100 * SECOND)
@@ -93,7 +99,7 @@ fn where_all_are_on_their_way_back_all_are_picked() {
 }
 
 #[test]
-fn the_only_usable_one_takes_everything_at_once() {
+fn the_only_usable_member_gets_all_requests_at_once() {
     let mut scenario = fleet_with(2, BalanceConfig::builder());
     scenario
         .eject("a", 100 * SECOND)
@@ -104,19 +110,19 @@ fn the_only_usable_one_takes_everything_at_once() {
 }
 
 #[test]
-fn without_slow_start_it_has_all_at_once() {
+fn without_slow_start_a_member_has_its_full_share_at_once() {
     let mut scenario = returned(10, BalanceConfig::builder().slow_start(Duration::ZERO));
     let share = share(&mut scenario, 10, SECOND, 1);
     assert!(share > 0.8, "{share:.2}");
 }
 
 #[test]
-fn its_length_is_as_configured_also_meanwhile() {
+fn another_length_applies_to_a_member_in_slow_start() {
     let minute = BalanceConfig::builder().slow_start(60 * SECOND);
     let mut scenario = returned(10, minute);
     scenario.pass(6 * SECOND);
     let slow = share(&mut scenario, 10, SECOND, 1);
-    // Draws are a fifth of what they will be, and find it with nothing in flight.
+    // It is drawn a fifth as often as at its full share, but found idle each time.
     assert!(slow < 0.65, "{slow:.2}");
     scenario.reconfigure(BalanceConfig::builder().slow_start(SECOND));
     let whole = share(&mut scenario, 10, SECOND, 1);
@@ -124,7 +130,7 @@ fn its_length_is_as_configured_also_meanwhile() {
 }
 
 #[test]
-fn new_members_have_none() {
+fn new_members_have_no_slow_start() {
     let mut scenario = fleet_with(9, BalanceConfig::builder());
     scenario.add("z");
     let picks = scenario.traffic(SECOND, MS, |_| Does::Succeed(10 * MS));
@@ -133,7 +139,7 @@ fn new_members_have_none() {
 }
 
 #[test]
-fn it_is_over_on_time_also_without_traffic() {
+fn it_ends_on_time_without_traffic() {
     let mut scenario = returned(10, BalanceConfig::builder());
     scenario.pass(5 * SECOND);
     let share = share(&mut scenario, 10, SECOND, 1);
@@ -141,7 +147,7 @@ fn it_is_over_on_time_also_without_traffic() {
 }
 
 #[test]
-fn others_that_come_and_go_change_nothing_about_it() {
+fn members_that_come_and_go_do_not_change_it() {
     let mut scenario = returned(10, BalanceConfig::builder());
     scenario.remove("b").remove("c").add("z").remove("j");
     let picks = scenario.traffic(SECOND, MS, |_| Does::Succeed(10 * MS));

@@ -1,4 +1,4 @@
-//! When the process itself stood still, nobody is charged for it.
+//! Stalls of this process, for which no member is charged.
 
 use rolecall::Event;
 use rolecall::MemberState::{Ejected, Probation, Usable};
@@ -6,7 +6,7 @@ use rolecall::fleet::Pick;
 
 use crate::scenario::{MS, SECOND, Scenario, fleet};
 
-/// Five requests are under way when the process stands still.
+/// A fleet with five requests in flight, of a process that is about to stall.
 fn under_way() -> Scenario {
     let mut scenario = fleet(3);
     for _ in 0..5 {
@@ -27,7 +27,7 @@ fn all_end(
 }
 
 #[test]
-fn what_waited_while_the_process_stood_still_judges_nobody() {
+fn outcomes_of_requests_that_span_a_stall_do_not_count() {
     for late_beat_first in [true, false] {
         for bad in [Pick::failure, Pick::cancelled] {
             let mut scenario = under_way();
@@ -47,7 +47,7 @@ fn what_waited_while_the_process_stood_still_judges_nobody() {
 }
 
 #[test]
-fn a_success_from_before_a_standstill_says_nothing_either() {
+fn a_success_that_spans_a_stall_does_not_count_either() {
     let mut scenario = under_way();
     let before = scenario.status().mean_latency;
     scenario.stall(2 * SECOND).meet_deadline();
@@ -62,15 +62,15 @@ fn a_success_from_before_a_standstill_says_nothing_either() {
 }
 
 #[test]
-fn a_deadline_that_is_met_a_quarter_of_a_second_late_is_no_standstill() {
+fn a_deadline_met_a_quarter_of_a_second_late_is_no_stall() {
     let mut scenario = under_way();
-    // The next beat is at most 100 ms away.
+    // The next tick is at most 100 ms away.
     scenario.stall(250 * MS).meet_deadline();
     all_end(&mut scenario, Pick::failure).is("a", Ejected);
 }
 
 #[test]
-fn requests_after_a_standstill_count_as_ever() {
+fn requests_after_a_stall_count() {
     let mut scenario = under_way();
     scenario.stall(2 * SECOND).meet_deadline();
     all_end(&mut scenario, Pick::failure)
@@ -79,8 +79,8 @@ fn requests_after_a_standstill_count_as_ever() {
 }
 
 #[test]
-fn standstills_are_counted_and_long_ones_told_of() {
-    let told = |scenario: &mut Scenario| {
+fn stalls_are_counted_and_long_ones_reported() {
+    let reported = |scenario: &mut Scenario| {
         let events = scenario.events().iter();
         let times = events.filter_map(|event| match event {
             Event::Stalled { time, .. } => Some(*time),
@@ -92,20 +92,20 @@ fn standstills_are_counted_and_long_ones_told_of() {
     assert_eq!(scenario.status().stalls, 0);
     scenario.stall(800 * MS).meet_deadline();
     assert_eq!(scenario.status().stalls, 1);
-    assert_eq!(told(&mut scenario), [], "a short one");
+    assert_eq!(reported(&mut scenario), [], "a short one");
     scenario.stall(5 * SECOND).meet_deadline();
     assert_eq!(scenario.status().stalls, 2);
-    let told = told(&mut scenario);
-    assert_eq!(told.len(), 1);
-    assert!(told[0].abs_diff(5 * SECOND) <= 100 * MS, "{told:?}");
-    // While nobody sends, nobody watches.
+    let reported = reported(&mut scenario);
+    assert_eq!(reported.len(), 1);
+    assert!(reported[0].abs_diff(5 * SECOND) <= 100 * MS, "{reported:?}");
+    // Without traffic the process is not watched for stalls.
     all_end(&mut scenario, |pick, _| pick.neutral()).pass(SECOND);
     scenario.stall(3600 * SECOND).meet_deadline();
     assert_eq!(scenario.status().stalls, 2);
 }
 
 #[test]
-fn a_rest_without_traffic_is_no_standstill() {
+fn a_time_without_traffic_is_no_stall() {
     let mut scenario = fleet(3);
     scenario.pass(SECOND);
     assert_eq!(scenario.fleet.next_deadline(), None, "it rests");
@@ -113,7 +113,7 @@ fn a_rest_without_traffic_is_no_standstill() {
 }
 
 #[test]
-fn a_trial_that_spans_a_standstill_judges_nobody() {
+fn a_trial_that_spans_a_stall_is_no_verdict() {
     for late_beat_first in [true, false] {
         for verdict in [Pick::success, Pick::failure, Pick::cancelled] {
             let mut scenario = fleet(3);
@@ -138,7 +138,7 @@ fn a_trial_that_spans_a_standstill_judges_nobody() {
 }
 
 #[test]
-fn a_trial_that_spans_a_standstill_and_never_ends_makes_room_for_the_next() {
+fn a_trial_that_spans_a_stall_and_never_ends_makes_room_for_the_next() {
     fleet(3)
         .fail("a", 5)
         .outlast("a")
@@ -152,7 +152,7 @@ fn a_trial_that_spans_a_standstill_and_never_ends_makes_room_for_the_next() {
 }
 
 #[test]
-fn an_ejection_whose_end_was_slept_through_ends_late_and_well() {
+fn an_ejection_due_to_end_during_a_stall_ends_after_it() {
     fleet(3)
         .fail("a", 5)
         .stall(3600 * SECOND)

@@ -1,4 +1,4 @@
-//! Members that failed lately and are starved of requests since.
+//! Members that failed recently and have had no requests since.
 
 use crate::scenario::Reason::{FailuresInRow, Unresponsive};
 use rolecall::Availability::Busy;
@@ -10,7 +10,8 @@ use std::time::Duration;
 
 const MEMBERS: usize = 10;
 
-/// Of ten `a` failed just now. While requests come one after another, each in a millisecond, no draw is for it.
+/// A fleet of ten in which `a` has just failed. While requests come one after another, each taking a millisecond, it wins no
+/// draw.
 fn starved_by(config: ConfigBuilder, seed: u64) -> Scenario {
     let mut scenario = seeded_fleet(MEMBERS, config, seed);
     for member in 0..MEMBERS {
@@ -24,7 +25,7 @@ fn starved() -> Scenario {
     starved_by(BalanceConfig::builder(), 7)
 }
 
-/// Lets time pass, and no request be made, until the failure of `a` is long enough ago.
+/// Lets time pass without requests, until the failure of `a` is long enough ago.
 fn suspected(scenario: &mut Scenario) -> &mut Scenario {
     scenario.begin("b").pass(1500 * MS);
     scenario.end("b", |pick, _| pick.neutral()).run_is("a", 1)
@@ -48,7 +49,7 @@ fn next_trial(scenario: &mut Scenario) -> rolecall::fleet::Pick<()> {
     panic!("never tried\n{}", scenario.table())
 }
 
-/// Requests one after another until one goes to `a`: that one, and how many came before it.
+/// Sends requests one after another until one goes to `a`. Returns that one, and how many came before it.
 fn until_tried(scenario: &mut Scenario, most: u32) -> Option<(rolecall::fleet::Pick<()>, u32)> {
     for before in 0..most {
         let pick = scenario.next();
@@ -70,7 +71,7 @@ fn trial(scenario: &mut Scenario) -> rolecall::fleet::Pick<()> {
 }
 
 #[test]
-fn one_is_found_after_a_second_of_silence_and_not_before() {
+fn a_suspect_is_found_after_a_second_of_silence_and_not_before() {
     for seed in 0..20 {
         let mut scenario = starved_by(BalanceConfig::builder(), seed);
         assert!(
@@ -85,7 +86,7 @@ fn one_is_found_after_a_second_of_silence_and_not_before() {
 }
 
 #[test]
-fn one_whose_trial_judges_nothing_is_tried_again_at_once_and_for_nothing() {
+fn a_trial_without_a_verdict_is_repeated_at_once_and_costs_nothing() {
     let mut scenario = starved();
     let mut others = suspected(&mut scenario);
     for _ in 0..50 {
@@ -130,7 +131,7 @@ fn no_rule_acts_below_the_number_that_was_set() {
 }
 
 #[test]
-fn a_good_answer_clears_it() {
+fn a_success_clears_a_suspect() {
     let mut scenario = starved();
     let pick = trial(&mut scenario);
     scenario.pass(MS);
@@ -141,11 +142,11 @@ fn a_good_answer_clears_it() {
         .counted([0, 0, 0, 1, 0, 0]);
     let picks = scenario.traffic(SECOND, MS, |_| Does::Succeed(MS));
     let share = picks.share("a", MEMBERS);
-    assert!(share > 0.7, "nothing is left of what was: {share:.2}");
+    assert!(share > 0.7, "no effect of its failure is left: {share:.2}");
 }
 
 #[test]
-fn a_slow_good_answer_ends_its_run_and_no_more() {
+fn a_slow_success_ends_the_run_only() {
     let mut scenario = starved();
     let before = scenario.member("a").latency.unwrap();
     let pick = trial(&mut scenario);
@@ -155,12 +156,12 @@ fn a_slow_good_answer_ends_its_run_and_no_more() {
     let after = scenario.member("a").latency.unwrap();
     assert!(
         after > before / 2,
-        "{after:?} after {before:?}: it is still dear"
+        "{after:?} after {before:?}: its latency still counts"
     );
 }
 
 #[test]
-fn a_bad_answer_ejects_it() {
+fn a_failure_ejects_a_suspect() {
     let mut scenario = starved();
     let pick = trial(&mut scenario);
     pick.failure(scenario.now());
@@ -178,7 +179,7 @@ fn a_bad_answer_ejects_it() {
 }
 
 #[test]
-fn no_answer_for_a_second_ejects_it() {
+fn a_second_without_an_answer_ejects_a_suspect() {
     let mut scenario = starved();
     let _hangs = trial(&mut scenario);
     scenario.pass(1200 * MS).is("a", Ejected).reason_is(
@@ -191,7 +192,7 @@ fn no_answer_for_a_second_ejects_it() {
 }
 
 #[test]
-fn a_caller_that_goes_away_soon_changes_nothing() {
+fn a_caller_that_gives_up_soon_changes_nothing() {
     let mut scenario = starved();
     for _ in 0..3 {
         let pick = trial(&mut scenario);
@@ -202,12 +203,12 @@ fn a_caller_that_goes_away_soon_changes_nothing() {
 }
 
 #[test]
-fn one_that_waits_for_an_answer_is_none() {
+fn a_member_with_a_request_in_flight_is_no_suspect() {
     let mut scenario = starved();
     scenario.begin("a");
     assert!(
         until_tried(&mut scenario, 4000).is_none(),
-        "something is in flight to it"
+        "a request is in flight to it"
     );
 }
 
@@ -221,13 +222,13 @@ fn starved_among_failing() -> Scenario {
                 .each(id, 1, MS, |pick, now| pick.success(now));
         }
     }
-    // What picks got lately is cheap again.
+    // Makes recent picks fast again, so that load keeps away from `a`.
     scenario.each("d", 150, MS / 10, |pick, now| pick.success(now));
     scenario
 }
 
 #[test]
-fn the_more_others_fail_the_more_it_takes() {
+fn the_more_others_fail_the_more_failures_it_takes() {
     let mut scenario = starved_among_failing();
     let pick = trial(&mut scenario);
     pick.failure(scenario.now());
@@ -271,7 +272,7 @@ fn the_silence_before_each_further_trial_doubles() {
 }
 
 #[test]
-fn a_busy_one_is_none() {
+fn a_busy_member_is_no_suspect() {
     let mut scenario = starved();
     suspected(&mut scenario).say("a", Busy);
     assert!(
@@ -282,7 +283,7 @@ fn a_busy_one_is_none() {
 }
 
 #[test]
-fn one_that_left_is_none_when_it_comes_back() {
+fn a_member_that_left_is_no_suspect_when_it_comes_back() {
     let mut scenario = starved();
     suspected(&mut scenario).remove("a").add("a");
     for _ in 0..5000 {
@@ -293,7 +294,7 @@ fn one_that_left_is_none_when_it_comes_back() {
 }
 
 #[test]
-fn one_that_was_ejected_meanwhile_is_not_judged_by_its_old_trial() {
+fn a_member_ejected_meanwhile_is_not_judged_by_its_old_trial() {
     let rules = rules(|rules| rules.base_ejection_time(10 * MS));
     let mut scenario = starved_by(rules, 7);
     let old = trial(&mut scenario);
@@ -303,7 +304,7 @@ fn one_that_was_ejected_meanwhile_is_not_judged_by_its_old_trial() {
 }
 
 #[test]
-fn one_that_was_away_meanwhile_is_still_found() {
+fn a_member_disconnected_meanwhile_is_still_found() {
     for seed in 0..10 {
         let mut scenario = starved_by(BalanceConfig::builder(), seed);
         scenario

@@ -1,4 +1,4 @@
-//! How long a run must be while the others fail, too.
+//! How long a run must be while the others fail too.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use rolecall::MemberState::{Ejected, Usable};
 
 use crate::scenario::{MS, Reason, SECOND, Scenario, cold_fleet_with, fleet, name, rules};
 
-/// No failure rate ejects.
+/// Rules that never eject by the failure rate.
 fn runs_only() -> ConfigBuilder {
     rules(|rules| rules.failure_percentage(100))
 }
 
-/// Every second one fails.
+/// Sends requests of which every second one fails.
 fn half_bad(scenario: &mut Scenario, id: &str, requests: usize) {
     for _ in 0..requests / 2 {
         scenario.fail(id, 1).succeed(id, 1);
@@ -38,8 +38,8 @@ fn while_half_of_the_others_requests_fail_many_in_a_row_are_needed() {
 }
 
 #[test]
-fn the_more_is_asked_the_longer_a_run_must_be() {
-    // Among more requests chance finds longer runs: a tenth fails of a hundred here, and of ten thousand there.
+fn the_more_requests_there_are_the_longer_a_run_must_be() {
+    // Chance produces longer runs among more requests. A tenth of them fails: of a hundred here, and of ten thousand there.
     for (requests, needed) in [(10, 6), (1000, 8)] {
         let mut scenario = cold_fleet_with(3, runs_only());
         for _ in 0..requests {
@@ -55,7 +55,7 @@ fn the_more_is_asked_the_longer_a_run_must_be() {
 }
 
 #[test]
-fn few_outcomes_of_the_others_are_counted_as_if_they_were_ten() {
+fn fewer_than_ten_outcomes_of_the_others_count_as_ten() {
     for (others, needed) in [(0, 5), (1, 6), (2, 9)] {
         cold_fleet_with(3, runs_only())
             .fail("b", others)
@@ -68,7 +68,7 @@ fn few_outcomes_of_the_others_are_counted_as_if_they_were_ten() {
 }
 
 #[test]
-fn two_of_four_that_fail_do_not_excuse_each_other() {
+fn two_failing_members_of_four_do_not_excuse_each_other() {
     cold_fleet_with(4, runs_only())
         .succeed("c", 10)
         .succeed("d", 10)
@@ -76,7 +76,7 @@ fn two_of_four_that_fail_do_not_excuse_each_other() {
         .fail("b", 4)
         .fail("a", 1)
         .is("a", Usable)
-        // By now it looks so bad itself that it tells nothing of what is usual.
+        // By now `a` looks like an outlier itself, so it is no yardstick.
         .fail("b", 1)
         .is("b", Ejected)
         .fail("a", 1)
@@ -84,7 +84,7 @@ fn two_of_four_that_fail_do_not_excuse_each_other() {
 }
 
 #[test]
-fn where_most_of_the_others_fail_too_it_is_usual() {
+fn if_most_of_the_others_fail_too_no_member_is_ejected() {
     let mut scenario = cold_fleet_with(4, runs_only());
     scenario.succeed("d", 10);
     for failures in [4, 3] {
@@ -96,7 +96,7 @@ fn where_most_of_the_others_fail_too_it_is_usual() {
 }
 
 #[test]
-fn the_others_of_a_large_fleet_are_looked_at_in_its_first_moments_too() {
+fn the_others_of_a_large_fleet_count_from_its_first_moments() {
     let mut scenario = cold_fleet_with(128, runs_only());
     let fails = |scenario: &mut Scenario, id: &str| {
         scenario.each(id, 1, MS / 100, |pick, now| pick.failure(now));
@@ -107,7 +107,7 @@ fn the_others_of_a_large_fleet_are_looked_at_in_its_first_moments_too() {
 }
 
 #[test]
-fn its_own_failures_do_not_raise_the_threshold() {
+fn a_members_own_failures_do_not_raise_its_threshold() {
     let mut scenario = cold_fleet_with(3, runs_only());
     scenario.succeed("b", 20).succeed("c", 20);
     half_bad(&mut scenario, "a", 100);
@@ -133,7 +133,7 @@ fn failures_of_ten_seconds_ago_are_forgotten() {
 }
 
 #[test]
-fn where_all_fail_nobody_is_an_outlier() {
+fn if_all_fail_no_member_is_an_outlier() {
     for place_left in [true, false] {
         let mut scenario = cold_fleet_with(3, Default::default());
         for id in ["a", "b", "c"] {
@@ -154,7 +154,7 @@ fn where_all_fail_nobody_is_an_outlier() {
 }
 
 #[test]
-fn runs_of_the_others_show_at_once_that_the_fault_is_not_its_own() {
+fn runs_of_the_others_show_a_shared_fault_at_once() {
     let mut scenario = fleet(4);
     scenario.fail("b", 2).fail("c", 2).fail("a", 20);
     scenario.is("a", Usable);

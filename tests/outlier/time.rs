@@ -1,4 +1,4 @@
-//! Time that stands still, goes back, or is at its end.
+//! A clock that stands still, goes back, or reaches its end.
 
 use std::time::Duration;
 
@@ -12,7 +12,11 @@ fn an_ejection_ends_on_time_without_traffic() {
     let mut scenario = fleet(3);
     scenario.fail("a", 5).pass(SECOND);
     let end = scenario.now() + scenario.remaining("a");
-    assert_eq!(scenario.fleet.next_deadline(), Some(end), "says when");
+    assert_eq!(
+        scenario.fleet.next_deadline(),
+        Some(end),
+        "the end of the ejection"
+    );
     scenario
         .pass(end - scenario.now() - MS)
         .is("a", Ejected)
@@ -21,22 +25,22 @@ fn an_ejection_ends_on_time_without_traffic() {
     assert_eq!(
         scenario.fleet.next_deadline(),
         None,
-        "the next request is waited for"
+        "the next request is the trial"
     );
 }
 
 #[test]
-fn a_verdict_that_ejects_tells_that_the_deadline_moved_earlier() {
+fn a_verdict_that_ejects_reports_that_the_deadline_moved_earlier() {
     let mut scenario = fleet_with(3, rules(|rules| rules.base_ejection_time(10 * MS)));
     scenario.begin("b").begin("b").begin("b");
     for failure in 1..=5 {
         let pick = scenario.pick("a");
         scenario.pass(9 * MS);
         let before = scenario.fleet.next_deadline();
-        let told = pick.failure(scenario.now());
+        let reported = pick.failure(scenario.now());
         let moved = scenario.fleet.next_deadline() < before;
         assert_eq!(
-            (told, moved),
+            (reported, moved),
             (failure == 5, failure == 5),
             "failure {failure}"
         );
@@ -86,7 +90,7 @@ fn two_thousand_trials_in_one_instant_do_not_mix_up_their_verdicts() {
 }
 
 #[test]
-fn time_that_goes_back_ends_nothing_early_and_everything_in_the_end() {
+fn a_clock_that_goes_back_ends_nothing_early_and_everything_in_the_end() {
     let mut scenario = fleet(3);
     scenario.pass(100 * SECOND).fail("a", 5);
     let end = scenario.now() + scenario.remaining("a");
@@ -104,7 +108,7 @@ fn time_that_goes_back_ends_nothing_early_and_everything_in_the_end() {
 }
 
 #[test]
-fn a_run_goes_on_while_time_goes_back() {
+fn a_run_continues_while_the_clock_goes_back() {
     let mut scenario = fleet(3);
     scenario.pass(100 * SECOND);
     for _ in 0..5 {
@@ -113,14 +117,14 @@ fn a_run_goes_on_while_time_goes_back() {
     scenario
         .run_is("a", 5)
         .is("a", Usable)
-        // By now the run is as old as it has to be.
+        // By now the run is old enough.
         .pass(5 * SECOND)
         .fail("a", 1)
         .is("a", Ejected);
 }
 
 #[test]
-fn at_the_end_of_time_nothing_breaks() {
+fn the_largest_instant_breaks_nothing() {
     let mut scenario = fleet(4);
     let age = Duration::from_secs(200 * 365 * 86_400);
     scenario
@@ -141,7 +145,7 @@ fn at_the_end_of_time_nothing_breaks() {
 }
 
 #[test]
-fn before_the_beginning_of_time_is_its_beginning() {
+fn instants_before_the_start_count_as_the_start() {
     let mut scenario = fleet_with(4, BalanceConfig::builder());
     scenario.go_back(50_000 * SECOND);
     scenario

@@ -1,4 +1,4 @@
-//! What decides about the return.
+//! How a trial decides about the return.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use rolecall::{BalanceConfig, Load};
 use crate::scenario::{Does, MS, SECOND, USUAL, cold_fleet_with, fleet_with, name, on_probation};
 
 #[test]
-fn the_very_next_request_is_the_trial_and_the_only_one() {
+fn the_next_request_is_the_trial_and_the_only_one() {
     let mut scenario = on_probation();
     let trial = scenario.next();
     assert_eq!(
         trial.instance().id().as_str(),
         "a",
-        "the next request trials"
+        "the next request is the trial"
     );
     scenario
         .takes_nothing("a")
@@ -30,7 +30,7 @@ fn the_very_next_request_is_the_trial_and_the_only_one() {
 }
 
 #[test]
-fn a_bad_answer_keeps_it_out() {
+fn a_failed_trial_keeps_a_member_out() {
     let mut scenario = on_probation();
     scenario
         .fail("a", 1)
@@ -42,7 +42,7 @@ fn a_bad_answer_keeps_it_out() {
 }
 
 #[test]
-fn to_have_too_much_to_do_is_an_answer_to_a_trial() {
+fn an_overloaded_outcome_answers_a_trial() {
     on_probation()
         .each("a", 1, USUAL, |pick, now| pick.overloaded(None, now))
         .is("a", Usable)
@@ -50,7 +50,7 @@ fn to_have_too_much_to_do_is_an_answer_to_a_trial() {
 }
 
 #[test]
-fn silence_adds_up_over_trials_whose_callers_are_impatient() {
+fn waits_add_up_over_trials_whose_callers_give_up_early() {
     let mut scenario = on_probation();
     scenario
         .cancel("a", 3, 190 * MS)
@@ -70,7 +70,7 @@ fn silence_adds_up_over_trials_whose_callers_are_impatient() {
 }
 
 #[test]
-fn a_caller_that_goes_away_soon_frees_the_trial_and_judges_nobody() {
+fn a_caller_that_gives_up_soon_ends_the_trial_without_a_verdict() {
     on_probation()
         .cancel("a", 2, 100 * MS)
         .cancel("a", 3, 9 * MS)
@@ -88,7 +88,7 @@ fn a_caller_that_goes_away_soon_frees_the_trial_and_judges_nobody() {
 }
 
 #[test]
-fn a_caller_that_waited_for_nothing_is_a_failed_trial() {
+fn a_long_unanswered_wait_is_a_failed_trial() {
     on_probation()
         .cancel("a", 1, 201 * MS)
         .is("a", Ejected)
@@ -96,7 +96,7 @@ fn a_caller_that_waited_for_nothing_is_a_failed_trial() {
 }
 
 #[test]
-fn one_that_hangs_for_a_second_has_failed() {
+fn a_trial_that_hangs_for_a_second_has_failed() {
     on_probation()
         .begin("a")
         .pass(SECOND - MS)
@@ -111,12 +111,12 @@ fn one_that_hangs_for_a_second_has_failed() {
 }
 
 #[test]
-fn where_answers_are_slow_a_trial_may_take_eight_of_them() {
+fn a_trial_may_take_eight_mean_latencies() {
     let mut scenario = cold_fleet_with(3, BalanceConfig::builder());
     for id in ["a", "b", "c"] {
         scenario.each(id, 10, 500 * MS, |pick, now| pick.success(now));
     }
-    // A run outlasts three answers.
+    // A run must outlast three mean latencies.
     scenario.begin("a").pass(1400 * MS);
     scenario.end("a", |pick, now| pick.failure(now));
     scenario
@@ -133,7 +133,7 @@ fn where_answers_are_slow_a_trial_may_take_eight_of_them() {
 }
 
 #[test]
-fn a_run_begins_anew_after_the_return() {
+fn a_new_run_begins_after_the_return() {
     on_probation()
         .succeed("a", 1)
         .run_is("a", 0)
@@ -144,7 +144,7 @@ fn a_run_begins_anew_after_the_return() {
 }
 
 #[test]
-fn an_answer_that_goes_on_and_on_has_begun_well() {
+fn a_long_answer_that_has_begun_is_a_success() {
     on_probation()
         .begin("a")
         .pass(5 * MS)
@@ -160,7 +160,7 @@ fn an_answer_that_goes_on_and_on_has_begun_well() {
 }
 
 #[test]
-fn an_answer_that_breaks_soon_is_a_failed_trial() {
+fn an_answer_that_soon_breaks_off_is_a_failed_trial() {
     on_probation()
         .begin("a")
         .answer("a")
@@ -170,7 +170,7 @@ fn an_answer_that_breaks_soon_is_a_failed_trial() {
 }
 
 #[test]
-fn an_answer_whose_caller_leaves_in_the_middle_has_begun_well() {
+fn an_answer_that_its_caller_abandons_is_a_success() {
     on_probation()
         .begin("a")
         .answer("a")
@@ -180,7 +180,7 @@ fn an_answer_whose_caller_leaves_in_the_middle_has_begun_well() {
 }
 
 #[test]
-fn a_returned_member_is_known_by_its_trial_alone() {
+fn the_trial_is_the_only_sample_of_a_returned_member() {
     let latency = |takes: Duration| {
         let mut scenario = on_probation();
         scenario.each("a", 1, takes, |pick, now| pick.success(now));
@@ -197,7 +197,7 @@ fn a_returned_member_is_known_by_its_trial_alone() {
 }
 
 #[test]
-fn failed_trials_are_failures_of_the_member() {
+fn failed_trials_count_as_failures_of_the_member() {
     let mut scenario = on_probation();
     scenario.fail("a", 1).outlast("a").cancel("a", 1, 300 * MS);
     scenario.outlast("a").begin("a").pass(2 * SECOND);
@@ -205,7 +205,7 @@ fn failed_trials_are_failures_of_the_member() {
 }
 
 #[test]
-fn a_trial_of_one_ejected_by_hand_is_given_up_also_where_no_rule_ejects() {
+fn a_trial_after_an_ejection_by_hand_is_given_up_without_rules_too() {
     fleet_with(3, BalanceConfig::builder().outlier(None))
         .eject("a", SECOND)
         .pass(SECOND)
@@ -218,7 +218,7 @@ fn a_trial_of_one_ejected_by_hand_is_given_up_also_where_no_rule_ejects() {
 }
 
 #[test]
-fn those_behind_many_that_have_no_slot_free_are_tried_too() {
+fn members_behind_many_without_a_free_slot_are_tried_too() {
     let config = BalanceConfig::builder().load(Load::least_in_flight());
     let mut scenario = fleet_with(20, config.max_in_flight(10));
     let ids: Vec<_> = (0..20).map(name).collect();

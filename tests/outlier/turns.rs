@@ -1,4 +1,4 @@
-//! Who is tried, where several wait for it.
+//! Which member is tried next, if several wait for a trial.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use rolecall::MemberState::{Probation, Usable};
 use crate::scenario::{MS, SECOND, USUAL, cold_fleet_with, fleet, name, on_probation};
 
 #[test]
-fn a_request_that_is_to_avoid_it_is_no_trial() {
+fn a_request_that_avoids_a_member_is_no_trial_of_it() {
     let mut scenario = on_probation();
     for _ in 0..50 {
         let now = scenario.now();
@@ -57,7 +57,7 @@ fn a_member_to_be_avoided_does_not_keep_others_from_their_trial() {
 }
 
 #[test]
-fn callers_that_go_away_from_one_trial_do_not_keep_others_from_theirs() {
+fn callers_that_give_up_on_one_trial_do_not_keep_others_from_theirs() {
     for out in [2, 3, 8, 9] {
         let mut scenario = fleet(2 * out);
         for member in 0..out {
@@ -97,10 +97,10 @@ fn several_members_are_tried_at_once_and_each_once() {
 }
 
 #[test]
-fn who_waits_longest_is_tried_first_and_suspects_last() {
+fn the_longest_waiting_member_is_tried_first_and_suspects_last() {
     let mut scenario = fleet(6);
     scenario.fail("d", 1).pass(SECOND);
-    // A beat finds the suspect.
+    // A tick finds the suspect.
     scenario.begin("e").pass(200 * MS);
     scenario.end("e", |pick, now| pick.success(now));
     scenario.eject("b", MS).eject("a", 2 * MS).pass(3 * MS);

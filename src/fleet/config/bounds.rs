@@ -1,8 +1,9 @@
-//! Ranges of configuration fields, and the error that names the field that is out of its range.
+//! Range checks of configuration fields, and the error that names the field.
 
 use std::error::Error;
 use std::fmt;
 
+/// Checks that a field is within `min..=max`.
 pub(crate) fn within<T: PartialOrd + fmt::Debug>(
     field: &'static str,
     value: T,
@@ -19,7 +20,7 @@ pub(crate) fn within<T: PartialOrd + fmt::Debug>(
     })
 }
 
-/// The same where another field is the least, so that the error tells of both.
+/// Like [`within`], but another field is the minimum, and the error names both.
 pub(crate) fn at_least<T: PartialOrd + fmt::Debug + Copy>(
     field: &'static str,
     value: T,
@@ -32,7 +33,7 @@ pub(crate) fn at_least<T: PartialOrd + fmt::Debug + Copy>(
     })
 }
 
-/// A field of a configuration is out of range.
+/// The error of a configuration field that is out of range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     field: &'static str,
@@ -41,7 +42,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The field's name.
+    /// The name of the field.
     pub fn field(&self) -> &str {
         self.field
     }

@@ -1,4 +1,4 @@
-//! What a balancer can be told to do: valid by construction, trusted afterwards.
+//! The configuration of a balancer: validated when built, trusted afterwards.
 
 pub(crate) mod balance;
 pub(crate) mod bounds;

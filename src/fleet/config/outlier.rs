@@ -2,20 +2,20 @@ use std::time::Duration;
 
 use super::bounds::{ConfigError, at_least, within};
 
-/// Failures in a row that eject, where no number was set.
+/// The default of `failures_in_row`.
 const FAILURES_IN_ROW: u32 = 5;
-/// The same of a suspect.
+/// The default of `suspect_failures`.
 const SUSPECT_FAILURES: u32 = 2;
 
-/// When a member is an outlier, for how long it is ejected, and how many may be at once. Valid by construction.
+/// Configures which members are outliers, for how long they are ejected, and how many at once. Valid by construction.
 ///
 /// # Defaults
 ///
 /// | Field | Default |
 /// |---|---|
-/// | [`failures_in_row`](OutlierBuilder::failures_in_row) | 5, raised while others fail too |
+/// | [`failures_in_row`](OutlierBuilder::failures_in_row) | 5, raised while other members fail too |
 /// | [`suspect_failures`](OutlierBuilder::suspect_failures) | 2, or `failures_in_row` if that was set |
-/// | [`unanswered_after`](OutlierBuilder::unanswered_after) | 50 ms, raised to what the fleet's mean latency asks for |
+/// | [`unanswered_after`](OutlierBuilder::unanswered_after) | 50 ms, raised with the fleet's mean latency |
 /// | [`failure_percentage`](OutlierBuilder::failure_percentage) | 50 % within 10 s |
 /// | [`request_volume`](OutlierBuilder::request_volume) | 10 within 10 s |
 /// | [`base_ejection_time`](OutlierBuilder::base_ejection_time) | 10 s |
@@ -23,7 +23,7 @@ const SUSPECT_FAILURES: u32 = 2;
 /// | [`max_ejection_percentage`](OutlierBuilder::max_ejection_percentage) | 50 % |
 /// | [`shadow`](OutlierBuilder::shadow) | off |
 ///
-/// With the `serde` feature it is read from a table of the same fields, every one optional.
+/// With the `serde` feature it can be deserialized from a table of the same fields, all optional.
 ///
 /// # Examples
 ///
@@ -44,12 +44,12 @@ const SUSPECT_FAILURES: u32 = 2;
 pub struct OutlierConfig(OutlierBuilder);
 
 impl OutlierConfig {
-    /// The defaults, to be changed field by field.
+    /// A builder that starts with the defaults.
     pub fn builder() -> OutlierBuilder {
         OutlierBuilder::default()
     }
 
-    /// These values, to be changed field by field.
+    /// A builder that starts with the values of this configuration.
     pub fn to_builder(&self) -> OutlierBuilder {
         self.0.clone()
     }
@@ -109,7 +109,7 @@ impl TryFrom<OutlierBuilder> for OutlierConfig {
     }
 }
 
-/// Collects the fields of an [`OutlierConfig`].
+/// Builds an [`OutlierConfig`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
@@ -130,93 +130,97 @@ pub struct OutlierBuilder {
 }
 
 impl OutlierBuilder {
-    /// The least failures in a row that eject, 1 to 1000. Default: 5.
+    /// Sets the least number of failures in a row that ejects a member, 1 to 1000. Default: 5.
     ///
-    /// While the other members fail too, more are needed: enough that a fleet of equally bad members would see one false
-    /// ejection per thousand 10 s windows. That is 9 where a fifth of a thousand requests fails, and 21 where half of them
-    /// does. If all fail, nobody is ejected. Lower ejects sooner and sometimes wrongly; higher lets more requests fail first.
+    /// While other members fail too, more are needed: enough that a fleet of equally bad members would see one false
+    /// ejection per thousand 10 s windows. Of a thousand requests that is 9 in a row if a fifth of them fails, and 21 if
+    /// half of them fails. If all fail, no member is ejected.
+    ///
+    /// A lower value ejects sooner, and sometimes wrongly. A higher value lets more requests fail first.
     pub fn failures_in_row(mut self, failures: u32) -> Self {
         self.failures_in_row = Some(failures);
         self
     }
 
-    /// The least failures in a row that eject a suspect, 1 to 1000. Default: 2, or
+    /// Sets the least number of failures in a row that ejects a suspect, 1 to 1000. Default: 2, or
     /// [`failures_in_row`](Self::failures_in_row) if that was set.
     ///
-    /// A suspect failed and gets too little traffic since to be judged; its trials are the only requests that go there. At the
-    /// usual five it would take a minute to eject it.
+    /// A suspect has failed, and has had too little traffic since to be judged: its trials are its only requests. With five
+    /// failures, its ejection would take a minute.
     pub fn suspect_failures(mut self, failures: u32) -> Self {
         self.suspect_failures = Some(failures);
         self
     }
 
-    /// How long a caller must have waited for nothing, before it went away, for that to count as a failure; 1 ms to 1 h.
-    /// Default: 50 ms.
+    /// Sets how long a caller must wait without an answer before its giving up counts as a failure, 1 ms to 1 h. Default: 50
+    /// ms.
     ///
-    /// Waits below 20 times the fleet's mean latency never count, unless they reach a second and 8 times it; nor do those
-    /// during which the instance answered anybody. So where callers give up sooner than that, nobody is ejected for their
-    /// silence, and load alone keeps requests away. Raise it where callers hedge.
+    /// A wait below 20 times the fleet's mean latency does not count, unless it reaches both a second and 8 times the mean.
+    /// Nor does a wait during which the instance answered another request. If callers give up sooner than that, no member is
+    /// ejected for not answering; load alone keeps requests away. Raise the value if callers hedge requests.
     pub fn unanswered_after(mut self, wait: Duration) -> Self {
         self.unanswered_after = wait;
         self
     }
 
-    /// The share of a member's requests within 10 s, in percent, that must have failed to eject it; 1 to 100. Default: 50.
+    /// Sets the percentage of a member's requests within 10 s that must fail to eject it, 1 to 100. Default: 50.
     ///
-    /// It must also be twice the failure rate of the others, and of so many requests that chance does not explain it:
-    /// half of ten where one in a hundred of a thousand fails, and half of 30 where a tenth does. At 100 only members that fail
-    /// always are ejected by rate. Callers that gave up in one pause of the instance are left out of it.
+    /// The failure rate must also be twice that of the other members, and chance must not explain it. Half of 10 requests
+    /// are enough if one in a hundred of a thousand requests fails, and half of 30 if a tenth fails. With 100, only members
+    /// that always fail are ejected by rate. Callers that gave up during one pause of the instance do not count.
     pub fn failure_percentage(mut self, percentage: u32) -> Self {
         self.failure_percentage = percentage;
         self
     }
 
-    /// The requests of a member within 10 s below which its failure rate says nothing, 1 to 1 000 000. Default: 10.
+    /// Sets the least number of a member's requests within 10 s for its failure rate to count, 1 to 1 000 000. Default: 10.
     ///
-    /// As many good answers, and as much time as a first ejection, are also what lives down one ejection in a row. Lower
-    /// judges by chance; higher lets members with little traffic fail.
+    /// The same number of successes, over at least `base_ejection_time`, also takes back one doubling of the member's next
+    /// ejection. A lower value judges by chance. A higher value lets members with little traffic fail.
     pub fn request_volume(mut self, requests: u32) -> Self {
         self.request_volume = requests;
         self
     }
 
-    /// How long a first ejection lasts at most, 1 ms to 1 h. Default: 10 s.
+    /// Sets the longest time of a first ejection, 1 ms to 1 h. Default: 10 s.
     ///
-    /// One that comes soon after another lasts twice as long, and each trial that fails doubles it again, see
-    /// [`EjectionStatus::multiplier`](crate::EjectionStatus::multiplier). Each is shortened at random by up to a half, so that
-    /// members ejected together do not return together. Beyond 60 s raise `max_ejection_time` too.
+    /// An ejection soon after another lasts twice as long, and each failed trial doubles it again; see
+    /// [`EjectionStatus::multiplier`](crate::EjectionStatus::multiplier). Every ejection is shortened at random by up to a
+    /// half, so that members ejected together do not return together. For more than 60 s, raise `max_ejection_time` too.
     pub fn base_ejection_time(mut self, time: Duration) -> Self {
         self.base_ejection_time = time;
         self
     }
 
-    /// The longest ejection, `base_ejection_time` to 24 h. Default: 60 s.
+    /// Sets the longest time of any ejection, `base_ejection_time` to 24 h. Default: 60 s.
     ///
-    /// A member that is well again may be out for this long all the same, unless the cap keeps others that fail: then it is
-    /// on probation after `base_ejection_time`. Shorter means more trials that fail, at most one in 200 requests.
+    /// A recovered member may still be out for this long. If the cap keeps other failing members in play, it is put on
+    /// probation after `base_ejection_time` instead. A lower value means more failed trials, at most one in 200 requests.
     pub fn max_ejection_time(mut self, time: Duration) -> Self {
         self.max_ejection_time = time;
         self
     }
 
-    /// The share of the eligible members, in percent, that may be ejected at once, 1 to 100. Default: 50.
+    /// Sets the percentage of the eligible members that may be ejected at once, 1 to 100. Default: 50.
     ///
-    /// One of two or more may always be ejected, and the last one never is, whatever the share. One that loses its connection
-    /// makes room for another; if it connects again with its place taken, it is on probation at once.
+    /// Whatever the value, one of two or more members may be ejected, and the last one never is. An ejected member that
+    /// loses its connection makes room for another ejection. If it connects again after its place was taken, it is put on
+    /// probation at once.
     pub fn max_ejection_percentage(mut self, percentage: u32) -> Self {
         self.max_ejection_percentage = percentage;
         self
     }
 
-    /// Whether outliers are only detected, counted and told of, and nobody is ejected or tried. Default: no.
+    /// Sets whether outliers are only detected, counted and reported, without ejections and trials. Default: no.
     ///
-    /// A member that fails at once and that load keeps away from may then never fail often enough to be told of.
+    /// Load keeps requests away from a member that fails quickly. Without trials, such a member may never fail often enough
+    /// to be reported.
     pub fn shadow(mut self, shadow: bool) -> Self {
         self.shadow = shadow;
         self
     }
 
-    /// Checks every field.
+    /// Checks every field and builds the configuration.
     ///
     /// # Errors
     ///

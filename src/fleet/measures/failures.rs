@@ -1,19 +1,22 @@
-//! Failures of one member: how many in a row, and how many of its requests within ten seconds.
+//! The failures of one member: in a row, and within a window of ten seconds.
 //!
-//! A success of a member that does not fail reads one word, the [`Hint`], and writes nothing. Failures are rare, so they are a
-//! plain struct behind the member's mutex.
+//! While a member does not fail, a success reads one word, the [`Hint`], and writes nothing. Failures are rare, so their
+//! record is a plain struct behind the member's mutex.
 //!
-//! The window is two buckets of ten seconds, cut at the same moments for every member, so that members add up. The earlier
-//! bucket counts by the part of it that is still within the window, as if its outcomes had been spread evenly.
+//! The window consists of two buckets of ten seconds. They begin at the same moments for all members, so that members can be
+//! added up. The earlier bucket counts in proportion to the part that is still within the window, as if its outcomes were
+//! spread evenly.
 //!
-//! Callers that wait together give up together, so one pause of the instance is any number of failures: one event. The largest
-//! of them within the window is kept, to be taken off; see [`unresponsive`](crate::fleet::rules::unresponsive).
+//! Callers that wait together give up together, so one pause of the instance may cause any number of failures: a single
+//! event. The largest such event of the window is recorded, so that the failure rate can leave it out; see
+//! [`unresponsive`](crate::fleet::rules::unresponsive).
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Length of the window in nanoseconds. Its mean age is five seconds, as that of everything here that decays.
+/// Length of the window in nanoseconds. Outcomes in it are five seconds old on average, which matches the time constant of
+/// the decaying measurements.
 pub(crate) const WINDOW: u64 = 10_000_000_000;
-/// A rate of fewer outcomes says little.
+/// The number of outcomes below which a rate says little.
 pub(crate) const MIN_SAMPLE: f32 = 10.0;
 
 /// Outcomes within the window.
@@ -24,7 +27,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// The share that failed. Outcomes missing to [`MIN_SAMPLE`] count as successes.
+    /// The share of the outcomes that failed. With fewer than [`MIN_SAMPLE`] outcomes, the missing ones count as successes.
     pub(crate) fn rate(self) -> f32 {
         self.failures / self.outcomes.max(MIN_SAMPLE)
     }
@@ -36,7 +39,7 @@ impl Tally {
         }
     }
 
-    /// What is left without the outcomes of one member, never less than nothing.
+    /// Subtracts the outcomes of one member, down to zero.
     pub(crate) fn without(self, one: Self) -> Self {
         Self {
             outcomes: (self.outcomes - one.outcomes).max(0.0),
@@ -45,8 +48,8 @@ impl Tally {
     }
 }
 
-/// What a success reads: the number of the window's present bucket, and in the lowest bit whether there is a run of failures.
-/// Written under the lock of the [`Failures`].
+/// The word that a success reads: the number of the present bucket, and in the lowest bit whether there is a run of
+/// failures. Written under the lock of the [`Failures`].
 #[derive(Debug, Default)]
 pub(crate) struct Hint(AtomicU32);
 
@@ -58,9 +61,9 @@ impl Hint {
         self.0.load(Relaxed) & IN_RUN != 0
     }
 
-    /// Whether a success at this moment changes nothing but the count of outcomes.
+    /// Whether a success at this moment changes only the count of outcomes.
     pub(crate) fn is_settled(&self, now: u64) -> bool {
-        self.0.load(Relaxed) == number(now) << 1
+        self.0.load(Relaxed) == bucket_at(now) << 1
     }
 
     fn bucket(&self) -> u32 {
@@ -72,8 +75,8 @@ impl Hint {
     }
 }
 
-/// The bucket of a moment, counted from one.
-fn number(now: u64) -> u32 {
+/// The number of the bucket at a moment, counted from one.
+fn bucket_at(now: u64) -> u32 {
     let before = u32::try_from(now / WINDOW).unwrap_or(u32::MAX);
     before.min(u32::MAX / 2 - 1) + 1
 }
@@ -82,7 +85,7 @@ fn number(now: u64) -> u32 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) failures: u32,
-    /// When the first request of it was picked.
+    /// When its first request was picked.
     pub(crate) since: u64,
 }
 
@@ -93,31 +96,33 @@ impl Run {
     }
 }
 
-/// The largest run that was one event: how many failures, and the end of the number of the bucket of the last one.
+/// The largest run that was a single event: its failures, and the low bits of the bucket number of its last failure.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pause {
     failures: u16,
     bucket: u16,
 }
 
-/// What is known of a member's failures.
+/// The failure record of a member.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     ever: u64,
-    /// When the last one ended.
+    /// When the last failed request ended.
     failed_at: u64,
-    /// The run: how many, and when the first request of it was picked.
+    /// The failures in the present run.
     in_row: u32,
+    /// The largest pause of the window.
     pause: Pause,
+    /// When the first request of the run was picked.
     since: u64,
-    /// Outcomes and failures ever when the present bucket began; 32 bits are enough for a difference.
+    /// Totals of outcomes and failures when the present bucket began. 32 bits are enough, since only differences are used.
     base: [u32; 2],
-    /// Outcomes and failures of the bucket before.
+    /// Outcomes and failures of the previous bucket.
     previous: [u32; 2],
 }
 
 impl Failures {
-    /// Failures since the member began.
+    /// All failures of the member so far.
     pub(crate) fn ever(&self) -> u64 {
         self.ever
     }
@@ -133,19 +138,19 @@ impl Failures {
         }
     }
 
-    /// A request succeeded. `outcomes`: how many there were ever, this one included.
+    /// Records a success. `outcomes`: all outcomes so far, including this one.
     pub(crate) fn succeed(&mut self, hint: &Hint, outcomes: u64, now: u64) {
         self.turn(hint, outcomes.wrapping_sub(1), now);
         self.end_run(hint);
     }
 
-    /// A request that was picked then failed. Returns the run with it.
+    /// Records the failure of a request picked at `picked_at`. Returns the run including it.
     pub(crate) fn fail(&mut self, hint: &Hint, picked_at: u64, outcomes: u64, now: u64) -> Run {
         self.turn(hint, outcomes.wrapping_sub(1), now);
         self.ever += 1;
         self.failed_at = now;
         if self.in_row == 0 {
-            // A pick without a timestamp was not made after its end.
+            // The timestamp of a pick that read no clock is far in the future.
             self.since = picked_at.min(now);
         }
         self.in_row = self.in_row.saturating_add(1);
@@ -153,7 +158,7 @@ impl Failures {
         self.run()
     }
 
-    /// The run is one event by now. It is kept if the window has no larger one.
+    /// Records that the present run is a single event, if it is the largest one in the window.
     pub(crate) fn note_pause(&mut self, hint: &Hint, now: u64) {
         if self.in_row as f32 > self.pause(hint, now).failures {
             self.pause = Pause {
@@ -163,7 +168,7 @@ impl Failures {
         }
     }
 
-    /// What the largest pause adds to the window that ends now.
+    /// The outcomes of the largest pause within the window that ends now.
     pub(crate) fn pause(&self, hint: &Hint, now: u64) -> Tally {
         let part = match (hint.bucket() as u16).wrapping_sub(self.pause.bucket) {
             0 => 1.0,
@@ -189,10 +194,10 @@ impl Failures {
         self.pause = Pause::default();
         self.previous = [0; 2];
         self.base = self.totals(outcomes);
-        hint.set(number(now), false);
+        hint.set(bucket_at(now), false);
     }
 
-    /// The window that ends now.
+    /// The outcomes within the window that ends now.
     pub(crate) fn tally(&mut self, hint: &Hint, outcomes: u64, now: u64) -> Tally {
         self.turn(hint, outcomes, now);
         let left = left(hint, now);
@@ -208,13 +213,13 @@ impl Failures {
         [outcomes as u32, self.ever as u32]
     }
 
-    /// Begins the bucket of this moment, if it has not begun. `outcomes`: those before this moment.
+    /// Begins the bucket of this moment, unless it has begun. `outcomes`: all outcomes before this moment.
     fn turn(&mut self, hint: &Hint, outcomes: u64, now: u64) {
-        let (present, next) = (hint.bucket(), number(now));
+        let (present, next) = (hint.bucket(), bucket_at(now));
         if next <= present {
             return;
         }
-        // The first bucket of all began with nothing.
+        // The first bucket begins with totals of zero.
         if present > 0 {
             let totals = self.totals(outcomes);
             let adjacent = next - present == 1;
@@ -229,13 +234,13 @@ impl Failures {
     }
 }
 
-/// The part of the bucket before the present one that is within the window that ends now.
+/// The part of the previous bucket that is within the window ending now, from 0 to 1.
 fn left(hint: &Hint, now: u64) -> f32 {
     let end = u64::from(hint.bucket()).saturating_mul(WINDOW);
     end.saturating_sub(now).min(WINDOW) as f32 / WINDOW as f32
 }
 
-/// What two totals gained since. One that was read earlier after all gained nothing.
+/// The increase of two totals since earlier ones. A total that turns out to be older has not increased.
 fn gained(totals: [u32; 2], since: [u32; 2]) -> [u32; 2] {
     std::array::from_fn(|kind| {
         let gained = totals[kind].wrapping_sub(since[kind]);
@@ -293,7 +298,7 @@ mod tests {
         assert_eq!(fail(S, 2 * S).age(3 * S), 2 * S);
         let second = fail(0, 3 * S);
         assert_eq!((second.failures, second.age(3 * S)), (2, 2 * S));
-        assert_eq!(second.age(0), 0, "time that goes back");
+        assert_eq!(second.age(0), 0, "a clock that goes back");
         assert!(member.hint.is_in_run());
         member.succeed(1, 3 * S);
         assert_eq!(member.failures.run().failures, 0);
@@ -302,7 +307,7 @@ mod tests {
         assert_eq!(
             (next.failures, next.age(9 * S)),
             (1, 0),
-            "no time of a pick"
+            "a pick without a timestamp"
         );
     }
 
@@ -331,14 +336,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_without_outcomes_is_not_the_earlier_one() {
+    fn outcomes_two_buckets_ago_are_outside_the_window() {
         let mut member = Member::default();
         member.fail(100, 5 * S);
         assert_eq!(member.tally(25 * S), (0.0, 0.0));
     }
 
     #[test]
-    fn the_largest_pause_leaves_the_window_as_its_failures_do() {
+    fn the_largest_pause_leaves_the_window_with_its_failures() {
         let mut member = Member::default();
         let mut pause = |failures, now| {
             member.fail(failures, now);
@@ -351,11 +356,15 @@ mod tests {
         assert_eq!(pause(20, 8 * S), (20.0, 20.0));
         assert_eq!(pause(3, 9 * S), (23.0, 20.0), "a smaller one");
         assert_eq!(pause(0, 15 * S), (11.5, 10.0));
-        assert_eq!(pause(11, 15 * S), (22.5, 11.0), "more than are left");
+        assert_eq!(
+            pause(11, 15 * S),
+            (22.5, 11.0),
+            "larger than the part left of the first"
+        );
         assert_eq!(pause(0, 25 * S), (5.5, 5.5));
         assert_eq!(pause(0, 35 * S), (0.0, 0.0));
         assert_eq!(pause(2, 35 * S), (2.0, 2.0));
-        assert_eq!(pause(100_000, 36 * S).1, 65_535.0, "as many as it can hold");
+        assert_eq!(pause(100_000, 36 * S).1, 65_535.0, "limited to 16 bits");
     }
 
     #[test]
@@ -375,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_of_years_is_judged_by_its_last_seconds() {
+    fn totals_beyond_32_bits_leave_the_window_right() {
         let mut member = Member {
             outcomes: u64::from(u32::MAX) - 49,
             ..Member::default()
@@ -393,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn time_may_go_back_and_end() {
+    fn a_clock_may_go_back_or_reach_its_maximum() {
         let mut member = Member::default();
         member.fail(3, 36 * S);
         assert_eq!(member.tally(0).0, 3.0);
@@ -404,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn members_add_up_to_the_fleet() {
+    fn tallies_of_members_add_up() {
         let (mut a, mut b, mut all) = (Member::default(), Member::default(), Member::default());
         for second in 0..60 {
             a.succeed(9, second * S);

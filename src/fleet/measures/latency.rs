@@ -1,23 +1,22 @@
-//! Latency of one member, as evidence that fades.
+//! The latency of one member: a decaying mean, shrunk towards the fleet's mean.
 //!
-//! A member's latency is a weighted mean of what it answered, in which a sample's weight falls by `1/e` each [`TAU`].
-//! It is read shrunk to the fleet's mean: with the weight of [`PRIOR`] samples the member is thought to be ordinary until
-//! it shows otherwise. So a newcomer starts at the mean, an idle member drifts back to it, and a noisy one stays near it.
-//! Reads change nothing: unlike a peak EWMA that decays when it is looked at, the value does not depend on how often
-//! picks compare it.
+//! A member's latency is a weighted mean of its samples, in which the weight of a sample falls to `1/e` in each [`TAU`]. A
+//! read adds the fleet's mean with the weight of [`PRIOR`] samples: a member counts as ordinary until its own samples show
+//! otherwise. So a newcomer starts at the mean, an idle member drifts back to it, and a noisy one stays near it. Reads
+//! change nothing. Unlike a peak EWMA that decays when it is read, the value does not depend on how often picks compare it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// A failure costs this many times the fleet's mean latency, whatever it took.
+/// The cost of a failure in mean latencies of the fleet, however long it took.
 pub(crate) const FAILURE_COST: f32 = 20.0;
-/// Longer answers count as this many times the fleet's mean latency. One that waited out a pause of the instance or of
-/// the machine would otherwise move the mean away from everybody. At fifteen, one among thirty ordinary answers leaves its
-/// member within the band that counts as ordinary; two do not.
+/// The largest sample, in mean latencies of the fleet. Without it, one answer that waited out a pause of the instance or of
+/// the machine would move the fleet's mean away from all members. At 15, one such answer among 30 ordinary ones leaves its
+/// member within the band of ordinary latencies; two do not.
 const MAX_SAMPLE_X_MEAN: f32 = 15.0;
-/// Shorter answers count as this, in nanoseconds: below it the clock and the pick itself make the difference.
+/// The smallest sample, in nanoseconds. Below it, the clock and the pick itself make the difference.
 const MIN_SAMPLE_NANOS: f32 = 1_000.0;
 
-/// What an answer after `nanos` counts as, where the fleet's mean is `mean` (zero: unknown).
+/// The sample for an answer after `nanos`. `mean`: the fleet's mean latency; zero if unknown.
 pub(crate) fn sample(nanos: u64, mean: f32) -> f32 {
     let sample = (nanos as f32).max(MIN_SAMPLE_NANOS);
     if mean > 0.0 {
@@ -27,39 +26,42 @@ pub(crate) fn sample(nanos: u64, mean: f32) -> f32 {
     }
 }
 
-/// A trial answered within this many mean latencies shows that nothing is left of what was.
-const QUITE_WELL: f32 = 3.0;
+/// The largest sample of a trial, in mean latencies of the fleet. A trial that is not slower than this leaves no trace of
+/// earlier latencies.
+const MAX_TRIAL_X_MEAN: f32 = 3.0;
 
-/// What the answer to a trial counts as: with weight 1, all that is known of the member's latency.
+/// The sample for a successful trial. It replaces all earlier ones, with weight 1.
 pub(crate) fn trial_sample(nanos: u64, mean: f32) -> f32 {
-    (nanos as f32).min(QUITE_WELL * mean)
+    (nanos as f32).min(MAX_TRIAL_X_MEAN * mean)
 }
 
-/// Time constant of the decay, in nanoseconds. 1 s forgets slow members at low rates, 10 s is slow on bursts.
+/// Time constant of the decay, in nanoseconds. One second would forget slow members at low request rates; ten seconds would
+/// follow bursts too slowly.
 pub(crate) const TAU: f32 = 5e9;
-/// Most evidence kept, in samples, so that a change of latency shows within a few answers even of a busy member.
+/// The largest total weight, in samples, so that a change of latency shows within a few answers even for a busy member.
 const MAX_WEIGHT: f32 = 30.0;
-/// Nanoseconds in which evidence fades by less than a thousandth: none at all, for members that are asked often.
-const NO_TIME: u64 = 5_000_000;
-/// Weight of the fleet's mean, in samples.
+/// Elapsed nanoseconds below which no decay is computed: it would be less than a thousandth. Spares the work for busy
+/// members.
+const NO_DECAY: u64 = 5_000_000;
+/// The weight of the fleet's mean, in samples.
 const PRIOR: f32 = 2.0;
 
-/// Decaying sums of weight and of weighted latency; never locked, and stored without a compare-and-swap: of two samples in
-/// the same few nanoseconds one may be lost.
+/// Decaying sums of weight and weighted latency. Updates take no lock and use no compare-and-swap, so of two samples within
+/// a few nanoseconds one may be lost.
 #[derive(Debug, Default)]
 pub(crate) struct Latency {
-    /// Weight in the upper half, weight times nanoseconds in the lower, both `f32`: one word, so that no reader ever
-    /// divides one by the other's successor.
+    /// Weight in the upper half, weight times nanoseconds in the lower, both `f32`. One word, so that a reader never
+    /// combines the sums of two updates.
     sums: AtomicU64,
-    /// When the sums were last brought forward.
+    /// When the sums were last updated.
     stamp: AtomicU64,
 }
 
 impl Latency {
-    /// Mean latency at `now` in nanoseconds, shrunk to `mean`.
+    /// The mean latency at `now` in nanoseconds, shrunk towards `mean`.
     pub(crate) fn read(&self, now: u64, mean: f32) -> f32 {
         let (weight, sum) = unpack(self.sums.load(Relaxed));
-        // Instead of fading the evidence the prior grows: the same quotient, by one division.
+        // Growing the prior instead of decaying the evidence gives the same quotient with a single division.
         let prior = PRIOR * growth(now.saturating_sub(self.stamp.load(Relaxed)));
         (sum + prior * mean) / (weight + prior)
     }
@@ -86,7 +88,7 @@ impl Latency {
         self.stamp.load(Relaxed)
     }
 
-    /// Forgets all evidence but one sample, or all.
+    /// Replaces all evidence by one sample, or by none.
     pub(crate) fn restart(&self, nanos: Option<f32>, now: u64) {
         let sums = nanos.map_or(0, |nanos| pack(1.0, nanos));
         self.sums.store(sums, Relaxed);
@@ -99,20 +101,21 @@ impl Latency {
     }
 }
 
-/// What one member takes as a rule: a mean over many more answers than a [`Latency`], that no time fades. It tells a member
-/// that was late from one that is slow.
+/// The typical latency of one member: a mean over many more answers than a [`Latency`], without decay over time. It
+/// distinguishes a member that was late once from one that is slow.
 ///
-/// Answers that waited at the same time are one sample, and count [`MAX_TYPICAL`] times the fleet's mean at most: a pause of any
-/// length moves it little.
+/// Answers that waited at the same time are one sample, of at most [`MAX_TYPICAL`] times the fleet's mean. So a pause of any
+/// length moves the mean little.
 #[derive(Debug, Default)]
 pub(crate) struct Typical(AtomicU32);
 
-/// Share that a new sample has in it.
+/// The share of a new sample in the mean.
 const TYPICAL_SHARE: f32 = 1.0 / 64.0;
+/// The largest sample, in mean latencies of the fleet.
 const MAX_TYPICAL: f32 = 4.0;
 
 impl Typical {
-    /// In nanoseconds; the fleet's mean before any sample.
+    /// The mean in nanoseconds; before any sample the fleet's mean.
     pub(crate) fn read(&self, mean: f32) -> f32 {
         let typical = f32::from_bits(self.0.load(Relaxed));
         if typical > 0.0 { typical } else { mean }
@@ -146,12 +149,12 @@ pub(crate) fn decay(elapsed: u64) -> f32 {
     1.0 / growth(elapsed)
 }
 
-/// The inverse of [`decay`], and finite: after eighty time constants time stands still.
+/// The inverse of [`decay`]. Constant after 80 time constants, so that it stays finite.
 ///
-/// It stands twice in every pick, where the library's `exp` would cost more than everything else about a candidate: the
-/// series of `exp(elapsed / 4 TAU)` to the third power, raised to the fourth.
+/// Every pick computes it twice, and the library's `exp` would cost more than everything else about a candidate. This is the
+/// series of `exp(elapsed / 4 TAU)` up to the third power, raised to the fourth.
 fn growth(elapsed: u64) -> f32 {
-    if elapsed < NO_TIME {
+    if elapsed < NO_DECAY {
         return 1.0;
     }
     let x = (elapsed as f32 * (0.25 / TAU)).min(20.0);
@@ -180,17 +183,17 @@ mod tests {
         }
         assert!(
             decay(u64::MAX) >= 0.0 && decay(u64::MAX) < 1e-6,
-            "no NaN at the end of time"
+            "finite and small at the largest time"
         );
     }
 
     #[test]
-    fn without_evidence_it_is_the_mean() {
+    fn a_member_without_samples_is_at_the_mean() {
         assert!((Latency::default().read(77 * S, MEAN) / MEAN - 1.0).abs() < 1e-6);
     }
 
     #[test]
-    fn few_samples_are_shrunk_and_many_are_believed() {
+    fn many_samples_outweigh_the_mean_and_few_do_not() {
         let latency = Latency::default();
         latency.record(100e6, 0);
         assert!(
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_is_bounded_so_that_change_shows_soon() {
+    fn a_change_shows_within_thirty_answers() {
         let latency = Latency::default();
         for _ in 0..100_000 {
             latency.record(1e6, 0);
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_drifts_back_to_the_mean() {
+    fn an_idle_member_drifts_back_to_the_mean() {
         let latency = Latency::default();
         for _ in 0..30 {
             latency.record(100e6, 0);
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_goes_back_or_stands_still_changes_no_mean() {
+    fn a_clock_that_goes_back_changes_no_mean() {
         let latency = Latency::default();
         latency.record(20e6, 10 * S);
         let before = latency.read(10 * S, MEAN);

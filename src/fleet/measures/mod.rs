@@ -1,4 +1,4 @@
-//! Numbers over time: what is counted of one member and of the whole fleet. No ids, no configuration, no decisions.
+//! Measurements over time, of one member and of the whole fleet. They know no ids and no configuration, and decide nothing.
 
 pub(crate) mod failures;
 pub(crate) mod label;

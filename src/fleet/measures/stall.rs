@@ -1,9 +1,9 @@
-//! Stalls: times at which this process itself stood still.
+//! Detects stalls: times during which this process itself stood still.
 //!
-//! While there is traffic a timer ticks ten times a second. A tick that is late by more than [`LATE`] shows that the process was
-//! suspended or its runtime blocked. Requests in flight at that time waited for us as much as for their instance, so their
-//! outcomes are ignored. An outcome that arrives before the late tick sees that the tick is overdue. Without traffic the timer
-//! rests, and the next pick starts it again.
+//! While there is traffic a timer ticks ten times a second. A tick that is late by more than [`LATE`] shows that the process
+//! was suspended or its runtime blocked. Requests in flight at that time waited for this process as much as for their
+//! instance, so their outcomes are ignored. An outcome that arrives before the late tick sees that the tick is overdue.
+//! Without traffic the timer rests, and the next pick starts it again.
 //!
 //! Failure mode: a driver that is late for other reasons, such as a blocked runtime thread, suspends all judgement as well.
 //! `Status::stalls` counts that.
@@ -20,7 +20,7 @@ use crate::fleet::branch::Branch;
 const TICK: u64 = 100_000_000;
 /// Nanoseconds by which a tick may be late on a busy machine.
 const LATE: u64 = 250_000_000;
-/// The next tick of a timer that rests.
+/// The value of `next` while the timer rests.
 const RESTING: u64 = u64::MAX;
 
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct StallDetector {
     next: AtomicU64,
     /// When the last stall ended.
     stalled_until: AtomicU64,
-    /// How many there were.
+    /// How many stalls there were.
     stalls: AtomicU64,
 }
 
@@ -79,8 +79,8 @@ impl StallDetector {
             return stall;
         }
         self.next.store(RESTING, SeqCst);
-        // Pairs with the read-modify-write by which a pick takes its slot before it looks whether the timer rests. The formal
-        // model wants a fence there, too; on the processors that Rust runs on, that operation is one.
+        // Pairs with the read-modify-write by which a pick takes its slot before it checks whether the timer rests. Formally
+        // a fence is needed there too; on all processors that Rust supports, that operation acts as one.
         fence(SeqCst);
         // A pick made in between may have found the timer running.
         if traffic() {
@@ -89,7 +89,7 @@ impl StallDetector {
         stall
     }
 
-    /// How often the process stalled so far.
+    /// How often the process has stalled so far.
     pub(crate) fn stalls(&self) -> u64 {
         self.stalls.load(Relaxed)
     }
@@ -99,12 +99,12 @@ impl StallDetector {
         self.next.store(RESTING, SeqCst);
     }
 
-    /// Another driver runs. Its clock may be behind that of the last one, if that one was paused and advanced.
+    /// Prepares for a new driver. Its clock may be behind that of the last one, if that one was paused and advanced.
     pub(crate) fn restart(&self, now: u64) {
         self.stalled_until.fetch_min(now, Relaxed);
     }
 
-    /// For how many nanoseconds the process has not stood still.
+    /// Nanoseconds since the last stall; `u64::MAX` if there was none.
     pub(crate) fn since_stall(&self, now: u64) -> u64 {
         match self.stalled_until.load(Relaxed) {
             0 => u64::MAX,
@@ -126,7 +126,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     #[test]
-    fn a_tick_on_time_excuses_nobody() {
+    fn ticks_on_time_are_no_stall() {
         let stalls = StallDetector::new();
         assert!(stalls.wake(0) && !stalls.wake(0));
         for tick in 1..10 {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spans_a_late_tick_is_excused_before_and_after_it() {
+    fn a_late_tick_is_a_stall_before_and_after_it_comes() {
         let stalls = StallDetector::new();
         stalls.wake(0);
         assert!(!stalls.spans_stall(0, 350 * MS));
@@ -146,7 +146,7 @@ mod tests {
         stalls.tick(2000 * MS, || true);
         assert!(
             stalls.spans_stall(1999 * MS, 2050 * MS),
-            "begun before it ended"
+            "began before the stall ended"
         );
         assert!(!stalls.spans_stall(2000 * MS, 2050 * MS));
     }
@@ -159,14 +159,14 @@ mod tests {
         assert_eq!(stalls.next(), None);
         assert!(
             !stalls.spans_stall(0, u64::MAX - 1),
-            "nobody looked, nobody was late"
+            "no tick was due, so none is late"
         );
         assert!(stalls.wake(60_000 * MS));
         assert_eq!(stalls.next(), Some(60_100 * MS));
     }
 
     #[test]
-    fn it_does_not_rest_under_a_pick_that_comes_as_it_is_about_to() {
+    fn it_does_not_rest_if_a_pick_comes_meanwhile() {
         let stalls = StallDetector::new();
         stalls.wake(0);
         let looks = std::cell::Cell::new(0);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_by_a_clock_that_was_ahead_excuses_nobody_later() {
+    fn a_new_driver_forgets_a_stall_on_a_clock_that_was_ahead() {
         let stalls = StallDetector::new();
         stalls.wake(0);
         stalls.tick(3_600_000 * MS, || false);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_goes_back_or_ends_is_harmless() {
+    fn a_clock_may_go_back_or_reach_its_maximum() {
         let stalls = StallDetector::new();
         stalls.wake(500 * MS);
         stalls.tick(0, || true);

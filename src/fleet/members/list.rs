@@ -1,7 +1,7 @@
 //! The members that picks draw from, with their weights.
 //!
-//! The list is cut into chunks that successive snapshots share, so that a change of one member copies one chunk and not
-//! the fleet. The order means nothing: the last member takes the place of a removed one.
+//! The list is cut into chunks that successive snapshots share, so that a change of one member copies one chunk and not the
+//! fleet. The order has no meaning: the last member takes the place of a removed one.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,15 +10,16 @@ use super::member::{CountedRef, Member, MemberRef};
 use crate::model::instance::Weight;
 
 const CHUNK: usize = 64;
-/// Reference counts that a member has besides its own in a list of a single chunk. Elsewhere two threads seldom meet.
+/// Extra reference counts of a member in a list of a single chunk. In a longer list, two threads seldom pick the same
+/// member.
 const COUNTED_REFS: usize = 4;
 
-/// A place in the list; small, since every seat has one, or none.
+/// A position in the list. An `Option` of it, which every seat has, takes no more space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position(NonZeroU32);
 
 impl Position {
-    /// Lists hold fewer members than could have an id each.
+    /// No list is so long that this saturates.
     pub(crate) fn new(index: usize) -> Self {
         let number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
         Self(NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
@@ -32,9 +33,9 @@ impl Position {
 /// Members with weights, all above zero.
 pub(crate) struct List<T> {
     chunks: Vec<Chunk<T>>,
-    /// [`COUNTED_REFS`] of each member, in order, while one chunk holds them all.
+    /// [`COUNTED_REFS`] references for each member, in order, while one chunk holds all members.
     counted: Vec<Arc<CountedRef<T>>>,
-    /// For each chunk the weight of it and all before it.
+    /// For each chunk, the total weight up to its end.
     upto: Vec<u64>,
     len: usize,
     /// Whether all weights are the same.
@@ -42,10 +43,10 @@ pub(crate) struct List<T> {
     mean_weight: f32,
 }
 
-/// At most [`CHUNK`] members. Their weights are kept apart from them: where they are all the same, picks need none.
+/// At most [`CHUNK`] members. Weights are stored apart from them, because picks read none if all are the same.
 struct Chunk<T> {
     members: Arc<[Arc<Member<T>>]>,
-    /// For each member the weight of it and all before it in the chunk.
+    /// For each member, the total weight in the chunk up to and including it.
     upto: Arc<[u32]>,
     /// The weight of each, if all weights are the same.
     even: Option<u32>,
@@ -76,7 +77,8 @@ impl<T> List<T> {
         self.even
     }
 
-    /// The mean weight over a member's: how much more one request in flight means to it than to the mean member.
+    /// The mean weight divided by the member's weight: how much one request in flight counts for it, compared with the mean
+    /// member.
     pub(crate) fn inverse_weight(&self, position: usize) -> f32 {
         if self.even {
             1.0
@@ -100,15 +102,15 @@ impl<T> List<T> {
         self.upto.last().copied().unwrap_or(0)
     }
 
-    /// The position that a number below [`total_weight`](Self::total_weight) falls on.
-    pub(crate) fn position_by_weight(&self, ticket: u64) -> usize {
-        let chunk = self.upto.partition_point(|&upto| upto <= ticket);
+    /// The position for a number below [`total_weight`](Self::total_weight), so that a uniform number draws by weight.
+    pub(crate) fn position_by_weight(&self, number: u64) -> usize {
+        let chunk = self.upto.partition_point(|&upto| upto <= number);
         let before = if chunk == 0 { 0 } else { self.upto[chunk - 1] };
         let upto = &self.chunks[chunk].upto;
-        chunk * CHUNK + upto.partition_point(|&upto| u64::from(upto) <= ticket - before)
+        chunk * CHUNK + upto.partition_point(|&upto| u64::from(upto) <= number - before)
     }
 
-    /// Holds the member at a position for a pick by the thread of this shard.
+    /// Returns a reference to the member at a position, for a pick by a thread of this shard.
     pub(crate) fn hold(&self, position: usize, shard: usize) -> MemberRef<T> {
         match self
             .counted
@@ -154,7 +156,8 @@ impl<T> List<T> {
         *chunk = Chunk::new(members.chain(others().skip(after)));
     }
 
-    /// Removes the member at a position. The last one moves into its place, and is returned if it was another.
+    /// Removes the member at a position. The last member moves into its place and is returned, unless it was the one
+    /// removed.
     pub(crate) fn swap_remove(&mut self, position: Position) -> Option<&Member<T>> {
         let position = position.index();
         let last = self.len - 1;
@@ -178,14 +181,14 @@ impl<T> List<T> {
         Some(&**self.member(position))
     }
 
-    /// Gives the members of a single chunk their counted references.
+    /// Makes the counted references, if there is a single chunk.
     fn fill_counted(&mut self) {
         let chunk = self.chunks.first().filter(|_| self.len <= CHUNK);
         let members = chunk.into_iter().flat_map(|chunk| &*chunk.members);
         self.counted = members.flat_map(counted_refs).collect();
     }
 
-    /// Many at once, each at the place of its number, where pushing one after another would copy a chunk each time.
+    /// Replaces all members, in this order. Pushing them one by one would copy a chunk each time.
     pub(crate) fn fill(&mut self, members: impl IntoIterator<Item = (Arc<Member<T>>, Weight)>) {
         let members = members.into_iter();
         let mut members = members
@@ -199,7 +202,7 @@ impl<T> List<T> {
         self.fill_counted();
     }
 
-    /// The list as picks shall see it: the sums over the chunks brought up to date.
+    /// A copy for picks to read, with the sums over the chunks up to date.
     pub(crate) fn published(&self) -> Self {
         let mut upto = Vec::with_capacity(self.chunks.len());
         let mut total = 0;
@@ -284,7 +287,7 @@ mod tests {
         (Arc::new(Member::new(record, ())), Weight::default())
     }
 
-    /// Members that have counted references, each at its place.
+    /// Checks that each counted reference is at its place, and counts the members that have them.
     fn counted(list: &List<()>) -> usize {
         for (number, counted) in list.counted.iter().enumerate() {
             let member = list.member(number / COUNTED_REFS);

@@ -1,4 +1,4 @@
-//! One member: a connection to an instance, and what is known of the instance.
+//! One member: a connection to an instance, with the record of the instance.
 //!
 //! ```text
 //!             dialled                     lost, or replaced by the next connection
@@ -7,10 +7,10 @@
 //!                             └──┘ not listed
 //! ```
 //!
-//! A member is never changed by the roster, only replaced. A [`Pick`](crate::fleet::Pick) holds the member itself, so it may
-//! finish on a connection that the roster has long forgotten.
+//! The roster never changes a member, it only replaces it. A [`Pick`](crate::fleet::Pick) holds the member itself, so it may
+//! finish on a connection that the roster no longer has.
 //!
-//! A member knows nothing of its fleet. What the fleet adds to it is its payload.
+//! A member does not know its fleet. What the fleet adds to a member is its payload.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -24,23 +24,23 @@ pub(crate) struct Member<T> {
     payload: T,
 }
 
-/// What is known of a member, whatever its payload is.
+/// The part of a member that does not depend on its payload.
 #[repr(C)]
 pub(crate) struct Record {
     /// Shared by all connections to the instance.
     pub(crate) stats: Arc<Stats>,
-    /// Which dial it came from; a later one replaces it.
+    /// The dial that it came from. A later generation replaces it.
     pub(crate) generation: u64,
     /// The instance as it was announced when it was dialled.
     pub(crate) instance: Instance,
 }
 
-/// A reference count of its own for a member that many threads pick: each has its thread's, and they do not take turns
-/// to write one line of memory. With its count before it, and so aligned, it is as large as a line.
+/// An extra reference count for a member that many threads pick. Each thread uses its own, so that they do not contend for
+/// one cache line. With this alignment, and the counts of its `Arc` before it, it fills a line.
 #[repr(align(32))]
 pub(crate) struct CountedRef<T>(Arc<Member<T>>);
 
-/// Holds a picked member.
+/// A reference to a picked member.
 pub(crate) enum MemberRef<T> {
     Direct(Arc<Member<T>>),
     Counted(Arc<CountedRef<T>>),

@@ -1,4 +1,4 @@
-//! Members and what picks read of them.
+//! Members, and the state that picks read.
 
 pub(crate) mod list;
 pub(crate) mod member;

@@ -1,4 +1,4 @@
-//! What one pick reads, published whole.
+//! The state that a pick reads, published as a whole.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,15 +12,15 @@ pub(crate) struct Snapshot<T> {
     pub(crate) rules: Rules,
     /// Since when the list has been empty.
     pub(crate) unusable_since: Option<Instant>,
-    /// Members that wait for a trial, the first one first.
+    /// Members that wait for a trial, in order.
     pub(crate) waiting: Vec<Arc<Member<T>>>,
-    /// Whether trials need no token: a request that goes to another member does no better.
+    /// Whether trials need no token, because a request would do no better elsewhere.
     pub(crate) trials_are_free: bool,
-    /// How long slow start is, in nanoseconds, while any member is in it.
+    /// The length of slow start in nanoseconds, while any member is in it.
     pub(crate) slow_start: Option<u64>,
 }
 
-/// What a pick needs of the configuration.
+/// The part of the configuration that a pick needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) measures_latency: bool,

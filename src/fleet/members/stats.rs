@@ -1,4 +1,4 @@
-//! What is known of one instance: its load and its record, over all connections to it.
+//! Load and record of one instance, over all connections to it.
 
 use std::sync::atomic::{
     AtomicU64,
@@ -14,18 +14,18 @@ use crate::fleet::rules::overload::Overload;
 use crate::fleet::rules::peers;
 use crate::fleet::rules::trial::{Bucket, Trial};
 
-/// Slots and outcomes share a word, so that a success writes once: the lower bits count what is in flight, with room for
-/// more than `max_in_flight` allows; the upper ones count outcomes, enough for years of a hundred thousand a second.
+/// Slots and outcomes share a word, so that a success writes once. The lower 20 bits count slots in use, more than
+/// `max_in_flight` allows. The upper 44 bits count outcomes, enough for years at 100 000 per second.
 const OUTCOME: u64 = 1 << 20;
 const IN_FLIGHT: u64 = OUTCOME - 1;
 
-/// Mark a member that is out, and one in slow start. As times they are 146 years away.
+/// Mark a member that is out, and one in slow start. As timestamps they are 146 years away.
 const OUT: u64 = 1 << 63;
 const RETURNING: u64 = 1 << 62;
 const MARKS: u64 = OUT | RETURNING;
 
-/// Load and record of one instance. A pick holds it by its member, so that its slot is given back to the instance even when
-/// its connection was lost long ago.
+/// Load and record of one instance. A pick reaches it through its member, so the slot is given back even if the connection
+/// was lost long ago.
 ///
 /// Rarely used fields are boxed, so that more of a large fleet fits into the CPU caches.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub(crate) struct Stats {
     latency: Latency,
     typical: Typical,
     hint: Hint,
-    /// When it answered last.
+    /// When it last answered a request.
     answered_at: AtomicU64,
     /// Picks made before this instant no longer count: it moves at an ejection, at a return and at a new address. The top
     /// bits are its [`MARKS`].
@@ -43,7 +43,7 @@ pub(crate) struct Stats {
     rest: Box<Rest>,
 }
 
-/// What few requests need.
+/// Fields that few requests need.
 #[derive(Debug, Default)]
 struct Rest {
     failures: Mutex<Failures>,
@@ -83,7 +83,7 @@ impl Stats {
         }
     }
 
-    /// Whether it has a run of failures of which the first was picked after that moment.
+    /// Whether it has a run of failures whose first request was picked after that moment.
     pub(crate) fn fails_since(&self, moment: u64, now: u64) -> bool {
         self.hint.is_in_run() && self.lock().run().since.min(now) > moment
     }
@@ -100,12 +100,12 @@ impl Stats {
         self.answered_at.load(Relaxed)
     }
 
-    /// Its outcomes of the last ten seconds, since its last return.
+    /// Its outcomes within the last ten seconds, and since its last return.
     pub(crate) fn window(&self, now: u64) -> Tally {
         self.lock().tally(&self.hint, self.outcomes(), now)
     }
 
-    /// What it shows to the rules.
+    /// Its record, as the rules see it.
     pub(crate) fn record(&self, weight: f32, now: u64) -> peers::Record {
         self.record_of(&mut self.lock(), weight, now)
     }
@@ -125,12 +125,12 @@ impl Stats {
         }
     }
 
-    /// Whether the outcome of a pick of that moment counts.
+    /// Whether the outcome of a pick made at that moment counts.
     pub(crate) fn accepts_evidence_from(&self, picked_at: u64) -> bool {
         picked_at >= self.judged_from.load(Relaxed) & !MARKS
     }
 
-    /// Whether only a trial decides about it.
+    /// Whether it is out: ejected or on probation.
     pub(crate) fn is_out(&self) -> bool {
         self.judged_from.load(Relaxed) & OUT != 0
     }
@@ -162,12 +162,12 @@ impl Stats {
         self.judged_from.fetch_and(!RETURNING, Relaxed);
     }
 
-    /// It answered a request.
+    /// Records that it answered a request.
     pub(crate) fn answers(&self, now: u64) {
         self.answered_at.store(now, Relaxed);
     }
 
-    /// A request whose slot was just given back succeeded.
+    /// Records a success. The slot of its request was just given back.
     pub(crate) fn succeeded(&self, now: u64) {
         if !self.hint.is_settled(now) {
             self.settle(now);
@@ -179,8 +179,8 @@ impl Stats {
         self.lock().succeed(&self.hint, self.outcomes(), now);
     }
 
-    /// A request picked at that moment, whose slot was just given back, failed. `is_one_event`: whether the run with it is a
-    /// single event. Returns what the member shows with it.
+    /// Records a failure of a request picked at `picked_at`. Its slot was just given back. `is_one_event`: whether the run,
+    /// including it, is a single event. Returns the record including it.
     pub(crate) fn failed(
         &self,
         picked_at: u64,
@@ -196,14 +196,14 @@ impl Stats {
         self.record_of(&mut failures, weight, now)
     }
 
-    /// Only a trial decides about it from now on. Picks made until now no longer count.
+    /// Marks it as out. Picks made until now no longer count.
     pub(crate) fn leave_play(&self, tokens: &Bucket, now: u64) {
         self.rest.trial.forget(tokens);
         let from = now.saturating_add(1) & !MARKS;
         self.judged_from.store(from | OUT, Relaxed);
     }
 
-    /// It is judged again, by picks made from now on. `latency`: all that is known of it.
+    /// Marks it as in play. Picks made from now on count. `latency`: the only sample that it keeps, if any.
     pub(crate) fn enter_play(
         &self,
         latency: Option<f32>,
@@ -212,7 +212,7 @@ impl Stats {
         now: u64,
     ) {
         self.rest.trial.forget(tokens);
-        // First, so that a request that ends meanwhile seldom leaves anything in what is emptied below.
+        // First, so that a request that ends meanwhile rarely writes to what is reset below.
         let mark = if slow_start { RETURNING } else { 0 };
         self.judged_from.store(now & !MARKS | mark, Relaxed);
         self.latency.restart(latency, now);
@@ -220,8 +220,8 @@ impl Stats {
         self.rest.cooldown.end();
     }
 
-    /// It has another address: latency, failures and slow start start anew. What is in flight stays in flight, and whether it
-    /// is out.
+    /// Resets latency, failures and slow start, because it has another address. It keeps its requests in flight, and remains
+    /// out if it was.
     pub(crate) fn move_to_address(&self, tokens: &Bucket, now: u64) {
         let (out, slow_start) = (self.is_out(), self.returned_at().is_some());
         self.typical.forget();
@@ -231,7 +231,7 @@ impl Stats {
         }
     }
 
-    /// Takes a slot, unless `cap` of them are taken.
+    /// Takes a slot, unless `cap` slots are in use.
     pub(crate) fn acquire(&self, cap: Option<u32>) -> bool {
         let Some(cap) = cap else {
             self.slots.fetch_add(1, AcqRel);
@@ -249,13 +249,13 @@ impl Stats {
         self.slots.fetch_add(OUTCOME - 1, AcqRel);
     }
 
-    /// Gives a slot back, without one.
+    /// Gives a slot back, without an outcome.
     pub(crate) fn release_unjudged(&self) {
         self.rest.unjudged.fetch_add(1, Relaxed);
         self.slots.fetch_sub(1, AcqRel);
     }
 
-    /// Counts an outcome of a pick that gives its slot back without one, before or afterwards.
+    /// Counts an outcome for a pick whose slot is given back without one, before this call or after it.
     pub(crate) fn count_outcome(&self) {
         self.slots.fetch_add(OUTCOME, AcqRel);
         self.rest.unjudged.fetch_sub(1, Relaxed);
@@ -266,7 +266,7 @@ impl Stats {
     }
 
     fn lock(&self) -> MutexGuard<'_, Failures> {
-        // Nothing that runs under it can panic halfway.
+        // No code under this lock can panic halfway.
         self.rest
             .failures
             .lock()

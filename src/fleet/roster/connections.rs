@@ -1,4 +1,4 @@
-//! Connections come and go: dials, their outcomes, losses, and the driver that makes them.
+//! Connections: dials and their outcomes, losses, and the start and stop of the driver.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::fleet::time::nanos;
 use crate::model::instance::InstanceId;
 
 impl<T> Roster<T> {
-    /// A driver begins: returns the dials of all instances that have no connection.
+    /// Starts with a new driver. Returns dials of all instances that need a connection.
     pub(crate) fn start(&mut self, now: Instant) -> Vec<Dial> {
         if self.unusable_since.is_some() {
             self.unusable_since = Some(now);
@@ -32,7 +32,7 @@ impl<T> Roster<T> {
         dials
     }
 
-    /// The driver is gone: every connection is lost, and no dial is under way or due.
+    /// Stops with the driver: every connection counts as lost, and every dial is cancelled.
     pub(crate) fn stop(&mut self, now: u64) {
         let mut connections = 0;
         for index in 0..self.seats.len() {
@@ -44,7 +44,7 @@ impl<T> Roster<T> {
         self.relist_all();
     }
 
-    /// A dial succeeded. Returns the payload if the dial is no longer awaited.
+    /// Connects an instance whose dial succeeded. Returns the payload if the dial is no longer awaited.
     pub(crate) fn connected(&mut self, ticket: &Ticket, payload: T, now: u64) -> Result<(), T> {
         let Some(index) = self.awaited(ticket) else {
             return Err(payload);
@@ -96,7 +96,7 @@ impl<T> Roster<T> {
         });
     }
 
-    /// A connection is lost: its instance is dialled again, at once unless connections to it do not last.
+    /// Removes a lost connection. Its instance is dialled again, at once unless connections to it do not last.
     pub(crate) fn lost(&mut self, id: &InstanceId, generation: u64, now: u64) {
         let Some(index) = self.find(id) else {
             return;
@@ -122,10 +122,10 @@ impl<T> Roster<T> {
         self.seats[index].dial.count_attempt();
     }
 
-    /// Takes a seat's connection away, and returns for how long it was up. The list still has it.
+    /// Removes a seat's connection. Returns how long it was up, in nanoseconds. The caller updates the list.
     fn disconnect(&mut self, index: usize, now: u64) -> Option<u64> {
         let seat = &mut self.seats[index];
-        // The next connection is to another address.
+        // The next connection goes to another address.
         if seat.member()?.instance.addr() != seat.instance.addr() {
             seat.stats.move_to_address(&self.shared.tokens, now);
         }
@@ -147,7 +147,7 @@ impl<T> Roster<T> {
         self.dials.cancel(&mut seat.dial, seat.instance.id());
     }
 
-    /// Dials again after the backoff of the attempts so far. Returns the wait in nanoseconds.
+    /// Schedules the next dial, after the backoff of the attempts so far. Returns the wait in nanoseconds.
     fn dial_again(&mut self, index: usize, now: u64) -> u64 {
         let attempts = self.seats[index].dial.attempts();
         self.dial_later(index, Cause::Attempts(attempts), now)
@@ -174,7 +174,7 @@ impl<T> Roster<T> {
         }
     }
 
-    /// The seat that waits for the outcome of this very dial.
+    /// The seat whose dial under way has this ticket.
     fn awaited(&self, ticket: &Ticket) -> Option<usize> {
         self.find(ticket.id())
             .filter(|&index| self.seats[index].dial.awaits(ticket))

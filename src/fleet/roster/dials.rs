@@ -1,10 +1,10 @@
-//! Which instances are dialled, or wait to be dialled, and when.
+//! Dials under way, and instances that wait to be dialled.
 //!
 //! ```text
 //!                 begin                     wait
 //!      Idle ──────────────▶ Dialling ──────────────▶ Waiting
 //!        ▲                      │  ▲                    │
-//!        └──── connected, cancelled └───────────────────┘ its time has come
+//!        └──── connected, cancelled └───────────────────┘ wait is over
 //! ```
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use crate::fleet::rules::backoff::latest_while_unusable;
 use crate::model::instance::{Instance, InstanceId};
 
-/// A connection to be made. Its outcome goes to [`Fleet::connected`](crate::fleet::Fleet::connected) or
+/// A connection to make. Its outcome is reported to [`Fleet::connected`](crate::fleet::Fleet::connected) or
 /// [`Fleet::dial_failed`](crate::fleet::Fleet::dial_failed) with the ticket.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -21,7 +21,7 @@ pub struct Dial {
     pub ticket: Ticket,
     /// The instance to dial.
     pub instance: Instance,
-    /// Whether the last dial of it failed, or the last connection did not last. Others are to be dialled first.
+    /// Whether the last dial of this instance failed, or its last connection did not last. Such dials come after all others.
     pub is_redial: bool,
 }
 
@@ -42,11 +42,11 @@ impl Ticket {
     }
 }
 
-/// The dial of one instance. Changed by [`Dials`] alone.
+/// The dial of one instance. Only [`Dials`] begins and ends it.
 #[derive(Debug, Default)]
 pub(crate) struct DialState {
     link: Link,
-    /// Dials in a row that gave no lasting connection.
+    /// Dials in a row that led to no lasting connection.
     attempts: u16,
     /// The generation of the dial under way, or until when to wait.
     number: u64,
@@ -61,7 +61,7 @@ enum Link {
 }
 
 impl DialState {
-    /// Whether a dial is under way or due.
+    /// Whether a dial is under way or scheduled.
     pub(crate) fn is_dialled(&self) -> bool {
         self.link != Link::Idle
     }
@@ -71,7 +71,7 @@ impl DialState {
         self.link == Link::Dialling
     }
 
-    /// Whether it waits for the outcome of this very dial.
+    /// Whether the dial under way has this ticket.
     pub(crate) fn awaits(&self, ticket: &Ticket) -> bool {
         self.is_dialling() && self.number == ticket.generation
     }
@@ -89,10 +89,10 @@ impl DialState {
     }
 }
 
-/// All dials that are under way, due, or were cancelled.
+/// Instances that wait to be dialled, and cancelled dials.
 #[derive(Debug, Default)]
 pub(crate) struct Dials {
-    /// Instances that wait to be dialled, by when.
+    /// Instances that wait to be dialled, by the end of their wait.
     waiting: BTreeSet<(u64, InstanceId)>,
     /// Dials that the last change cancelled.
     cancelled: Vec<Ticket>,
@@ -100,7 +100,7 @@ pub(crate) struct Dials {
 }
 
 impl Dials {
-    /// Begins a dial instead of any earlier one.
+    /// Begins a dial and cancels any earlier one.
     pub(crate) fn begin(
         &mut self,
         state: &mut DialState,
@@ -133,19 +133,19 @@ impl Dials {
         }
     }
 
-    /// A dial ended, with whatever outcome.
+    /// Ends a dial, whatever its outcome.
     pub(crate) fn end(&mut self, state: &mut DialState) {
         state.link = Link::Idle;
     }
 
-    /// Dials again at that moment.
+    /// Schedules a dial for `until`, and cancels any earlier one.
     pub(crate) fn wait(&mut self, state: &mut DialState, id: &InstanceId, until: u64) {
         self.cancel(state, id);
         (state.link, state.number) = (Link::Waiting, until);
         self.waiting.insert((until, id.clone()));
     }
 
-    /// An instance whose wait is over. It is no longer among the waiting ones.
+    /// Removes and returns an instance whose wait is over.
     pub(crate) fn due(&mut self, now: u64) -> Option<InstanceId> {
         let (at, _) = self.waiting.first()?;
         if *at > now {
@@ -154,7 +154,7 @@ impl Dials {
         self.waiting.pop_first().map(|(_, id)| id)
     }
 
-    /// Instances that wait for longer than anything may while nothing is usable.
+    /// Instances that wait for longer than is allowed while nothing is usable.
     pub(crate) fn waiting_too_long(&self, now: u64) -> Vec<InstanceId> {
         let late = (latest_while_unusable(now), InstanceId::from(""));
         let late = self.waiting.range(late..);

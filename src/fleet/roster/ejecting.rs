@@ -1,4 +1,4 @@
-//! Members leave play, by a rule or by hand, and come back.
+//! Ejections and returns, by the rules and by hand.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::fleet::rules::cap::cap;
 use crate::fleet::time::nanos;
 use crate::model::instance::InstanceId;
 
-/// Members that one call restores, so that it holds the writers' lock for less than a millisecond.
+/// How many members one call restores at most, so that it holds the writers' lock for less than a millisecond.
 const RESTORED_AT_ONCE: usize = 1024;
 
 impl<T> Roster<T> {
-    /// A rule fired for this member.
+    /// Ejects a member for which a rule fired, unless the ejection is withheld.
     pub(crate) fn detected(
         &mut self,
         id: &InstanceId,
@@ -31,7 +31,7 @@ impl<T> Roster<T> {
         let Some(config) = config.filter(|_| seat.eligible().is_some()) else {
             return;
         };
-        // Several threads may have seen the same.
+        // Several threads may have detected the same outlier.
         let is_known = seat.standing.is_out() || stats.cooldown().is_on(now);
         if is_known || !Arc::ptr_eq(&seat.stats, stats) {
             return;
@@ -77,7 +77,7 @@ impl<T> Roster<T> {
         true
     }
 
-    /// Restores an ejected instance. Returns whether it was out.
+    /// Restores an ejected instance by hand. Returns whether it was out.
     pub(crate) fn restore(&mut self, id: &InstanceId, now: u64) -> bool {
         let is_out = |&index: &usize| self.seats[index].standing.is_out();
         let index = self.find(id).filter(is_out);
@@ -88,7 +88,7 @@ impl<T> Roster<T> {
         index.is_some()
     }
 
-    /// Puts a member back into play; the list is to be brought up to date. `latency`: of the trial that brought it back.
+    /// Puts a member back into play. The caller updates the list. `latency`: of the trial that succeeded, if one did.
     pub(super) fn return_to_play(&mut self, index: usize, latency: Option<u64>, now: u64) {
         let latency = latency.and_then(|latency| self.evidence(latency));
         let slow_start = !self.config.slow_start().is_zero();
@@ -98,8 +98,8 @@ impl<T> Roster<T> {
         self.all_fail = false;
     }
 
-    /// Restores some of those that rules ejected, if rules eject no more; those ejected by hand stay out. Returns whether there
-    /// may be more of them: each call takes the writers' lock for a moment only.
+    /// Restores members that rules ejected, if rules no longer eject; those ejected by hand stay out. Restores a limited
+    /// number, so that the writers' lock is held briefly. Returns whether more may be left.
     pub(crate) fn restore_rule_ejected(&mut self, now: u64) -> bool {
         let acts = |config: &OutlierConfig| !config.is_shadow();
         if self.config.outlier().is_some_and(acts) {
@@ -127,7 +127,7 @@ impl<T> Roster<T> {
         restored == RESTORED_AT_ONCE
     }
 
-    /// Ends ejections that are over.
+    /// Puts members on probation whose ejection is over.
     pub(super) fn end_ejections(&mut self, now: u64) {
         while let Some(id) = self.standings.over(now) {
             let Some(index) = self.find(&id) else {
@@ -143,7 +143,7 @@ impl<T> Roster<T> {
         });
     }
 
-    /// A seat has a new connection: if it was ejected at another address, it is on probation at once.
+    /// Puts a newly connected member on probation if it was ejected at another address.
     pub(super) fn try_if_moved(&mut self, index: usize, now: u64) {
         let seat = &self.seats[index];
         if seat.standing.is_ejected_from_elsewhere(&seat.instance) {
@@ -152,8 +152,8 @@ impl<T> Roster<T> {
         }
     }
 
-    /// A seat is connected again, or has a weight again: if more are out than the cap allows, it is on probation at once. As few
-    /// are in play as the cap allows, and it may be well by now.
+    /// Puts a member that is eligible again on probation if more members are out than the cap allows: too few are in play
+    /// then, and this one may have recovered.
     pub(super) fn try_if_over_cap(&mut self, index: usize, now: u64) {
         let (seat, listing) = (&self.seats[index], &self.listing);
         let is_over = |config: &OutlierConfig| {
@@ -168,8 +168,8 @@ impl<T> Roster<T> {
         }
     }
 
-    /// As few are in play as the cap allows, and one of those is an outlier: of those that a rule ejected, the one that was
-    /// tried longest ago may be well by now. It is on probation, though not before the time of a first ejection.
+    /// Puts an ejected member on probation because the cap keeps another outlier in play: of those that a rule ejected, the
+    /// one that was ejected or failed a trial longest ago, and at least `base_ejection_time` ago. It may have recovered.
     fn try_longest_ejected(&mut self, config: &OutlierConfig, now: u64) {
         let before = now.checked_sub(nanos(config.base_ejection_time()));
         let longest = before.and_then(|before| {
@@ -183,7 +183,7 @@ impl<T> Roster<T> {
         }
     }
 
-    /// What a trial's latency says; nothing where latency is not known, or not asked for.
+    /// The latency sample of a trial. `None` if the fleet's mean is unknown, or latency is not measured.
     pub(super) fn evidence(&self, latency: u64) -> Option<f32> {
         let mean = self.shared.pool.mean();
         let known = mean > 0.0 && self.shared.measures_latency();

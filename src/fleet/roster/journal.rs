@@ -2,10 +2,10 @@ use std::collections::VecDeque;
 
 use crate::event::Event;
 
-/// Events kept for a reader that is late.
+/// How many events are kept for a slow reader.
 const KEPT: usize = 1024;
 
-/// What happened, until somebody reads it: a bounded ring that counts what it lost.
+/// Events that nothing has read yet: a bounded ring that counts the events it lost.
 #[derive(Default)]
 pub(crate) struct Journal {
     events: VecDeque<Event>,
@@ -13,7 +13,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Adds an event. Returns the oldest one if it had to go for it.
+    /// Adds an event. Returns the oldest one if it had to make room.
     pub(crate) fn push(&mut self, event: Event) -> Option<Event> {
         let lost = (self.events.len() == KEPT)
             .then(|| self.events.pop_front())
@@ -23,11 +23,11 @@ impl Journal {
         lost
     }
 
-    /// Everything since the last call, after a note of what was missed.
+    /// All events since the last call, after one that says how many were lost.
     pub(crate) fn take(&mut self) -> Vec<Event> {
         let count = std::mem::take(&mut self.missed);
         let missed = (count > 0).then_some(Event::Missed { count });
-        // With its room, which a burst has made large.
+        // Frees the memory as well, which a burst may have made large.
         let events = std::mem::take(&mut self.events);
         missed.into_iter().chain(events).collect()
     }
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_reader_gets_the_newest_and_is_told_how_much_it_missed() {
+    fn a_slow_reader_gets_the_newest_events_and_the_number_it_missed() {
         let mut journal = Journal::default();
         for _ in 0..KEPT {
             assert!(journal.push(Event::Usable).is_none());

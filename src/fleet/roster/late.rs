@@ -1,15 +1,15 @@
-//! The search for late members, a part of a large fleet in each tick.
+//! The search for late members. In a large fleet, each tick searches a part of them.
 
 use super::Roster;
 use crate::fleet::branch::Branch;
 use crate::fleet::members::pick::band;
 use crate::fleet::rules::late::is_late;
 
-/// Seats that are looked at in one tick.
+/// How many seats one tick checks.
 const SEATS_AT_ONCE: usize = 1024;
 
 impl<T> Roster<T> {
-    /// Tells the pool what fast members take, and lets the latency of late ones start anew.
+    /// Reports the members' latencies to the pool, and resets those of late members.
     pub(crate) fn look_at_latencies(&mut self, now: u64) {
         let Some((_, high)) = band(&self.shared.pool, self.listing.len()) else {
             return;

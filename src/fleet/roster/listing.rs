@@ -1,4 +1,5 @@
-//! The list that picks draw from, kept up to date with the seats: the members of the best [tier](crate::fleet::rules::tiers).
+//! The list that picks draw from: the members of the best [tier](crate::fleet::rules::tiers). Updated whenever a seat
+//! changes.
 
 use std::sync::Arc;
 
@@ -59,7 +60,7 @@ impl<T> Listing<T> {
         self.out
     }
 
-    /// Brings one seat's place in the list up to date.
+    /// Updates the place of one seat in the list.
     pub(crate) fn update(&mut self, seats: &mut [Seat<T>], index: usize) -> PanicMode {
         self.recount(&mut seats[index]);
         let was_empty = self.list.is_empty();
@@ -83,7 +84,7 @@ impl<T> Listing<T> {
         panic_mode
     }
 
-    /// Takes a seat out of the list.
+    /// Removes a seat from the list.
     pub(crate) fn remove(&mut self, seats: &mut [Seat<T>], index: usize) {
         let Some(position) = seats[index].position.take() else {
             return;
@@ -95,12 +96,12 @@ impl<T> Listing<T> {
         }
     }
 
-    /// A seat that is not in the list has nothing left to count.
+    /// Updates the counts for a seat that leaves. It is no longer in the list.
     pub(crate) fn forget(&mut self, seat: &mut Seat<T>) {
         self.recount(seat);
     }
 
-    /// Lists the members of the best tier that there is.
+    /// Rebuilds the list from the members of the best tier.
     pub(crate) fn rebuild(&mut self, seats: &mut [Seat<T>]) -> PanicMode {
         let best = Tier::best(seats.iter().filter_map(Seat::tier));
         let before = std::mem::replace(&mut self.best, best);
@@ -128,7 +129,7 @@ impl<T> Listing<T> {
     }
 }
 
-/// The seat of an instance, of seats in the order of their ids.
+/// Finds the seat of an instance. The seats are sorted by id.
 pub(crate) fn find<T>(seats: &[Seat<T>], id: &InstanceId) -> Option<usize> {
     seats
         .binary_search_by(|seat| seat.instance.id().cmp(id))

@@ -1,4 +1,4 @@
-//! The difference between a set and the seats.
+//! Applies sets of instances to the seats.
 
 use super::Roster;
 use super::dials::Dial;
@@ -9,7 +9,7 @@ use crate::fleet::rules::doubt::judge;
 use crate::model::instance::{Instance, InstanceId, InstanceSet, check_text};
 use crate::runtime::text::excerpt;
 
-/// Unusable instances of one set that are reported, and as many duplicate ids: a poisoned answer can hold any number.
+/// How many invalid instances of one set are reported, and how many duplicate ids: a poisoned answer may hold any number.
 const MAX_REPORTED: usize = 8;
 
 /// What happens to instances that a set lacks.
@@ -20,7 +20,7 @@ enum Absent {
 }
 
 impl<T> Roster<T> {
-    /// Follows a set, or doubts it; returns the instances to dial.
+    /// Applies a set, or doubts it. Returns the dials to make.
     pub(crate) fn apply(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
         let first = self.set_at.replace(now).is_none();
         self.dials.take_cancelled();
@@ -51,12 +51,12 @@ impl<T> Roster<T> {
         }
     }
 
-    /// Follows a set that is doubted no more; returns the instances to dial.
+    /// Applies a set whose doubt is over. Returns the dials to make.
     pub(super) fn follow(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
         self.replace_seats(set, Absent::Leave, false, now)
     }
 
-    /// Makes the seats those of a set, and returns the instances to dial.
+    /// Adds, updates and removes seats to match a set. Returns the dials to make.
     fn replace_seats(
         &mut self,
         set: &InstanceSet,
@@ -66,7 +66,7 @@ impl<T> Roster<T> {
     ) -> Vec<Dial> {
         let mut dials = Vec::new();
         let mut changed = 0;
-        // Both in order, with the index of the seat, or of the seat that they come before.
+        // Both sorted by seat index: of the seat to remove, or of the seat to insert before.
         let mut gone = Vec::new();
         let mut added = Vec::new();
         let mut refusals = MAX_REPORTED;
@@ -81,7 +81,7 @@ impl<T> Roster<T> {
             let known = self.seats.get(index).map(|seat| &seat.instance);
             let known = known.filter(|known| known.id() == instance.id());
             let same = known.is_some();
-            if known != Some(instance) && self.is_sound(instance, &mut refusals) {
+            if known != Some(instance) && self.is_valid(instance, &mut refusals) {
                 if same {
                     changed += 1;
                     dials.extend(self.update(index, instance, now));
@@ -119,7 +119,7 @@ impl<T> Roster<T> {
         dials
     }
 
-    /// Removes and adds seats; returns the indices of the new ones.
+    /// Removes and adds seats. Returns the indices of the new ones.
     fn reseat(&mut self, gone: &[usize], added: &[(usize, &Instance)], now: u64) -> Vec<usize> {
         if gone.is_empty() && added.is_empty() {
             return Vec::new();
@@ -145,13 +145,13 @@ impl<T> Roster<T> {
         places
     }
 
-    /// The instance was announced anew: it is dialled only if it has another address or was not dialled.
+    /// Updates the instance of a seat. Returns a dial if it needs a new connection.
     fn update(&mut self, index: usize, instance: &Instance, now: u64) -> Option<Dial> {
         let seat = &mut self.seats[index];
         let was_eligible = seat.eligible().is_some();
         let before = std::mem::replace(&mut seat.instance, instance.clone());
         let (addr, moved) = (instance.addr(), before.addr() != instance.addr());
-        let stands = seat
+        let is_current = seat
             .member()
             .is_some_and(|member| member.instance.addr() == addr);
         let dialled = seat.dial.is_dialled();
@@ -178,20 +178,20 @@ impl<T> Roster<T> {
         if moved {
             let seat = &mut self.seats[index];
             seat.dial.forget_attempts();
-            // A connection that stands goes on as it did until the new address is connected.
+            // An existing connection keeps its statistics until the new address is connected.
             if seat.member().is_none() {
                 seat.stats.move_to_address(&self.shared.tokens, now);
             }
             self.garbage.errors.extend(seat.error.take());
         }
-        if draining || stands {
+        if draining || is_current {
             self.cancel_dial(index);
             return None;
         }
         (moved || !dialled).then(|| self.dial(index))
     }
 
-    /// Gives up everything of a seat that is about to leave.
+    /// Releases everything that a seat holds, before it is removed.
     fn clear_seat(&mut self, index: usize) {
         self.cancel_dial(index);
         self.listing.remove(&mut self.seats, index);
@@ -200,7 +200,7 @@ impl<T> Roster<T> {
         self.standings.forget(id, &mut seat.standing);
         self.offered.remove(id);
         seat.stats.trial().forget(&self.shared.tokens);
-        // With the last member that was out, picks may do without the clock.
+        // If this was the last member that was out, picks need no clock any more.
         self.dirty = true;
         let given_up = std::mem::replace(&mut seat.connection, Connection::None);
         let error = seat.error.take();
@@ -209,8 +209,8 @@ impl<T> Roster<T> {
         self.listing.forget(&mut self.seats[index]);
     }
 
-    /// Whether an instance can be used at all; the first few that cannot are reported.
-    fn is_sound(&mut self, instance: &Instance, refusals: &mut usize) -> bool {
+    /// Whether an instance is valid. The first few invalid ones of a set are reported.
+    fn is_valid(&mut self, instance: &Instance, refusals: &mut usize) -> bool {
         let Err(error) = instance.validate() else {
             return true;
         };
@@ -223,7 +223,7 @@ impl<T> Roster<T> {
     }
 }
 
-/// Events are kept for a while and end up in logs: an invalid id is escaped and cut short.
+/// Escapes and shortens an invalid id, because events are kept for a while and end up in logs.
 fn printable(id: &InstanceId) -> InstanceId {
     match check_text("id", id.as_str()) {
         Ok(()) => id.clone(),

@@ -1,7 +1,7 @@
-//! The members as the writers know them: which instances there are, where each stands, who is connected or dialled.
+//! The writers' side of a fleet: its instances, their standing, their connections and dials.
 //!
-//! Sub-states own their fields: [`dials`], [`standing`], [`listing`], [`journal`]. [`Roster`] sequences them, one method for
-//! each input, and publishes the outcome.
+//! Sub-states own their fields: [`dials`], [`standing`], [`listing`], [`journal`]. [`Roster`] has one method for each input,
+//! which calls them in order, and publishes the result.
 
 pub(crate) mod connections;
 pub(crate) mod dials;
@@ -41,34 +41,34 @@ use crate::error::census::Census;
 use crate::event::{DialError, Event};
 use crate::model::instance::InstanceId;
 
-/// Nanoseconds of a stall of this process that is an event.
+/// The shortest stall of this process that is an event, in nanoseconds.
 const REPORTED_STALL: u64 = 1_000_000_000;
 
-/// How the others in play fail, when a rule needs it.
+/// Adds up the members in play. Called only when a rule needs the sums.
 pub(crate) type PeersNow<'a> = &'a dyn Fn(&OutlierConfig) -> Peers;
 
 pub(crate) struct Roster<T> {
     shared: Arc<Shared>,
     config: BalanceConfig,
-    /// By id.
+    /// Sorted by id.
     seats: Vec<Seat<T>>,
     listing: Listing<T>,
     dials: Dials,
     standings: Standings,
     /// Members that may have a trial in flight.
     offered: BTreeSet<InstanceId>,
-    /// When those on probation had their turn last.
+    /// When the turn last passed among members on probation.
     turned_at: u64,
-    /// The seats at which the searches for suspects and for late members go on.
+    /// The seats at which the searches for suspects and for late members continue.
     suspects_from: usize,
     late_from: usize,
     /// Whether every member in play fails.
     all_fail: bool,
     doubt: Option<Doubt>,
-    /// When discovery answered last.
+    /// When the last set came.
     set_at: Option<u64>,
     unusable_since: Option<Instant>,
-    /// Outcomes that the pool had at the last tick.
+    /// The pool's count of outcomes at the last tick.
     outcomes: u64,
     rng: SmallRng,
     journal: Journal,
@@ -77,7 +77,7 @@ pub(crate) struct Roster<T> {
     garbage: Garbage<T>,
 }
 
-/// What is replaced under the lock and dropped after it: all of it holds values of the caller.
+/// Values that are replaced under the lock and dropped after it, because they hold the caller's types.
 pub(crate) struct Garbage<T> {
     members: Vec<Arc<Member<T>>>,
     errors: Vec<Arc<DialError>>,
@@ -122,13 +122,13 @@ impl<T> Roster<T> {
         self.dirty = true;
     }
 
-    /// Whether time is of any use.
+    /// Whether any rule or measurement needs timestamps.
     pub(crate) fn is_timed(&self) -> bool {
         let judges = self.config.load().is_latency() || self.config.outlier().is_some();
-        judges || self.standings.is_any()
+        judges || self.standings.is_any_out_or_returning()
     }
 
-    /// Whether this connection is in the list or, for a trial, could be.
+    /// Whether this connection may be picked: it is in the list or, for a trial, eligible.
     pub(crate) fn is_pickable(&self, record: &Record, is_trial: bool) -> bool {
         self.find(record.instance.id()).is_some_and(|index| {
             let seat = &self.seats[index];
@@ -169,7 +169,7 @@ impl<T> Roster<T> {
         dials
     }
 
-    /// What is done at each tick, while there is traffic.
+    /// Runs the periodic checks, once per tick while there is traffic.
     fn sweep(&mut self, peers: PeersNow<'_>, now: u64) {
         self.give_up_trials(peers, now);
         let slow_start = nanos(self.config.slow_start());
@@ -188,18 +188,18 @@ impl<T> Roster<T> {
         }
     }
 
-    /// Whether any request was answered since the last tick, or is in flight.
+    /// Whether any request is in flight, or was answered since the last tick. Refills the tokens for trials.
     fn has_traffic(&mut self) -> bool {
         let outcomes = self.shared.pool.outcomes();
         let before = std::mem::replace(&mut self.outcomes, outcomes);
-        // Threads that share a count can set it back.
+        // Threads that share a counter may set it back.
         let gained = outcomes.wrapping_sub(before) as i64;
         self.shared.tokens.refill(gained.max(0) as u64);
         let is_picked = |seat: &Seat<T>| seat.stats.in_flight() > 0;
         outcomes != before || self.seats.iter().any(is_picked)
     }
 
-    /// The state that picks read from now on, if it changed.
+    /// The next snapshot for picks, if anything changed.
     pub(crate) fn publish(&mut self, now: Instant) -> Option<Snapshot<T>> {
         if !std::mem::take(&mut self.dirty) {
             return None;
@@ -253,7 +253,7 @@ impl<T> Roster<T> {
         }
     }
 
-    /// Changes where a member stands, and notes the event.
+    /// Changes a member's standing and notes the event.
     fn change_standing(
         &mut self,
         index: usize,
@@ -266,13 +266,13 @@ impl<T> Roster<T> {
         self.note(event);
     }
 
-    /// Brings a seat's place in the list up to date.
+    /// Updates a seat's place in the list.
     fn relist(&mut self, index: usize) {
         let panic_mode = self.listing.update(&mut self.seats, index);
         self.listed(panic_mode);
     }
 
-    /// The same of all seats at once: one after another would copy a part of the list each time.
+    /// Updates all seats at once. One by one, each update would copy a part of the list.
     fn relist_all(&mut self) {
         let panic_mode = self.listing.rebuild(&mut self.seats);
         self.listed(panic_mode);

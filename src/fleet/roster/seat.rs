@@ -1,7 +1,7 @@
-//! One instance as the roster knows it: its connection, its dial, where it stands and whether it is listed.
+//! The seat of one instance: its connection, its dial, its standing and its place in the list.
 //!
-//! Dial and connection move apart on purpose: with a changed address a seat is dialling while the old connection is still up,
-//! make before break.
+//! Dial and connection are separate on purpose: after a change of address, a seat dials while the old connection is still up
+//! (make before break).
 
 use std::sync::Arc;
 
@@ -20,14 +20,15 @@ pub(crate) struct Seat<T> {
     pub(crate) connection: Connection<T>,
     pub(crate) dial: DialState,
     pub(crate) standing: Standing,
-    /// What is known of it, over all its connections.
+    /// Load and record of the instance, over all its connections.
     pub(crate) stats: Arc<Stats>,
-    /// Since when the connection has been up, or down.
+    /// When the connection came up or went down.
     pub(crate) since: u64,
     /// Why the last dial failed.
     pub(crate) error: Option<Arc<DialError>>,
-    /// Its place in the list, if it is listed, and what it is counted as; both of the [`Listing`](super::listing::Listing).
+    /// Its position in the list, if it is listed. Only the [`Listing`](super::listing::Listing) changes it.
     pub(crate) position: Option<Position>,
+    /// What the listing has counted it as.
     pub(crate) counted: Counts,
 }
 
@@ -60,7 +61,7 @@ impl<T> Seat<T> {
         }
     }
 
-    /// Its member, for a change of its standing.
+    /// What a change of its standing needs.
     pub(crate) fn subject<'a>(&'a mut self, tokens: &'a Bucket) -> Subject<'a> {
         let dialled = match &self.connection {
             Connection::Up(member) => &member.instance,
@@ -83,7 +84,7 @@ impl<T> Seat<T> {
         }
     }
 
-    /// Which picks it is for, if it is eligible.
+    /// Its tier, if it is eligible.
     pub(crate) fn tier(&self) -> Option<Tier> {
         self.eligible()?;
         Some(Tier::of(self.standing.is_out(), self.is_busy()))

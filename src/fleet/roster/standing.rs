@@ -1,4 +1,4 @@
-//! Where each member stands. The one owner of that fact.
+//! The standing of each member. This module is the one owner of that fact.
 //!
 //! ```text
 //!            a rule fired, or ejected by hand               its time is over
@@ -8,14 +8,14 @@
 //!  returning ◀─────────────────────── trial succeeded, or restored by hand ───────┘
 //! ```
 //!
-//! Ejected members and those on probation are *out*: not drawn but in panic mode, and only a trial decides about them. A
-//! *suspect* is a mark on a member that is not out.
+//! Ejected members and those on probation are *out*: they are drawn only in panic mode, and only a trial decides about them.
+//! A *suspect* is a mark on a member that is not out.
 //!
-//! A member is on probation before its time if it has another address, or if the [cap](crate::fleet::rules::cap) keeps another
-//! outlier.
+//! A member is put on probation early if it has another address, or because of the [cap](crate::fleet::rules::cap).
 //!
-//! [`Standing`] lives in the member's seat; [`Standings`] has members by when something is due. Each method of [`Standings`]
-//! changes both together with the bit in [`Stats`] that picks and verdicts read, and returns the event to report.
+//! [`Standing`] lives in the member's seat. [`Standings`] is an index of members by the moment at which something is due.
+//! Each method of [`Standings`] changes both, and the bit in [`Stats`] that picks and verdicts read. It returns the event to
+//! report.
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -30,10 +30,10 @@ use crate::fleet::rules::trial::Bucket;
 use crate::model::instance::{Instance, InstanceId};
 use crate::status::{EjectionCounters, EjectionStatus};
 
-/// Members that are looked at for those that can be tried. Some may not be connected.
+/// How many members are checked in the search for one to try. Some may not be connected.
 const LOOKED_AT: usize = 64;
 
-/// Where one member stands, and its history of ejections. Changed by [`Standings`] alone.
+/// The standing of one member, and its history of ejections. Only [`Standings`] changes it.
 #[derive(Debug, Default)]
 pub(crate) struct Standing(Option<Box<History>>);
 
@@ -59,26 +59,26 @@ struct History {
     reason: EjectionReason,
     multiplier: Multiplier,
     ejections: u64,
-    /// The instance as it was when it was ejected.
+    /// The instance at the time of its ejection.
     instance: Option<Instance>,
     /// When it was ejected, or returned.
     since: u64,
-    /// When a rule ejected it, or a trial failed since.
+    /// When a rule ejected it, or when its last trial since then failed.
     tried_at: u64,
     /// Trials as a suspect that failed since its last success.
     suspect_trials: u32,
-    /// Nanoseconds that callers of its trials waited in silence until they gave up, since the last trial with a verdict.
+    /// Nanoseconds that callers of its trials waited before they gave up, since the last trial with a verdict.
     silence: u64,
 }
 
 /// A member whose standing changes.
 pub(crate) struct Subject<'a> {
     pub(crate) id: &'a InstanceId,
-    /// As its connection was dialled: it may be announced at another address by now.
+    /// As its connection was dialled. By now it may be announced at another address.
     pub(crate) instance: &'a Instance,
     pub(crate) standing: &'a mut Standing,
     pub(crate) stats: &'a Stats,
-    /// A trial that is cut short gives its token back.
+    /// Where a trial that is cut short returns its token.
     pub(crate) tokens: &'a Bucket,
 }
 
@@ -113,13 +113,13 @@ impl Standing {
             .is_some_and(|h| h.ejected_by_rule_at().is_some())
     }
 
-    /// Whether it is out, and not by hand.
+    /// Whether it is out because of a rule, not by hand.
     pub(crate) fn is_out_by_rule(&self) -> bool {
         let by_rule = |history: &History| history.reason != EjectionReason::Manual;
         self.is_out() && self.0.as_deref().is_some_and(by_rule)
     }
 
-    /// Whether it is ejected for what it did at another address.
+    /// Whether it was ejected at another address, and still is.
     pub(crate) fn is_ejected_from_elsewhere(&self, instance: &Instance) -> bool {
         let then = self
             .0
@@ -133,7 +133,7 @@ impl Standing {
         self.0.as_ref().map_or(0, |history| history.suspect_trials)
     }
 
-    /// Its last ejection, for people. `successes`: of the member, ever.
+    /// The status of its last ejection. `successes`: all successes of the member so far.
     pub(crate) fn status(
         &self,
         successes: u64,
@@ -189,7 +189,7 @@ impl Default for History {
 }
 
 impl History {
-    /// While it is ejected, and not by hand: when it was, or when a trial failed since.
+    /// While it is ejected by a rule: when that was, or when its last trial since then failed.
     fn ejected_by_rule_at(&self) -> Option<u64> {
         let is_ejected = matches!(self.state, State::Ejected { .. });
         (is_ejected && self.reason != EjectionReason::Manual).then_some(self.tried_at)
@@ -198,25 +198,25 @@ impl History {
 
 type ByTime = BTreeSet<(u64, InstanceId)>;
 
-/// Members by where they stand and when something is due.
+/// Members by standing, and by the moment at which something is due.
 #[derive(Debug, Default)]
 pub(crate) struct Standings {
     /// When ejections end.
     ends: ByTime,
-    /// Members on probation, by since when.
+    /// Members on probation, by the moment at which probation began.
     probation: ByTime,
-    /// Members in slow start, by since when.
+    /// Members in slow start, by the moment at which slow start began.
     returning: ByTime,
-    /// Members that a rule ejected, by when they were ejected or failed a trial last.
+    /// Members that a rule ejected, by the moment at which they were ejected or last failed a trial.
     tried: ByTime,
     suspects: BTreeSet<InstanceId>,
-    /// The last one of those on probation that had their turn.
+    /// The last member on probation that had its turn.
     turn: Option<(u64, InstanceId)>,
     counters: EjectionCounters,
 }
 
 impl Standings {
-    /// A rule ejects a member.
+    /// Ejects a member by a rule.
     pub(crate) fn eject(
         &mut self,
         member: Subject<'_>,
@@ -238,7 +238,7 @@ impl Standings {
         ejected(member.id, reason, time)
     }
 
-    /// A person ejects a member for `time`; it may be out already.
+    /// Ejects a member by hand, for `time` nanoseconds. It may be out already.
     pub(crate) fn eject_by_hand(
         &mut self,
         member: Subject<'_>,
@@ -264,7 +264,7 @@ impl Standings {
         ejected(member.id, EjectionReason::Manual, time)
     }
 
-    /// The ejection of a member is over, or it may be well before that: a trial decides.
+    /// Puts a member on probation: its ejection is over, or it may have recovered early. A trial decides.
     pub(crate) fn begin_probation(&mut self, member: Subject<'_>, now: u64) -> Event {
         self.change(member.id, member.standing, |history| {
             history.silence = 0;
@@ -274,7 +274,7 @@ impl Standings {
         Event::Probation { id }
     }
 
-    /// The trial of a member on probation failed: it is ejected for longer.
+    /// Ejects a member on probation again, for longer, because its trial failed.
     pub(crate) fn fail_trial(
         &mut self,
         member: Subject<'_>,
@@ -289,7 +289,8 @@ impl Standings {
         Event::TrialFailed { id, time }
     }
 
-    /// A member is back in play. `latency`: all that is known of it. `slow_start`: whether there is one.
+    /// Puts a member back into play. `latency`: the only sample that it keeps, if any. `slow_start`: whether slow start is
+    /// configured.
     pub(crate) fn return_to_play(
         &mut self,
         member: Subject<'_>,
@@ -324,7 +325,7 @@ impl Standings {
         Event::Returned { id, after }
     }
 
-    /// The slow start of a member is over.
+    /// Ends the slow start of a member.
     pub(crate) fn end_slow_start(&mut self, member: Subject<'_>) {
         self.change(member.id, member.standing, |history| {
             if matches!(history.state, State::Returning { .. }) {
@@ -334,20 +335,20 @@ impl Standings {
         member.stats.end_slow_start();
     }
 
-    /// A member leaves: everything about its standing is forgotten.
+    /// Forgets a member that leaves.
     pub(crate) fn forget(&mut self, id: &InstanceId, standing: &mut Standing) {
         self.unindex(id, standing);
         *standing = Standing::default();
     }
 
-    /// Rules eject no more: what they did is forgotten.
+    /// Forgets the doublings of a member's ejection time, because rules no longer eject.
     pub(crate) fn forget_multiplier(&mut self, standing: &mut Standing) {
         if let Some(history) = &mut standing.0 {
             history.multiplier.forget();
         }
     }
 
-    /// Marks a member as a suspect, or no longer as one. Returns whether that changed.
+    /// Sets or removes the mark of a suspect. Returns whether it changed.
     pub(crate) fn set_suspect(
         &mut self,
         id: &InstanceId,
@@ -361,7 +362,7 @@ impl Standings {
         true
     }
 
-    /// A member has succeeded since its trials as a suspect.
+    /// Forgets the trials of a suspect, because it has succeeded since.
     pub(crate) fn forget_suspect_trials(&mut self, standing: &mut Standing) {
         if let Some(history) = &mut standing.0 {
             history.suspect_trials = 0;
@@ -369,7 +370,7 @@ impl Standings {
         }
     }
 
-    /// A trial of a suspect failed. Returns how many did since its last success.
+    /// Counts a failed trial of a suspect. Returns how many failed since its last success.
     pub(crate) fn fail_suspect(&mut self, id: &InstanceId, standing: &mut Standing) -> u32 {
         self.change(id, standing, |history| {
             history.is_suspect = false;
@@ -379,9 +380,9 @@ impl Standings {
         })
     }
 
-    /// The caller of a trial gave up after `waited` nanoseconds, too early to tell. Returns the silence of all such trials.
+    /// Adds the wait of a caller that gave up on a trial too early to tell. Returns the sum of these waits in nanoseconds.
     ///
-    /// Callers that are less patient than a trial would otherwise go to a hung member one after another, for as long as it
+    /// Without this sum, callers that give up early would be sent to a hung member one after another, for as long as it
     /// hangs.
     pub(crate) fn add_silence(&mut self, standing: &mut Standing, waited: u64) -> u64 {
         let history = standing.history();
@@ -389,7 +390,7 @@ impl Standings {
         history.silence
     }
 
-    /// What people are told.
+    /// The counters in the status.
     pub(crate) fn counters(&self) -> EjectionCounters {
         self.counters
     }
@@ -402,8 +403,8 @@ impl Standings {
         self.ends.first().map(|&(at, _)| at)
     }
 
-    /// Whether any member is out, or not wholly back.
-    pub(crate) fn is_any(&self) -> bool {
+    /// Whether any member is out or in slow start.
+    pub(crate) fn is_any_out_or_returning(&self) -> bool {
         !(self.ends.is_empty() && self.probation.is_empty() && self.returning.is_empty())
     }
 
@@ -423,7 +424,8 @@ impl Standings {
         (now.saturating_sub(*since) >= length).then(|| id.clone())
     }
 
-    /// Members that a rule ejected, up to a moment, those first that were tried longest ago.
+    /// Members that a rule ejected and that were ejected or last failed a trial at or before a moment, in the order of those
+    /// moments.
     pub(crate) fn tried_before(&self, moment: u64) -> impl Iterator<Item = &InstanceId> {
         let before = self.tried.iter().take_while(move |(at, _)| *at <= moment);
         before.map(|(_, id)| id).take(LOOKED_AT)
@@ -433,7 +435,7 @@ impl Standings {
         self.suspects.iter()
     }
 
-    /// Members on probation, in turn.
+    /// Members on probation, beginning with the one whose turn is next.
     pub(crate) fn on_probation(&self) -> impl Iterator<Item = &InstanceId> {
         let from = self.turn.as_ref().map_or(Unbounded, Excluded);
         let after = self.probation.range((from, Unbounded));
@@ -442,8 +444,8 @@ impl Standings {
         all.map(|(_, id)| id).take(LOOKED_AT)
     }
 
-    /// Gives the next `members` on probation their turn, or all but one if there are no more. Returns whether the order changed.
-    /// A trial without a verdict, over and over, would otherwise keep the others waiting.
+    /// Moves the turn past the next `members` on probation, or past all but one if there are no more. Returns whether the
+    /// order changed. Otherwise members whose trials always end without a verdict would keep the others waiting.
     pub(crate) fn pass_turn(&mut self, members: usize) -> bool {
         let members = members.min(self.probation.len().saturating_sub(1));
         if members == 0 {
@@ -468,7 +470,7 @@ impl Standings {
         stats.leave_play(tokens, now);
     }
 
-    /// Changes a member's history, and where the index has it.
+    /// Changes a member's history and its entries in the index.
     fn change<R>(
         &mut self,
         id: &InstanceId,
@@ -499,7 +501,7 @@ impl Standings {
         }
     }
 
-    /// Where the index has a member of this standing.
+    /// Calls `entry` for each entry in the index for a member of this standing.
     fn each_entry(&mut self, standing: &Standing, mut entry: impl FnMut(&mut ByTime, u64)) {
         match standing.state() {
             State::InPlay => {}
@@ -515,7 +517,7 @@ impl Standings {
 }
 
 impl History {
-    /// Ejects it, or keeps it ejected. Returns for how long in nanoseconds.
+    /// Begins an ejection, or another one after a failed trial. Returns its time in nanoseconds.
     fn extend(
         &mut self,
         instance: &Instance,

@@ -1,4 +1,4 @@
-//! What people are told about the members.
+//! The status of the members, and why none is usable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +89,7 @@ impl<T> Seat<T> {
         }
     }
 
-    /// What a census counts it as.
+    /// The label under which a census counts it.
     fn reason(&self) -> &str {
         match (self.state(), &self.error, &self.connection) {
             (MemberState::Draining, ..) => "draining",

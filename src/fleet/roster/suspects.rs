@@ -1,14 +1,14 @@
-//! The search for suspects, a part of a large fleet in each tick.
+//! The search for suspects. In a large fleet, each tick searches a part of the members.
 
 use super::Roster;
 use crate::fleet::config::outlier::OutlierConfig;
 use crate::fleet::rules::suspect::is_suspect;
 
-/// Seats that are looked at in one tick. Of a larger fleet some wait for their turn.
+/// How many seats one tick checks. The next tick continues with the others.
 const SEATS_AT_ONCE: usize = 1024;
 
 impl<T> Roster<T> {
-    /// Marks the suspects, and learns whether all members in play fail.
+    /// Marks the suspects, and finds out whether all members in play fail.
     pub(crate) fn find_suspects(&mut self, now: u64) {
         let acts = |config: &&OutlierConfig| !config.is_shadow();
         let Some(config) = self.config.outlier().filter(acts) else {
@@ -27,7 +27,7 @@ impl<T> Roster<T> {
             let stats = &seat.stats;
             let failures = stats.failures_in_row();
             let (id, is_out) = (seat.instance.id(), seat.standing.is_out());
-            // As few as its trials that failed: another request has succeeded since.
+            // If the run is no longer than its failed trials, another request has succeeded since.
             if !is_out && failures <= seat.standing.suspect_trials() {
                 self.standings.forget_suspect_trials(&mut seat.standing);
             }
@@ -35,7 +35,7 @@ impl<T> Roster<T> {
             in_play += usize::from(is_in_play);
             failing += usize::from(is_in_play && failures >= config.suspect_failures());
             if failures > 0 && !is_out {
-                // Also one that is disconnected or busy, which is a reason to be silent: the next tick looks again.
+                // A member that is disconnected or busy is silent for that reason, so the next tick checks it again.
                 self.shared.suspect();
             }
             let silence = now.saturating_sub(stats.answered_at());
@@ -49,7 +49,7 @@ impl<T> Roster<T> {
         }
         let all_fail = looked_at_all && in_play > 0 && failing == in_play;
         if all_fail {
-            // To see when that is over.
+            // Keeps the search going, to see when that is over.
             self.shared.suspect();
         }
         self.dirty |= all_fail != self.all_fail;

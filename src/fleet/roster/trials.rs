@@ -1,4 +1,4 @@
-//! Which members wait for a trial, and what follows from its end.
+//! Which members wait for a trial, and what the end of a trial changes.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::fleet::rules::suspect;
 use crate::fleet::rules::trial::{TrialEnd, patience};
 use crate::model::instance::InstanceId;
 
-/// Members of one kind that wait for the next trial. Were it the first alone, one that has no slot free, or whose callers
-/// always give up, would keep all others waiting. Were it all, each change would copy them.
+/// How many members on probation are offered for the next trial, and how many suspects. With one alone, a member without a
+/// free slot, or whose callers always give up, would keep all others waiting. With all of them, each change would copy them.
 const WAITING: usize = 8;
-/// Nanoseconds after which it is the turn of others.
+/// Nanoseconds after which the turn passes to other members.
 const TURN: u64 = 1_000_000_000;
 
 impl<T> Roster<T> {
-    /// A trial of a member ended.
+    /// Applies the end of a trial to its member.
     pub(crate) fn tried(
         &mut self,
         id: &InstanceId,
@@ -66,11 +66,11 @@ impl<T> Roster<T> {
             }
             _ if self.seats[index].standing.is_ejected() => {}
             (TrialEnd::Success(latency), false) => self.clear(index, latency, now),
-            (_, false) => self.stay_suspect(index, unanswered, peers, now),
+            (_, false) => self.fail_suspect(index, unanswered, peers, now),
         }
     }
 
-    /// A suspect answered well.
+    /// Clears a suspect whose trial succeeded.
     fn clear(&mut self, index: usize, latency: u64, now: u64) {
         Branch::SuspectCleared.reach();
         let seat = &mut self.seats[index];
@@ -86,8 +86,8 @@ impl<T> Roster<T> {
         self.dirty = true;
     }
 
-    /// The trial of a suspect failed.
-    fn stay_suspect(&mut self, index: usize, unanswered: bool, peers: PeersNow<'_>, now: u64) {
+    /// Counts a failed trial of a suspect, and ejects the suspect if that is enough.
+    fn fail_suspect(&mut self, index: usize, unanswered: bool, peers: PeersNow<'_>, now: u64) {
         Branch::SuspectTried.reach();
         self.dirty = true;
         let seat = &mut self.seats[index];
@@ -103,7 +103,7 @@ impl<T> Roster<T> {
         }
     }
 
-    /// Gives up trials that hang.
+    /// Gives up trials that took too long.
     pub(super) fn give_up_trials(&mut self, peers: PeersNow<'_>, now: u64) {
         let mean = self.shared.pool.mean();
         for id in std::mem::take(&mut self.offered) {
@@ -116,7 +116,7 @@ impl<T> Roster<T> {
                 .trial()
                 .give_up(&self.shared.tokens, mean, now, stalled)
             {
-                // In panic mode, or as a suspect, it has other requests as well, and answers them.
+                // In panic mode, or as a suspect, the member gets other requests as well, and has answered one.
                 Some(TrialEnd::Unanswered)
                     if now.saturating_sub(stats.answered_at()) < patience(mean) => {}
                 Some(end) => {
@@ -132,7 +132,7 @@ impl<T> Roster<T> {
         }
     }
 
-    /// Lets others on probation have their turn, once a second.
+    /// Passes the turn to other members on probation, once a second.
     pub(super) fn pass_turn(&mut self, now: u64) {
         if now.saturating_sub(self.turned_at) >= TURN {
             self.turned_at = now;
@@ -140,7 +140,7 @@ impl<T> Roster<T> {
         }
     }
 
-    /// The members that wait for a trial: those on probation, in turn, then suspects; the first few of each.
+    /// The members that wait for a trial: the first few of those on probation, in turn, then the first few suspects.
     pub(super) fn waiting(&mut self) -> Vec<Arc<Member<T>>> {
         let seat = |id: &InstanceId| Some(&self.seats[self.find(id)?]);
         let probation = self.standings.on_probation().filter_map(seat);
@@ -154,7 +154,7 @@ impl<T> Roster<T> {
         waiting
     }
 
-    /// Whether a trial does no worse than an ordinary pick.
+    /// Whether trials need no token, because an ordinary pick does no better.
     pub(super) fn trials_are_free(&self) -> bool {
         self.listing.is_panic_mode() || self.all_fail
     }

@@ -1,9 +1,9 @@
 //! How long to wait before an instance is dialled again.
 //!
-//! Up to [`connect_backoff`](crate::ConfigBuilder::connect_backoff): its base after the first failure, doubled by each further
-//! one, up to its maximum; the wait is drawn uniformly from zero up (full jitter, Brooker 2015). A connection that was lost is
-//! dialled again at once, unless connections to that instance do not last. While nothing is usable, no wait is longer than half
-//! a second.
+//! The longest wait is the base of [`connect_backoff`](crate::ConfigBuilder::connect_backoff) after the first failure. Each
+//! further failure doubles it, up to the maximum. The wait is drawn uniformly between zero and that (full jitter, Brooker
+//! 2015). A lost connection is dialled again at once, unless connections to its instance do not last. While nothing is
+//! usable, no wait is longer than half a second.
 
 use crate::fleet::config::balance::Backoff;
 use crate::fleet::rng::{Rng, unit};
@@ -11,22 +11,22 @@ use crate::fleet::time::nanos;
 
 /// The longest wait in nanoseconds while nothing is usable.
 const MAX_WHILE_UNUSABLE: u64 = 500_000_000;
-/// The longest wait after a dial that failed because this process lacked something. It lacks that for all members, and gets
-/// it back for all of them.
+/// The longest wait in nanoseconds after a dial that failed for lack of a local resource. Such a shortage begins and ends
+/// for all members together.
 const MAX_AFTER_LOCAL_FAULT: u64 = 1_000_000_000;
 
 /// Why a dial has to wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cause {
-    /// This many dials in a row gave no lasting connection.
+    /// This many dials in a row led to no lasting connection.
     Attempts(u16),
     /// This process lacked file descriptors, ports or memory.
     LocalFault,
-    /// Nothing is usable any more, and the wait was for longer.
+    /// Nothing is usable any more, and the wait in progress is too long for that.
     Urgent,
 }
 
-/// A wait in nanoseconds.
+/// Draws a wait in nanoseconds.
 pub(crate) fn wait(
     cause: Cause,
     backoff: Backoff,
@@ -48,7 +48,7 @@ pub(crate) fn wait(
     (unit(rng) * longest as f64) as u64
 }
 
-/// The longest wait from now on, once nothing is usable.
+/// The latest moment at which a wait may end while nothing is usable.
 pub(crate) fn latest_while_unusable(now: u64) -> u64 {
     now.saturating_add(MAX_WHILE_UNUSABLE)
 }

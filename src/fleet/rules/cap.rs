@@ -6,23 +6,24 @@
 //! |---|---|---|---|---|---|---|
 //! | may be ejected | 0 | 1 | 1 | 2 | 2 | 5 |
 //!
-//! The last member is never ejected: one that fails half of its requests is better than none. Where more than half of a fleet
-//! fails, the cause is seldom the members, and those left would get twice their load.
+//! The last member is never ejected: one that fails half of its requests is better than none. If more than half of a fleet
+//! fails, the members are seldom the cause, and those left would get twice their load.
 //!
-//! A member that loses its connection while it is out is not eligible, so another one may be ejected instead. If more are out
-//! than the cap allows when it is connected again, it is on probation at once.
+//! A member that is out (ejected or on probation) and loses its connection is not eligible, so another one may be ejected
+//! instead. If more are out than the cap allows when it connects again, it is put on probation at once.
 //!
-//! While the cap keeps an outlier in play, the ejected member that was tried longest ago is on probation early, though not before
-//! the time of a first ejection: it may be well by now. An outlier that the cap keeps is judged once a second, see [`Cooldown`].
+//! When the cap keeps an outlier in play, an ejected member is put on probation early, because it may have recovered: the
+//! one that was ejected or failed a trial longest ago, and at least `base_ejection_time` ago. An outlier whose ejection was
+//! withheld is judged only once a second; see [`Cooldown`].
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Ticks for which a member that the cap keeps is not judged again: a second, or a tick less.
+/// Ticks during which a member whose ejection was withheld is not judged again: a second, or up to a tick less.
 const COOLDOWN_TICKS: u32 = 16;
-/// Nanoseconds of a tick. 32 bits of them last eight years.
+/// Length of a tick in nanoseconds. 32 bits of ticks last eight years.
 const TICK: u64 = 62_500_000;
 
-/// Until when an outlier that the cap keeps in play is not judged again.
+/// A pause in judging an outlier whose ejection was withheld.
 #[derive(Debug, Default)]
 pub(crate) struct Cooldown {
     /// In ticks.
@@ -48,7 +49,7 @@ fn tick(now: u64) -> u32 {
     u32::try_from(now / TICK).unwrap_or(u32::MAX)
 }
 
-/// The most of `eligible` members that may be ejected at once.
+/// How many of `eligible` members may be ejected at once.
 pub(crate) fn cap(eligible: usize, percentage: u32) -> usize {
     let share = eligible.saturating_mul(percentage as usize) / 100;
     share.max(1).min(eligible.saturating_sub(1))
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_two_may_always_go_and_the_last_never() {
+    fn one_of_two_may_be_ejected_and_the_last_never() {
         assert_eq!([2, 3, 10].map(|eligible| cap(eligible, 1)), [1, 1, 1]);
         assert_eq!([1, 2, 10].map(|eligible| cap(eligible, 100)), [0, 1, 9]);
     }

@@ -1,29 +1,31 @@
-//! What chance explains.
+//! Which failures chance explains.
 //!
-//! A member that is no worse than the others fails at their rate `f`, and now and then more often. The probability that at
-//! least the share `s` of `m` requests fails is at most `exp(-m * D)`, where `D` is the divergence of `s` from `f` (Chernoff's
-//! bound); for `m` failures in a row it is `f^m`. A member is an outlier if what it shows is less likely than one in a thousand,
-//! divided by the number of requests in the fleet's window. So in a fleet of equally bad members each rule finds one outlier in
-//! a thousand windows, about three hours, however many members there are. That holds from some fifty requests in a window on;
-//! fewer do not tell `f`.
+//! A member that is no worse than the others fails at their rate `f`, and by chance sometimes more often. The probability
+//! that at least a share `s` of `m` requests fails is at most `exp(-m * D)` (Chernoff's bound); `D` is the divergence of `s`
+//! from `f`. For `m` failures in a row it is `f^m`.
 //!
-//! Where no other member fails, chance explains nothing, and the rules are as configured.
+//! A result is not chance if it is less likely than one in a thousand, divided by the number of requests in the fleet's
+//! window. So in a fleet of equally bad members each rule finds one outlier in a thousand windows, about three hours,
+//! however many members there are. That holds from about fifty requests per window on; with fewer, `f` is too uncertain.
+//!
+//! If no other member fails, chance explains nothing, and the rules apply as configured.
 
 use crate::fleet::measures::failures::Tally;
 
 /// `-ln(1/1000)`.
 const IMPROBABLE: f32 = 6.9;
 
+/// What chance explains, at a given failure rate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chance {
     /// The rate at which an ordinary member fails.
     rate: f32,
-    /// What has a probability below `exp` of minus this is not chance.
+    /// Failures with a probability below `exp(-improbable)` are not chance.
     improbable: f32,
 }
 
 impl Chance {
-    /// `rate`: at which the others fail. `requests`: from which the member was singled out.
+    /// `rate`: at which the other members fail. `requests`: among how many the failures were found.
     pub(crate) fn new(rate: f32, requests: f32) -> Self {
         Self {
             rate,
@@ -42,7 +44,7 @@ impl Chance {
         own.outcomes * self.divergence(share) < self.improbable
     }
 
-    /// The divergence of a share from the rate (Kullback and Leibler); zero for shares below it.
+    /// The divergence of a share from the rate (Kullback and Leibler); zero if the share is lower.
     fn divergence(self, share: f32) -> f32 {
         // No share is larger.
         if self.rate >= 1.0 {
@@ -72,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_row_it_is_the_power_of_the_rate() {
+    fn the_probability_of_a_run_is_a_power_of_the_rate() {
         let chance = |rate, requests| Chance::new(rate, requests).in_row();
         for (rate, requests) in [(0.1_f32, 1.0), (0.3, 1.0), (0.3, 6000.0), (0.5, 100.0)] {
             let row = chance(rate, requests);
@@ -86,9 +88,9 @@ mod tests {
     }
 
     #[test]
-    fn of_a_share_it_explains_what_is_likelier_than_one_in_a_thousand() {
+    fn it_explains_shares_likelier_than_one_in_a_thousand() {
         let chance = Chance::new(0.28, 1.0);
-        // At least so many of 100, where 28 are usual: the probability of 43 is 0.0009, and of 45 0.0002.
+        // If 28 of 100 fail on average, the probability of at least 43 is 0.0009, and of at least 45 it is 0.0002.
         assert!(chance.explains(tally(100.0, 42.0)));
         assert!(!chance.explains(tally(100.0, 46.0)));
         assert!(chance.explains(tally(100.0, 10.0)), "fewer than usual");
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_else_fails_it_explains_nothing() {
+    fn it_explains_nothing_if_no_other_member_fails() {
         let chance = Chance::new(0.0, 1e6);
         assert_eq!(chance.in_row(), 0.0);
         assert!(!chance.explains(tally(10.0, 1.0)));
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn where_everybody_fails_it_explains_everything() {
+    fn it_explains_everything_if_all_members_fail() {
         let chance = Chance::new(1.0, 1e3);
         assert_eq!(chance.in_row(), f32::INFINITY);
         assert!(chance.explains(tally(1e6, 1e6)));

@@ -1,17 +1,17 @@
-//! Doubt: a set of instances that is not believed at once.
+//! When a set of instances is doubted, and for how long.
 //!
-//! Registries restart empty, resolvers give half an answer, watches are replayed from the middle. A set that would take away most
-//! of a working fleet is doubted for [`shrink_grace`](crate::ConfigBuilder::shrink_grace): what it adds and changes is used at
-//! once, what it lacks is kept until the grace is over. A `confirmed` set is never doubted.
+//! Registries restart empty, resolvers return half an answer, watches are replayed from the middle. So a set that would
+//! remove most of a working fleet is doubted for [`shrink_grace`](crate::ConfigBuilder::shrink_grace). What it adds and
+//! changes applies at once; instances that it lacks stay until the grace period is over. A `confirmed` set is never doubted.
 
 use crate::fleet::config::balance::BalanceConfig;
 use crate::fleet::time::nanos;
 use crate::model::instance::InstanceSet;
 
-/// If fewer instances are gone than this, the set is believed.
+/// A set that is not empty and lacks fewer instances than this is believed.
 const MIN_GONE: usize = 3;
 
-/// A set that is not believed yet.
+/// A doubted set.
 pub(crate) struct Doubt {
     set: InstanceSet,
     since: u64,
@@ -19,24 +19,24 @@ pub(crate) struct Doubt {
 }
 
 impl Doubt {
-    /// When the grace is over.
+    /// When the grace period ends.
     pub(crate) fn until(&self) -> u64 {
         self.until
     }
 
-    /// The set, which is believed from now on.
+    /// Ends the doubt and returns the set.
     pub(crate) fn into_set(self) -> InstanceSet {
         self.set
     }
 
-    /// Applies the grace of another configuration from when the doubt began.
+    /// Applies the grace period of another configuration, counted from the beginning of the doubt.
     pub(crate) fn reconfigure(&mut self, config: &BalanceConfig) {
         self.until = self.since.saturating_add(nanos(config.shrink_grace()));
     }
 }
 
-/// The doubt about a set, if there is any. `known`: how many instances are known, of which the set lacks `gone`. An earlier doubt
-/// keeps its end, however often the set is repeated.
+/// The doubt about a set, if there is any. `known`: how many instances are known; `gone`: how many of them the set lacks.
+/// Another doubtful set does not extend an `earlier` doubt.
 pub(crate) fn judge(
     set: &InstanceSet,
     known: usize,
@@ -57,7 +57,7 @@ pub(crate) fn judge(
     })
 }
 
-/// Whether a set may be half an answer.
+/// Whether a set may be incomplete.
 pub(crate) fn is_doubtful(set: &InstanceSet, known: usize, gone: impl FnOnce() -> usize) -> bool {
     let vanished = set.is_empty() && known > 0;
     !set.is_confirmed() && (vanished || set.len() * 2 < known && gone() >= MIN_GONE)
@@ -76,12 +76,12 @@ mod tests {
 
     fn doubted(set: &InstanceSet, known: usize) -> bool {
         let gone = known.saturating_sub(set.len());
-        let news = judge(set, known, || gone, None, &BalanceConfig::default(), 0);
-        news.is_some()
+        let doubt = judge(set, known, || gone, None, &BalanceConfig::default(), 0);
+        doubt.is_some()
     }
 
     #[test]
-    fn an_empty_answer_is_doubted_once_somebody_is_known() {
+    fn an_empty_set_is_doubted_once_an_instance_is_known() {
         assert!(!doubted(&set(0), 0));
         assert!(doubted(&set(0), 1));
     }
@@ -96,22 +96,22 @@ mod tests {
     }
 
     #[test]
-    fn a_confirmed_answer_is_believed() {
+    fn a_confirmed_set_is_believed() {
         assert!(!doubted(&set(0).confirmed(), 10));
     }
 
     #[test]
-    fn no_grace_is_no_doubt() {
+    fn without_a_grace_period_no_set_is_doubted() {
         let config = BalanceConfig::builder()
             .shrink_grace(std::time::Duration::ZERO)
             .build()
             .unwrap();
-        let news = judge(&set(0), 10, || 10, None, &config, 0);
-        assert!(news.is_none());
+        let doubt = judge(&set(0), 10, || 10, None, &config, 0);
+        assert!(doubt.is_none());
     }
 
     #[test]
-    fn a_repeated_doubtful_answer_does_not_extend_the_doubt() {
+    fn another_doubtful_set_does_not_extend_the_doubt() {
         let config = BalanceConfig::default();
         let Some(first) = judge(&set(0), 10, || 10, None, &config, 5) else {
             panic!("not doubted");
@@ -120,10 +120,6 @@ mod tests {
             panic!("not doubted");
         };
         assert_eq!(second.until, first.until);
-        assert_eq!(
-            second.set.len(),
-            1,
-            "the newest answer is what will be believed"
-        );
+        assert_eq!(second.set.len(), 1, "the newest set is the one to apply");
     }
 }

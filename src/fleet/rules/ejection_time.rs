@@ -1,11 +1,11 @@
 //! How long an ejection lasts.
 //!
-//! [`base_ejection_time`](crate::OutlierBuilder::base_ejection_time) at first, doubled by each ejection and each failed trial in
-//! a row, up to [`max_ejection_time`](crate::OutlierBuilder::max_ejection_time), and shortened at random by up to a half, so
-//! that members ejected together do not return together.
+//! A first ejection lasts [`base_ejection_time`](crate::OutlierBuilder::base_ejection_time). Each further ejection and each
+//! failed trial in a row doubles that, up to [`max_ejection_time`](crate::OutlierBuilder::max_ejection_time). Every ejection
+//! is shortened at random by up to a half, so that members ejected together do not return together.
 //!
-//! A return takes one doubling off, though not the last. After that one more goes for each `base_ejection_time` in which the
-//! member had `request_volume` successes.
+//! A return takes back one doubling, but not the last one. After that, each `base_ejection_time` with `request_volume`
+//! successes of the member takes back one more.
 
 use crate::fleet::config::outlier::OutlierConfig;
 use crate::fleet::rng::{Rng, unit};
@@ -21,19 +21,19 @@ pub(crate) struct Multiplier {
 }
 
 impl Multiplier {
-    /// The time of the next ejection in nanoseconds. The one after it lasts twice as long.
+    /// The time of the next ejection in nanoseconds. Doubles the one after it.
     pub(crate) fn next(&mut self, config: &OutlierConfig, rng: &mut (impl Rng + ?Sized)) -> u64 {
         let (base, max) = (config.base_ejection_time(), config.max_ejection_time());
         let doubled = |times: u32| nanos(base).saturating_mul(1 << times.min(63));
         let longest = doubled(self.doublings).min(nanos(max));
-        // Beyond the longest ejection there is nothing to double.
+        // More doublings have no effect at the longest time.
         if self.doublings == 0 || doubled(self.doublings - 1) < nanos(max) {
             self.doublings += 1;
         }
         (longest as f64 * (0.5 + unit(rng) / 2.0)) as u64
     }
 
-    /// The member returned. An ejection by hand alone leaves no doubling.
+    /// Takes back one doubling when the member returns, but not the last. An ejection by hand adds none.
     pub(crate) fn reduce(&mut self, successes: u64, now: u64) {
         let least = self.doublings.min(1);
         self.doublings = self.doublings.saturating_sub(1).max(least);
@@ -41,12 +41,13 @@ impl Multiplier {
         self.successes = successes;
     }
 
-    /// Takes off what the member has earned since its return.
+    /// Takes back the doublings that the member has worked off since its return.
     pub(crate) fn decay(&mut self, successes: u64, config: &OutlierConfig, now: u64) {
         self.doublings = self.decayed(successes, config, now);
     }
 
-    /// The doublings less one for each step since the return; a step takes both time and successes.
+    /// The doublings, less one for each step since the return. A step takes both `base_ejection_time` and `request_volume`
+    /// successes.
     pub(crate) fn decayed(&self, successes: u64, config: &OutlierConfig, now: u64) -> u32 {
         let base = nanos(config.base_ejection_time()).max(1);
         let by_time = now.saturating_sub(self.returned_at) / base;
@@ -84,7 +85,7 @@ mod tests {
             let time = multiplier.next(&config, &mut rng);
             assert!(time >= longest * S / 2 && time <= longest * S, "{time}");
         }
-        assert_eq!(multiplier.doublings(), 4, "60 s need no more");
+        assert_eq!(multiplier.doublings(), 4, "enough for 60 s");
     }
 
     #[test]
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_multiplier_falls_with_time_and_answers_and_not_with_one_of_them() {
+    fn the_multiplier_falls_only_with_both_time_and_successes() {
         let config = OutlierConfig::default();
         let again = |successes, seconds| {
             let (mut rng, mut multiplier) = (rng(), Multiplier::default());
@@ -111,7 +112,7 @@ mod tests {
             multiplier.next(&config, &mut rng);
             multiplier.doublings()
         };
-        assert_eq!(again(0, 0), 4, "three, after its return, and this one");
+        assert_eq!(again(0, 0), 4, "three after its return, and this one");
         assert_eq!(again(0, 3600), 4, "an idle hour is no evidence");
         assert_eq!(again(1_000_000, 5), 4, "nor are many answers at once");
         assert_eq!(again(20, 3600), 2);

@@ -1,4 +1,5 @@
-//! One file per rule: what it decides, its numbers, and how it fails. Functions of numbers, and small states; no ids.
+//! One file per rule: its decision, its numbers and its failure mode. Rules are functions of numbers and small states; they
+//! know no ids.
 
 pub(crate) mod backoff;
 pub(crate) mod cap;

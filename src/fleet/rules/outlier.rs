@@ -1,25 +1,26 @@
-//! Who is ejected, and why.
+//! Which members are ejected, and why.
 //!
-//! Only requests are evidence (passive detection); the rules send nothing. Three of them look at each failure, in the thread
-//! that reports it:
+//! Only the callers' requests are evidence (passive detection); the rules send none. Three rules check each failure, in the
+//! thread that reports it:
 //!
 //! | rule | fires at | finds |
 //! |---|---|---|
-//! | [failures in a row](super::failures_in_row) | 5, over three mean latencies and more; more while others fail too | an instance that answers errors |
-//! | [unresponsive](super::unresponsive) | the same over a second or more, where the last caller gave up without an answer | a stopped process, a black hole |
+//! | [failures in a row](super::failures_in_row) | 5 or more, over at least three mean latencies; more while others fail too | an instance that answers with errors |
+//! | [unresponsive](super::unresponsive) | the same, over at least a second, if the last caller gave up without an answer | a stopped process, a black-holed network |
 //! | [failure rate](super::failure_rate) | half of at least 10 requests in 10 s, and twice the rate of the others | an instance that fails now and then |
 //!
-//! While others fail too, each rule needs more than [`chance`](super::chance) explains; [`peers`](super::peers) say how often
-//! the others fail. [Suspects](super::suspect) get too little traffic for these rules, and have a threshold of their own.
+//! While others fail too, each rule requires more than [`chance`](super::chance) explains; [`peers`](super::peers) measures
+//! how often the others fail. [Suspects](super::suspect) get too little traffic for these rules and have a threshold of
+//! their own.
 //!
-//! A rule that fires ejects its member, unless the [cap](super::cap) of the eligible ones is out already, or `shadow` is on.
-//! The ejection [ends](super::ejection_time) with a [trial](super::trial), after which the member returns by
-//! [slow start](super::slow_start).
+//! A rule that fires ejects its member, unless as many members are out as the [cap](super::cap) allows, or `shadow` is on.
+//! The ejection [ends](super::ejection_time) with a [trial](super::trial). If it succeeds, the member returns through [slow
+//! start](super::slow_start).
 //!
-//! Latency ejects no member: load moves traffic away from slow ones, and to eject them under overload makes it worse.
+//! Slow members are not ejected: load moves traffic away from them, and ejecting them under overload makes it worse.
 //!
-//! Sources: Envoy's outlier detection and gRFC A50 for the vocabulary; the thresholds, the cap of small fleets and the return
-//! come from simulation.
+//! Sources: the vocabulary comes from Envoy's outlier detection and gRFC A50; the thresholds, the cap in small fleets and
+//! the return come from simulation.
 
 use super::chance::Chance;
 use super::peers::{Peers, Record};
@@ -29,10 +30,10 @@ use crate::event::EjectionReason;
 use crate::fleet::branch::Branch;
 use crate::fleet::config::outlier::OutlierConfig;
 
-/// What is known when a request fails.
+/// The evidence when a request fails.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
-    /// Of its member, with this failure.
+    /// The record of its member, including this failure.
     pub(crate) record: Record,
     /// Whether the caller gave up without an answer.
     pub(crate) unanswered: bool,
@@ -43,14 +44,14 @@ pub(crate) struct Evidence {
     pub(crate) now: u64,
 }
 
-/// The reason to eject the member, if the evidence is one.
+/// The reason to eject the member, if the evidence is sufficient.
 pub(crate) fn detect(
     evidence: &Evidence,
     peers: &Peers,
     config: &OutlierConfig,
 ) -> Option<EjectionReason> {
     let (own, run) = (&evidence.record, evidence.record.run);
-    let Some(rate) = peers.rate_beside(own, true) else {
+    let Some(rate) = peers.rate_of_others(own, true) else {
         Branch::NobodyCanTell.reach();
         return None;
     };
@@ -76,7 +77,7 @@ pub(crate) fn detect(
     })
 }
 
-/// The reason of a run of failures that reached its threshold.
+/// The ejection reason for a run of failures that reached its threshold.
 pub(crate) fn in_row(own: &Record, threshold: u32, unanswered: bool) -> EjectionReason {
     let failures = own.run.failures;
     if unanswered {

@@ -1,7 +1,7 @@
-//! Overload: an instance says that it has too much to do.
+//! Overload: an instance reports that it has too much to do.
 //!
-//! For the time that it names, 1 s if it names none and 60 s at most, it counts as [`FACTOR`] times as costly. It is not
-//! ejected for that: an instance that says so is alive.
+//! Its cost is multiplied by [`FACTOR`] for the time that it names: at most 60 s, or 1 s if it names none. It is not
+//! ejected, because an instance that reports overload is alive.
 
 use std::sync::atomic::{
     AtomicU64,
@@ -11,14 +11,17 @@ use std::time::Duration;
 
 use crate::fleet::time::nanos;
 
-/// How many times its cost an overloaded member seems to cost.
+/// Factor on the cost of an overloaded member.
 const FACTOR: f32 = 20.0;
+/// The time if the instance names none.
 const DEFAULT: Duration = Duration::from_secs(1);
+/// The longest time that an instance can name.
 const MAX: Duration = Duration::from_secs(60);
-/// Nanoseconds to which the end of the fleet's overload is rounded up, so that members that report it all the time seldom write.
+/// The end of the fleet's overload is rounded up to multiples of this, in nanoseconds. So members that report overload all
+/// the time seldom write the shared word.
 const STEP: u64 = 100_000_000;
 
-/// When an overload that begins now ends. `duration`: what the instance named.
+/// The end of an overload that begins now. `duration`: as named by the instance.
 pub(crate) fn ends_at(duration: Option<Duration>, now: u64) -> u64 {
     now.saturating_add(nanos(duration.unwrap_or(DEFAULT).min(MAX)))
 }
@@ -35,7 +38,7 @@ impl Overload {
         self.until.fetch_max(until, Relaxed);
     }
 
-    /// What to multiply its cost by.
+    /// The factor on the member's cost.
     pub(crate) fn factor(&self, now: u64) -> f32 {
         if now < self.until.load(Relaxed) {
             FACTOR
@@ -45,7 +48,7 @@ impl Overload {
     }
 }
 
-/// Whether any member may be overloaded: picks ask one word before they ask each member.
+/// Whether any member may be overloaded. Picks read this one word before they check each member.
 #[derive(Debug, Default)]
 pub(crate) struct AnyOverload {
     /// Zero: no member is.
@@ -68,7 +71,7 @@ impl AnyOverload {
     pub(crate) fn end(&self, now: u64) {
         let until = self.until.load(Relaxed);
         if until != 0 && until <= now {
-            // If a later overload wins the race, that one ends it.
+            // If a longer overload is stored meanwhile, it stays.
             let _ = self.until.compare_exchange(until, 0, Relaxed, Relaxed);
         }
     }

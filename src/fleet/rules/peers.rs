@@ -1,42 +1,45 @@
-//! What is usual: how the other members in play fail.
+//! How often the other members in play fail.
 //!
-//! A member is compared only with *yardsticks*: members that have been in play for a whole window, or have had half of a fair
-//! share of the window's requests. A member that has just returned has an empty window and a tenth of its share. It looks better
-//! than any other, and would eject the rest of a small fleet that is overloaded. Without a yardstick no member is judged. The
-//! only member in play is judged as if the others did not fail: the cap keeps it, and an ejected one is tried sooner.
+//! A member is compared only with *yardsticks*: members that have been in play for a whole window, or have had half of their
+//! fair share of the window's requests. A member that has just returned has an empty window and a tenth of its share. It
+//! looks better than any other, and comparing with it would eject the rest of a small, overloaded fleet. Without a
+//! yardstick, no member is judged. The only member in play is judged as if the others did not fail: the cap keeps it in
+//! play, and an ejected one is tried sooner.
 //!
-//! A member that looks like an outlier by itself is no yardstick either: the bad half of a fleet would excuse each other. But if
-//! more than half of the others look like that, the cause is seldom the members, and all of them are yardsticks.
+//! A member that looks like an outlier by itself is no yardstick either; otherwise the bad half of a fleet would excuse each
+//! other. But if more than half of the others look like that, the members are seldom the cause, and all of them are
+//! yardsticks.
 //!
-//! Until another member has succeeded once, a fault that all share cannot be excluded, and no member is judged.
+//! Until another member has succeeded once, a fault shared by all cannot be ruled out, and no member is judged.
 //!
-//! The rate of the others is the larger of two: the failure rate of their windows, and how they fail at present, by their runs
-//! of failures. The window alone learns too late of a fault that all share: half of the fleet would be ejected in its first
-//! second. A run is no longer present once its member has got no request for ten times the gap of a fair share, and a second.
-//! Members that load keeps requests away from would otherwise excuse each other.
+//! The rate of the others is the larger of two: the failure rate over their windows, and the present rate, which follows
+//! from their runs of failures. The window alone shows a fault shared by all too late: half of the fleet would be ejected in
+//! the first second. A run counts as present until its member has had no request for ten mean gaps between its requests, and
+//! at least for a second. Otherwise members that get no requests because of their load would excuse each other.
 
 use super::failure_rate;
 use crate::fleet::config::outlier::OutlierConfig;
 use crate::fleet::measures::failures::{MIN_SAMPLE, Run, Tally, WINDOW};
 
-/// The part of a fair share of the window's requests that makes a yardstick of a member that is new in play.
+/// The part of its fair share of the window's requests that makes a new member in play a yardstick.
 const YARDSTICK_SHARE: f32 = 0.5;
-/// Gaps of a fair share after which a run is no longer present, and nanoseconds.
+/// Mean gaps between a member's requests after which its run no longer counts as present.
 const STALE_GAPS: u64 = 10;
+/// The same in nanoseconds, at least.
 const STALE_AFTER: u64 = 1_000_000_000;
-/// Members and failures in a row below which the present rate is as uncertain as of this many.
+/// The least sample of the present rate, in members plus failures in a row.
 const MIN_RUNS: f32 = 4.0;
 
-/// What one member shows.
+/// The record of one member, as the rules see it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
     /// The outcomes of its window.
     pub(crate) window: Tally,
-    /// The same without its largest pause: what its failure rate is judged by.
+    /// The same without its largest pause, for the failure rate rule.
     pub(crate) without_pause: Tally,
     pub(crate) run: Run,
     pub(crate) failed_at: u64,
-    /// Since when its picks count; zero: always.
+    /// Only picks made from this moment on count; zero: all.
     pub(crate) judged_from: u64,
     pub(crate) has_succeeded: bool,
     /// Of its last failure.
@@ -44,19 +47,20 @@ pub(crate) struct Record {
     pub(crate) weight: f32,
 }
 
-/// The members in play, added up.
+/// Sums over the members in play.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Peers {
     in_play: usize,
+    /// All yardsticks.
     all: Group,
-    /// Those that do not look like outliers.
+    /// The yardsticks that do not look like outliers.
     ordinary: Group,
-    /// The least outcomes that make a yardstick of a new member of weight one.
+    /// The least outcomes that make a new member of weight one a yardstick.
     least_outcomes: f32,
     now: u64,
 }
 
-/// Yardsticks, added up.
+/// Sums over yardsticks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
     members: usize,
@@ -68,14 +72,15 @@ struct Group {
 }
 
 impl Record {
-    /// Whether it would be an outlier where no other member fails.
+    /// Whether it would be an outlier if no other member failed.
     pub(crate) fn looks_bad(&self, config: &OutlierConfig) -> bool {
         let least = failure_rate::threshold(config.failure_percentage(), 0.0);
         self.run.failures >= config.failures_in_row()
             || failure_rate::reaches(self.without_pause, config.request_volume(), least)
     }
 
-    /// The window with the whole run: a member that gets few requests since it fails, still fails.
+    /// The window, extended by the part of the run that is older. A member that gets few requests because it fails is still
+    /// failing.
     fn tally(&self) -> Tally {
         let earlier = (self.run.failures as f32 - self.window.failures).max(0.0);
         self.window.with(Tally {
@@ -86,7 +91,7 @@ impl Record {
 }
 
 impl Peers {
-    /// Adds up members. `gap`: nanoseconds in which one of them gets a request on average.
+    /// Adds up members. `gap`: the mean time between two requests of a member, in nanoseconds.
     pub(crate) fn of(
         members: impl Iterator<Item = Record>,
         config: &OutlierConfig,
@@ -120,9 +125,9 @@ impl Peers {
         self.all.tally.outcomes
     }
 
-    /// How often the others fail: the larger of their two rates, each a standard deviation above what was seen. `None`
-    /// without a yardstick.
-    pub(crate) fn rate_beside(&self, own: &Record, looks_bad: bool) -> Option<f32> {
+    /// The rate at which the other members fail: the larger of their two rates, each one standard deviation above the
+    /// observed one. `None` without a yardstick.
+    pub(crate) fn rate_of_others(&self, own: &Record, looks_bad: bool) -> Option<f32> {
         if self.in_play <= 1 {
             return Some(0.0);
         }
@@ -130,10 +135,10 @@ impl Peers {
         Some(group.window_rate().max(group.present_rate()))
     }
 
-    /// The same beside a suspect. Its few trials are compared with what may be few requests, so half a failure more is assumed
-    /// than was seen (Jeffreys' prior).
-    pub(crate) fn rate_beside_suspect(&self, own: &Record, looks_bad: bool) -> Option<f32> {
-        let rate = self.rate_beside(own, looks_bad)?;
+    /// The same for judging a suspect. Its few trials may be compared with few requests, so half a failure more than
+    /// observed is assumed (Jeffreys' prior).
+    pub(crate) fn rate_of_others_for_suspect(&self, own: &Record, looks_bad: bool) -> Option<f32> {
+        let rate = self.rate_of_others(own, looks_bad)?;
         let others = self.others(own, looks_bad);
         let unseen = others.map_or(0.0, |group| 0.5 / (group.tally.outcomes + 1.0));
         Some(rate.max(unseen))
@@ -181,12 +186,13 @@ impl Group {
         }
     }
 
-    /// The share that failed in the window, a standard deviation above what was seen of it.
+    /// The share that failed in the window, plus one standard deviation.
     fn window_rate(self) -> f32 {
         with_deviation(self.tally.rate(), self.tally.outcomes.max(MIN_SAMPLE))
     }
 
-    /// The share that fails at present: runs of failures, each of which one success would end now.
+    /// The share that fails at present, plus one standard deviation: the failures in all runs, and for each member the
+    /// success that would end its run now.
     fn present_rate(self) -> f32 {
         let all = self.runs + self.members as f32;
         with_deviation(self.runs / all.max(1.0), all.max(MIN_RUNS))
@@ -211,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_few_outcomes_tell_is_taken_for_higher() {
+    fn the_rate_of_few_outcomes_is_assumed_to_be_higher() {
         let rate = |outcomes| group(1, 0, outcomes, 0.3 * outcomes).window_rate();
         assert!((rate(21.0) - 0.4).abs() < 1e-3, "{}", rate(21.0));
         assert!((rate(2100.0) - 0.31).abs() < 1e-3, "{}", rate(2100.0));
@@ -222,10 +228,10 @@ mod tests {
     }
 
     #[test]
-    fn runs_tell_at_once_of_a_fault_that_all_share() {
+    fn runs_show_a_shared_fault_at_once() {
         assert_eq!(group(9, 0, 1000.0, 0.0).present_rate(), 0.0);
-        let everybody = group(9, 27, 1000.0, 27.0);
-        assert!(everybody.present_rate() > 0.8 && everybody.window_rate() < 0.05);
+        let all_fail = group(9, 27, 1000.0, 27.0);
+        assert!(all_fail.present_rate() > 0.8 && all_fail.window_rate() < 0.05);
         assert!(
             group(1, 1, 1.0, 1.0).present_rate() < 0.8,
             "a single failure"

@@ -1,15 +1,15 @@
-//! Slow start: the way of a returned member back to its full share.
+//! Slow start: how a returned member gets back to its full share.
 //!
-//! Its share grows evenly from a tenth to the whole. The decision is made once per pick, not per draw: a pick that draws many
-//! members would otherwise almost always reach the returning one, and choose it because it is idle. Picks pay nothing for it
-//! while no member is returning.
+//! Its share grows linearly from a tenth to the whole. The decision is made once per pick, not per draw: a pick that draws
+//! many members would otherwise almost always reach the returning one, and choose it because it is idle. Picks pay nothing
+//! for it while no member is returning.
 
 use crate::fleet::rng::{Rng, unit};
 
-/// The part of its share with which a member begins.
+/// The fraction of its share at which a member begins.
 const FIRST_SHARE: f64 = 0.1;
 
-/// Which members in slow start one pick may draw.
+/// Decides which members in slow start one pick may draw.
 pub(crate) struct Ramp {
     /// The length of slow start in nanoseconds.
     length: u64,
@@ -26,15 +26,15 @@ impl Ramp {
         }
     }
 
-    /// Whether the pick may draw a member that returned at that moment; `None`: one that is not in slow start.
+    /// Whether the pick may draw a member that returned at that moment. `None`: the member is not in slow start.
     pub(crate) fn admits(&self, returned_at: Option<u64>) -> bool {
         returned_at.is_none_or(|since| self.draw < self.share(since))
     }
 
-    /// The part of its share for a member that returned at that moment.
+    /// The fraction of its share for a member that returned at that moment.
     fn share(&self, since: u64) -> f64 {
-        let gone = self.now.saturating_sub(since) as f64 / self.length.max(1) as f64;
-        (FIRST_SHARE + (1.0 - FIRST_SHARE) * gone).min(1.0)
+        let elapsed = self.now.saturating_sub(since) as f64 / self.length.max(1) as f64;
+        (FIRST_SHARE + (1.0 - FIRST_SHARE) * elapsed).min(1.0)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Which members are picked from: the available ones, else the busy ones, else all of them in panic mode.
 //!
-//! Panic mode is on while every eligible member is ejected or on probation. Then all eligible ones are picked from: one that
-//! fails half of its requests is better than none. Their outcomes move their load and are counted, and eject no member.
+//! Panic mode is on while every eligible member is ejected or on probation. Picks then draw from all eligible members: one
+//! that fails half of its requests is better than none. Their outcomes move their load and are counted, but eject no member.
 
-/// What picks a member is for, the best kind first.
+/// Which picks a member is for. The best tier comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tier {
     /// Any pick.
@@ -15,7 +15,7 @@ pub(crate) enum Tier {
 }
 
 impl Tier {
-    /// Of an eligible member.
+    /// The tier of an eligible member.
     pub(crate) fn of(is_out: bool, is_busy: bool) -> Self {
         match (is_out, is_busy) {
             (true, _) => Self::Out,
@@ -24,17 +24,17 @@ impl Tier {
         }
     }
 
-    /// The tier that is picked from, of all eligible members.
+    /// The tier that picks draw from, given those of all eligible members.
     pub(crate) fn best(eligible: impl Iterator<Item = Self>) -> Self {
         eligible.min().unwrap_or(Self::Available)
     }
 
-    /// Whether it is picked from while `best` is the best tier: in panic mode all are.
+    /// Whether it is picked from while `best` is the best tier. In panic mode all tiers are.
     pub(crate) fn is_picked(self, best: Self) -> bool {
         self == best || best.is_panic_mode()
     }
 
-    /// Whether the best tier being this one means panic mode.
+    /// Whether panic mode is on while this is the best tier.
     pub(crate) fn is_panic_mode(self) -> bool {
         self == Self::Out
     }

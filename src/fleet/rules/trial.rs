@@ -1,16 +1,16 @@
-//! Trials: requests that find out whether a member is well again.
+//! Trials: requests that find out whether a member has recovered.
 //!
-//! A trial is one pick that goes to a member on probation, or to a suspect, instead of the winner of the draw. Its end
+//! A trial is one pick that goes to a member on probation, or to a suspect, instead of the winner of the draw. Its outcome
 //! decides about the member. Only harm is rationed: a balancer has a [`Bucket`] of [`TOKENS`] tokens, full at the start and
 //! refilled by one per [`PICKS_PER_TOKEN`] picks, which count when they end. A trial takes one, and gives it back unless it
-//! did harm: it failed, or its caller went away without an answer. So a bad member costs one request in 200, however few
-//! requests there are. As long as there is a token, a member that is well again is back at once.
+//! did harm: it failed, or its caller gave up without an answer. So a bad member costs one request in 200, even at low
+//! rates. While there is a token, a recovered member returns at once.
 //!
 //! A member has one trial at a time, named by a [`Token`]. A verdict that comes after its trial was given up, or from a pick
 //! made before it, decides nothing.
 //!
-//! Failure mode: with the bucket empty a member that is well again waits for up to 200 picks. It does not if every pickable
-//! member fails as well, or in panic mode: trials are free then.
+//! Failure mode: while the bucket is empty, a recovered member waits for up to 200 picks. It does not wait in panic mode, or
+//! if every pickable member fails as well: trials are free then.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -21,13 +21,13 @@ const TOKENS: u32 = 3;
 const PICKS_PER_TOKEN: u32 = 200;
 const FULL: u32 = TOKENS * PICKS_PER_TOKEN;
 
-/// Nanoseconds after which a silent trial may have failed, at the least.
+/// The least time after which an unanswered trial fails, in nanoseconds.
 const MIN_PATIENCE: u64 = 1_000_000_000;
-/// The same in mean latencies of the fleet.
+/// The same in mean latencies of the fleet. The longer time applies.
 const PATIENCE: f32 = 8.0;
 
-/// The low bits of a token: whether the answer has begun, whether a token of the bucket was paid, whether the verdict is on its
-/// way to the writers, and a serial number that tells trials apart that begin at the same moment.
+/// The low bits of a token: the answer has begun; a token of the bucket was paid; the verdict is on its way to the writers;
+/// and a serial number that distinguishes trials begun at the same moment.
 const ANSWERED: u64 = 1;
 const PAID: u64 = 2;
 const JUDGED: u64 = 4;
@@ -41,17 +41,17 @@ pub(crate) struct Token(NonZeroU64);
 /// How a trial ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TrialEnd {
-    /// Answered well after this many nanoseconds.
+    /// Succeeded after this many nanoseconds.
     Success(u64),
-    /// Answered badly.
+    /// Failed.
     Failure,
     /// Not answered in time.
     Unanswered,
-    /// Not answered, by a caller that went away after this many nanoseconds, too early to tell.
+    /// Not answered: the caller gave up after this many nanoseconds, too early to tell.
     Silent(u64),
 }
 
-/// How much harm trials may still do, in picks.
+/// The budget for trials that do harm, in picks.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     credit: AtomicU32,
@@ -61,9 +61,9 @@ pub(crate) struct Bucket {
 /// The trial of one member.
 #[derive(Debug, Default)]
 pub(crate) struct Trial {
-    /// The token of the trial in flight; zero: none.
+    /// The token of the trial in flight; zero if there is none.
     token: AtomicU64,
-    /// Nanoseconds after which its answer began; zero: unknown.
+    /// Nanoseconds after which its answer began; zero if unknown.
     latency: AtomicU64,
 }
 
@@ -96,11 +96,11 @@ impl Bucket {
         }
     }
 
-    /// Adds what this many picks refill.
+    /// Refills the bucket for this many picks.
     pub(crate) fn refill(&self, picks: u64) {
         let picks = u32::try_from(picks).unwrap_or(u32::MAX);
         let more = |credit: u32| Some(credit.saturating_add(picks).min(FULL));
-        // The closure always answers.
+        // Cannot fail: the closure always returns a value.
         let _ = self.credit.fetch_update(Relaxed, Relaxed, more);
     }
 
@@ -120,7 +120,7 @@ impl Trial {
             return None;
         }
         let serial = (bucket.next_serial() << SERIAL_SHIFT) & ((1 << TIME_SHIFT) - 1);
-        // A trial of the first microseconds has a token, too.
+        // Keeps the token of a trial in the first microseconds from being zero.
         let begun = (now >> TIME_SHIFT).max(1) << TIME_SHIFT;
         let token = NonZeroU64::new(begun | serial | if is_paid { PAID } else { 0 })?;
         let begun = self
@@ -154,7 +154,7 @@ impl Trial {
         self.token.fetch_update(Relaxed, Relaxed, is_it).is_ok()
     }
 
-    /// Ends a trial whose member was ejected, restored or moved, or left: it decides nothing and costs nothing.
+    /// Ends a trial without effect and gives its token back: its member was ejected, restored or moved, or has left.
     pub(crate) fn forget(&self, bucket: &Bucket) {
         let present = self.token.swap(0, Relaxed);
         if let Some(token) = NonZeroU64::new(present) {
@@ -162,7 +162,7 @@ impl Trial {
         }
     }
 
-    /// The answer of a trial has begun.
+    /// Records that the answer of a trial has begun.
     pub(crate) fn answered(&self, token: Token, after: u64) {
         let token = token.0.get();
         let marked = self
@@ -173,8 +173,8 @@ impl Trial {
         }
     }
 
-    /// Gives up a trial that took too long, and returns what is known of it: the beginning of a long answer is a success.
-    /// One that `spans_stall` of our own since it began ends without a verdict.
+    /// Gives up a trial that took too long. Returns how it ended: if its answer has begun, it is a success. A trial that
+    /// spans a stall of this process ends without a verdict.
     pub(crate) fn give_up(
         &self,
         bucket: &Bucket,
@@ -207,7 +207,7 @@ impl Trial {
     }
 }
 
-/// For how long a trial may be silent, in nanoseconds.
+/// How long a trial may go unanswered, in nanoseconds.
 pub(crate) fn patience(mean: f32) -> u64 {
     MIN_PATIENCE.max((PATIENCE * mean) as u64)
 }
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_counts_unless_its_member_moves_on_the_way() {
+    fn a_verdict_counts_unless_its_trial_is_forgotten_first() {
         let (trial, bucket) = (Trial::default(), Bucket::new());
         assert!(bucket.take());
         let token = trial.begin(&bucket, true, 0).unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_trial_is_given_up_after_a_second_or_eight_answers() {
+    fn an_unanswered_trial_is_given_up_after_a_second_or_eight_mean_latencies() {
         let never = |_| false;
         for (mean, patience) in [(5e6, 1000 * MS), (500e6, 4000 * MS)] {
             let (trial, bucket) = (Trial::default(), Bucket::new());
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_stamp_does_not_count_for_the_next_trial() {
+    fn an_answer_to_an_earlier_trial_does_not_count_for_the_next() {
         let (trial, bucket) = (Trial::default(), Bucket::new());
         let first = begin(&trial, 0).unwrap();
         assert!(trial.end(first));
@@ -305,7 +305,7 @@ mod tests {
         bucket.refill(1);
         assert!(bucket.take());
         bucket.refill(u64::MAX);
-        assert_eq!((0..10).filter(|_| bucket.take()).count(), 3, "no more");
+        assert_eq!((0..10).filter(|_| bucket.take()).count(), 3, "full");
         let free = trial.begin(&bucket, false, 0).unwrap();
         bucket.give_back(free);
         assert!(!bucket.take(), "a free trial gives nothing back");
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_goes_back_ends_no_trial() {
+    fn a_clock_that_goes_back_ends_no_trial() {
         let (trial, bucket) = (Trial::default(), Bucket::new());
         begin(&trial, 5000 * MS).unwrap();
         assert!(trial.give_up(&bucket, 5e6, 0, |_| false).is_none());

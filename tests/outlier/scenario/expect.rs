@@ -1,4 +1,4 @@
-//! What is so, and what must be.
+//! The state of the fleet, and what is expected of it.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use rolecall::{EjectionCounters, EjectionStatus, Event, MemberState, MemberStatu
 
 use super::{Reason, Scenario};
 
-/// What must be so.
+/// Expectations.
 impl Scenario {
     #[track_caller]
     pub(crate) fn is(&mut self, id: &str, state: MemberState) -> &mut Self {
@@ -15,7 +15,7 @@ impl Scenario {
         self
     }
 
-    /// The states of all, in order.
+    /// Expects the states of all members, in order.
     #[track_caller]
     pub(crate) fn are<const N: usize>(&mut self, states: [MemberState; N]) -> &mut Self {
         let are: Vec<_> = self.status().members.iter().map(|m| m.state).collect();
@@ -34,14 +34,14 @@ impl Scenario {
         self
     }
 
-    /// How many requests had an outcome lately, and how many of those failed.
+    /// Expects how many recent requests had an outcome, and how many of those failed.
     #[track_caller]
     pub(crate) fn lately(&mut self, id: &str, requests: u32, failures: u32) -> &mut Self {
         let member = self.member(id);
         let lately = (member.recent_requests, member.recent_failures);
         assert!(
             lately == (requests, failures),
-            "{lately:?} is what {id} had lately, not {:?}\n{}",
+            "{id} had {lately:?} recently, not {:?}\n{}",
             (requests, failures),
             self.table()
         );
@@ -59,19 +59,19 @@ impl Scenario {
         self
     }
 
-    /// Everything that was told of a member's ejections so far, a word each.
+    /// Expects the events about a member's ejections so far, one word each.
     #[track_caller]
     pub(crate) fn story_is<const N: usize>(&mut self, id: &str, words: [&str; N]) -> &mut Self {
         let story = self.story(id);
         assert!(
             story == words,
-            "{story:?} was told of {id}, not {words:?}\n{}",
+            "{story:?} was reported of {id}, not {words:?}\n{}",
             self.table()
         );
         self
     }
 
-    /// Detected, ejected, refused by the cap, trials, returned, panic modes.
+    /// Expects the counters: detected, ejected, withheld by the cap, trials, returned, panic modes.
     #[track_caller]
     pub(crate) fn counted(&mut self, counters: [u64; 6]) -> &mut Self {
         let EjectionCounters {
@@ -121,7 +121,7 @@ impl Scenario {
         self
     }
 
-    /// No pick of many goes to it.
+    /// Expects that none of many picks goes to this member.
     #[track_caller]
     pub(crate) fn takes_nothing(&mut self, id: &str) -> &mut Self {
         for _ in 0..200 {
@@ -136,7 +136,7 @@ impl Scenario {
     }
 }
 
-/// What is so.
+/// State.
 impl Scenario {
     pub(crate) fn now(&self) -> Instant {
         self.now
@@ -146,7 +146,7 @@ impl Scenario {
         self.fleet.status(self.now)
     }
 
-    /// For messages.
+    /// The status, for messages.
     pub(crate) fn table(&self) -> String {
         let at = self.now.saturating_duration_since(self.start);
         format!("at {at:?}: {}", self.status())
@@ -167,7 +167,7 @@ impl Scenario {
         ejection.unwrap_or_else(|| panic!("{id} was never ejected\n{}", self.table()))
     }
 
-    /// How long the ejection still lasts.
+    /// The rest of a member's ejection.
     #[track_caller]
     pub(crate) fn remaining(&self, id: &str) -> Duration {
         let remaining = self.ejection(id).remaining;

@@ -13,7 +13,7 @@ impl Scenario {
         self
     }
 
-    /// Discovery announces it anew.
+    /// Announces a changed instance.
     pub(crate) fn change(
         &mut self,
         id: &str,
@@ -48,7 +48,7 @@ impl Scenario {
         })
     }
 
-    /// Dials hang from now on, until they are let through.
+    /// Lets dials hang until they are let through.
     pub(crate) fn hold_dials(&mut self) -> &mut Self {
         self.connects = false;
         self

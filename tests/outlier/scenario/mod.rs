@@ -1,12 +1,12 @@
-//! The notation: a fleet, what happens to it, and what must be so, a line each.
+//! The notation of the tests: a fleet, what happens to it, and what is expected, a line each.
 //!
 //! ```text
 //! fleet(3).fail("a", 5).is("a", Ejected).pass(10 * SECOND).is("a", Probation).succeed("a", 1).is("a", Usable);
 //! ```
 //!
-//! Members are `a`, `b`, `c`, … and connected; a fleet is *warm*: each member answered a hundred requests in 10 ms. Time stands
-//! still but for [`pass`](Scenario::pass), and for the time that requests take; deadlines are met on time while it passes.
-//! Whatever must be so and is not fails with the table of the fleet's status.
+//! Members are `a`, `b`, `c`, … and connected. A fleet is *warm*: each member has answered a hundred requests in 10 ms. Time
+//! passes only in [`pass`](Scenario::pass) and while requests take their time; deadlines are met on time meanwhile. An
+//! expectation that is not met fails with the table of the fleet's status.
 
 mod expect;
 mod instances;
@@ -29,7 +29,7 @@ pub(crate) use traffic::Does;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
-/// What a request takes where a scenario does not say.
+/// How long a request takes, unless a scenario says otherwise.
 pub(crate) const USUAL: Duration = Duration::from_millis(10);
 
 pub(crate) struct Scenario {
@@ -45,12 +45,12 @@ pub(crate) struct Scenario {
     events: Vec<Event>,
 }
 
-/// A warm fleet of so many.
+/// A warm fleet of this many members.
 pub(crate) fn fleet(members: usize) -> Scenario {
     fleet_with(members, BalanceConfig::builder())
 }
 
-/// The same by these rules.
+/// The same with this configuration.
 pub(crate) fn fleet_with(members: usize, config: ConfigBuilder) -> Scenario {
     let mut scenario = cold_fleet_with(members, config);
     let each: Vec<String> = (0..members).map(name).flat_map(|id| vec![id; 10]).collect();
@@ -63,13 +63,13 @@ pub(crate) fn fleet_with(members: usize, config: ConfigBuilder) -> Scenario {
     scenario
 }
 
-/// A fleet that was asked nothing yet.
+/// A fleet that has had no requests.
 pub(crate) fn cold_fleet_with(members: usize, config: ConfigBuilder) -> Scenario {
     seeded_fleet(members, config, 7)
 }
 
 pub(crate) fn seeded_fleet(members: usize, config: ConfigBuilder, seed: u64) -> Scenario {
-    // Far from the beginning of the clock, so that time has room to go back.
+    // Far from the beginning of the clock, so that it has room to go back.
     #[expect(
         clippy::disallowed_methods,
         reason = "an Instant has to come from somewhere"
@@ -95,7 +95,7 @@ pub(crate) fn seeded_fleet(members: usize, config: ConfigBuilder, seed: u64) -> 
     scenario
 }
 
-/// A fleet of five of which `a` was ejected and is on probation.
+/// A fleet of five in which `a` was ejected and is on probation.
 pub(crate) fn on_probation() -> Scenario {
     let mut scenario = fleet(5);
     scenario
@@ -111,7 +111,7 @@ pub(crate) fn rules(change: impl FnOnce(OutlierBuilder) -> OutlierBuilder) -> Co
     BalanceConfig::builder().outlier(outlier)
 }
 
-/// `a` to `z`, then `z26` and so on: in the order of the numbers up to 100.
+/// `a` to `z`, then `z26` and so on. Up to 100, names sort like their numbers.
 pub(crate) fn name(member: usize) -> String {
     match u8::try_from(member) {
         Ok(letter @ 0..26) => char::from(b'a' + letter).to_string(),
@@ -119,9 +119,9 @@ pub(crate) fn name(member: usize) -> String {
     }
 }
 
-/// What happens.
+/// Events.
 impl Scenario {
-    /// Lets time pass, and the fleet do on time what is due.
+    /// Lets time pass, and meets the fleet's deadlines on time.
     pub(crate) fn pass(&mut self, time: Duration) -> &mut Self {
         let until = self.now + time;
         while let Some(due) = self.fleet.next_deadline().filter(|due| *due <= until) {
@@ -138,14 +138,14 @@ impl Scenario {
         self
     }
 
-    /// Lets the ejection of one be over, and a nanosecond pass.
+    /// Lets time pass until the ejection of a member is over.
     #[track_caller]
     pub(crate) fn outlast(&mut self, id: &str) -> &mut Self {
         let remaining = self.remaining(id);
         self.pass(remaining)
     }
 
-    /// The process stands still: time passes, and nothing is done.
+    /// Stalls the process: time passes, and no deadline is met.
     pub(crate) fn stall(&mut self, time: Duration) -> &mut Self {
         self.now += time;
         self
@@ -162,14 +162,15 @@ impl Scenario {
         self
     }
 
-    /// A pick of this one, whatever the load: its trial, if it is on probation, else one that avoids all others.
+    /// Picks this member, whatever the load: by its trial, if it is on probation, otherwise by a pick that avoids all
+    /// others.
     #[track_caller]
     pub(crate) fn pick(&mut self, id: &str) -> Pick<()> {
         let pick = self.try_pick(id);
         pick.unwrap_or_else(|other| panic!("{other} was picked, not {id}\n{}", self.table()))
     }
 
-    /// A pick of whoever is next.
+    /// Picks any member.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Pick<()> {
         let pick = self.fleet.pick(self.now, &mut self.rng, &[]);
@@ -191,7 +192,7 @@ impl Scenario {
             .filter(|other| *other != id)
             .map(|other| InstanceId::from(other.as_str()))
             .collect();
-        // A pick from more than 16 may not see the only one that it is not to avoid.
+        // A pick from more than 16 members may miss the only one that is not avoided.
         let tries = if others.len() < 16 { 1 } else { 200 };
         let mut other = String::new();
         for _ in 0..tries {
@@ -204,7 +205,7 @@ impl Scenario {
         Err(other)
     }
 
-    /// The next pick of this one within a few, while others that wait for a trial have theirs.
+    /// The trial of this member within a few picks, while others that wait for a trial have theirs.
     fn try_trial(&mut self, id: &str) -> Option<Pick<()>> {
         let mut others = Vec::new();
         for _ in 0..20 {
@@ -217,19 +218,19 @@ impl Scenario {
         None
     }
 
-    /// So many requests, one after another, that are answered well.
+    /// Sends this many requests, one after another, that succeed.
     #[track_caller]
     pub(crate) fn succeed(&mut self, id: &str, requests: usize) -> &mut Self {
         self.each(id, requests, USUAL, |pick, now| pick.success(now))
     }
 
-    /// The same answered badly.
+    /// The same, but they fail.
     #[track_caller]
     pub(crate) fn fail(&mut self, id: &str, requests: usize) -> &mut Self {
         self.each(id, requests, USUAL, |pick, now| pick.failure(now))
     }
 
-    /// The same whose callers give up after so long.
+    /// The same, but their callers give up after this time.
     #[track_caller]
     pub(crate) fn cancel(&mut self, id: &str, requests: usize, after: Duration) -> &mut Self {
         self.each(id, requests, after, |pick, now| pick.cancelled(now))
@@ -251,7 +252,7 @@ impl Scenario {
         self
     }
 
-    /// A request begins.
+    /// Begins a request.
     #[track_caller]
     pub(crate) fn begin(&mut self, id: &str) -> &mut Self {
         let pick = self.pick(id);
@@ -259,7 +260,7 @@ impl Scenario {
         self
     }
 
-    /// The oldest of those that began ends.
+    /// Ends the oldest request that has begun.
     #[track_caller]
     pub(crate) fn end(
         &mut self,
@@ -271,18 +272,18 @@ impl Scenario {
         self
     }
 
-    /// The answer to the oldest one begins.
+    /// Begins the answer to the oldest request.
     #[track_caller]
     pub(crate) fn answer(&mut self, id: &str) -> &mut Self {
         self.held.get_mut(id).unwrap()[0].answered(self.now);
         self
     }
 
-    /// Fills the bucket of trials: usable members answer well, so often that three trials may do harm.
+    /// Fills the bucket for trials: usable members succeed so often that three trials may do harm.
     #[track_caller]
     pub(crate) fn earn_trials(&mut self) -> &mut Self {
-        // A pick that is to avoid anybody at all is no trial.
-        let avoided = [InstanceId::from("nobody")];
+        // A pick that avoids any instance is no trial.
+        let avoided = [InstanceId::from("unknown")];
         for _ in 0..30 {
             let picks: Vec<_> = (0..20)
                 .map(|_| self.fleet.pick(self.now, &mut self.rng, &avoided).unwrap())
@@ -292,7 +293,7 @@ impl Scenario {
                 .into_iter()
                 .for_each(|pick| _ = pick.success(self.now));
         }
-        // The next beat.
+        // The next tick.
         self.pass(100 * MS)
     }
 

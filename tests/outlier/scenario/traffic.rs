@@ -11,11 +11,11 @@ use super::Scenario;
 pub(crate) enum Does {
     Succeed(Duration),
     Fail(Duration),
-    /// Nothing; the caller gives up.
+    /// No answer; the caller gives up after this time.
     Nothing(Duration),
 }
 
-/// Who was picked how often.
+/// How often each member was picked.
 #[derive(Debug, Default)]
 pub(crate) struct Picks(BTreeMap<String, u64>);
 
@@ -24,7 +24,7 @@ impl Picks {
         self.0.get(id).copied().unwrap_or(0)
     }
 
-    /// Its part of all of them, times how many members there are: 1 is fair.
+    /// A member's part of all picks, times the number of members: 1 is fair.
     pub(crate) fn share(&self, id: &str, members: usize) -> f64 {
         let all: u64 = self.0.values().sum();
         self.of(id) as f64 * members as f64 / all as f64
@@ -32,7 +32,7 @@ impl Picks {
 }
 
 impl Scenario {
-    /// A request every `gap`, for `time`, to whoever is picked. What is under way by then ends, too.
+    /// Sends a request every `gap`, for `time`, to any member. Requests still in flight then are ended, too.
     pub(crate) fn traffic(
         &mut self,
         time: Duration,
