@@ -280,6 +280,16 @@ pub enum EjectionReason {
     Manual,
 }
 
+impl EjectionReason {
+    pub(crate) fn labelled(mut self, of_last: Option<&'static str>) -> Self {
+        match &mut self {
+            Self::FailuresInRow { label, .. } | Self::FailureRate { label, .. } => *label = of_last,
+            Self::Unresponsive { .. } | Self::Manual => {}
+        }
+        self
+    }
+}
+
 impl fmt::Display for EjectionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

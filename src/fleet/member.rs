@@ -11,12 +11,13 @@
 //! so it may finish on a connection that the roster has long forgotten.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{AcqRel, Relaxed},
 };
-use std::sync::{Arc, Mutex, PoisonError};
 
+use super::labels::Label;
 use super::load::{Latency, Typical};
 use super::run::{Failing, Failures, Run};
 use super::shared::Shared;
@@ -72,10 +73,8 @@ struct Rest {
     quiet_until: AtomicU32,
     pause: Pause,
     trial: Trial,
-    /// When it last failed.
+    /// When it last failed, to 32 ns, and in the lower bits the label of its last failure.
     failed_at: AtomicU64,
-    /// How its last failure is called.
-    last_failure: Mutex<Option<&'static str>>,
     /// When its slow start began; zero: it is in none.
     returned_at: AtomicU64,
 }
@@ -141,23 +140,19 @@ impl Stats {
     }
 
     pub(super) fn failed_at(&self) -> u64 {
-        self.rest.failed_at.load(Relaxed)
+        self.rest.failed_at.load(Relaxed) & !Label::BITS
     }
 
-    /// How its last failure is called, if that has a name.
-    pub(super) fn last_failure(&self) -> Option<&'static str> {
-        *self
-            .rest
-            .last_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The label of its last failure.
+    pub(super) fn last_failure(&self) -> Label {
+        Label::of(self.rest.failed_at.load(Relaxed))
     }
 
-    /// Remembers how a failure is called. Of two at the same moment either may win, so that none waits.
-    pub(super) fn note_failure(&self, label: Option<&'static str>) {
-        if let Ok(mut last) = self.rest.last_failure.try_lock() {
-            *last = label;
-        }
+    /// A trial failed, which does not count as a failure of a member in play.
+    pub(super) fn label_failure(&self, label: Label) {
+        let labelled = |at| Some(at & !Label::BITS | label.bits());
+        // It never declines.
+        let _ = self.rest.failed_at.fetch_update(Relaxed, Relaxed, labelled);
     }
 
     /// Whether the outcome of a pick of that time counts.
@@ -203,10 +198,11 @@ impl Stats {
     }
 
     /// A request picked then, whose slot was just given back, failed. Returns the failures in a row.
-    pub(super) fn failed(&self, picked_at: u64, now: u64) -> Failures {
+    pub(super) fn failed(&self, picked_at: u64, label: Label, now: u64) -> Failures {
         self.turn_window(now);
         self.rest.failures.fetch_add(1, Relaxed);
-        self.rest.failed_at.store(now, Relaxed);
+        let failed_at = now & !Label::BITS | label.bits();
+        self.rest.failed_at.store(failed_at, Relaxed);
         self.rest.run.fail(&self.failing, picked_at, now)
     }
 
@@ -429,7 +425,7 @@ mod tests {
             stats.acquire(None);
             stats.release();
             if number.is_multiple_of(100) {
-                stats.failed(50 * S, 50 * S);
+                stats.failed(50 * S, Label::NONE, 50 * S);
             } else {
                 stats.succeeded(50 * S);
             }

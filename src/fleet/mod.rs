@@ -50,6 +50,7 @@ mod config;
 )]
 mod fleet;
 mod journal;
+mod labels;
 mod load;
 mod member;
 mod news;

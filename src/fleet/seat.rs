@@ -202,7 +202,7 @@ impl<S> Seat<S> {
             picks: stats.picks(),
             failures: stats.failures(),
             failures_in_row: stats.failures_in_row(),
-            last_failure: stats.last_failure(),
+            last_failure: shared.labels.text(stats.last_failure()),
             recent_requests: recent.outcomes.round() as u32,
             recent_failures: recent.failures.round() as u32,
             latency: latency.map(|nanos| Duration::from_nanos(nanos as u64)),

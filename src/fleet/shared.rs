@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
+use super::labels::Labels;
 use super::member::{Hold, Record};
 use super::outlier::{OutlierConfig, Peers};
 use super::pool::Pool;
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     /// The latest moment to which a member is overloaded; zero: none is.
     overloaded_until: AtomicU64,
     pub(super) transitions: Weak<dyn Transitions>,
+    pub(super) labels: Labels,
 }
 
 /// What a verdict can do to the fleet's members, and see of them.
@@ -72,6 +74,7 @@ impl Shared {
             suspicion: AtomicBool::new(false),
             overloaded_until: AtomicU64::new(0),
             transitions,
+            labels: Labels::default(),
         }
     }
 

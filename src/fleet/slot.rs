@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
+use super::labels::Label;
 use super::member::{Hold, Record, Recorded};
 use super::trial::Token;
 use super::verdict::Verdict;
@@ -21,6 +22,8 @@ const HELD: u64 = 1;
 const MOVES_DEADLINE: u64 = 2;
 /// Mark of a pick whose instance gave a sign of life, though not yet what its caller waits for.
 const HEARD: u64 = 4;
+/// Above the marks: the label of a failure.
+const LABEL_SHIFT: u32 = 8;
 
 /// A member chosen for one request: holds its slot until it is dropped.
 ///
@@ -79,12 +82,14 @@ impl<S> Pick<S> {
 
     /// The request was answered badly: costs the member twenty times the fleet's mean latency, whatever it took.
     pub fn failure(mut self, now: Instant) -> bool {
-        self.0.judge(Verdict::Failure(None), now)
+        self.0.judge(Verdict::Failure, now)
     }
 
-    /// The same, under a label of a few words such as `"503"`: status and reasons of ejection show it.
+    /// The same, under a label of a few words such as `"503"`: status and reasons of ejection show it. A fleet keeps 30
+    /// different labels.
     pub fn failure_labelled(mut self, label: &'static str, now: Instant) -> bool {
-        self.0.judge(Verdict::Failure(Some(label)), now)
+        self.0.label_failure(label);
+        self.0.judge(Verdict::Failure, now)
     }
 
     /// The caller went away. A wait that was longer than the member's latency is evidence of at least that latency; a
@@ -161,6 +166,16 @@ impl<H: Recorded> Slot<H> {
             trial: self.trial.take(),
             marks: std::mem::replace(&mut self.marks, 0),
         }
+    }
+
+    /// Gives the failure that follows a label.
+    pub(crate) fn label_failure(&mut self, text: &'static str) {
+        let label = self.record().shared.labels.label(text);
+        self.marks |= label.bits() << LABEL_SHIFT;
+    }
+
+    pub(super) fn label(&self) -> Label {
+        Label::of(self.marks >> LABEL_SHIFT)
     }
 
     pub(crate) fn holder(&self) -> &H {

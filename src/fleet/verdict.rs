@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
+use super::labels::Label;
 use super::member::{Record, Recorded};
 use super::outlier;
 use super::shared::Transition;
@@ -22,15 +23,11 @@ const UNKNOWN_MEAN: f32 = 50e6;
 const OVERLOAD_DEFAULT: Duration = Duration::from_secs(1);
 const OVERLOAD_MAX: Duration = Duration::from_secs(60);
 
-/// The label of a failure without an answer.
-const UNANSWERED: Option<&str> = Some("no answer");
-
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict {
     Success,
-    /// With a short label, if the program gives one.
-    Failure(Option<&'static str>),
+    Failure,
     /// No answer came within the time that the program gives an attempt.
     Unanswered,
     Cancelled,
@@ -55,6 +52,7 @@ impl<H: Recorded> Slot<H> {
             picked_at: self.picked_at,
             latency: self.latency,
             heard: self.is_heard(),
+            label: self.label(),
             // One that was given up, or whose member moved, is none any more.
             is_late: trial.is_some_and(|trial| !record.stats.trial().end(trial)),
             trial,
@@ -74,6 +72,8 @@ struct End<'a> {
     picked_at: u64,
     latency: Option<NonZeroU64>,
     heard: bool,
+    /// The label of a failure, if it has one.
+    label: Label,
     trial: Option<Token>,
     /// Whether its trial was over before.
     is_late: bool,
@@ -89,15 +89,15 @@ impl End<'_> {
                 stats.answers(self.now);
                 self.succeed()
             }
-            Verdict::Failure(label) if self.counts() => self.fail(false, label),
+            Verdict::Failure if self.counts() => self.fail(false),
             // A wait that the program calls too long counts, however short it is by the fleet's own standard.
             Verdict::Unanswered if self.counts() => {
                 self.record_wait();
-                self.fail(true, UNANSWERED)
+                self.fail(true)
             }
             Verdict::Cancelled if self.counts() => self.give_up(),
             Verdict::Success
-            | Verdict::Failure(_)
+            | Verdict::Failure
             | Verdict::Unanswered
             | Verdict::Cancelled
             | Verdict::Neutral => {
@@ -172,11 +172,14 @@ impl End<'_> {
     }
 
     /// `unanswered`: the caller or a time limit gave up before any response.
-    fn fail(&self, unanswered: bool, label: Option<&'static str>) -> bool {
+    fn fail(&self, unanswered: bool) -> bool {
         let (record, now) = (self.record, self.now);
         let Record { stats, shared, .. } = record;
         stats.release();
-        stats.note_failure(label);
+        let label = match unanswered {
+            true => Label::UNANSWERED,
+            false => self.label,
+        };
         if self.picked_at != UNTIMED {
             if !unanswered {
                 stats.answers(now);
@@ -185,6 +188,7 @@ impl End<'_> {
             shared.pool.failure(now);
         }
         if self.trial.is_some() {
+            stats.label_failure(label);
             let end = if unanswered {
                 TrialEnd::Unanswered
             } else {
@@ -192,13 +196,16 @@ impl End<'_> {
             };
             return self.tried(end);
         }
-        let run = stats.failed(self.picked_at, now);
+        let run = stats.failed(self.picked_at, label, now);
         let Some(config) = shared.outlier.load_full().filter(|_| !stats.is_out()) else {
             return false;
         };
         shared.suspect();
         match outlier::detect(record, &config, run, unanswered, now) {
-            Some(reason) => self.apply(Transition::Detected(reason, self.picked_at)),
+            Some(reason) => {
+                let reason = reason.labelled(shared.labels.text(label));
+                self.apply(Transition::Detected(reason, self.picked_at))
+            }
             None => false,
         }
     }
@@ -227,7 +234,7 @@ impl End<'_> {
             self.record_wait();
         }
         if unanswered {
-            return self.fail(true, UNANSWERED);
+            return self.fail(true);
         }
         stats.release_unjudged();
         if self.trial.is_none() {

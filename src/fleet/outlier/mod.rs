@@ -86,7 +86,7 @@ pub(super) fn detect(
         Branch::OutlierTooSoon.reach();
     }
     if run >= threshold && is_old && !is_pause {
-        return Some(in_row(stats, run, threshold, unanswered));
+        return Some(in_row(run, threshold, unanswered));
     }
     let own = stats.judged(now);
     let threshold = failure_rate::threshold(config.failure_percentage(), rate);
@@ -96,7 +96,7 @@ pub(super) fn detect(
         requests: own.outcomes.round() as u32,
         failures: own.failures.round() as u32,
         threshold_percentage: (threshold * 100.0).round() as u32,
-        label: stats.last_failure(),
+        label: None,
     })
 }
 
@@ -119,10 +119,10 @@ pub(super) fn detect_suspect(
     let chance = Chance::new(rate, 1.0);
     let floor = config.suspect_failures().saturating_sub(before);
     let threshold = before.saturating_add(failures_in_row::threshold(floor, chance));
-    (run >= threshold).then(|| in_row(stats, run, threshold, unanswered))
+    (run >= threshold).then(|| in_row(run, threshold, unanswered))
 }
 
-fn in_row(stats: &Stats, failures: u32, threshold: u32, unanswered: bool) -> EjectionReason {
+fn in_row(failures: u32, threshold: u32, unanswered: bool) -> EjectionReason {
     if unanswered {
         EjectionReason::Unresponsive {
             failures,
@@ -132,7 +132,7 @@ fn in_row(stats: &Stats, failures: u32, threshold: u32, unanswered: bool) -> Eje
         EjectionReason::FailuresInRow {
             failures,
             threshold,
-            label: stats.last_failure(),
+            label: None,
         }
     }
 }

@@ -69,7 +69,8 @@ impl<S> Roster<S> {
         let peers = Peers::of(members, config, shared.pool.gap(list.len()), now);
         let reason = detect_suspect(&stats, weight, &peers, config, trials, unanswered, now);
         if let Some(reason) = reason {
-            self.detected(&id, &stats, reason, now);
+            let label = shared.labels.text(stats.last_failure());
+            self.detected(&id, &stats, reason.labelled(label), now);
         }
     }
 

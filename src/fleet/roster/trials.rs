@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::labels::Label;
 use super::super::member::{Member, Stats};
 use super::super::outlier::Standing;
 use super::super::reached::Branch;
@@ -53,7 +54,11 @@ impl<S> Roster<S> {
         };
         self.ejections.counters.trials += 1;
         if !matches!(end, TrialEnd::Success(_)) {
-            stats.failed(now, now);
+            let label = match end {
+                TrialEnd::Failure => stats.last_failure(),
+                _ => Label::UNANSWERED,
+            };
+            stats.failed(now, label, now);
         }
         match (self.seats[index].health_standing(), end) {
             (Standing::Probation { .. }, TrialEnd::Success(latency)) => {
