@@ -47,15 +47,16 @@ impl Attempt {
 
     /// The instance failed.
     pub fn failure(mut self) {
-        self.picked.end(Verdict::Failure(None));
+        self.picked.end(Verdict::Failure);
     }
 
     /// The instance failed, and `label` says how in a few words, such as `"503"` or `"connection reset"`.
     ///
     /// [`MemberStatus::last_failure`](crate::MemberStatus::last_failure) and [`EjectionReason`](crate::EjectionReason) show the
-    /// label. It costs one store.
+    /// label. It costs one store. A process keeps 255 different labels and ignores more: do not put ids or addresses into them.
     pub fn failure_labelled(mut self, label: &'static str) {
-        self.picked.end(Verdict::Failure(Some(label)));
+        self.picked.slot.label_failure(label);
+        self.picked.end(Verdict::Failure);
     }
 
     /// The outcome says nothing about the instance.
@@ -123,7 +124,7 @@ impl<H: Signal> Guard<H> {
         match verdict {
             Verdict::Neutral => self.slot.epoch(),
             Verdict::Unsent | Verdict::Overloaded(_) => clock::now(),
-            Verdict::Success | Verdict::Failure(_) | Verdict::Unanswered | Verdict::Cancelled => {
+            Verdict::Success | Verdict::Failure | Verdict::Unanswered | Verdict::Cancelled => {
                 self.now()
             }
         }

@@ -73,6 +73,7 @@ impl<S, C> Balance<S, C> {
         &self.inner.control
     }
 
+    #[inline]
     fn send<Req>(&self, request: Req) -> ResponseFuture<S, Req, C, C::Context>
     where
         S: Service<Req> + Clone + Send + Sync + 'static,

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -53,16 +54,18 @@ pin_project! {
     struct Sent<F, S, C, X> {
         #[pin]
         future: F,
-        // None once the response was classified.
-        pick: Option<Pick<S, C, X>>,
+        picked: Picked<S, C>,
+        context: Kept<X>,
         // In one box, since every request moves this struct.
         extra: Option<Box<Extra>>,
     }
 }
 
-struct Pick<S, C, X> {
-    picked: Picked<S, C>,
-    context: X,
+/// The context of a request. Its tag is a word, for the same reason.
+#[repr(u64)]
+enum Kept<X> {
+    Context(X),
+    Taken,
 }
 
 /// What few attempts need.
@@ -84,7 +87,8 @@ impl<F, S, C, X> Sent<F, S, C, X> {
     fn new(future: F, picked: Picked<S, C>, context: X) -> Self {
         Self {
             future,
-            pick: Some(Pick { picked, context }),
+            picked,
+            context: Kept::Context(context),
             extra: None,
         }
     }
@@ -117,10 +121,7 @@ where
     #[cfg(feature = "grpc")]
     pub(crate) fn instance(&self) -> Option<&InstanceId> {
         match &self.state {
-            State::Sent { sent } => {
-                let pick = sent.pick.as_ref()?;
-                Some(pick.picked.instance().id())
-            }
+            State::Sent { sent } => Some(sent.picked.instance().id()),
             State::Waiting { .. } | State::Failed { .. } => None,
         }
     }
@@ -141,18 +142,19 @@ where
                 StateProj::Sent { sent } => {
                     let sent = sent.project();
                     let Poll::Ready(result) = sent.future.poll(cx) else {
-                        let pick = sent.pick.as_mut().expect(POLLED_AGAIN);
-                        let shared = &pick.picked.connected().shared;
+                        let shared = &sent.picked.connected().shared;
                         let limit = ready!(poll_timeout(shared.attempt_timeout, sent.extra, cx));
                         let target = shared.target.clone();
-                        let id = pick.picked.instance().id().clone();
-                        pick.picked.end(Verdict::Unanswered);
+                        let id = sent.picked.instance().id().clone();
+                        sent.picked.end(Verdict::Unanswered);
                         // Drops the service's future, and with it a response that comes later.
                         state.set(State::Failed { error: None });
                         return Poll::Ready(Err(Error::unanswered(target, id, limit)));
                     };
-                    let pick = sent.pick.take().expect(POLLED_AGAIN);
-                    match classified(pick, sent.extra, result) {
+                    let Kept::Context(context) = mem::replace(sent.context, Kept::Taken) else {
+                        unreachable!("{POLLED_AGAIN}");
+                    };
+                    match classified(sent.picked, context, sent.extra, result) {
                         Ok(response) => return Poll::Ready(response),
                         Err(held) => state.set(State::Waiting { held }),
                     }
@@ -212,7 +214,8 @@ const POLLED_AGAIN: &str = "a future is not polled again after it was ready";
 type Classified<S, Req, C, X, Res> = Result<Result<Res, Error>, Box<Held<S, Req, C, X>>>;
 
 fn classified<S, Req, C>(
-    pick: Pick<S, C, C::Context>,
+    picked: &mut Picked<S, C>,
+    context: C::Context,
     extra: &mut Option<Box<Extra>>,
     result: Result<S::Response, S::Error>,
 ) -> Classified<S, Req, C, C::Context, C::Response>
@@ -221,10 +224,6 @@ where
     S::Error: Into<BoxError>,
     C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
 {
-    let Pick {
-        mut picked,
-        context,
-    } = pick;
     let attempt = picked.pass_on();
     let connected = picked.connected();
     let classifier = &connected.shared.classifier;

@@ -56,12 +56,13 @@ impl<S> Pick<S> {
 
     /// The request was answered badly: costs the member twenty times the fleet's mean latency, whatever it took.
     pub fn failure(mut self, now: Instant) -> bool {
-        self.0.judge(Verdict::Failure(None), now)
+        self.0.judge(Verdict::Failure, now)
     }
 
     /// The same, under a label of a few words such as `"503"`: status and reasons of ejection show it.
     pub fn failure_labelled(mut self, label: &'static str, now: Instant) -> bool {
-        self.0.judge(Verdict::Failure(Some(label)), now)
+        self.0.label_failure(label);
+        self.0.judge(Verdict::Failure, now)
     }
 
     /// The caller went away. A wait that was longer than the member's latency is evidence of at least that latency; a

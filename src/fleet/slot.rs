@@ -15,6 +15,8 @@ const HELD: u64 = 1;
 const MOVES_DEADLINE: u64 = 2;
 /// The instance has sent something, but not yet the response that the caller waits for.
 const HEARD: u64 = 4;
+/// The failure of the request has a label.
+const LABELLED: u64 = 8;
 
 /// A taken slot. `H` keeps its member alive.
 pub(crate) struct Slot<H: InFleet> {
@@ -118,6 +120,17 @@ impl<H: InFleet> Slot<H> {
     /// The start of the fleet's time, for use where no clock is read.
     pub(crate) fn epoch(&self) -> Instant {
         self.shared().epoch()
+    }
+
+    /// Says in a few words how the request is about to fail.
+    pub(crate) fn label_failure(&mut self, label: &'static str) {
+        self.record().stats.label().set(Some(label));
+        self.marks |= LABELLED;
+    }
+
+    /// Whether its failure has a label.
+    pub(crate) fn is_labelled(&self) -> bool {
+        self.marks & LABELLED != 0
     }
 
     pub(crate) fn record(&self) -> &Record {

@@ -17,14 +17,13 @@ use super::time::{UNTIMED, nanos};
 const UNKNOWN_MEAN: f32 = 50e6;
 
 /// The label of a failure without an answer.
-const UNANSWERED: Option<&str> = Some("no answer");
+const UNANSWERED: &str = "no answer";
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict {
     Success,
-    /// With a short label, if the program gives one.
-    Failure(Option<&'static str>),
+    Failure,
     /// No answer came within the time that the program gives an attempt.
     Unanswered,
     Cancelled,
@@ -50,6 +49,7 @@ impl<H: InFleet> Slot<H> {
             picked_at: self.picked_at,
             latency: self.latency,
             heard: self.is_heard(),
+            is_labelled: self.is_labelled(),
             is_late: trial.is_some_and(|trial| !record.stats.trial().judge(trial)),
             trial,
             now: if knows_time { shared.nanos(now) } else { 0 },
@@ -65,6 +65,7 @@ struct End<'a> {
     picked_at: u64,
     latency: Option<NonZeroU64>,
     heard: bool,
+    is_labelled: bool,
     trial: Option<Token>,
     /// Whether its trial ended before: it was given up, or its member was ejected, restored or moved.
     is_late: bool,
@@ -80,15 +81,15 @@ impl End<'_> {
                 stats.answers(self.now);
                 self.succeed()
             }
-            Verdict::Failure(label) if self.counts() => self.fail(false, label),
+            Verdict::Failure if self.counts() => self.fail(false),
             // A wait that the program calls too long counts, however short it is by the fleet's own standard.
             Verdict::Unanswered if self.counts() => {
                 self.record_wait();
-                self.fail(true, UNANSWERED)
+                self.fail(true)
             }
             Verdict::Cancelled if self.counts() => self.give_up(),
             Verdict::Success
-            | Verdict::Failure(_)
+            | Verdict::Failure
             | Verdict::Unanswered
             | Verdict::Cancelled
             | Verdict::Neutral => {
@@ -160,10 +161,14 @@ impl End<'_> {
     }
 
     /// `unanswered`: the caller or a time limit gave up before any response.
-    fn fail(&self, unanswered: bool, label: Option<&'static str>) -> bool {
+    fn fail(&self, unanswered: bool) -> bool {
         let (stats, shared, now) = (&self.record.stats, self.shared, self.now);
         stats.release();
-        stats.label().set(label);
+        if unanswered {
+            stats.label().set(Some(UNANSWERED));
+        } else if !self.is_labelled {
+            stats.label().set(None);
+        }
         if self.picked_at != UNTIMED {
             if !unanswered {
                 stats.answers(now);
@@ -232,7 +237,7 @@ impl End<'_> {
             self.record_wait();
         }
         if unanswered {
-            return self.fail(true, UNANSWERED);
+            return self.fail(true);
         }
         stats.release_unjudged();
         // In less than the mean latency no member could have answered.
