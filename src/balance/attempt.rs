@@ -6,7 +6,7 @@ use super::inner::{Connected, Inner, Signal};
 use crate::fleet::{MemberRef, Pick, PickError, Slot, Verdict};
 use crate::model::hints::Hints;
 use crate::model::instance::Instance;
-use crate::runtime::{clock, random};
+use crate::runtime::clock;
 
 /// The guard of one pick: holds a slot of the instance, and ends with an outcome.
 ///
@@ -137,14 +137,7 @@ where
     C: Send + Sync + 'static,
 {
     pub(super) fn pick(inner: &Inner<S, C>, hints: Hints<'_>) -> Result<Self, PickError> {
-        let fleet = &inner.fleet;
-        let now = fleet.reads_clock().then(clock::now);
-        let picked = random::with_rng(|rng| fleet.pick_at(now, rng, hints));
-        let Pick(slot) = picked?;
-        if slot.moves_deadline() {
-            inner.shared.driver.notify_one();
-        }
-        Ok(Self { slot })
+        inner.pick(hints).map(|Pick(slot)| Self { slot })
     }
 
     pub(super) fn connected(&self) -> &Connected<S, C> {

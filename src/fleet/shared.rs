@@ -52,10 +52,18 @@ pub(crate) struct Bound<S> {
     pub(crate) service: S,
 }
 
-/// A member of a fleet, or a reference to one, whatever its service.
+/// A member of a fleet, whatever its service is.
 pub(crate) trait InFleet {
-    fn record(&self) -> &Record;
-    fn shared(&self) -> &Shared;
+    /// What is known of the member, and of its fleet. One method, so that the end of a pick calls it once through a vtable.
+    fn parts(&self) -> (&Record, &Shared);
+
+    fn record(&self) -> &Record {
+        self.parts().0
+    }
+
+    fn shared(&self) -> &Shared {
+        self.parts().1
+    }
 }
 
 impl Shared {
@@ -141,41 +149,25 @@ impl<S> Member<Bound<S>> {
 }
 
 impl<S> InFleet for Member<Bound<S>> {
-    fn record(&self) -> &Record {
-        self
-    }
-
-    fn shared(&self) -> &Shared {
-        &self.payload().shared
+    fn parts(&self) -> (&Record, &Shared) {
+        (self, &self.payload().shared)
     }
 }
 
 impl<S> InFleet for CountedRef<Bound<S>> {
-    fn record(&self) -> &Record {
-        self
-    }
-
-    fn shared(&self) -> &Shared {
-        &self.payload().shared
+    fn parts(&self) -> (&Record, &Shared) {
+        (**self).parts()
     }
 }
 
 impl<S> InFleet for MemberRef<Bound<S>> {
-    fn record(&self) -> &Record {
-        self
-    }
-
-    fn shared(&self) -> &Shared {
-        &self.payload().shared
+    fn parts(&self) -> (&Record, &Shared) {
+        (**self).parts()
     }
 }
 
 impl<T: InFleet + ?Sized> InFleet for Arc<T> {
-    fn record(&self) -> &Record {
-        (**self).record()
-    }
-
-    fn shared(&self) -> &Shared {
-        (**self).shared()
+    fn parts(&self) -> (&Record, &Shared) {
+        (**self).parts()
     }
 }

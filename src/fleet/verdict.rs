@@ -40,7 +40,7 @@ impl<H: InFleet> Slot<H> {
         if !self.let_go() {
             return false;
         }
-        let (record, shared) = (self.holder.record(), self.holder.shared());
+        let (record, shared) = self.holder.parts();
         let knows_time =
             self.reads_clock() || matches!(verdict, Verdict::Unsent | Verdict::Overloaded(_));
         let end = End {
@@ -110,7 +110,7 @@ impl End<'_> {
                 self.shared.overload.extend(until);
                 // A member that says so is alive.
                 let alive = TrialEnd::Success(self.latency());
-                self.report_trial(alive).unwrap_or(false)
+                self.report_trial(alive)
             }
         }
     }
@@ -124,10 +124,10 @@ impl End<'_> {
         }
     }
 
-    /// Whether this was a trial, whose end is reported then. Returns whether the next deadline moved earlier.
-    fn report_trial(&self, end: TrialEnd) -> Option<bool> {
-        let trial = self.trial?;
-        Some(!self.is_late && self.report(Report::Tried { trial, end }))
+    /// Reports the end of a trial. Returns whether the next deadline moved earlier; false if this was no trial.
+    fn report_trial(&self, end: TrialEnd) -> bool {
+        let trial = self.trial.filter(|_| !self.is_late);
+        trial.is_some_and(|trial| self.report(Report::Tried { trial, end }))
     }
 
     fn report(&self, report: Report) -> bool {
@@ -150,8 +150,8 @@ impl End<'_> {
     fn succeed(&self) -> bool {
         let stats = &self.record.stats;
         stats.release();
-        if let Some(earlier) = self.report_trial(TrialEnd::Success(self.latency())) {
-            return earlier;
+        if self.trial.is_some() {
+            return self.report_trial(TrialEnd::Success(self.latency()));
         }
         stats.succeeded(self.now);
         if self.picked_at != UNTIMED {
@@ -176,13 +176,12 @@ impl End<'_> {
             }
             shared.pool.failure(now);
         }
-        let end = if unanswered {
-            TrialEnd::Unanswered
-        } else {
-            TrialEnd::Failure
-        };
-        if let Some(earlier) = self.report_trial(end) {
-            return earlier;
+        if self.trial.is_some() {
+            return self.report_trial(if unanswered {
+                TrialEnd::Unanswered
+            } else {
+                TrialEnd::Failure
+            });
         }
         let config = shared.outlier.load_full();
         let since_stall = shared.stalls.since_stall(now);
@@ -244,7 +243,7 @@ impl End<'_> {
         let least = if mean > 0.0 { mean } else { UNKNOWN_MEAN };
         if !answered && waited as f32 >= least {
             let silent = TrialEnd::Silent(waited);
-            return self.report_trial(silent).unwrap_or(false);
+            return self.report_trial(silent);
         }
         self.end_trial();
         false
