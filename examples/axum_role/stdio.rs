@@ -2,17 +2,14 @@
 //! in as such.
 
 use std::io::{self, BufRead, Write};
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use futures::{TryStreamExt, stream};
 use rolecall::discovery::{
-    Announcement, BoxFuture, Change, Discovery, LeaseHandle, RegisterError, from_changes,
+    Announcement, BoxFuture, Change, Discovery, LeaseEdit, LeaseHandle, RegisterError, from_changes,
 };
-use rolecall::{
-    Availability, BoxError, EndpointName, Instance, InstanceId, Lease, Registrar, Registration,
-};
+use rolecall::{BoxError, Instance, InstanceId, Lease, Registrar, Registration};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -97,13 +94,10 @@ struct Own {
 }
 
 impl Own {
-    fn change(
-        &self,
-        change: impl FnOnce(&mut Announcement) -> Result<(), RegisterError>,
-    ) -> Result<(), RegisterError> {
+    fn change(&self, edit: LeaseEdit) -> Result<(), RegisterError> {
         let announcement = self.announcement.lock();
         let mut announcement = announcement.unwrap_or_else(PoisonError::into_inner);
-        change(&mut announcement)?;
+        edit.apply(&mut announcement)?;
         // One endpoint is all that this backend knows.
         let here = announcement.endpoints().next();
         say(&match here {
@@ -127,33 +121,8 @@ impl LeaseHandle for Own {
         &self.id
     }
 
-    fn set_availability(
-        &self,
-        availability: Availability,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(async move {
-            self.change(|own| {
-                own.set_availability(availability);
-                Ok(())
-            })
-        })
-    }
-
-    fn open(
-        &self,
-        endpoint: EndpointName,
-        addr: SocketAddr,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(async move { self.change(|own| own.open(endpoint, addr)) })
-    }
-
-    fn close(&self, endpoint: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(async move {
-            self.change(|own| {
-                own.close(&endpoint);
-                Ok(())
-            })
-        })
+    fn edit(&self, edit: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>> {
+        Box::pin(async move { self.change(edit) })
     }
 
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {

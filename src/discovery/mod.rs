@@ -46,12 +46,12 @@
 //! ```
 
 mod announcement;
+pub mod backend;
 mod changes;
 #[cfg(feature = "file")]
 mod file;
 mod lease;
 mod list;
-mod listing;
 mod registration;
 mod registry;
 mod uri;
@@ -63,12 +63,14 @@ pub use futures_core::future::BoxFuture;
 pub use futures_core::stream::BoxStream;
 use futures_util::stream;
 
-pub use crate::error::discovery::{DiscoveryError, DiscoveryErrorKind, RegisterError};
-pub use announcement::Announcement;
+pub use crate::error::discovery::{
+    DiscoveryError, DiscoveryErrorKind, RegisterError, RegisterErrorKind,
+};
+pub use announcement::{Announcement, AnnouncementKey};
 pub use changes::{Change, Changes, from_changes};
 #[cfg(feature = "file")]
 pub use file::File;
-pub use lease::{Lease, LeaseHandle};
+pub use lease::{Lease, LeaseEdit, LeaseHandle, LeaseState, LeaseStates};
 pub use list::List;
 pub use registration::Registration;
 pub use registry::Registry;
@@ -97,16 +99,14 @@ pub trait Discovery: Send + Sync + 'static {
     /// Every instance of a boundary, also those with no endpoint: what a guard admits.
     ///
     /// Each instance has the id `role/id`, unique in the boundary, and as address the ip its calls come from with
-    /// port 0. One whose calls come from an unknown ip is absent. By default an error: unsupported.
-    fn peers(
-        &self,
-        boundary: &Boundary,
-    ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        let _ = boundary;
-        Box::pin(stream::iter([Err(DiscoveryError::unsupported(
-            "listing the peers of a boundary",
-        ))]))
-    }
+    /// port 0. One whose calls come from an unknown ip is absent. Where there is no such list, it is [`no_peers`].
+    fn peers(&self, boundary: &Boundary)
+    -> BoxStream<'static, Result<InstanceSet, DiscoveryError>>;
+
+    /// Takes a hint that the answer for a target may be stale: dials fail, or no instance is usable.
+    ///
+    /// A backend that polls asks again soon, with jitter, at most once a second; others do nothing. Never blocks.
+    fn refresh(&self, target: &Target);
 
     /// The boundary this view speaks for: `None` unless made by [`within`](Self::within).
     fn caller(&self) -> Option<&Boundary> {
@@ -120,6 +120,14 @@ pub trait Discovery: Send + Sync + 'static {
     {
         Within::new(self, boundary)
     }
+}
+
+/// What [`peers`](Discovery::peers) answers where a backend has no such list: an
+/// [unsupported](DiscoveryError::unsupported) error, and the end.
+#[must_use]
+pub fn no_peers() -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+    let error = DiscoveryError::unsupported("listing the peers of a boundary");
+    Box::pin(stream::iter([Err(error)]))
 }
 
 /// What takes registrations.
@@ -159,6 +167,10 @@ macro_rules! forwarded_by {
                 boundary: &Boundary,
             ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
                 (**self).peers(boundary)
+            }
+
+            fn refresh(&self, target: &Target) {
+                (**self).refresh(target);
             }
 
             fn caller(&self) -> Option<&Boundary> {

@@ -137,8 +137,9 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::Name`] for the role, boundary or an endpoint name, [`RegisterError::Instance`] for the id, an
-    /// address, the peer ip, the zone or the metadata; the source says which value breaks which rule.
+    /// A [`RegisterError`] of the kind [`Name`](super::RegisterErrorKind::Name) for the role, boundary or an endpoint name,
+    /// [`Instance`](super::RegisterErrorKind::Instance) for the id, an address, the peer ip, the zone or the metadata. The
+    /// source says which value breaks which rule.
     pub fn validate(self) -> Result<Announcement, RegisterError> {
         Announcement::new(self)
     }

@@ -195,8 +195,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
-    use crate::discovery::Registration;
-    use crate::error::discovery::RegisterError;
+    use crate::discovery::{LeaseState, Registration};
 
     fn refusal(uri: &str) -> String {
         let error = from_uri(uri).map(|_| ()).unwrap_err();
@@ -218,11 +217,8 @@ mod tests {
         assert_eq!(set.len(), 2);
         assert_eq!(set.get("127.0.0.1:8001").unwrap().weight().get(), 3);
         assert_eq!(set.get("[::1]:8002").unwrap().weight().get(), 1);
-        let refused = backend
-            .register(Registration::new("worker"))
-            .await
-            .unwrap_err();
-        assert!(matches!(refused, RegisterError::Unsupported));
+        let lease = backend.register(Registration::new("worker")).await.unwrap();
+        assert!(matches!(lease.state(), LeaseState::ByPlatform));
     }
 
     #[tokio::test]
@@ -246,11 +242,8 @@ mod tests {
             let backend = from_uri(&uri).unwrap();
             let set = backend.watch(&"worker:http".parse().unwrap()).next().await;
             assert_eq!(set.unwrap().unwrap().len(), 1);
-            let refused = backend
-                .register(Registration::new("worker"))
-                .await
-                .unwrap_err();
-            assert!(matches!(refused, RegisterError::Unsupported));
+            let lease = backend.register(Registration::new("worker")).await.unwrap();
+            assert!(matches!(lease.state(), LeaseState::ByPlatform));
         }
         let folder = from_uri(&format!("file:{}", root.join("folder").display())).unwrap();
         let lease = folder.register(Registration::new("worker")).await.unwrap();

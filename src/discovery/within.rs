@@ -15,8 +15,8 @@ use crate::model::target::Target;
 ///
 /// - A target without a boundary means this one, and so does a registration without one.
 /// - Instances whose [`Visibility`](crate::Visibility) does not allow this boundary are absent.
-/// - If that leaves none of at least one, the view yields an empty confirmed set and then the error
-///   [`NotVisible`](super::DiscoveryErrorKind::NotVisible): a caller that lost its permission stops calling.
+/// - If that leaves none of at least one, the view yields an empty set, confirmed if the source's was, and then the error
+///   [`NotVisible`](super::DiscoveryErrorKind::NotVisible).
 ///
 /// [`peers`](Discovery::peers) are not filtered: visibility says who may call an instance, not whom it may call.
 #[derive(Clone, Debug)]
@@ -56,6 +56,11 @@ impl<D: Discovery> Discovery for Within<D> {
         self.inner.peers(boundary)
     }
 
+    fn refresh(&self, target: &Target) {
+        let owner = target.boundary().unwrap_or(&self.boundary).clone();
+        self.inner.refresh(&target.clone().in_boundary(owner));
+    }
+
     fn caller(&self) -> Option<&Boundary> {
         Some(&self.boundary)
     }
@@ -82,7 +87,7 @@ fn see(
     let visible = set.filtered(|instance| instance.visibility().allows(owner, caller));
     if visible.is_empty() && !set.is_empty() {
         let error = DiscoveryError::not_visible(target, caller);
-        (Ok(InstanceSet::empty().confirmed()), Some(Err(error)))
+        (Ok(visible), Some(Err(error)))
     } else {
         (Ok(visible), None)
     }

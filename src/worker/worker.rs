@@ -133,7 +133,7 @@ impl Worker {
         let announced = registration.clone().validate()?;
         let boundary = announced.boundary().clone();
         let guard = Guard::new(Arc::clone(&backend), boundary.clone());
-        if let Visibility::Granted(others) = announced.common().visibility() {
+        if let Visibility::Granted(others) = announced.visibility() {
             for other in others {
                 guard.allow_boundary(other.clone());
             }
@@ -206,7 +206,7 @@ impl Worker {
         addr: SocketAddr,
     ) -> Result<(), WorkerError> {
         self.inner
-            .told(async |lease| lease.open(endpoint, addr).await)
+            .told(async |lease| lease.add_endpoint(endpoint, addr).await)
             .await
     }
 
@@ -217,7 +217,7 @@ impl Worker {
     /// [`WorkerError::Register`], [`WorkerError::Drained`].
     pub async fn close(&self, endpoint: impl AsRef<str>) -> Result<(), WorkerError> {
         self.inner
-            .told(async |lease| lease.close(endpoint).await)
+            .told(async |lease| lease.remove_endpoint(endpoint).await)
             .await
     }
 

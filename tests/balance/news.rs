@@ -118,6 +118,15 @@ async fn discovery_that_never_answers_is_no_obstacle_to_the_end() {
         fn watch(&self, _: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
             futures::stream::pending().boxed()
         }
+
+        fn peers(
+            &self,
+            _: &rolecall::Boundary,
+        ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+            rolecall::discovery::no_peers()
+        }
+
+        fn refresh(&self, _: &Target) {}
     }
     let mut balance = BalanceLayer::new(Silent, "worker:http")
         .unwrap()

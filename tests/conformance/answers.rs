@@ -47,10 +47,10 @@ pub(crate) async fn an_unknown_endpoint_lists_the_known_ones(subject: &dyn Subje
     assert_eq!(error.kind(), DiscoveryErrorKind::UnknownEndpoint, "{error}");
     let text = error.to_string();
     assert!(text.ends_with("it has \"admin\", \"http\""), "{text}");
-    lease.open("grpc", addr(90)).await.unwrap();
+    lease.add_endpoint("grpc", addr(90)).await.unwrap();
     let set = answers.set().await;
     assert_eq!(set.get("w-1").unwrap().addr(), addr(90));
-    lease.close("grpc").await.unwrap();
+    lease.remove_endpoint("grpc").await.unwrap();
     answers.until(|set| set.is_empty()).await;
 }
 

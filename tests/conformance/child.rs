@@ -105,7 +105,7 @@ async fn registrant() {
         pace.tick().await;
         port = 1000 + (port + 1) % 60_000;
         lease
-            .open("http", crate::subject::addr(port))
+            .add_endpoint("http", crate::subject::addr(port))
             .await
             .unwrap();
     }

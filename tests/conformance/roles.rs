@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use rolecall::discovery::{
-    Announcement, Backend, BoxFuture, BoxStream, DiscoveryError, File, LeaseHandle, RegisterError,
+    Announcement, Backend, BoxFuture, BoxStream, DiscoveryError, File, LeaseEdit, LeaseHandle,
+    RegisterError,
 };
 use rolecall::{
-    Availability, Boundary, Discovery, EndpointName, InstanceId, InstanceSet, Lease, Registrar,
-    Registration, Role, Target,
+    Boundary, Discovery, EndpointName, InstanceId, InstanceSet, Lease, Registrar, Registration,
+    Role, Target,
 };
 use serde_json::{Value, json};
 
@@ -87,6 +87,8 @@ impl Discovery for Edited {
     ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
         self.file.peers(boundary)
     }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 impl Registrar for Edited {
@@ -103,7 +105,7 @@ impl Registrar for Edited {
                 place: (announced.boundary().clone(), announced.role().clone()),
             };
             entry
-                .edit(|slot| {
+                .change_and_save(|slot| {
                     *slot = Some(announced);
                     Ok(())
                 })
@@ -220,7 +222,7 @@ impl Entry {
         edited.map(|()| book.edits)
     }
 
-    async fn edit(
+    async fn change_and_save(
         &self,
         edit: impl FnOnce(&mut Option<Announcement>) -> Result<(), RegisterError>,
     ) -> Result<(), RegisterError> {
@@ -235,40 +237,15 @@ impl LeaseHandle for Entry {
         &self.id
     }
 
-    fn set_availability(
-        &self,
-        availability: Availability,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(self.edit(move |instance| {
-            if let Some(instance) = instance {
-                instance.set_availability(availability);
-            }
-            Ok(())
-        }))
-    }
-
-    fn open(
-        &self,
-        endpoint: EndpointName,
-        addr: SocketAddr,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(self.edit(move |instance| match instance {
-            Some(instance) => instance.open(endpoint, addr),
+    fn edit(&self, edit: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>> {
+        Box::pin(self.change_and_save(move |instance| match instance {
+            Some(instance) => edit.apply(instance),
             None => Ok(()),
         }))
     }
 
-    fn close(&self, endpoint: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(self.edit(move |instance| {
-            if let Some(instance) = instance {
-                instance.close(&endpoint);
-            }
-            Ok(())
-        }))
-    }
-
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(self.edit(|instance| {
+        Box::pin(self.change_and_save(|instance| {
             *instance = None;
             Ok(())
         }))

@@ -70,11 +70,7 @@ pub(super) async fn registered(
 }
 
 pub(super) fn taken(announced: &Announcement) -> RegisterError {
-    RegisterError::IdTaken {
-        id: announced.id().clone(),
-        role: announced.role().clone(),
-        boundary: announced.boundary().clone(),
-    }
+    RegisterError::id_taken(announced.boundary(), announced.role(), announced.id())
 }
 
 #[cfg(test)]
@@ -144,7 +140,11 @@ mod tests {
         };
         let (claimed, ()) = futures_util::future::join(claimed(&path), beating).await;
         let error = claimed.map(|_| ()).unwrap_err();
-        assert!(matches!(error, RegisterError::IdTaken { .. }), "{error}");
+        assert_eq!(
+            error.kind(),
+            crate::discovery::RegisterErrorKind::IdTaken,
+            "{error}"
+        );
         assert!(file.exists(), "and stays");
         fs::remove_dir_all(path).unwrap();
     }

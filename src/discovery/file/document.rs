@@ -144,19 +144,18 @@ impl From<Metadata> for BTreeMap<String, String> {
 
 impl Described {
     fn of(announced: &Announcement) -> Self {
-        let common = announced.common();
         Self {
-            id: common.id().clone(),
+            id: announced.id().clone(),
             endpoints: announced
                 .endpoints()
                 .map(|(name, instance)| (name.clone(), Dialled(instance.addr())))
                 .collect(),
             peer_ip: announced.peer_ip().map(PeerIp),
-            visibility: common.visibility().clone(),
-            weight: common.weight(),
-            zone: common.zone().cloned(),
-            availability: common.availability(),
-            metadata: Metadata(common.metadata().clone()),
+            visibility: announced.visibility().clone(),
+            weight: announced.weight(),
+            zone: announced.zone().cloned(),
+            availability: announced.availability(),
+            metadata: Metadata(announced.metadata().clone()),
         }
     }
 
@@ -328,7 +327,7 @@ mod tests {
             unreachable!("two instances");
         };
         assert_eq!(worker.endpoints().count(), 2);
-        assert_eq!(worker.common().weight().get(), 3);
+        assert_eq!(worker.weight().get(), 3);
         assert_eq!(*cron.boundary(), "media");
         assert_eq!(cron.peer().unwrap().id(), &InstanceId::from("cron/1"));
         let known = read
@@ -433,7 +432,7 @@ mod tests {
             let text = text_of(&announced, lease).unwrap();
             let again = record(Path::new("r.json"), &text).unwrap();
             assert_eq!(again.lease, lease);
-            assert_eq!(again.announced.common(), announced.common());
+            assert_eq!(again.announced.metadata(), announced.metadata());
             assert_eq!(again.announced.peer(), announced.peer());
             let mut open: Vec<_> = announced.endpoints().collect();
             open.sort_by(|a, b| a.0.cmp(b.0));

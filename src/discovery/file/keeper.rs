@@ -207,7 +207,10 @@ impl Keeper {
             }
             Command::Announce(hub, announced, dead, reply) => {
                 let Source::Folder(_, posts) = &mut self.source else {
-                    let _ = reply.send(Err(RegisterError::Unsupported));
+                    let _ = reply.send(Err(RegisterError::backend(
+                        "registering",
+                        "a role environment takes no registrations",
+                    )));
                     return false;
                 };
                 let id = announced.id().clone();

@@ -1,6 +1,5 @@
 //! The lease of a registration that is a file.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -8,10 +7,10 @@ use tokio::sync::oneshot;
 use super::hub::Hub;
 use super::keeper::{Command, Edit, Reply};
 use super::posts::Key;
+use crate::discovery::LeaseEdit;
 use crate::discovery::{BoxFuture, LeaseHandle};
 use crate::error::discovery::RegisterError;
-use crate::model::instance::{Availability, InstanceId};
-use crate::model::name::EndpointName;
+use crate::model::instance::InstanceId;
 
 pub(super) struct Posted {
     hub: Arc<Hub>,
@@ -51,29 +50,8 @@ impl LeaseHandle for Posted {
         &self.id
     }
 
-    fn set_availability(
-        &self,
-        availability: Availability,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        self.change(Box::new(move |announced| {
-            announced.set_availability(availability);
-            Ok(())
-        }))
-    }
-
-    fn open(
-        &self,
-        endpoint: EndpointName,
-        addr: SocketAddr,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        self.change(Box::new(move |announced| announced.open(endpoint, addr)))
-    }
-
-    fn close(&self, endpoint: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>> {
-        self.change(Box::new(move |announced| {
-            announced.close(&endpoint);
-            Ok(())
-        }))
+    fn edit(&self, edit: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>> {
+        self.change(Box::new(move |announced| edit.apply(announced)))
     }
 
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {

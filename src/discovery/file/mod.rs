@@ -227,6 +227,8 @@ impl Discovery for File {
         let boundary = boundary.clone();
         self.watch(true, move |registry| registry.peers(&boundary))
     }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 impl Registrar for File {
@@ -237,7 +239,7 @@ impl Registrar for File {
         let shared = self.shared.clone();
         Box::pin(async move {
             if !shared.is_folder() {
-                return Err(RegisterError::Unsupported);
+                return Ok(Lease::by_platform(&registration.validate()?));
             }
             let announced = registration.validate()?;
             let hub = shared

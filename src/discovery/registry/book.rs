@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tokio::sync::watch as signal;
 
-use super::super::listing::Listing;
+use super::super::backend::Listing;
 use super::super::{Announcement, RegisterError};
 use crate::model::instance::{InstanceId, InstanceSet};
 use crate::model::name::{Boundary, EndpointName, Role};
@@ -38,11 +38,11 @@ impl Book {
         let page = self.page(announced);
         let entry = page.roles.entry(announced.role().clone()).or_default();
         if !entry.live.insert(announced.id().clone()) {
-            return Err(RegisterError::IdTaken {
-                id: announced.id().clone(),
-                role: announced.role().clone(),
-                boundary: announced.boundary().clone(),
-            });
+            return Err(RegisterError::id_taken(
+                announced.boundary(),
+                announced.role(),
+                announced.id(),
+            ));
         }
         Ok(page.update(None, Some(announced), announced.role()))
     }
@@ -110,25 +110,22 @@ impl Page {
     ) -> signal::Sender<()> {
         let entry = self.roles.entry(role.clone()).or_default();
         for (name, instance) in before.iter().flat_map(|before| before.endpoints()) {
-            if !after.is_some_and(|after| after.is_open(name))
+            if !after.is_some_and(|after| after.has_endpoint(name))
                 && let Some(listing) = entry.endpoints.get_mut(name)
             {
-                listing.remove(instance.id());
+                listing.remove(instance.id(), listing.version() + 1);
             }
         }
         for (name, instance) in after.iter().flat_map(|after| after.endpoints()) {
-            entry
-                .endpoints
-                .entry(name.clone())
-                .or_default()
-                .insert(instance);
+            let listing = entry.endpoints.entry(name.clone()).or_default();
+            listing.insert(instance, listing.version() + 1);
         }
         match (
             before.and_then(Announcement::peer),
             after.and_then(Announcement::peer),
         ) {
-            (_, Some(peer)) => self.peers.insert(peer),
-            (Some(peer), None) => self.peers.remove(peer.id()),
+            (_, Some(peer)) => self.peers.insert(peer, self.peers.version() + 1),
+            (Some(peer), None) => self.peers.remove(peer.id(), self.peers.version() + 1),
             (None, None) => {}
         }
         entry.changed.clone()

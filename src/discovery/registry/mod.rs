@@ -6,7 +6,6 @@ mod watch;
 use std::fmt;
 use std::future;
 use std::mem;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch as signal;
@@ -14,11 +13,11 @@ use tokio::sync::watch as signal;
 use self::book::Book;
 use self::watch::{Subject, Watch};
 use super::{
-    Announcement, BoxFuture, BoxStream, Discovery, DiscoveryError, Lease, LeaseHandle,
+    Announcement, BoxFuture, BoxStream, Discovery, DiscoveryError, Lease, LeaseEdit, LeaseHandle,
     RegisterError, Registrar, Registration,
 };
-use crate::model::instance::{Availability, InstanceId, InstanceSet};
-use crate::model::name::{Boundary, EndpointName};
+use crate::model::instance::{InstanceId, InstanceSet};
+use crate::model::name::Boundary;
 use crate::model::target::Target;
 
 /// The registry that lives in this process: the embedded default.
@@ -88,6 +87,8 @@ impl Discovery for Registry {
     ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
         self.watch(Subject::Peers(boundary.clone()))
     }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 impl Registrar for Registry {
@@ -190,31 +191,10 @@ impl LeaseHandle for Registered {
         &self.id
     }
 
-    fn set_availability(
-        &self,
-        availability: Availability,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(future::ready(self.change(|announced| {
-            announced.set_availability(availability);
-            Ok(())
-        })))
-    }
-
-    fn open(
-        &self,
-        endpoint: EndpointName,
-        addr: SocketAddr,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
+    fn edit(&self, edit: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>> {
         Box::pin(future::ready(
-            self.change(|announced| announced.open(endpoint, addr)),
+            self.change(|announced| edit.apply(announced)),
         ))
-    }
-
-    fn close(&self, endpoint: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(future::ready(self.change(|announced| {
-            announced.close(&endpoint);
-            Ok(())
-        })))
     }
 
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {
@@ -234,8 +214,10 @@ mod tests {
     use futures::{FutureExt, StreamExt};
 
     use super::*;
-    use crate::error::discovery::DiscoveryErrorKind;
-    use crate::model::instance::Instance;
+    use crate::error::discovery::{DiscoveryErrorKind, RegisterErrorKind};
+    use std::net::SocketAddr;
+
+    use crate::model::instance::{Availability, Instance};
 
     type Answers = BoxStream<'static, Result<InstanceSet, DiscoveryError>>;
 
@@ -297,9 +279,9 @@ mod tests {
         let error = answers.next().await.unwrap().unwrap_err();
         assert_eq!(error.kind(), DiscoveryErrorKind::UnknownEndpoint);
         assert!(error.to_string().ends_with("it has \"http\""), "{error}");
-        lease.open("grpc", addr(90)).await.unwrap();
+        lease.add_endpoint("grpc", addr(90)).await.unwrap();
         assert_eq!(set(&mut answers).await.get("w-1").unwrap().addr(), addr(90));
-        lease.close("grpc").await.unwrap();
+        lease.remove_endpoint("grpc").await.unwrap();
         assert!(
             set(&mut answers).await.is_empty(),
             "an endpoint stays known"
@@ -341,7 +323,7 @@ mod tests {
             nothing_new(&mut answers),
             "saying the same again is no news"
         );
-        lease.open("http", addr(81)).await.unwrap();
+        lease.add_endpoint("http", addr(81)).await.unwrap();
         assert_eq!(set(&mut answers).await.get("w-1").unwrap().addr(), addr(81));
     }
 
@@ -353,10 +335,7 @@ mod tests {
         set(&mut answers).await;
         let second = worker("w-1").endpoint("http", addr(81));
         let refused = registry.register(second.clone()).await.unwrap_err();
-        assert!(
-            matches!(&refused, RegisterError::IdTaken { id, .. } if *id == "w-1"),
-            "{refused}"
-        );
+        assert_eq!(refused.kind(), RegisterErrorKind::IdTaken, "{refused}");
         assert!(nothing_new(&mut answers));
 
         let elsewhere = registry.register(worker("w-1").boundary("media")).await;
@@ -377,9 +356,9 @@ mod tests {
         let lease = registry.register(worker("w-1")).await.unwrap();
         let mut answers = watch(&registry, "worker:http");
         set(&mut answers).await;
-        assert!(lease.open("8080", addr(80)).await.is_err());
-        assert!(lease.open("grpc", addr(0)).await.is_err());
-        assert!(lease.close("Http").await.is_err());
+        assert!(lease.add_endpoint("8080", addr(80)).await.is_err());
+        assert!(lease.add_endpoint("grpc", addr(0)).await.is_err());
+        assert!(lease.remove_endpoint("Http").await.is_err());
         assert!(nothing_new(&mut answers));
     }
 

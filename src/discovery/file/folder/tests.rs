@@ -312,10 +312,7 @@ fn what_was_read_after_a_beat_is_not_read_at_each() {
     let entry = &at.folder.entries[name];
     assert!(!entry.was_reread, "it is another file");
     let announced = entry.announced.as_ref().unwrap();
-    assert_eq!(
-        announced.common().availability(),
-        crate::Availability::Draining
-    );
+    assert_eq!(announced.availability(), crate::Availability::Draining);
 }
 
 #[test]

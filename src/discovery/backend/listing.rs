@@ -2,44 +2,48 @@
 
 use crate::model::instance::{Instance, InstanceId, InstanceSet};
 
-/// Instances sorted by id, a version that rises with each change, and the set last made of them.
+/// Instances sorted by id, the version of the last change, and the set last made of them.
 ///
 /// The set is made when somebody asks, so a thousand changes between two questions cost one set; unchanged instances
 /// are the very same in both.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(in crate::discovery) struct Listing {
     instances: Vec<Instance>,
     version: u64,
     set: Option<InstanceSet>,
 }
 
 impl Listing {
-    /// How many changes there were.
-    pub(super) fn version(&self) -> u64 {
+    /// The version of the last change that changed anything.
+    pub(in crate::discovery) fn version(&self) -> u64 {
         self.version
     }
 
-    pub(super) fn set(&mut self) -> InstanceSet {
+    pub(in crate::discovery) fn set(&mut self) -> InstanceSet {
         self.set
             .get_or_insert_with(|| InstanceSet::from_sorted(&*self.instances))
             .clone()
     }
 
+    pub(in crate::discovery) fn is_empty(&self) -> bool {
+        self.instances.is_empty()
+    }
+
     /// Adds the instance in place of an earlier one of its id.
-    pub(super) fn insert(&mut self, instance: Instance) {
+    pub(in crate::discovery) fn insert(&mut self, instance: Instance, version: u64) {
         match self.position(instance.id()) {
             Ok(at) if self.instances[at] == instance => return,
             Ok(at) => self.instances[at] = instance,
             Err(at) => self.instances.insert(at, instance),
         }
-        self.change();
+        self.change(version);
     }
 
     /// Removes the instance of this id, if it is there.
-    pub(super) fn remove(&mut self, id: &InstanceId) {
+    pub(in crate::discovery) fn remove(&mut self, id: &InstanceId, version: u64) {
         if let Ok(at) = self.position(id) {
             self.instances.remove(at);
-            self.change();
+            self.change(version);
         }
     }
 
@@ -48,8 +52,8 @@ impl Listing {
             .binary_search_by(|instance| instance.id().cmp(id))
     }
 
-    fn change(&mut self) {
-        self.version += 1;
+    fn change(&mut self, version: u64) {
+        self.version = version;
         self.set = None;
     }
 }
@@ -66,10 +70,10 @@ mod tests {
     fn unchanged_instances_are_the_very_same_in_successive_sets() {
         let mut listing = Listing::default();
         for id in ["c", "a", "b"] {
-            listing.insert(instance(id, 1));
+            listing.insert(instance(id, 1), 1);
         }
         let before = listing.set();
-        listing.insert(instance("b", 2));
+        listing.insert(instance("b", 2), 2);
         let after = listing.set();
         let same = |id: &str| before.get(id).unwrap().ptr_eq(after.get(id).unwrap());
         assert!(same("a") && same("c") && !same("b"));
@@ -78,17 +82,17 @@ mod tests {
     #[test]
     fn what_changes_nothing_is_no_news() {
         let mut listing = Listing::default();
-        listing.insert(instance("a", 1));
+        listing.insert(instance("a", 1), 1);
         let (version, set) = (listing.version(), listing.set());
-        listing.insert(instance("a", 1));
-        listing.remove(&"b".into());
+        listing.insert(instance("a", 1), 2);
+        listing.remove(&"b".into(), 3);
         assert_eq!(listing.version(), version);
         assert!(
             set.get("a")
                 .unwrap()
                 .ptr_eq(listing.set().get("a").unwrap())
         );
-        listing.remove(&"a".into());
+        listing.remove(&"a".into(), 4);
         assert!(listing.set().is_empty());
     }
 }
