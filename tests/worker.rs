@@ -24,8 +24,8 @@ use rolecall::discovery::{
 use rolecall::guard::Listener;
 use rolecall::http::{ClassifyStatus, Connection};
 use rolecall::{
-    Balance, Instance, InstanceId, InstanceSet, Lease, Registration, Registry, Target, Visibility,
-    Worker, WorkerError,
+    Availability, Balance, Instance, InstanceId, InstanceSet, Lease, Registration, Registry,
+    Target, Visibility, Worker, WorkerError,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};

@@ -2,7 +2,7 @@
 //! in as such.
 
 use std::io::{self, BufRead, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use futures::{TryStreamExt, stream};
@@ -81,7 +81,7 @@ impl Registrar for Announcer {
                 id: announcement.id().clone(),
                 announcement: Mutex::new(announcement),
             };
-            own.change(|_| Ok(()))?;
+            own.say()?;
             Ok(Lease::new(own))
         })
     }
@@ -95,9 +95,17 @@ struct Own {
 
 impl Own {
     fn change(&self, edit: LeaseEdit) -> Result<(), RegisterError> {
+        edit.apply(&mut self.announcement())?;
+        self.say()
+    }
+
+    fn announcement(&self) -> MutexGuard<'_, Announcement> {
         let announcement = self.announcement.lock();
-        let mut announcement = announcement.unwrap_or_else(PoisonError::into_inner);
-        edit.apply(&mut announcement)?;
+        announcement.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self) -> Result<(), RegisterError> {
+        let announcement = self.announcement();
         // One endpoint is all that this backend knows.
         let here = announcement.endpoints().next();
         say(&match here {

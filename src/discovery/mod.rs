@@ -11,10 +11,11 @@
 //! | Backend | Instances come from | Registers |
 //! |---|---|---|
 //! | [`Registry`] | registrations in this process | yes |
-//! | [`List`] | a fixed list | no |
-//! | `File` (feature `file`) | a file that people write, or a folder in which processes register | in a folder |
+//! | [`List`] | a fixed list | by the platform |
+//! | `RolesFile` (feature `roles-file`) | a file that people write | by the platform |
+//! | `Folder` (feature `folder`) | a folder in which the processes of one machine register | yes |
 //! | [`from_changes`] | any stream of inserts and removals | no |
-//! | yours | an implementation of [`Discovery`] | as you like |
+//! | yours | an implementation of [`Discovery`], made of the parts in [`backend`] | as you like |
 //!
 //! All of them are object safe: `Arc<dyn Discovery>` and `Arc<dyn Backend>` are backends too, and [`from_uri`] makes
 //! the latter from a line of configuration.
@@ -48,12 +49,18 @@
 mod announcement;
 pub mod backend;
 mod changes;
-#[cfg(feature = "file")]
-mod file;
+#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+mod disk;
+#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+mod fault;
+#[cfg(all(feature = "folder", unix))]
+mod folder;
 mod lease;
 mod list;
 mod registration;
 mod registry;
+#[cfg(feature = "roles-file")]
+mod roles_file;
 mod uri;
 mod within;
 
@@ -68,12 +75,14 @@ pub use crate::error::discovery::{
 };
 pub use announcement::{Announcement, AnnouncementKey};
 pub use changes::{Change, Changes, from_changes};
-#[cfg(feature = "file")]
-pub use file::File;
+#[cfg(all(feature = "folder", unix))]
+pub use folder::Folder;
 pub use lease::{Lease, LeaseEdit, LeaseHandle, LeaseState, LeaseStates};
 pub use list::List;
 pub use registration::Registration;
 pub use registry::Registry;
+#[cfg(feature = "roles-file")]
+pub use roles_file::RolesFile;
 pub use uri::{UriError, from_uri};
 pub use within::Within;
 

@@ -32,9 +32,16 @@ pub(crate) async fn an_empty_role_is_an_empty_confirmed_set(subject: &dyn Subjec
     let lease = backend.register(worker("w-1")).await.unwrap();
     lease.deregister().await.unwrap();
     for handle in [backend, subject.open()] {
-        let set = Answers::of(&handle, "worker:http").next().await.unwrap();
-        assert!(set.is_empty());
-        assert_eq!(set.is_confirmed(), subject.confirms());
+        match Answers::of(&handle, "worker:http").next().await {
+            Ok(set) => {
+                assert!(set.is_empty());
+                assert_eq!(set.is_confirmed(), subject.confirms());
+            }
+            Err(error) => {
+                assert!(!subject.remembers(), "{error}");
+                assert_eq!(error.kind(), DiscoveryErrorKind::UnknownRole, "{error}");
+            }
+        }
     }
 }
 

@@ -10,9 +10,8 @@ mod boundaries;
 mod changes;
 mod child;
 mod endings;
-mod file;
+mod folder;
 mod kills;
-mod leases;
 mod load;
 mod outage;
 mod registry;
@@ -104,4 +103,4 @@ conformance!(roles_conform, crate::roles::Roles::default();
     endings::a_dropped_watch_leaves_nothing_running,
 );
 conformance!(registry_conforms, crate::registry::Embedded::default());
-conformance!(folder_conforms, crate::file::Folder::default());
+conformance!(folder_conforms, crate::folder::InFolder::default());

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use rolecall::discovery::{
-    Announcement, Backend, BoxFuture, BoxStream, DiscoveryError, File, LeaseEdit, LeaseHandle,
-    RegisterError,
+    Announcement, Backend, BoxFuture, BoxStream, DiscoveryError, LeaseEdit, LeaseHandle,
+    RegisterError, RolesFile,
 };
 use rolecall::{
     Boundary, Discovery, EndpointName, InstanceId, InstanceSet, Lease, Registrar, Registration,
@@ -16,17 +16,17 @@ use rolecall::{
 };
 use serde_json::{Value, json};
 
-use crate::file::{Folder, watched};
+use crate::folder::{InFolder, watched};
 use crate::subject::Subject;
 
 pub(crate) struct Roles {
-    folder: Folder,
+    folder: InFolder,
     editor: Arc<Editor>,
 }
 
 impl Default for Roles {
     fn default() -> Self {
-        let folder = Folder::default();
+        let folder = InFolder::default();
         let editor = Arc::new(Editor {
             path: folder.path.join("roles.json"),
             book: Mutex::default(),
@@ -40,7 +40,7 @@ impl Default for Roles {
 impl Subject for Roles {
     fn open(&self) -> Arc<dyn Backend> {
         Arc::new(Edited {
-            file: File::new(&self.editor.path),
+            file: RolesFile::new(&self.editor.path),
             editor: Arc::clone(&self.editor),
         })
     }
@@ -72,7 +72,7 @@ impl Subject for Roles {
 
 /// One handle: a reader of its own, and the one editor.
 struct Edited {
-    file: File,
+    file: RolesFile,
     editor: Arc<Editor>,
 }
 

@@ -6,6 +6,7 @@ use tokio::sync::watch as signal;
 use super::contents::{Batch, Contents};
 use super::watch::{Subject, Watch};
 use crate::discovery::announcement::{Announcement, AnnouncementKey};
+use crate::discovery::lease::LeaseEdit;
 use crate::discovery::{BoxStream, Discovery};
 use crate::error::discovery::{DiscoveryError, RegisterError};
 use crate::model::instance::InstanceSet;
@@ -169,8 +170,32 @@ impl Catalog {
         self.apply([CatalogUpdate::Confirmed(confirmed)]);
     }
 
+    /// Changes the announcement of this key, if there is one.
+    pub(in crate::discovery) fn edit(
+        &self,
+        key: &AnnouncementKey,
+        edit: LeaseEdit,
+    ) -> Result<(), RegisterError> {
+        self.shared.edit(|batch| batch.edit(key, edit))
+    }
+
+    /// Removes the announcement of this key; whether there was one.
+    pub(in crate::discovery) fn take(&self, key: &AnnouncementKey) -> bool {
+        self.shared.edit(|batch| {
+            let was_there = batch.has(key);
+            batch.remove(key);
+            was_there
+        })
+    }
+
+    /// Whether watches are answered.
+    #[cfg(all(feature = "folder", unix))]
+    pub(in crate::discovery) fn is_listed(&self) -> bool {
+        self.shared.contents().is_listed
+    }
+
     /// Makes watches that come now wait for the next replacement. Those that gave a set go on.
-    pub(super) fn unlist(&self) {
+    pub(in crate::discovery) fn unlist(&self) {
         self.shared.edit(|batch| batch.unlist());
     }
 

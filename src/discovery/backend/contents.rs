@@ -7,7 +7,8 @@ use tokio::sync::watch as signal;
 use super::catalog::{CatalogUpdate, Scope};
 use super::listing::Listing;
 use crate::discovery::announcement::{Announcement, AnnouncementKey};
-use crate::error::discovery::DiscoveryError;
+use crate::discovery::lease::LeaseEdit;
+use crate::error::discovery::{DiscoveryError, RegisterError};
 use crate::model::instance::InstanceSet;
 use crate::model::name::{Boundary, EndpointName, Role};
 
@@ -223,7 +224,20 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn remove(&mut self, key: &AnnouncementKey) {
+    pub(super) fn edit(
+        &mut self,
+        key: &AnnouncementKey,
+        edit: LeaseEdit,
+    ) -> Result<(), RegisterError> {
+        let Some(mut edited) = self.contents.announced.get(key).cloned() else {
+            return Ok(());
+        };
+        edit.apply(&mut edited)?;
+        self.put(edited);
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, key: &AnnouncementKey) {
         if let Some(before) = self.contents.announced.remove(key) {
             self.update(Some(&before), None);
         }

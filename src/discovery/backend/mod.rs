@@ -36,3 +36,5 @@ pub use poll::{PollAnswer, PollBounds, poll};
 pub use record::Record;
 
 pub(super) use listing::Listing;
+#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+pub(super) use task::Task;

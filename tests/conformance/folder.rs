@@ -1,4 +1,4 @@
-//! A folder as a subject: every handle a [`File`] of its own, as in different processes.
+//! A folder as a subject: every handle a [`Folder`] of its own, as in different processes.
 
 use std::env;
 use std::fs;
@@ -9,50 +9,46 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rolecall::discovery::{Backend, File};
+use rolecall::discovery::{Backend, Folder};
 
 use crate::child::Child;
 use crate::subject::Subject;
 
-/// The default: shorter ones mean more heartbeats than a busy machine has time for with ten thousand instances.
-const LEASE: Duration = Duration::from_secs(10);
-
-pub(crate) struct Folder {
+pub(crate) struct InFolder {
     pub(crate) path: PathBuf,
-    lease: Duration,
 }
 
-impl Default for Folder {
+impl Default for InFolder {
     fn default() -> Self {
-        Self::with_lease(LEASE)
-    }
-}
-
-impl Folder {
-    pub(crate) fn with_lease(lease: Duration) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let root = env::temp_dir().join(format!("rolecall-{}-{number}", process::id()));
         let path = root.join("folder");
         fs::create_dir_all(&path).unwrap();
-        Self { path, lease }
+        Self { path }
     }
+}
 
+impl InFolder {
     fn elsewhere(&self) -> PathBuf {
         self.path.with_file_name("elsewhere")
     }
 }
 
-impl Drop for Folder {
+impl Drop for InFolder {
     fn drop(&mut self) {
         let root = self.path.parent().unwrap();
         let _ = fs::remove_dir_all(root);
     }
 }
 
-impl Subject for Folder {
+impl Subject for InFolder {
     fn open(&self) -> Arc<dyn Backend> {
-        Arc::new(File::new(&self.path).lease(self.lease))
+        Arc::new(Folder::new(&self.path))
+    }
+
+    fn remembers(&self) -> bool {
+        false
     }
 
     fn break_it(&self) -> bool {
@@ -66,29 +62,32 @@ impl Subject for Folder {
 
     fn spoil(&self) -> bool {
         let write = |name: &str, text: &[u8]| fs::write(self.path.join(name), text).unwrap();
-        write("default.worker.torn.json", b"{\"boundary\": \"def");
-        write("default.worker.empty.json", b"");
-        write("default.worker.zero.json", &[0; 4096]);
-        write("default.worker.huge.json", &vec![b' '; 4 << 20]);
+        write("default.worker.torn.rolecall", b"{\"boundary\": \"def");
+        write("default.worker.empty.rolecall", b"");
+        write("default.worker.zero.rolecall", &[0; 4096]);
+        write("default.worker.huge.rolecall", &vec![b' '; 4 << 20]);
         write(
-            "default.worker.text.json",
+            "default.worker.text.rolecall",
             "\u{1b}[31m\n".repeat(1000).as_bytes(),
         );
-        write("w-1.json", b"{}");
+        write("w-1.rolecall", b"{}");
         write("README", b"not one of ours");
-        write("Worker.known", b"");
+        write(
+            "w-2.rolecall",
+            br#"{"rolecall":1,"role":"worker","id":"w-9"}"#,
+        );
         write(".half.tmp", b"{");
-        fs::create_dir(self.path.join("default.worker.folder.json")).unwrap();
+        fs::create_dir(self.path.join("default.worker.folder.rolecall")).unwrap();
         let missing = self.path.join("missing");
-        let link = self.path.join("default.worker.link.json");
+        let link = self.path.join("default.worker.link.rolecall");
         std::os::unix::fs::symlink(missing, link).unwrap();
         true
     }
 
     fn victim(&self, id: &str) -> Option<(Child, Duration)> {
-        let mut child = Child::start(&self.path, id, self.lease);
+        let mut child = Child::start(&self.path, id);
         child.registered();
-        Some((child, self.lease))
+        Some((child, Duration::from_secs(1)))
     }
 
     fn running(&self) -> usize {

@@ -1,21 +1,13 @@
 //! The embedded registry: roles of one process, or of one test.
 
-mod book;
-mod watch;
-
-use std::fmt;
 use std::future;
-use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch as signal;
-
-use self::book::Book;
-use self::watch::{Subject, Watch};
-use super::{
-    Announcement, BoxFuture, BoxStream, Discovery, DiscoveryError, Lease, LeaseEdit, LeaseHandle,
-    RegisterError, Registrar, Registration,
-};
+use super::announcement::AnnouncementKey;
+use super::backend::Catalog;
+use super::lease::{Lease, LeaseEdit, LeaseHandle};
+use super::registration::Registration;
+use super::{BoxFuture, BoxStream, Discovery, Registrar};
+use crate::error::discovery::{DiscoveryError, RegisterError};
 use crate::model::instance::{InstanceId, InstanceSet};
 use crate::model::name::Boundary;
 use crate::model::target::Target;
@@ -26,9 +18,9 @@ use crate::model::target::Target;
 ///
 /// - Sets are whole and confirmed. A watcher that is slow gets the newest one, never a queue of old ones, and instances
 ///   that did not change are shared between successive sets.
-/// - A role becomes known when it is first registered, an endpoint name when one of its instances opens it, and both
-///   stay known: later there may be nobody home, which is an empty set. A watch that had to answer with an error
-///   goes on and yields the set as soon as there is one.
+/// - A role becomes known when it is first registered, an endpoint name when an instance first has it. Names without
+///   instances stay known, which is an empty set, within the bound of a [`Catalog`]. A watch that had to answer with an
+///   error goes on and yields the set as soon as there is one.
 /// - While a lease lives, its id is taken in its role and boundary.
 ///
 /// # Examples
@@ -46,9 +38,9 @@ use crate::model::target::Target;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Registry {
-    shared: Arc<Shared>,
+    catalog: Catalog,
 }
 
 impl Registry {
@@ -57,35 +49,18 @@ impl Registry {
     pub fn new() -> Self {
         Self::default()
     }
-
-    /// Makes many changes at once: no watcher sees half of them. What they come back with rings.
-    #[cfg(feature = "file")]
-    pub(super) fn edit(&self, edit: impl FnOnce(&mut Book) -> Vec<signal::Sender<()>>) {
-        let changed = edit(&mut self.shared.book());
-        for role in changed {
-            self.shared.tell(&role);
-        }
-    }
-
-    fn watch(&self, subject: Subject) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        Watch::new(self.shared.clone(), subject).into_stream()
-    }
 }
 
 impl Discovery for Registry {
     fn watch(&self, target: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        let boundary = target.boundary().cloned().unwrap_or_default();
-        self.watch(Subject::Target {
-            boundary,
-            target: target.clone(),
-        })
+        self.catalog.watch(target)
     }
 
     fn peers(
         &self,
         boundary: &Boundary,
     ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        self.watch(Subject::Peers(boundary.clone()))
+        self.catalog.peers(boundary)
     }
 
     fn refresh(&self, _: &Target) {}
@@ -96,105 +71,42 @@ impl Registrar for Registry {
         &self,
         registration: Registration,
     ) -> BoxFuture<'static, Result<Lease, RegisterError>> {
-        let shared = self.shared.clone();
+        let catalog = self.catalog.clone();
         Box::pin(async move {
             let announced = registration.validate()?;
-            let changed = shared.book().add(&announced)?;
-            shared.tell(&changed);
+            let key = announced.key();
+            catalog.put_new(announced)?;
             tracing::debug!(
-                boundary = %announced.boundary(), role = %announced.role(), id = %announced.id(),
+                boundary = %key.boundary, role = %key.role, id = %key.id,
                 "registered"
             );
-            Ok(Lease::new(Registered {
-                shared,
-                id: announced.id().clone(),
-                announced: Mutex::new(Some(announced)),
-            }))
+            Ok(Lease::new(Registered { catalog, key }))
         })
     }
 }
 
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").finish_non_exhaustive()
-    }
-}
-
-/// What all clones, leases and watches share.
-#[derive(Default)]
-struct Shared {
-    book: Mutex<Book>,
-    /// Rings at any change, for those who cannot watch one known role.
-    changed: signal::Sender<()>,
-}
-
-impl Shared {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        // No code of others runs under the lock, so a poisoned book is a whole one.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Called with no lock held: wakers are the watchers' code.
-    fn tell(&self, role_changed: &signal::Sender<()>) {
-        role_changed.send_replace(());
-        self.changed.send_replace(());
-    }
-}
-
-/// The registry's half of a lease. What it announced is `None` once it was deregistered.
+/// The registry's half of a lease.
 struct Registered {
-    shared: Arc<Shared>,
-    id: InstanceId,
-    announced: Mutex<Option<Announcement>>,
+    catalog: Catalog,
+    key: AnnouncementKey,
 }
 
 impl Registered {
-    fn change(
-        &self,
-        edit: impl FnOnce(&mut Announcement) -> Result<(), RegisterError>,
-    ) -> Result<(), RegisterError> {
-        let changed = {
-            let mut announced = self
-                .announced
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let Some(announced) = announced.as_mut() else {
-                return Ok(());
-            };
-            let mut edited = announced.clone();
-            edit(&mut edited)?;
-            let before = mem::replace(announced, edited);
-            self.shared.book().replace(&before, announced)
-        };
-        self.shared.tell(&changed);
-        Ok(())
-    }
-
-    fn end(&mut self) {
-        let announced = self
-            .announced
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(announced) = announced.take() {
-            let changed = self.shared.book().remove(&announced);
-            self.shared.tell(&changed);
-            tracing::debug!(
-                boundary = %announced.boundary(), role = %announced.role(), id = %announced.id(),
-                "deregistered"
-            );
+    fn end(&self) {
+        if self.catalog.take(&self.key) {
+            let AnnouncementKey { boundary, role, id } = &self.key;
+            tracing::debug!(%boundary, %role, %id, "deregistered");
         }
     }
 }
 
 impl LeaseHandle for Registered {
     fn id(&self) -> &InstanceId {
-        &self.id
+        &self.key.id
     }
 
     fn edit(&self, edit: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(future::ready(
-            self.change(|announced| edit.apply(announced)),
-        ))
+        Box::pin(future::ready(self.catalog.edit(&self.key, edit)))
     }
 
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {

@@ -1,4 +1,4 @@
-//! What is wrong with a file, as its reader is to be told.
+//! What is wrong with a file.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::runtime::text::legible;
 
 /// Names the file, and line and field where there are any; never longer than a few lines, and free of control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(in crate::discovery) struct Fault {
     file: String,
     line: Option<usize>,
     field: Option<String>,
@@ -18,7 +18,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(path: &Path, problem: impl fmt::Display) -> Self {
+    pub(in crate::discovery) fn new(path: &Path, problem: impl fmt::Display) -> Self {
         Self {
             file: legible(path.display()),
             line: None,
@@ -28,22 +28,22 @@ impl Fault {
         }
     }
 
-    pub(super) fn io(path: &Path, doing: &str, error: &io::Error) -> Self {
+    pub(in crate::discovery) fn io(path: &Path, doing: &str, error: &io::Error) -> Self {
         Self::new(path, format_args!("{doing}: {error}"))
     }
 
-    pub(super) fn at_line(mut self, line: Option<usize>) -> Self {
+    pub(in crate::discovery) fn at_line(mut self, line: Option<usize>) -> Self {
         self.line = line;
         self
     }
 
-    pub(super) fn in_field(mut self, field: impl fmt::Display) -> Self {
+    pub(in crate::discovery) fn in_field(mut self, field: impl fmt::Display) -> Self {
         self.field = Some(legible(field)).filter(|field| !field.is_empty() && field != ".");
         self
     }
 
     /// Several at once: the first is told, the others are counted.
-    pub(super) fn first_of(faults: impl IntoIterator<Item = Self>) -> Option<Self> {
+    pub(in crate::discovery) fn first_of(faults: impl IntoIterator<Item = Self>) -> Option<Self> {
         let mut faults = faults.into_iter();
         let mut first = faults.next()?;
         first.others = faults.count();

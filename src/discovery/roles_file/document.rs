@@ -1,13 +1,12 @@
-//! The text of both forms: a role environment in TOML or JSON, and the JSON record of one registration.
+//! The text of a roles file, in TOML or JSON.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::fault::Fault;
+use crate::discovery::fault::Fault;
 use crate::discovery::{Announcement, Registration};
 use crate::error::discovery::RegisterError;
 use crate::model::instance::{
@@ -16,23 +15,16 @@ use crate::model::instance::{
 };
 use crate::model::name::{Boundary, EndpointName, Role};
 
-/// More than any role environment that somebody could read.
+/// More than any roles file that somebody could read.
 const MOST_INSTANCES: usize = 100_000;
 
-/// What a role environment says.
+/// What a roles file says.
 #[derive(Debug, Default)]
 pub(super) struct Roles {
     pub(super) announced: Vec<Announcement>,
     pub(super) known: Vec<(Boundary, Role, Option<EndpointName>)>,
-    /// Ids that are there twice: the last stays.
+    /// Ids that occur twice: the last entry wins.
     pub(super) duplicate: Option<Fault>,
-}
-
-/// What one file of a folder says.
-#[derive(Debug)]
-pub(super) struct Record {
-    pub(super) announced: Announcement,
-    pub(super) lease: Duration,
 }
 
 #[derive(Deserialize)]
@@ -54,30 +46,20 @@ struct RoleEntry {
     instance: Vec<Described>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Posted {
-    boundary: Boundary,
-    role: Role,
-    #[serde(with = "humantime_serde")]
-    lease: Duration,
-    instance: Described,
-}
-
 /// One instance. Every field checks itself, so that an error has the line and the name of the field.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Described {
     id: InstanceId,
     #[serde(default)]
     endpoints: BTreeMap<EndpointName, Dialled>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     peer_ip: Option<PeerIp>,
     #[serde(default)]
     visibility: Visibility,
     #[serde(default)]
     weight: Weight,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     zone: Option<Zone>,
     #[serde(default)]
     availability: Availability,
@@ -85,8 +67,8 @@ struct Described {
     metadata: Metadata,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(try_from = "SocketAddr", into = "SocketAddr")]
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "SocketAddr")]
 struct Dialled(SocketAddr);
 
 impl TryFrom<SocketAddr> for Dialled {
@@ -97,14 +79,8 @@ impl TryFrom<SocketAddr> for Dialled {
     }
 }
 
-impl From<Dialled> for SocketAddr {
-    fn from(dialled: Dialled) -> Self {
-        dialled.0
-    }
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(try_from = "IpAddr", into = "IpAddr")]
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "IpAddr")]
 struct PeerIp(IpAddr);
 
 impl TryFrom<IpAddr> for PeerIp {
@@ -115,17 +91,8 @@ impl TryFrom<IpAddr> for PeerIp {
     }
 }
 
-impl From<PeerIp> for IpAddr {
-    fn from(peer: PeerIp) -> Self {
-        peer.0
-    }
-}
-
-#[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(
-    try_from = "BTreeMap<String, String>",
-    into = "BTreeMap<String, String>"
-)]
+#[derive(Clone, Default, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
 struct Metadata(BTreeMap<String, String>);
 
 impl TryFrom<BTreeMap<String, String>> for Metadata {
@@ -136,29 +103,7 @@ impl TryFrom<BTreeMap<String, String>> for Metadata {
     }
 }
 
-impl From<Metadata> for BTreeMap<String, String> {
-    fn from(metadata: Metadata) -> Self {
-        metadata.0
-    }
-}
-
 impl Described {
-    fn of(announced: &Announcement) -> Self {
-        Self {
-            id: announced.id().clone(),
-            endpoints: announced
-                .endpoints()
-                .map(|(name, instance)| (name.clone(), Dialled(instance.addr())))
-                .collect(),
-            peer_ip: announced.peer_ip().map(PeerIp),
-            visibility: announced.visibility().clone(),
-            weight: announced.weight(),
-            zone: announced.zone().cloned(),
-            availability: announced.availability(),
-            metadata: Metadata(announced.metadata().clone()),
-        }
-    }
-
     fn announced(self, role: &Role, boundary: &Boundary) -> Result<Announcement, RegisterError> {
         let mut registration = Registration::new(role.as_str())
             .boundary(boundary.as_str())
@@ -182,7 +127,7 @@ impl Described {
     }
 }
 
-/// Reads a role environment: JSON if the path says so, else TOML.
+/// Reads a roles file: JSON if the path says so, else TOML.
 pub(super) fn roles(path: &Path, bytes: &[u8]) -> Result<Roles, Fault> {
     let document: Document = if path.extension().is_some_and(|ending| ending == "json") {
         json(path, bytes)?
@@ -214,8 +159,10 @@ pub(super) fn roles(path: &Path, bytes: &[u8]) -> Result<Roles, Fault> {
                     roles.announced.push(announced);
                 }
                 std::collections::hash_map::Entry::Occupied(earlier) => {
-                    let problem =
-                        format_args!("id \"{}\" is there twice; the last stays", announced.id());
+                    let problem = format_args!(
+                        "id \"{}\" occurs twice; the last entry wins",
+                        announced.id()
+                    );
                     duplicates.push(Fault::new(path, problem).in_field(field() + ".id"));
                     roles.announced[*earlier.get()] = announced;
                 }
@@ -233,31 +180,6 @@ pub(super) fn roles(path: &Path, bytes: &[u8]) -> Result<Roles, Fault> {
     }
     roles.duplicate = Fault::first_of(duplicates);
     Ok(roles)
-}
-
-/// Reads the record of one registration.
-pub(super) fn record(path: &Path, bytes: &[u8]) -> Result<Record, Fault> {
-    let posted: Posted = json(path, bytes)?;
-    let announced = posted
-        .instance
-        .announced(&posted.role, &posted.boundary)
-        .map_err(|error| Fault::new(path, error))?;
-    Ok(Record {
-        announced,
-        lease: posted.lease,
-    })
-}
-
-/// Writes the record of one registration.
-pub(super) fn text_of(announced: &Announcement, lease: Duration) -> serde_json::Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(&Posted {
-        boundary: announced.boundary().clone(),
-        role: announced.role().clone(),
-        lease,
-        instance: Described::of(announced),
-    })?;
-    text.push(b'\n');
-    Ok(text)
 }
 
 fn json<'de, T: Deserialize<'de>>(path: &Path, bytes: &'de [u8]) -> Result<T, Fault> {
@@ -280,7 +202,7 @@ fn toml<'de, T: Deserialize<'de>>(path: &Path, bytes: &'de [u8]) -> Result<T, Fa
         before.iter().filter(|byte| **byte == b'\n').count() + 1
     };
     let text = str::from_utf8(bytes).map_err(|error| {
-        Fault::new(path, "it is no UTF-8 text").at_line(Some(line(error.valid_up_to())))
+        Fault::new(path, "not UTF-8 text").at_line(Some(line(error.valid_up_to())))
     })?;
     let fault = |error: &toml::de::Error| {
         let at = error.span().map(|span| line(span.start));
@@ -407,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_id_that_is_there_twice_the_last_stays_and_is_reported() {
+    fn if_an_id_occurs_twice_the_last_entry_wins_and_it_is_reported() {
         let twice = GOOD.replace(
             "instance = [{ id = \"1\", peer_ip = \"10.0.0.9\" }]",
             "instance = [{ id = \"1\" }, { id = \"1\", peer_ip = \"10.0.0.8\" }]",
@@ -420,29 +342,7 @@ mod tests {
         );
         assert_eq!(
             read.duplicate.unwrap().to_string(),
-            "roles.toml: role[1].instance[1].id: id \"1\" is there twice; the last stays"
+            "roles.toml: role[1].instance[1].id: id \"1\" occurs twice; the last entry wins"
         );
-    }
-
-    #[test]
-    fn a_record_reads_as_it_was_written() {
-        let read = roles(Path::new("roles.toml"), GOOD.as_bytes()).unwrap();
-        for announced in read.announced {
-            let lease = Duration::from_millis(1500);
-            let text = text_of(&announced, lease).unwrap();
-            let again = record(Path::new("r.json"), &text).unwrap();
-            assert_eq!(again.lease, lease);
-            assert_eq!(again.announced.metadata(), announced.metadata());
-            assert_eq!(again.announced.peer(), announced.peer());
-            let mut open: Vec<_> = announced.endpoints().collect();
-            open.sort_by(|a, b| a.0.cmp(b.0));
-            assert_eq!(again.announced.endpoints().collect::<Vec<_>>(), open);
-            for cut in 0..text.len() - 1 {
-                assert!(
-                    record(Path::new("r.json"), &text[..cut]).is_err(),
-                    "torn at {cut}"
-                );
-            }
-        }
     }
 }
