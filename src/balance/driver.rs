@@ -3,7 +3,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::oneshot;
@@ -15,7 +15,7 @@ use super::dialler::Dialler;
 use super::hub::{Connected, Hub};
 use super::log::Log;
 use super::news::News;
-use crate::discovery::Discovery;
+use crate::discovery::view::View;
 use crate::error::BoxError;
 use crate::event::Event;
 use crate::fleet::{Dial, Fleet};
@@ -27,6 +27,8 @@ use crate::runtime::{clock, random};
 const ANSWERS_AT_ONCE: usize = 64;
 /// Rounds made before other tasks get their turn; the same source must not starve them either.
 const ROUNDS_AT_ONCE: usize = 16;
+/// Between two hints that discovery's answer may be stale.
+const REFRESH_PACE: Duration = Duration::from_secs(1);
 
 /// Feeds a [`Balance`](crate::Balance): follows discovery and dials. A future to be spawned; it ends with the last clone
 /// of its balancer.
@@ -48,7 +50,7 @@ impl Driver {
     pub(super) fn new<M, S, C>(
         fleet: Arc<Fleet<Connected<S, C>>>,
         hub: Arc<Hub<C>>,
-        discovery: Arc<dyn Discovery>,
+        discovery: View,
         connector: M,
         ended: oneshot::Receiver<()>,
     ) -> Self
@@ -62,7 +64,7 @@ impl Driver {
         Self(Some(Box::new(Drive {
             fleet,
             hub,
-            discovery,
+            discovery: Arc::new(discovery),
             connector,
             ended,
             restarts: false,
@@ -119,7 +121,7 @@ trait Drives: Send {
 struct Drive<M, S, C> {
     fleet: Arc<Fleet<Connected<S, C>>>,
     hub: Arc<Hub<C>>,
-    discovery: Arc<dyn Discovery>,
+    discovery: Arc<View>,
     connector: M,
     /// Ready when the last clone of the balancer is gone.
     ended: oneshot::Receiver<()>,
@@ -132,6 +134,9 @@ struct Drive<M, S, C> {
 struct Run<S, C> {
     fleet: Arc<Fleet<Connected<S, C>>>,
     hub: Arc<Hub<C>>,
+    discovery: Arc<View>,
+    /// When discovery was last told that its answer may be stale.
+    refreshed: Option<Instant>,
     /// `None` once discovery has no more of it.
     news: Option<News>,
     dialler: Dialler<S>,
@@ -155,7 +160,7 @@ where
         }
         let run = match &mut self.run {
             Some(run) => run,
-            run => run.insert(Run::begin(&self.fleet, &self.hub, &*self.discovery)),
+            run => run.insert(Run::begin(&self.fleet, &self.hub, &self.discovery)),
         };
         run.poll(cx, &mut self.connector);
         Poll::Pending
@@ -190,13 +195,15 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
     fn begin(
         fleet: &Arc<Fleet<Connected<S, C>>>,
         hub: &Arc<Hub<C>>,
-        discovery: &dyn Discovery,
+        discovery: &Arc<View>,
     ) -> Self {
         let mut dialler = Dialler::new(random::seed());
         dialler.queue(fleet.start(clock::now()));
         hub.toggle_driven();
         Self {
             news: Some(News::of(|| discovery.watch(&hub.target))),
+            discovery: Arc::clone(discovery),
+            refreshed: None,
             dialler,
             hurry: Box::pin(Arc::clone(&hub.driver).notified_owned()),
             deadline: None,
@@ -269,6 +276,9 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         if done.is_empty() {
             return false;
         }
+        if is_unusable || done.iter().any(|(_, result)| result.is_err()) {
+            self.refresh();
+        }
         let mut connected = Vec::new();
         for (ticket, result) in done {
             match result {
@@ -288,6 +298,17 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         }
         self.fleet.connected(connected, clock::now());
         true
+    }
+
+    /// Tells discovery that its answer may be stale, at most once a second.
+    fn refresh(&mut self) {
+        let now = clock::now();
+        let is_soon = |at: Instant| now.saturating_duration_since(at) < REFRESH_PACE;
+        if self.news.is_some() && !self.refreshed.is_some_and(is_soon) {
+            self.refreshed = Some(now);
+            // Foreign code; a panic of it is its own affair.
+            let _ = caught(|| self.discovery.refresh(&self.hub.target));
+        }
     }
 
     fn poll_hurry(&mut self, cx: &mut Context<'_>) -> bool {

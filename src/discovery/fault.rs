@@ -32,11 +32,13 @@ impl Fault {
         Self::new(path, format_args!("{doing}: {error}"))
     }
 
+    #[cfg(feature = "roles-file")]
     pub(in crate::discovery) fn at_line(mut self, line: Option<usize>) -> Self {
         self.line = line;
         self
     }
 
+    #[cfg(feature = "roles-file")]
     pub(in crate::discovery) fn in_field(mut self, field: impl fmt::Display) -> Self {
         self.field = Some(legible(field)).filter(|field| !field.is_empty() && field != ".");
         self
@@ -70,7 +72,7 @@ impl fmt::Display for Fault {
 
 impl StdError for Fault {}
 
-#[cfg(test)]
+#[cfg(all(test, feature = "roles-file"))]
 mod tests {
     use super::*;
 

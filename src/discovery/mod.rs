@@ -22,8 +22,8 @@
 //!
 //! # Boundaries
 //!
-//! Backends answer whoever asks. Who may see what is decided in one place for all of them: the view that
-//! [`Discovery::within`] makes for a caller in some boundary.
+//! Backends answer whoever asks, and filter nothing. Who asks is said where a balancer is made
+//! ([`BalanceLayer::boundary`](crate::BalanceLayer::boundary)), and there it is decided which instances are visible.
 //!
 //! # Examples
 //!
@@ -62,7 +62,7 @@ mod registry;
 #[cfg(feature = "roles-file")]
 mod roles_file;
 mod uri;
-mod within;
+pub(crate) mod view;
 
 use std::sync::Arc;
 
@@ -84,7 +84,6 @@ pub use registry::Registry;
 #[cfg(feature = "roles-file")]
 pub use roles_file::RolesFile;
 pub use uri::{UriError, from_uri};
-pub use within::Within;
 
 use crate::model::instance::InstanceSet;
 use crate::model::name::Boundary;
@@ -98,7 +97,7 @@ pub trait Discovery: Send + Sync + 'static {
     /// and changes no membership. After the end of the stream no more news is expected and the target is not watched
     /// again, so a backend that loses its server reconnects by itself.
     /// An unknown role is an error, and so is an unknown endpoint of a known role; a known role that nobody serves
-    /// is an empty set. A target without a boundary means the boundary `default`.
+    /// is an empty set. The target's boundary is filled in; one without means the boundary `default`.
     ///
     /// # Cancellation
     ///
@@ -116,19 +115,6 @@ pub trait Discovery: Send + Sync + 'static {
     ///
     /// A backend that polls asks again soon, with jitter, at most once a second; others do nothing. Never blocks.
     fn refresh(&self, target: &Target);
-
-    /// The boundary this view speaks for: `None` unless made by [`within`](Self::within).
-    fn caller(&self) -> Option<&Boundary> {
-        None
-    }
-
-    /// The view of a caller in `boundary`: it decides what an omitted boundary means and which instances are visible.
-    fn within(self, boundary: Boundary) -> Within<Self>
-    where
-        Self: Sized,
-    {
-        Within::new(self, boundary)
-    }
 }
 
 /// What [`peers`](Discovery::peers) answers where a backend has no such list: an
@@ -180,10 +166,6 @@ macro_rules! forwarded_by {
 
             fn refresh(&self, target: &Target) {
                 (**self).refresh(target);
-            }
-
-            fn caller(&self) -> Option<&Boundary> {
-                (**self).caller()
             }
         }
 

@@ -14,12 +14,13 @@ use tower_layer::Layer;
 use super::WorkerError;
 use super::environment::Environment;
 use crate::balance::{Balance, BalanceLayer};
-use crate::discovery::{Backend, Discovery, Lease, Registrar, Registration, Within};
+use crate::discovery::{Backend, Lease, Registrar, Registration};
 use crate::error::BoxError;
 use crate::error::discovery::RegisterError;
 use crate::guard::{Guard, Listener};
 use crate::http::{ClassifyStatus, Connection, Connector};
 use crate::model::instance::{Availability, InstanceId, Visibility};
+use crate::model::name::Boundary;
 use crate::model::target::{Target, TargetError};
 use crate::runtime::clock;
 
@@ -55,7 +56,8 @@ pub struct Worker {
 }
 
 struct Inner {
-    discovery: Within<Arc<dyn Backend>>,
+    discovery: Arc<dyn Backend>,
+    boundary: Boundary,
     registration: Registration,
     bind: IpAddr,
     advertise: Option<IpAddr>,
@@ -146,7 +148,8 @@ impl Worker {
         };
         Ok(Self {
             inner: Arc::new(Inner {
-                discovery: backend.within(boundary),
+                discovery: backend,
+                boundary,
                 registration,
                 bind,
                 advertise,
@@ -280,12 +283,20 @@ impl Worker {
         T: TryInto<Target>,
         T::Error: Into<TargetError>,
     {
-        BalanceLayer::new(self.discovery(), target)
+        let layer = BalanceLayer::new(self.discovery(), target)?;
+        Ok(layer.boundary(self.inner.boundary.clone()))
     }
 
-    /// What it sees of discovery: for `grpc::channel`, and whatever else takes one.
-    pub fn discovery(&self) -> Within<Arc<dyn Backend>> {
-        self.inner.discovery.clone()
+    /// Its discovery, for whatever else takes one. Say there who asks: [its boundary](Self::boundary).
+    #[must_use]
+    pub fn discovery(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.inner.discovery)
+    }
+
+    /// The boundary it belongs to.
+    #[must_use]
+    pub fn boundary(&self) -> &Boundary {
+        &self.inner.boundary
     }
 
     /// Who is let in by its listeners.
