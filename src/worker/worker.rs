@@ -162,6 +162,8 @@ impl Worker {
 
     /// Listens at a free port, and announces it as this endpoint. Who is not of the boundary is turned away.
     ///
+    /// It is announced once the guard has heard from discovery who is.
+    ///
     /// # Errors
     ///
     /// [`WorkerError::Bind`] with what the system says; [`WorkerError::NoAddress`]; [`WorkerError::Register`] if the name is
@@ -193,6 +195,8 @@ impl Worker {
             None if addr.ip().is_unspecified() => return Err(WorkerError::NoAddress { addr }),
             None => addr.ip(),
         };
+        // Whoever hears of it at once has to be admitted.
+        self.inner.synced().await?;
         self.open(endpoint, SocketAddr::new(ip, addr.port()))
             .await?;
         Ok(self.inner.guard.wrap(listener))
@@ -353,6 +357,16 @@ impl Worker {
 }
 
 impl Inner {
+    /// Waits until the guard has heard of its peers, unless a drain begins.
+    async fn synced(&self) -> Result<(), WorkerError> {
+        let mut drains = self.drains.subscribe();
+        let drained = pin!(drains.wait_for(|drains| *drains));
+        match select(drained, pin!(self.guard.heard())).await {
+            Either::Left(_) => Err(WorkerError::Drained),
+            Either::Right(_) => Ok(()),
+        }
+    }
+
     /// Tells discovery something, once it is registered, unless a drain begins.
     async fn told<T>(
         &self,
