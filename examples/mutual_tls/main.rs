@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use rolecall::guard::{Guard, Networks};
 use rolecall::{
-    Balance, BalanceLayer, Boundary, BoxError, Discovery, Instance, Lease, MemberState,
-    MemberStatus, Registrar, Registration, Registry,
+    Balance, BalanceLayer, Boundary, BoxError, Instance, Lease, MemberState, MemberStatus,
+    Registrar, Registration, Registry,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
