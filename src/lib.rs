@@ -187,8 +187,9 @@
 //! | `guard` | `guard::Guard` lets only the registered in; `guard::Networks` lets calls go nowhere else |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
 //! | `retry` | `retry::Retry`, a policy for `tower::retry`: again on another instance, where that is safe |
-//! | `file` | `discovery::File`: a role environment that people write, or a folder in which the processes of one machine register |
-//! | `serde` | `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
+//! | `folder` | `discovery::Folder`: a folder in which the processes of one machine register (Unix) |
+//! | `roles-file` | `discovery::RolesFile`: instances in a TOML or JSON file that people write |
+//! | `serde` | `discovery::backend::Record`; `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //! | `tls` | `http::Tls`, TLS by rustls for `http` and `grpc` |
 //! | `tower-errors` | requests that tower's `LoadShed` refuses below a balancer are charged to no instance |
 //! | `worker` | `Worker`: an instance that registers, guards its endpoints and calls others, by its environment |

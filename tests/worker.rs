@@ -18,13 +18,14 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rolecall::discovery::{
-    BoxFuture, BoxStream, Discovery, DiscoveryError, LeaseHandle, RegisterError, Registrar,
+    BoxFuture, BoxStream, Discovery, DiscoveryError, LeaseEdit, LeaseHandle, RegisterError,
+    Registrar,
 };
 use rolecall::guard::Listener;
 use rolecall::http::{ClassifyStatus, Connection};
 use rolecall::{
-    Availability, Balance, EndpointName, Instance, InstanceId, InstanceSet, Lease, Registration,
-    Registry, Target, Visibility, Worker, WorkerError,
+    Availability, Balance, Instance, InstanceId, InstanceSet, Lease, Registration, Registry,
+    Target, Visibility, Worker, WorkerError,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -257,6 +258,15 @@ impl Discovery for Hangs {
     fn watch(&self, _: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
         futures::stream::pending().boxed()
     }
+
+    fn peers(
+        &self,
+        _: &rolecall::Boundary,
+    ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+        rolecall::discovery::no_peers()
+    }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 impl Registrar for Hangs {
@@ -276,15 +286,7 @@ impl LeaseHandle for HangingLease {
         &self.0
     }
 
-    fn set_availability(&self, _: Availability) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(pending())
-    }
-
-    fn open(&self, _: EndpointName, _: SocketAddr) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(pending())
-    }
-
-    fn close(&self, _: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>> {
+    fn edit(&self, _: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>> {
         Box::pin(pending())
     }
 

@@ -2,17 +2,14 @@
 //! in as such.
 
 use std::io::{self, BufRead, Write};
-use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use futures::{TryStreamExt, stream};
 use rolecall::discovery::{
-    Announcement, BoxFuture, Change, Discovery, LeaseHandle, RegisterError, from_changes,
+    Announcement, BoxFuture, Change, Discovery, LeaseEdit, LeaseHandle, RegisterError, from_changes,
 };
-use rolecall::{
-    Availability, BoxError, EndpointName, Instance, InstanceId, Lease, Registrar, Registration,
-};
+use rolecall::{BoxError, Instance, InstanceId, Lease, Registrar, Registration};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -84,7 +81,7 @@ impl Registrar for Announcer {
                 id: announcement.id().clone(),
                 announcement: Mutex::new(announcement),
             };
-            own.change(|_| Ok(()))?;
+            own.say()?;
             Ok(Lease::new(own))
         })
     }
@@ -97,13 +94,18 @@ struct Own {
 }
 
 impl Own {
-    fn change(
-        &self,
-        change: impl FnOnce(&mut Announcement) -> Result<(), RegisterError>,
-    ) -> Result<(), RegisterError> {
+    fn change(&self, edit: LeaseEdit) -> Result<(), RegisterError> {
+        edit.apply(&mut self.announcement())?;
+        self.say()
+    }
+
+    fn announcement(&self) -> MutexGuard<'_, Announcement> {
         let announcement = self.announcement.lock();
-        let mut announcement = announcement.unwrap_or_else(PoisonError::into_inner);
-        change(&mut announcement)?;
+        announcement.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self) -> Result<(), RegisterError> {
+        let announcement = self.announcement();
         // One endpoint is all that this backend knows.
         let here = announcement.endpoints().next();
         say(&match here {
@@ -127,33 +129,8 @@ impl LeaseHandle for Own {
         &self.id
     }
 
-    fn set_availability(
-        &self,
-        availability: Availability,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(async move {
-            self.change(|own| {
-                own.set_availability(availability);
-                Ok(())
-            })
-        })
-    }
-
-    fn open(
-        &self,
-        endpoint: EndpointName,
-        addr: SocketAddr,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(async move { self.change(|own| own.open(endpoint, addr)) })
-    }
-
-    fn close(&self, endpoint: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(async move {
-            self.change(|own| {
-                own.close(&endpoint);
-                Ok(())
-            })
-        })
+    fn edit(&self, edit: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>> {
+        Box::pin(async move { self.change(edit) })
     }
 
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {

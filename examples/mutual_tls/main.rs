@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use rolecall::guard::{Guard, Networks};
 use rolecall::{
-    Balance, BalanceLayer, Boundary, BoxError, Discovery, Instance, Lease, MemberState,
-    MemberStatus, Registrar, Registration, Registry,
+    Balance, BalanceLayer, Boundary, BoxError, Instance, Lease, MemberState, MemberStatus,
+    Registrar, Registration, Registry,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
@@ -38,7 +38,7 @@ const CALLS: usize = 20;
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<ExitCode, BoxError> {
     let authority = Authority::new()?;
-    let shop = Registry::new().within(Boundary::new("shop")?);
+    let shop = Registry::new();
     let catalog = authority.identify("shop/catalog")?;
     let cart = authority.identify("shop/cart")?;
     let impostor_was_asked = Arc::new(AtomicUsize::new(0));
@@ -89,17 +89,16 @@ async fn main() -> Result<ExitCode, BoxError> {
     Ok(ExitCode::from(u8::from(!came_true)))
 }
 
-type Shop = rolecall::discovery::Within<Registry>;
-
 /// Registers an instance of the catalog that can prove what its identity says, and serves the cart.
 async fn serve(
-    shop: &Shop,
+    shop: &Registry,
     id: &'static str,
     identity: &Identity,
     asked: Arc<AtomicUsize>,
 ) -> Result<Lease, BoxError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let here = Registration::new("catalog")
+        .boundary("shop")
         .id(id)
         .endpoint("lines", listener.local_addr()?);
     let guard = Guard::new(shop.clone(), Boundary::new("shop")?);
@@ -130,7 +129,7 @@ async fn serve(
 }
 
 /// Calls the catalog some times, and stops at the first failure.
-async fn calls(shop: &Shop, tls: TlsConnector) -> Result<Vec<String>, BoxError> {
+async fn calls(shop: &Registry, tls: TlsConnector) -> Result<Vec<String>, BoxError> {
     // A dial that finds somebody else there fails, and its instance is not asked.
     let connector = service_fn(move |instance: Instance| {
         let tls = tls.clone();
@@ -140,7 +139,7 @@ async fn calls(shop: &Shop, tls: TlsConnector) -> Result<Vec<String>, BoxError> 
         }
     });
     let networks: Networks = "127.0.0.0/8".parse()?;
-    let layer = BalanceLayer::new(shop.clone(), "catalog:lines")?;
+    let layer = BalanceLayer::new(shop.clone(), "catalog:lines")?.boundary(Boundary::new("shop")?);
     let mut balance = layer.layer(networks.layer(connector));
     timeout(PATIENCE, all_dialled(&balance)).await?;
     let mut answers = Vec::new();

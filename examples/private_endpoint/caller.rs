@@ -32,7 +32,7 @@ pub(crate) async fn call(ip: IpAddr, boundary: Boundary) -> Result<(), BoxError>
                 let client: &mut Client = match clients.entry(target.to_owned()) {
                     Entry::Occupied(client) => client.into_mut(),
                     Entry::Vacant(place) => {
-                        place.insert(client(news.clone().within(boundary.clone()), target, ip)?)
+                        place.insert(client(news.clone(), boundary.clone(), target, ip)?)
                     }
                 };
                 match client.ready().await?.call(()).await {
@@ -62,7 +62,12 @@ pub(crate) async fn call(ip: IpAddr, boundary: Boundary) -> Result<(), BoxError>
     Ok(())
 }
 
-fn client(discovery: impl Discovery, target: &str, ip: IpAddr) -> Result<Client, BoxError> {
+fn client(
+    discovery: impl Discovery,
+    boundary: Boundary,
+    target: &str,
+    ip: IpAddr,
+) -> Result<Client, BoxError> {
     let connector = connect::per_instance(move |instance: &Instance| {
         let addr = instance.addr();
         service_fn(move |()| greeting(ip, addr))
@@ -72,6 +77,7 @@ fn client(discovery: impl Discovery, target: &str, ip: IpAddr) -> Result<Client,
         .unavailable_after(Duration::from_millis(250))
         .build()?;
     let balance = BalanceLayer::new(discovery, target)?
+        .boundary(boundary)
         .config(config)
         .layer(connector);
     Ok(BoxCloneSyncService::new(balance))

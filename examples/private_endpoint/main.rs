@@ -112,7 +112,7 @@ async fn tell() -> Result<ExitCode, BoxError> {
 
     println!("\nThe catalog opens another port while it runs.");
     let admin: SocketAddr = catalog.ask("listen").await?.parse()?;
-    lease.open("admin", admin).await?;
+    lease.add_endpoint("admin", admin).await?;
     story
         .until(&mut cart, "call shop/catalog:admin", "answered")
         .await?;

@@ -99,4 +99,6 @@ impl Discovery for News {
     ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
         self.follow(&format!("peers {boundary}"))
     }
+
+    fn refresh(&self, _: &Target) {}
 }

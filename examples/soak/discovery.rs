@@ -124,9 +124,10 @@ impl Discovery for Watched {
     }
 
     fn peers(&self, _: &Boundary) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        let unsupported = DiscoveryError::unsupported("listing the peers of a boundary");
-        Box::pin(stream::iter([Err(unsupported)]))
+        rolecall::discovery::no_peers()
     }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 fn answer(announced: &[Announced], answers: Answers) -> Result<InstanceSet, DiscoveryError> {

@@ -30,7 +30,7 @@ impl Process {
             .env("ROLECALL_ROLE", "worker")
             .env("ROLECALL_BOUNDARY", "example")
             .env("ROLECALL_ID", name)
-            .env("ROLECALL_DISCOVERY", format!("file:{folder}"))
+            .env("ROLECALL_DISCOVERY", format!("folder:{folder}"))
             .env("ROLECALL_BIND", "127.0.0.1")
             .stdout(Stdio::piped())
             .kill_on_drop(true)

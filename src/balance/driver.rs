@@ -3,7 +3,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::oneshot;
@@ -15,7 +15,7 @@ use super::inner::{Connected, Inner};
 use super::log::Log;
 use super::shared::Shared;
 use super::watch::Watch;
-use crate::discovery::Discovery;
+use crate::discovery::view::View;
 use crate::error::BoxError;
 use crate::event::Event;
 use crate::fleet::{Dial, Fleet};
@@ -27,6 +27,8 @@ use crate::runtime::{clock, random};
 const ANSWERS_PER_ROUND: usize = 64;
 /// Rounds of one poll. The same stream must not starve other tasks either.
 const ROUNDS_PER_POLL: usize = 16;
+/// The shortest time between two hints that the answer of discovery may be stale.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A future that follows discovery and dials for a [`Balance`](crate::Balance). Spawn it as a task.
 ///
@@ -47,7 +49,7 @@ pub struct Driver(Option<Box<dyn Drives>>);
 impl Driver {
     pub(super) fn new<M, S, C>(
         balancer: &Arc<Inner<S, C>>,
-        discovery: Arc<dyn Discovery>,
+        discovery: View,
         connector: M,
         ended: oneshot::Receiver<()>,
     ) -> Self
@@ -62,7 +64,7 @@ impl Driver {
             fleet: Arc::clone(&balancer.fleet),
             shared: Arc::clone(&balancer.shared),
             balancer: Arc::downgrade(balancer),
-            discovery,
+            discovery: Arc::new(discovery),
             connector,
             ended,
             restarts: false,
@@ -120,7 +122,7 @@ struct Drive<M, S, C> {
     fleet: Arc<Fleet<Connected<S, C>>>,
     shared: Arc<Shared<C>>,
     balancer: Weak<Inner<S, C>>,
-    discovery: Arc<dyn Discovery>,
+    discovery: Arc<View>,
     connector: M,
     /// Ready when the last clone of the balancer is gone.
     ended: oneshot::Receiver<()>,
@@ -136,6 +138,9 @@ struct Run<S, C> {
     balancer: Weak<Inner<S, C>>,
     /// `None` once discovery's stream has ended.
     watch: Option<Watch>,
+    discovery: Arc<View>,
+    /// When discovery last got a hint that its answer may be stale.
+    refreshed: Option<Instant>,
     dialler: Dialler<S>,
     /// Ready when the fleet's next deadline moved earlier, or there is something to report.
     wake_up: Pin<Box<OwnedNotified>>,
@@ -192,11 +197,14 @@ where
 impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
     fn begin<M>(drive: &Drive<M, S, C>) -> Self {
         let (fleet, shared) = (Arc::clone(&drive.fleet), Arc::clone(&drive.shared));
+        let discovery = Arc::clone(&drive.discovery);
         let mut dialler = Dialler::new(random::seed());
         dialler.queue(fleet.start(clock::now()));
         shared.toggle_driven();
         Self {
-            watch: Some(Watch::open(|| drive.discovery.watch(&shared.target))),
+            watch: Some(Watch::open(|| discovery.watch(&shared.target))),
+            discovery,
+            refreshed: None,
             dialler,
             wake_up: Box::pin(Arc::clone(&shared.driver).notified_owned()),
             deadline: None,
@@ -270,6 +278,9 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         if done.is_empty() {
             return false;
         }
+        if is_unusable || done.iter().any(|(_, result)| result.is_err()) {
+            self.refresh();
+        }
         let mut connected = Vec::new();
         for (ticket, result) in done {
             match result {
@@ -293,6 +304,17 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         }
         self.fleet.connected(connected, clock::now());
         true
+    }
+
+    /// Tells discovery that its answer may be stale, at most once a second.
+    fn refresh(&mut self) {
+        let now = clock::now();
+        let is_soon = |at: Instant| now.saturating_duration_since(at) < REFRESH_INTERVAL;
+        if self.watch.is_some() && !self.refreshed.is_some_and(is_soon) {
+            self.refreshed = Some(now);
+            // Foreign code: a panic in it does not end the driver.
+            let _ = caught(|| self.discovery.refresh(&self.shared.target));
+        }
     }
 
     fn poll_wake_up(&mut self, cx: &mut Context<'_>) -> bool {

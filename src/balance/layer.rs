@@ -13,6 +13,7 @@ use super::driver::Driver;
 use super::inner::{Connected, Inner};
 use super::shared::Shared;
 use crate::discovery::Discovery;
+use crate::discovery::view::View;
 use crate::error::BoxError;
 use crate::fleet::{BalanceConfig, Fleet};
 use crate::model::instance::Instance;
@@ -94,6 +95,7 @@ use crate::runtime::{clock, random};
 /// ```
 pub struct BalanceLayer<C = ClassifyResult> {
     discovery: Arc<dyn Discovery>,
+    boundary: Boundary,
     target: Target,
     config: BalanceConfig,
     classifier: Arc<C>,
@@ -107,8 +109,7 @@ const ATTEMPT_TIMEOUT: RangeInclusive<Duration> =
 impl BalanceLayer {
     /// Balances what `discovery` says of `target`: `"role:endpoint"` or `"boundary/role:endpoint"`.
     ///
-    /// Without a boundary it is the one that `discovery` speaks for, see
-    /// [`within`](Discovery::within), else `"default"`.
+    /// Without a boundary it is the one that [asks](Self::boundary).
     ///
     /// # Errors
     ///
@@ -119,12 +120,9 @@ impl BalanceLayer {
         T::Error: Into<TargetError>,
     {
         let target = target.try_into().map_err(Into::into)?;
-        let discovery: Arc<dyn Discovery> = match discovery.caller() {
-            Some(_) => Arc::new(discovery),
-            None => Arc::new(discovery.within(Boundary::default())),
-        };
         Ok(Self {
-            discovery,
+            discovery: Arc::new(discovery),
+            boundary: Boundary::default(),
             target,
             config: BalanceConfig::default(),
             classifier: Arc::default(),
@@ -134,6 +132,17 @@ impl BalanceLayer {
 }
 
 impl<C> BalanceLayer<C> {
+    /// Sets the boundary that asks. Default `default`.
+    ///
+    /// A target without a boundary means this one. Instances whose [`Visibility`](crate::Visibility) does not allow it are
+    /// absent; if none is visible of at least one, calls fail with
+    /// [`NotVisible`](crate::ErrorKind::NotVisible).
+    #[must_use]
+    pub fn boundary(mut self, boundary: Boundary) -> Self {
+        self.boundary = boundary;
+        self
+    }
+
     /// Replaces the default configuration.
     #[must_use]
     pub fn config(mut self, config: BalanceConfig) -> Self {
@@ -146,6 +155,7 @@ impl<C> BalanceLayer<C> {
     pub fn classify<C2>(self, classifier: C2) -> BalanceLayer<C2> {
         BalanceLayer {
             discovery: self.discovery,
+            boundary: self.boundary,
             target: self.target,
             config: self.config,
             classifier: Arc::new(classifier),
@@ -211,20 +221,14 @@ impl<C> BalanceLayer<C> {
         let now = clock::now();
         let fleet = Fleet::<Connected<S, C>>::new(self.config.clone(), random::seed(), now);
         let fleet = Arc::new(fleet);
-        let target = self.resolved_target();
+        let view = View::new(Arc::clone(&self.discovery), self.boundary.clone());
+        let target = view.resolved(&self.target);
         let classifier = Arc::clone(&self.classifier);
         let shared = Shared::new(target, classifier, self.attempt_timeout, &self.config);
         let (alive, ended) = oneshot::channel();
         let inner = Inner::new(fleet, Arc::new(shared), alive);
-        let driver = Driver::new(&inner, Arc::clone(&self.discovery), connector, ended);
+        let driver = Driver::new(&inner, view, connector, ended);
         (inner, driver)
-    }
-
-    fn resolved_target(&self) -> Target {
-        match (self.target.boundary(), self.discovery.caller()) {
-            (None, Some(boundary)) => self.target.clone().in_boundary(boundary.clone()),
-            _ => self.target.clone(),
-        }
     }
 }
 
@@ -254,6 +258,7 @@ impl<C> Clone for BalanceLayer<C> {
     fn clone(&self) -> Self {
         Self {
             discovery: Arc::clone(&self.discovery),
+            boundary: self.boundary.clone(),
             target: self.target.clone(),
             config: self.config.clone(),
             classifier: Arc::clone(&self.classifier),
@@ -265,6 +270,7 @@ impl<C> Clone for BalanceLayer<C> {
 impl<C> fmt::Debug for BalanceLayer<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BalanceLayer")
+            .field("boundary", &self.boundary)
             .field("target", &self.target)
             .field("config", &self.config)
             .field("attempt_timeout", &self.attempt_timeout)

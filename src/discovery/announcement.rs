@@ -1,5 +1,6 @@
 //! What a registrar announces of one instance: a registration that passed every check.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +11,8 @@ use rand::rngs::SysRng;
 
 use super::{RegisterError, Registration};
 use crate::model::instance::{
-    Availability, Instance, InstanceId, Zone, check_addr, check_ip, check_metadata, check_text,
+    Availability, Instance, InstanceId, Visibility, Weight, Zone, check_addr, check_ip,
+    check_metadata, check_text,
 };
 use crate::model::name::{Boundary, EndpointName, Role};
 
@@ -18,11 +20,11 @@ use crate::model::name::{Boundary, EndpointName, Role};
 ///
 /// For people who write a [`Registrar`](super::Registrar): it holds what is announced now, and its changes are those
 /// that a [`Lease`](super::Lease) passes on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     role: Role,
     boundary: Boundary,
-    endpoints: Vec<(EndpointName, SocketAddr)>,
+    endpoints: BTreeMap<EndpointName, SocketAddr>,
     peer_ip: Option<IpAddr>,
     /// All that its endpoints have in common; the address is a placeholder.
     common: Instance,
@@ -57,12 +59,12 @@ impl Announcement {
         let mut announcement = Self {
             role,
             boundary,
-            endpoints: Vec::new(),
+            endpoints: BTreeMap::new(),
             peer_ip: registration.peer_ip,
             common,
         };
         for (name, addr) in registration.endpoints {
-            announcement.open(EndpointName::new(name)?, addr)?;
+            announcement.add_endpoint(EndpointName::new(name)?, addr)?;
         }
         Ok(announcement)
     }
@@ -85,28 +87,63 @@ impl Announcement {
         self.common.id()
     }
 
-    /// What all its endpoints say, at a placeholder of an address.
-    #[cfg(feature = "file")]
-    pub(crate) fn common(&self) -> &Instance {
-        &self.common
+    /// Boundary, role and id: what tells it from every other announcement.
+    #[must_use]
+    pub fn key(&self) -> AnnouncementKey {
+        AnnouncementKey {
+            boundary: self.boundary.clone(),
+            role: self.role.clone(),
+            id: self.id().clone(),
+        }
     }
 
-    #[cfg(feature = "file")]
-    pub(crate) fn peer_ip(&self) -> Option<IpAddr> {
+    /// Where its own calls come from, if anybody knows.
+    #[must_use]
+    pub fn peer_ip(&self) -> Option<IpAddr> {
         self.peer_ip
     }
 
-    /// Each open endpoint and the instance that a watch of it is to find.
+    /// The share of requests it asks for, relative to the others.
+    #[must_use]
+    pub fn weight(&self) -> Weight {
+        self.common.weight()
+    }
+
+    /// The failure domain it runs in.
+    #[must_use]
+    pub fn zone(&self) -> Option<&Zone> {
+        self.common.zone()
+    }
+
+    /// Whether it wants requests.
+    #[must_use]
+    pub fn availability(&self) -> Availability {
+        self.common.availability()
+    }
+
+    /// Which boundaries may see it.
+    #[must_use]
+    pub fn visibility(&self) -> &Visibility {
+        self.common.visibility()
+    }
+
+    /// Whatever else it announces.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        self.common.metadata()
+    }
+
+    /// Each endpoint, by name, and the instance that a watch of it is to find.
     pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointName, Instance)> {
         self.endpoints
             .iter()
             .map(|(name, addr)| (name, self.common.clone().with_addr(*addr)))
     }
 
-    /// Whether the endpoint is open.
+    /// Whether it has this endpoint.
     #[must_use]
-    pub fn is_open(&self, endpoint: &EndpointName) -> bool {
-        self.endpoints.iter().any(|(name, _)| name == endpoint)
+    pub fn has_endpoint(&self, endpoint: &EndpointName) -> bool {
+        self.endpoints.contains_key(endpoint)
     }
 
     /// What [`peers`](super::Discovery::peers) is to find: `None` if nobody knows where its calls come from.
@@ -122,28 +159,50 @@ impl Announcement {
         self.common = self.common.clone().with_availability(availability);
     }
 
-    /// Opens an endpoint, or moves it to another address.
+    /// Adds an endpoint, or moves it to another address.
     ///
     /// # Errors
     ///
-    /// [`RegisterError::Instance`] if callers could not dial the address.
-    pub fn open(&mut self, endpoint: EndpointName, addr: SocketAddr) -> Result<(), RegisterError> {
+    /// A [`RegisterError`] of the kind [`Instance`](super::RegisterErrorKind::Instance) if callers could not dial the
+    /// address.
+    pub fn add_endpoint(
+        &mut self,
+        endpoint: EndpointName,
+        addr: SocketAddr,
+    ) -> Result<(), RegisterError> {
         check_addr(addr)?;
         self.peer_ip.get_or_insert(addr.ip());
-        match self
-            .endpoints
-            .iter_mut()
-            .find(|(name, _)| *name == endpoint)
-        {
-            Some((_, at)) => *at = addr,
-            None => self.endpoints.push((endpoint, addr)),
-        }
+        self.endpoints.insert(endpoint, addr);
         Ok(())
     }
 
-    /// Closes an endpoint; nothing happens if it is not open.
-    pub fn close(&mut self, endpoint: &EndpointName) {
-        self.endpoints.retain(|(name, _)| name != endpoint);
+    /// Removes an endpoint; nothing happens if it does not have it.
+    pub fn remove_endpoint(&mut self, endpoint: &EndpointName) {
+        self.endpoints.remove(endpoint);
+    }
+}
+
+/// Boundary, role and id: what tells an announcement from every other one in a backend.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct AnnouncementKey {
+    /// The boundary it belongs to.
+    pub boundary: Boundary,
+    /// The role it is an instance of.
+    pub role: Role,
+    /// What tells it from every other instance of the role.
+    pub id: InstanceId,
+}
+
+impl AnnouncementKey {
+    /// The key of this instance.
+    #[must_use]
+    pub fn new(boundary: Boundary, role: Role, id: impl Into<InstanceId>) -> Self {
+        Self {
+            boundary,
+            role,
+            id: id.into(),
+        }
     }
 }
 
@@ -179,7 +238,6 @@ mod tests {
     use std::error::Error as _;
 
     use super::*;
-    use crate::model::instance::Weight;
 
     fn addr(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -306,20 +364,24 @@ mod tests {
         let http = EndpointName::new("http").unwrap();
         let port = |a: &Announcement| a.endpoints().next().map(|(_, i)| i.addr().port());
         announcement
-            .open(http.clone(), addr("10.0.0.7:80"))
+            .add_endpoint(http.clone(), addr("10.0.0.7:80"))
             .unwrap();
         announcement
-            .open(http.clone(), addr("10.0.0.7:81"))
+            .add_endpoint(http.clone(), addr("10.0.0.7:81"))
             .unwrap();
         assert_eq!(port(&announcement), Some(81));
-        assert!(announcement.open(http.clone(), addr("0.0.0.0:80")).is_err());
+        assert!(
+            announcement
+                .add_endpoint(http.clone(), addr("0.0.0.0:80"))
+                .is_err()
+        );
         assert_eq!(
             port(&announcement),
             Some(81),
             "what is refused changes nothing"
         );
-        announcement.close(&http);
-        announcement.close(&http);
+        announcement.remove_endpoint(&http);
+        announcement.remove_endpoint(&http);
         assert_eq!(port(&announcement), None);
         assert!(
             announcement.peer().is_some(),

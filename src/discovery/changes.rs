@@ -10,9 +10,10 @@ use futures_core::Stream;
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch as signal;
 
-use super::listing::Listing;
-use super::{BoxStream, Discovery, DiscoveryError};
+use super::backend::Listing;
+use super::{BoxStream, Discovery, DiscoveryError, no_peers};
 use crate::model::instance::{Instance, InstanceId, InstanceSet};
+use crate::model::name::Boundary;
 use crate::model::target::Target;
 
 /// One step of a membership.
@@ -102,6 +103,13 @@ impl Discovery for Changes {
             Some((answer, watch))
         }))
     }
+
+    /// An error: the stream knows no boundaries.
+    fn peers(&self, _: &Boundary) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+        no_peers()
+    }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 impl fmt::Debug for Changes {
@@ -270,8 +278,10 @@ impl State {
     /// Applies an answer; the error that it overcame comes back.
     fn take(&mut self, answer: Answer) -> Option<DiscoveryError> {
         match answer {
-            Ok(Change::Insert(instance)) => self.listing.insert(instance),
-            Ok(Change::Remove(id)) => self.listing.remove(&id),
+            Ok(Change::Insert(instance)) => {
+                self.listing.insert(instance, self.listing.version() + 1)
+            }
+            Ok(Change::Remove(id)) => self.listing.remove(&id, self.listing.version() + 1),
             Err(error) => {
                 self.errors += 1;
                 return self.error.replace(error);

@@ -6,60 +6,148 @@ use std::future::{self, Future};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
+use tokio::sync::watch;
 use tokio::time;
 
-use super::{BoxFuture, RegisterError};
+use super::BoxFuture;
+use super::announcement::Announcement;
+use crate::error::discovery::RegisterError;
 use crate::model::instance::{Availability, InstanceId, check_addr};
 use crate::model::name::EndpointName;
 
 /// Keeps one instance announced; given by [`register`](super::Registrar::register).
 ///
 /// Dropping it deregisters the instance best-effort; [`deregister`](Self::deregister) waits and tells whether it
-/// worked. Of a process that crashed, the instance disappears when the backend finds the lease expired.
+/// worked. Of a process that crashed, the instance disappears when the backend finds that out.
+///
+/// A backend that loses the announcement, such as by an expired session, announces it again by itself;
+/// [`state`](Self::state) and [`changed`](Self::changed) tell.
 #[must_use = "dropping a lease deregisters the instance"]
 pub struct Lease {
     handle: Box<dyn LeaseHandle>,
+    /// Remembers what was told last.
+    states: Mutex<watch::Receiver<LeaseState>>,
 }
 
 /// What of a drain's deadline is kept for deregistering: a quarter, at most this. A backend across a network needs less.
 const LONGEST_SPARE: Duration = Duration::from_secs(1);
 
+/// Whether an instance is announced.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum LeaseState {
+    /// The backend announces it.
+    Announced,
+    /// The backend lost it, and tries to announce it again.
+    #[non_exhaustive]
+    Lost {
+        /// When that was noticed.
+        since: Instant,
+        /// Why.
+        error: RegisterError,
+    },
+    /// The platform announces its instances itself; the lease does nothing.
+    ByPlatform,
+}
+
+/// The registrar's end of [`Lease::state`]: what it sets, the lease tells.
+#[derive(Debug)]
+pub struct LeaseStates(watch::Sender<LeaseState>);
+
+impl LeaseStates {
+    /// The state of an instance that has just been announced.
+    #[must_use]
+    pub fn announced() -> Self {
+        Self(watch::Sender::new(LeaseState::Announced))
+    }
+
+    /// Changes the state.
+    pub fn set(&self, state: LeaseState) {
+        // The old one goes with no lock held: its error is foreign.
+        drop(self.0.send_replace(state));
+    }
+
+    /// The state now.
+    #[must_use]
+    pub fn get(&self) -> LeaseState {
+        self.0.borrow().clone()
+    }
+}
+
+/// A change to what is announced, asked for through a [`Lease`]. Addresses were checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeaseEdit {
+    /// Announce whether the instance wants requests.
+    Availability(Availability),
+    /// Announce an endpoint, or its new address.
+    AddEndpoint(EndpointName, SocketAddr),
+    /// Announce that an endpoint is gone; nothing happens if it is not there.
+    RemoveEndpoint(EndpointName),
+}
+
+impl LeaseEdit {
+    /// Makes the change.
+    ///
+    /// # Errors
+    ///
+    /// A [`RegisterError`] if callers could not dial the address.
+    pub fn apply(self, announcement: &mut Announcement) -> Result<(), RegisterError> {
+        match self {
+            Self::Availability(availability) => announcement.set_availability(availability),
+            Self::AddEndpoint(name, addr) => announcement.add_endpoint(name, addr)?,
+            Self::RemoveEndpoint(name) => announcement.remove_endpoint(&name),
+        }
+        Ok(())
+    }
+}
+
 /// What a registrar does on behalf of one lease: the backend's half of [`Lease`].
 ///
-/// Dropping the handle deregisters best-effort, without blocking.
+/// Dropping the handle deregisters best-effort, without blocking. [`keep`](super::backend::keep) makes one of a
+/// [`Publish`](super::backend::Publish).
 pub trait LeaseHandle: Send + Sync + 'static {
     /// The id it is announced by.
     fn id(&self) -> &InstanceId;
 
-    /// Announces whether it wants requests.
-    fn set_availability(
-        &self,
-        availability: Availability,
-    ) -> BoxFuture<'_, Result<(), RegisterError>>;
-
-    /// Announces an endpoint, or its new address. The address was checked.
-    fn open(
-        &self,
-        endpoint: EndpointName,
-        addr: SocketAddr,
-    ) -> BoxFuture<'_, Result<(), RegisterError>>;
-
-    /// Announces that an endpoint is gone; nothing happens if it is not open.
-    fn close(&self, endpoint: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>>;
+    /// Changes what is announced.
+    fn edit(&self, edit: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>>;
 
     /// Ends the announcement. Called at most once, and nothing but the drop comes after it.
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>>;
 }
 
 impl Lease {
-    /// The lease that a registrar of your own hands out.
+    /// The lease that a registrar of your own hands out, [announced](LeaseState::Announced) to its end.
     pub fn new(handle: impl LeaseHandle) -> Self {
+        Self::with_states(handle, &LeaseStates::announced())
+    }
+
+    /// The same, of a registrar that may lose what it announced.
+    pub fn with_states(handle: impl LeaseHandle, states: &LeaseStates) -> Self {
         Self {
             handle: Box::new(handle),
+            states: Mutex::new(states.0.subscribe()),
         }
+    }
+
+    /// The lease of an instance that the platform announces: it changes nothing, and [`drain`](Self::drain) waits.
+    ///
+    /// So one program runs with any backend. The log says once that nothing was announced.
+    pub fn by_platform(announcement: &Announcement) -> Self {
+        tracing::info!(
+            boundary = %announcement.boundary(), role = %announcement.role(),
+            id = %announcement.id(),
+            "this discovery takes no registrations: the platform has to announce the instance"
+        );
+        let states = LeaseStates::announced();
+        states.set(LeaseState::ByPlatform);
+        let id = announcement.id().clone();
+        Self::with_states(ByPlatform { id }, &states)
     }
 
     /// The id the instance is announced by.
@@ -68,37 +156,70 @@ impl Lease {
         self.handle.id()
     }
 
+    /// Whether the instance is announced now.
+    #[must_use]
+    pub fn state(&self) -> LeaseState {
+        self.states().borrow_and_update().clone()
+    }
+
+    /// Waits until the state is another one than this or [`state`](Self::state) told last, and tells it.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is lost: the next call tells it.
+    pub async fn changed(&self) -> LeaseState {
+        let mut states = self.states().clone();
+        if states.changed().await.is_err() {
+            // Nobody is left who could change it.
+            future::pending::<()>().await;
+        }
+        let state = states.borrow_and_update().clone();
+        *self.states() = states;
+        state
+    }
+
+    fn states(&self) -> MutexGuard<'_, watch::Receiver<LeaseState>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Announces whether the instance wants requests.
     ///
     /// # Errors
     ///
-    /// A [`RegisterError`] if the backend failed; what was announced before then stands.
+    /// A [`RegisterError`] if the backend failed. The change is announced when the backend works again.
     pub async fn set_availability(&self, availability: Availability) -> Result<(), RegisterError> {
-        self.handle.set_availability(availability).await
+        self.handle
+            .edit(LeaseEdit::Availability(availability))
+            .await
     }
 
     /// Announces one more endpoint, or the new address of one.
     ///
     /// # Errors
     ///
-    /// A [`RegisterError`] if the name or the address is invalid, as in a registration, or if the backend failed.
-    pub async fn open(
+    /// A [`RegisterError`] if the name or the address is invalid, as in a registration, or if the backend failed. After a
+    /// failure the change is announced when the backend works again.
+    pub async fn add_endpoint(
         &self,
         endpoint: impl AsRef<str>,
         addr: SocketAddr,
     ) -> Result<(), RegisterError> {
         let endpoint = EndpointName::new(endpoint)?;
         check_addr(addr)?;
-        self.handle.open(endpoint, addr).await
+        self.handle
+            .edit(LeaseEdit::AddEndpoint(endpoint, addr))
+            .await
     }
 
-    /// Announces that an endpoint is gone; nothing happens if it is not open.
+    /// Announces that an endpoint is gone; nothing happens if it is not there.
     ///
     /// # Errors
     ///
-    /// A [`RegisterError`] if the name is invalid or the backend failed.
-    pub async fn close(&self, endpoint: impl AsRef<str>) -> Result<(), RegisterError> {
-        self.handle.close(EndpointName::new(endpoint)?).await
+    /// A [`RegisterError`] if the name is invalid, or if the backend failed, as in
+    /// [`add_endpoint`](Self::add_endpoint).
+    pub async fn remove_endpoint(&self, endpoint: impl AsRef<str>) -> Result<(), RegisterError> {
+        let endpoint = EndpointName::new(endpoint)?;
+        self.handle.edit(LeaseEdit::RemoveEndpoint(endpoint)).await
     }
 
     /// Announces draining, waits for the whole of `deadline`, and deregisters by then.
@@ -155,7 +276,7 @@ impl Lease {
         };
         let spare = LONGEST_SPARE.min(deadline / 4);
         let is_idle = time::timeout(deadline - spare, finished).await.is_ok();
-        let Self { mut handle } = self;
+        let Self { mut handle, .. } = self;
         let deregistered = match select(handle.deregister(), over.as_mut()).await {
             Either::Left((deregistered, _)) => deregistered,
             Either::Right(_) => {
@@ -183,6 +304,24 @@ impl Lease {
     /// Dropping the future drops the lease, which deregisters best-effort.
     pub async fn deregister(mut self) -> Result<(), RegisterError> {
         self.handle.deregister().await
+    }
+}
+
+struct ByPlatform {
+    id: InstanceId,
+}
+
+impl LeaseHandle for ByPlatform {
+    fn id(&self) -> &InstanceId {
+        &self.id
+    }
+
+    fn edit(&self, _: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>> {
+        Box::pin(future::ready(Ok(())))
+    }
+
+    fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {
+        Box::pin(future::ready(Ok(())))
     }
 }
 
@@ -239,20 +378,13 @@ mod tests {
             &self.id
         }
 
-        fn set_availability(
-            &self,
-            availability: Availability,
-        ) -> BoxFuture<'_, Result<(), RegisterError>> {
-            assert_eq!(availability, Availability::Draining);
-            self.note("draining")
-        }
-
-        fn open(&self, _: EndpointName, _: SocketAddr) -> BoxFuture<'_, Result<(), RegisterError>> {
-            self.note("open")
-        }
-
-        fn close(&self, _: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>> {
-            self.note("close")
+        fn edit(&self, edit: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>> {
+            self.note(match edit {
+                LeaseEdit::Availability(Availability::Draining) => "draining",
+                LeaseEdit::Availability(_) => "another availability",
+                LeaseEdit::AddEndpoint(..) => "add",
+                LeaseEdit::RemoveEndpoint(..) => "remove",
+            })
         }
 
         fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {
@@ -346,17 +478,62 @@ mod tests {
     async fn bad_endpoints_do_not_reach_the_backend() {
         let (lease, calls) = Scripted::lease();
         let addr = "127.0.0.1:80".parse().unwrap();
-        assert!(lease.open("8080", addr).await.is_err());
+        assert!(lease.add_endpoint("8080", addr).await.is_err());
         assert!(
             lease
-                .open("http", "0.0.0.0:80".parse().unwrap())
+                .add_endpoint("http", "0.0.0.0:80".parse().unwrap())
                 .await
                 .is_err()
         );
-        assert!(lease.close("").await.is_err());
+        assert!(lease.remove_endpoint("").await.is_err());
         assert!(calls.lock().unwrap().is_empty());
-        lease.open("http", addr).await.unwrap();
-        lease.close("http").await.unwrap();
-        assert_eq!(*calls.lock().unwrap(), ["open", "close"]);
+        lease.add_endpoint("http", addr).await.unwrap();
+        lease.remove_endpoint("http").await.unwrap();
+        assert_eq!(*calls.lock().unwrap(), ["add", "remove"]);
+    }
+
+    #[tokio::test]
+    async fn a_lost_announcement_is_told_once_to_those_who_wait_and_to_those_who_look() {
+        let (lease, _) = Scripted::lease();
+        assert!(matches!(lease.state(), LeaseState::Announced));
+        assert!(lease.changed().now_or_never().is_none(), "it cannot change");
+
+        let states = LeaseStates::announced();
+        let (_, calls) = Scripted::lease();
+        let handle = Scripted {
+            id: "w-1".into(),
+            calls,
+            hangs: &[],
+        };
+        let lease = Lease::with_states(handle, &states);
+        assert!(lease.changed().now_or_never().is_none());
+        let lost = LeaseState::Lost {
+            since: crate::runtime::clock::now(),
+            error: RegisterError::backend("renewing", "gone"),
+        };
+        states.set(lost);
+        let told = lease.changed().now_or_never().expect("it changed");
+        assert!(matches!(told, LeaseState::Lost { .. }), "{told:?}");
+        assert!(lease.changed().now_or_never().is_none(), "told once");
+        states.set(LeaseState::Announced);
+        assert!(matches!(lease.state(), LeaseState::Announced));
+        assert!(lease.changed().now_or_never().is_none(), "seen by a look");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_of_the_platform_changes_nothing_and_drains_by_waiting() {
+        let announcement = crate::discovery::Registration::new("worker")
+            .validate()
+            .unwrap();
+        let lease = Lease::by_platform(&announcement);
+        assert!(matches!(lease.state(), LeaseState::ByPlatform));
+        assert_eq!(lease.id(), announcement.id());
+        let addr = "127.0.0.1:80".parse().unwrap();
+        lease.add_endpoint("http", addr).await.unwrap();
+        assert!(lease.add_endpoint("8080", addr).await.is_err(), "validated");
+        let mut drain = Box::pin(lease.drain(DEADLINE));
+        assert!((&mut drain).now_or_never().is_none());
+        time::advance(DEADLINE).await;
+        drain.await.unwrap();
     }
 }

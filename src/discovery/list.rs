@@ -7,11 +7,14 @@ use futures_util::stream;
 
 use super::{
     BoxFuture, BoxStream, Discovery, DiscoveryError, Lease, RegisterError, Registrar, Registration,
+    no_peers,
 };
 use crate::model::instance::{Instance, InstanceError, InstanceSet};
+use crate::model::name::Boundary;
 use crate::model::target::Target;
 
-/// Answers every target with the same instances, which never change. Takes no registrations.
+/// Answers every target with the same instances, which never change. A
+/// registration is [left to the platform](Lease::by_platform).
 ///
 /// The set is confirmed: a list that names nobody is believed.
 ///
@@ -62,11 +65,23 @@ impl Discovery for List {
     fn watch(&self, _: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
         Box::pin(stream::iter([Ok(self.set.clone())]))
     }
+
+    /// An error: a list knows no boundaries.
+    fn peers(&self, _: &Boundary) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+        no_peers()
+    }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 impl Registrar for List {
-    fn register(&self, _: Registration) -> BoxFuture<'static, Result<Lease, RegisterError>> {
-        Box::pin(future::ready(Err(RegisterError::Unsupported)))
+    /// Announces nothing: whoever wrote the list did.
+    fn register(
+        &self,
+        registration: Registration,
+    ) -> BoxFuture<'static, Result<Lease, RegisterError>> {
+        let announcement = registration.validate();
+        Box::pin(future::ready(announcement.map(|a| Lease::by_platform(&a))))
     }
 }
 
@@ -75,6 +90,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
+    use crate::discovery::LeaseState;
 
     fn at(id: &str, addr: &str) -> Instance {
         Instance::new(id, addr.parse().unwrap())
@@ -118,12 +134,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_takes_no_registrations() {
+    async fn a_list_leaves_registrations_to_the_platform() {
         let list = List::new([]).unwrap();
-        let refused = list
-            .register(Registration::new("worker"))
-            .await
-            .unwrap_err();
-        assert!(matches!(refused, RegisterError::Unsupported));
+        let lease = list.register(Registration::new("worker")).await.unwrap();
+        assert!(matches!(lease.state(), LeaseState::ByPlatform));
+        assert!(list.register(Registration::new("Worker")).await.is_err());
     }
 }

@@ -11,18 +11,19 @@
 //! | Backend | Instances come from | Registers |
 //! |---|---|---|
 //! | [`Registry`] | registrations in this process | yes |
-//! | [`List`] | a fixed list | no |
-//! | `File` (feature `file`) | a file that people write, or a folder in which processes register | in a folder |
+//! | [`List`] | a fixed list | by the platform |
+//! | `RolesFile` (feature `roles-file`) | a file that people write | by the platform |
+//! | `Folder` (feature `folder`) | a folder in which the processes of one machine register | yes |
 //! | [`from_changes`] | any stream of inserts and removals | no |
-//! | yours | an implementation of [`Discovery`] | as you like |
+//! | yours | an implementation of [`Discovery`], made of the parts in [`backend`] | as you like |
 //!
 //! All of them are object safe: `Arc<dyn Discovery>` and `Arc<dyn Backend>` are backends too, and [`from_uri`] makes
 //! the latter from a line of configuration.
 //!
 //! # Boundaries
 //!
-//! Backends answer whoever asks. Who may see what is decided in one place for all of them: the view that
-//! [`Discovery::within`] makes for a caller in some boundary.
+//! Backends answer whoever asks, and filter nothing. Who asks is said where a balancer is made
+//! ([`BalanceLayer::boundary`](crate::BalanceLayer::boundary)), and there it is decided which instances are visible.
 //!
 //! # Examples
 //!
@@ -46,16 +47,22 @@
 //! ```
 
 mod announcement;
+pub mod backend;
 mod changes;
-#[cfg(feature = "file")]
-mod file;
+#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+mod disk;
+#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+mod fault;
+#[cfg(all(feature = "folder", unix))]
+mod folder;
 mod lease;
 mod list;
-mod listing;
 mod registration;
 mod registry;
+#[cfg(feature = "roles-file")]
+mod roles_file;
 mod uri;
-mod within;
+pub(crate) mod view;
 
 use std::sync::Arc;
 
@@ -63,17 +70,20 @@ pub use futures_core::future::BoxFuture;
 pub use futures_core::stream::BoxStream;
 use futures_util::stream;
 
-pub use crate::error::discovery::{DiscoveryError, DiscoveryErrorKind, RegisterError};
-pub use announcement::Announcement;
+pub use crate::error::discovery::{
+    DiscoveryError, DiscoveryErrorKind, RegisterError, RegisterErrorKind,
+};
+pub use announcement::{Announcement, AnnouncementKey};
 pub use changes::{Change, Changes, from_changes};
-#[cfg(feature = "file")]
-pub use file::File;
-pub use lease::{Lease, LeaseHandle};
+#[cfg(all(feature = "folder", unix))]
+pub use folder::Folder;
+pub use lease::{Lease, LeaseEdit, LeaseHandle, LeaseState, LeaseStates};
 pub use list::List;
 pub use registration::Registration;
 pub use registry::Registry;
+#[cfg(feature = "roles-file")]
+pub use roles_file::RolesFile;
 pub use uri::{UriError, from_uri};
-pub use within::Within;
 
 use crate::model::instance::InstanceSet;
 use crate::model::name::Boundary;
@@ -87,7 +97,7 @@ pub trait Discovery: Send + Sync + 'static {
     /// and changes no membership. After the end of the stream no more news is expected and the target is not watched
     /// again, so a backend that loses its server reconnects by itself.
     /// An unknown role is an error, and so is an unknown endpoint of a known role; a known role that nobody serves
-    /// is an empty set. A target without a boundary means the boundary `default`.
+    /// is an empty set. The target's boundary is filled in; one without means the boundary `default`.
     ///
     /// # Cancellation
     ///
@@ -97,29 +107,22 @@ pub trait Discovery: Send + Sync + 'static {
     /// Every instance of a boundary, also those with no endpoint: what a guard admits.
     ///
     /// Each instance has the id `role/id`, unique in the boundary, and as address the ip its calls come from with
-    /// port 0. One whose calls come from an unknown ip is absent. By default an error: unsupported.
-    fn peers(
-        &self,
-        boundary: &Boundary,
-    ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        let _ = boundary;
-        Box::pin(stream::iter([Err(DiscoveryError::unsupported(
-            "listing the peers of a boundary",
-        ))]))
-    }
+    /// port 0. One whose calls come from an unknown ip is absent. Where there is no such list, it is [`no_peers`].
+    fn peers(&self, boundary: &Boundary)
+    -> BoxStream<'static, Result<InstanceSet, DiscoveryError>>;
 
-    /// The boundary this view speaks for: `None` unless made by [`within`](Self::within).
-    fn caller(&self) -> Option<&Boundary> {
-        None
-    }
+    /// Takes a hint that the answer for a target may be stale: dials fail, or no instance is usable.
+    ///
+    /// A backend that polls asks again soon, with jitter, at most once a second; others do nothing. Never blocks.
+    fn refresh(&self, target: &Target);
+}
 
-    /// The view of a caller in `boundary`: it decides what an omitted boundary means and which instances are visible.
-    fn within(self, boundary: Boundary) -> Within<Self>
-    where
-        Self: Sized,
-    {
-        Within::new(self, boundary)
-    }
+/// What [`peers`](Discovery::peers) answers where a backend has no such list: an
+/// [unsupported](DiscoveryError::unsupported) error, and the end.
+#[must_use]
+pub fn no_peers() -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+    let error = DiscoveryError::unsupported("listing the peers of a boundary");
+    Box::pin(stream::iter([Err(error)]))
 }
 
 /// What takes registrations.
@@ -161,8 +164,8 @@ macro_rules! forwarded_by {
                 (**self).peers(boundary)
             }
 
-            fn caller(&self) -> Option<&Boundary> {
-                (**self).caller()
+            fn refresh(&self, target: &Target) {
+                (**self).refresh(target);
             }
         }
 

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Announcement, RegisterError};
 use crate::model::instance::{Availability, InstanceId, Visibility, Weight};
-use crate::model::name::Boundary;
 
 /// One instance of a role, as a program wants it announced.
 ///
@@ -14,8 +13,7 @@ use crate::model::name::Boundary;
 ///
 /// # Defaults
 ///
-/// An id `host-pid-random` that is new for every registration, the boundary of the registrar
-/// (see [`within`](super::Discovery::within)) or else `default`, no endpoint, weight 1, no zone, available, internal,
+/// An id `host-pid-random` that is new for every registration, the boundary `default`, no endpoint, weight 1, no zone, available, internal,
 /// no metadata.
 ///
 /// # Examples
@@ -137,15 +135,10 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::Name`] for the role, boundary or an endpoint name, [`RegisterError::Instance`] for the id, an
-    /// address, the peer ip, the zone or the metadata; the source says which value breaks which rule.
+    /// A [`RegisterError`] of the kind [`Name`](super::RegisterErrorKind::Name) for the role, boundary or an endpoint name,
+    /// [`Instance`](super::RegisterErrorKind::Instance) for the id, an address, the peer ip, the zone or the metadata. The
+    /// source says which value breaks which rule.
     pub fn validate(self) -> Result<Announcement, RegisterError> {
         Announcement::new(self)
-    }
-
-    pub(super) fn or_boundary(mut self, boundary: &Boundary) -> Self {
-        self.boundary
-            .get_or_insert_with(|| boundary.as_str().to_owned());
-        self
     }
 }

@@ -15,7 +15,8 @@ use crate::runtime::text::excerpt;
 /// |---|---|
 /// | `list:127.0.0.1:8001,127.0.0.1:8002` | [`List`] of these addresses, each the id of its instance |
 /// | `list:127.0.0.1:8001;weight=3,[::1]:8002` | the same with weights |
-/// | `file:/etc/roles.toml`, `file:/run/roles` | `File` of this path, with the feature `file`; `file:///run/roles` is the same |
+/// | `file:/etc/roles.toml` | `RolesFile` of this path, with the feature `roles-file`; `file:///etc/roles.toml` is the same |
+/// | `folder:/run/roles` | `Folder` of this path, with the feature `folder`; `folder:///run/roles` is the same |
 /// | `registry:` | a new [`Registry`], shared only with those who get a clone of this `Arc` |
 ///
 /// # Errors
@@ -39,12 +40,14 @@ pub fn from_uri(uri: &str) -> Result<Arc<dyn Backend>, UriError> {
 
 const LIST: &str = "list:127.0.0.1:8001,127.0.0.1:8002";
 const REGISTRY: &str = "registry:";
-const FILE: &str = "file:/run/roles";
+const FILE: &str = "file:/etc/roles.toml";
+const FOLDER: &str = "folder:/run/roles";
 
 fn parse(uri: &str) -> Result<Arc<dyn Backend>, Fault> {
     match uri.split_once(':') {
         Some(("list", addrs)) => Ok(Arc::new(list(addrs)?)),
-        Some(("file", path)) => file(path),
+        Some(("file", rest)) => roles_file(path(rest, FILE)?),
+        Some(("folder", rest)) => folder(path(rest, FOLDER)?),
         Some(("registry", "")) => Ok(Arc::new(Registry::new())),
         Some(("registry", rest)) => Err(Fault::AfterRegistry(excerpt(rest))),
         Some((scheme, _)) => Err(Fault::UnknownScheme(excerpt(scheme))),
@@ -52,19 +55,36 @@ fn parse(uri: &str) -> Result<Arc<dyn Backend>, Fault> {
     }
 }
 
-fn file(path: &str) -> Result<Arc<dyn Backend>, Fault> {
-    let path = match path.strip_prefix("//") {
+fn path<'a>(rest: &'a str, example: &'static str) -> Result<&'a str, Fault> {
+    let path = match rest.strip_prefix("//") {
         Some(path) if path.starts_with('/') => path,
-        Some(host) => return Err(Fault::Host(excerpt(host))),
-        None => path,
+        Some(host) => return Err(Fault::Host(excerpt(host), example)),
+        None => rest,
     };
     if path.is_empty() {
-        return Err(Fault::NoPath);
+        return Err(Fault::NoPath(example));
     }
-    #[cfg(feature = "file")]
-    return Ok(Arc::new(super::File::new(path)));
-    #[cfg(not(feature = "file"))]
-    Err(Fault::NoFile)
+    Ok(path)
+}
+
+#[cfg(feature = "roles-file")]
+fn roles_file(path: &str) -> Result<Arc<dyn Backend>, Fault> {
+    Ok(Arc::new(super::RolesFile::new(path)))
+}
+
+#[cfg(not(feature = "roles-file"))]
+fn roles_file(_: &str) -> Result<Arc<dyn Backend>, Fault> {
+    Err(Fault::NoFeature("roles-file"))
+}
+
+#[cfg(all(feature = "folder", unix))]
+fn folder(path: &str) -> Result<Arc<dyn Backend>, Fault> {
+    Ok(Arc::new(super::Folder::new(path)))
+}
+
+#[cfg(not(all(feature = "folder", unix)))]
+fn folder(_: &str) -> Result<Arc<dyn Backend>, Fault> {
+    Err(Fault::NoFeature("folder"))
 }
 
 fn list(parts: &str) -> Result<List, Fault> {
@@ -119,10 +139,10 @@ enum Fault {
     NoScheme,
     UnknownScheme(Box<str>),
     AfterRegistry(Box<str>),
-    Host(Box<str>),
-    NoPath,
-    #[cfg(not(feature = "file"))]
-    NoFile,
+    Host(Box<str>, &'static str),
+    NoPath(&'static str),
+    #[cfg(not(all(feature = "roles-file", feature = "folder", unix)))]
+    NoFeature(&'static str),
     EmptyList,
     Twice(Box<str>),
     Parameter(Box<str>),
@@ -139,31 +159,38 @@ impl UriError {
     }
 }
 
+/// A URI of each scheme.
+struct Examples;
+
+impl fmt::Display for Examples {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "write {LIST}, {FILE}, {FOLDER} or {REGISTRY}")
+    }
+}
+
 impl fmt::Display for UriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "invalid discovery URI \"{}\": ", self.uri)?;
         match &self.fault {
-            Fault::NoScheme => write!(f, "it has no scheme; write {LIST}, {FILE} or {REGISTRY}"),
+            Fault::NoScheme => write!(f, "it has no scheme; {}", Examples),
             Fault::UnknownScheme(scheme) => {
-                write!(
-                    f,
-                    "unknown scheme \"{scheme}\"; write {LIST}, {FILE} or {REGISTRY}"
-                )
+                write!(f, "unknown scheme \"{scheme}\"; {}", Examples)
             }
             Fault::AfterRegistry(rest) => {
                 write!(f, "\"{rest}\" has no meaning there; write {REGISTRY}")
             }
-            Fault::Host(host) => write!(
+            Fault::Host(host, example) => write!(
                 f,
-                "\"{host}\" would be a host, and files are of this machine; write {FILE}"
+                "\"{host}\" would be a host, and files are of this machine; write {example}"
             ),
-            Fault::NoPath => write!(f, "it names no path; write {FILE}"),
-            #[cfg(not(feature = "file"))]
-            Fault::NoFile => f.write_str(
-                "this program was built without it; enable the feature \"file\" of rolecall",
+            Fault::NoPath(example) => write!(f, "it names no path; write {example}"),
+            #[cfg(not(all(feature = "roles-file", feature = "folder", unix)))]
+            Fault::NoFeature(feature) => write!(
+                f,
+                "this program was built without it; enable the feature \"{feature}\" of rolecall"
             ),
             Fault::EmptyList => write!(f, "it lists no address; write {LIST}"),
-            Fault::Twice(part) => write!(f, "\"{part}\" is there twice"),
+            Fault::Twice(part) => write!(f, "\"{part}\" occurs twice"),
             Fault::Parameter(part) => {
                 write!(
                     f,
@@ -171,7 +198,10 @@ impl fmt::Display for UriError {
                 )
             }
             Fault::Addr(part, _) => {
-                write!(f, "\"{part}\" is no ip address with a port; write {LIST}")
+                write!(
+                    f,
+                    "\"{part}\" is not an IP address with a port; write {LIST}"
+                )
             }
             Fault::Weight(part, _) => write!(f, "the weight of \"{part}\" is invalid"),
             Fault::Instance(part, _) => write!(f, "\"{part}\" cannot be called"),
@@ -195,8 +225,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
-    use crate::discovery::Registration;
-    use crate::error::discovery::RegisterError;
+    use crate::discovery::{LeaseState, Registration};
 
     fn refusal(uri: &str) -> String {
         let error = from_uri(uri).map(|_| ()).unwrap_err();
@@ -218,11 +247,8 @@ mod tests {
         assert_eq!(set.len(), 2);
         assert_eq!(set.get("127.0.0.1:8001").unwrap().weight().get(), 3);
         assert_eq!(set.get("[::1]:8002").unwrap().weight().get(), 1);
-        let refused = backend
-            .register(Registration::new("worker"))
-            .await
-            .unwrap_err();
-        assert!(matches!(refused, RegisterError::Unsupported));
+        let lease = backend.register(Registration::new("worker")).await.unwrap();
+        assert!(matches!(lease.state(), LeaseState::ByPlatform));
     }
 
     #[tokio::test]
@@ -231,7 +257,7 @@ mod tests {
         assert!(backend.register(Registration::new("worker")).await.is_ok());
     }
 
-    #[cfg(feature = "file")]
+    #[cfg(all(feature = "folder", feature = "roles-file", unix))]
     #[tokio::test]
     async fn a_file_is_a_role_environment_or_a_folder() {
         let root = std::env::temp_dir().join(format!("rolecall-uri-{}", std::process::id()));
@@ -246,13 +272,10 @@ mod tests {
             let backend = from_uri(&uri).unwrap();
             let set = backend.watch(&"worker:http".parse().unwrap()).next().await;
             assert_eq!(set.unwrap().unwrap().len(), 1);
-            let refused = backend
-                .register(Registration::new("worker"))
-                .await
-                .unwrap_err();
-            assert!(matches!(refused, RegisterError::Unsupported));
+            let lease = backend.register(Registration::new("worker")).await.unwrap();
+            assert!(matches!(lease.state(), LeaseState::ByPlatform));
         }
-        let folder = from_uri(&format!("file:{}", root.join("folder").display())).unwrap();
+        let folder = from_uri(&format!("folder:{}", root.join("folder").display())).unwrap();
         let lease = folder.register(Registration::new("worker")).await.unwrap();
         lease.deregister().await.unwrap();
         std::fs::remove_dir_all(root).unwrap();
@@ -274,34 +297,35 @@ mod tests {
             ("list:", "it lists no address"),
             (
                 "list:127.0.0.1",
-                "\"127.0.0.1\" is no ip address with a port",
+                "\"127.0.0.1\" is not an IP address with a port",
             ),
             (
                 "list:localhost:80",
-                "\"localhost:80\" is no ip address with a port",
+                "\"localhost:80\" is not an IP address with a port",
             ),
             (
                 "list:127.0.0.1:1,,127.0.0.1:2",
-                "\"\" is no ip address with a port",
+                "\"\" is not an IP address with a port",
             ),
             (
                 "list:127.0.0.1:1,127.0.0.1:1",
-                "\"127.0.0.1:1\" is there twice",
+                "\"127.0.0.1:1\" occurs twice",
             ),
             (
                 "list:127.0.0.1:99999",
-                "\"127.0.0.1:99999\" is no ip address",
+                "\"127.0.0.1:99999\" is not an IP address",
             ),
             ("list:0.0.0.0:80", "where a server listens"),
             ("list:127.0.0.1:0", "port 0"),
             ("list:127.0.0.1:1;weight=65536", "0 to 65535"),
             ("list:127.0.0.1:1;wait=1", "write 127.0.0.1:8001;weight=3"),
             ("registry:here", "\"here\" has no meaning there"),
-            ("file:", "it names no path; write file:/run/roles"),
+            ("file:", "it names no path; write file:/etc/roles.toml"),
+            ("folder:", "it names no path; write folder:/run/roles"),
             ("file://", "\"\" would be a host"),
             ("file://here/roles", "\"here/roles\" would be a host"),
-            #[cfg(not(feature = "file"))]
-            ("file:/run/roles", "enable the feature \"file\""),
+            #[cfg(not(feature = "roles-file"))]
+            ("file:/etc/roles.toml", "enable the feature \"roles-file\""),
         ] {
             let error = refusal(uri);
             assert!(

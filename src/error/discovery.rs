@@ -198,41 +198,51 @@ impl StdError for DiscoveryError {
     }
 }
 
-/// Why an instance could not be announced, or its announcement not be changed.
+/// Why an instance could not be announced, or its announcement not be changed; cheap to clone.
 #[derive(Clone, Debug)]
+pub struct RegisterError {
+    fault: RegisterFault,
+}
+
+/// What sort of thing went wrong in a [`RegisterError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum RegisterError {
-    /// A role, boundary or endpoint name is invalid.
-    Name(NameError),
-    /// An id, address, zone or metadata is invalid.
-    Instance(InstanceError),
+pub enum RegisterErrorKind {
+    /// A role, boundary or endpoint name is invalid; the [`NameError`] is the source.
+    Name,
+    /// An id, address, zone or metadata is invalid; the [`InstanceError`] is the source.
+    Instance,
     /// Another live registration has this id.
-    #[non_exhaustive]
+    IdTaken,
+    /// The backend failed; its error is the source.
+    Backend,
+}
+
+#[derive(Clone, Debug)]
+enum RegisterFault {
+    Name(NameError),
+    Instance(InstanceError),
     IdTaken {
-        /// The id asked for.
         id: InstanceId,
-        /// The role in which it is taken.
         role: Role,
-        /// The boundary in which it is taken.
         boundary: Boundary,
     },
-    /// This backend cannot register.
-    Unsupported,
-    /// The backend failed.
-    #[non_exhaustive]
     Backend {
-        /// What it was doing, such as `"creating a lease"`.
         doing: Arc<str>,
-        /// Its own error.
         source: Arc<dyn StdError + Send + Sync>,
     },
 }
 
 impl RegisterError {
-    /// Another live registration has this id.
+    /// Another live instance of this role has the id.
     #[must_use]
-    pub fn id_taken(id: InstanceId, role: Role, boundary: Boundary) -> Self {
-        Self::IdTaken { id, role, boundary }
+    pub fn id_taken(boundary: &Boundary, role: &Role, id: &InstanceId) -> Self {
+        RegisterFault::IdTaken {
+            id: id.clone(),
+            role: role.clone(),
+            boundary: boundary.clone(),
+        }
+        .into()
     }
 
     /// The backend failed while `doing` something, such as `"creating a lease"`.
@@ -241,49 +251,68 @@ impl RegisterError {
         doing: impl AsRef<str>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self::Backend {
+        RegisterFault::Backend {
             doing: doing.as_ref().into(),
             source: source.into().into(),
         }
+        .into()
+    }
+
+    /// What sort of thing went wrong.
+    #[must_use]
+    pub fn kind(&self) -> RegisterErrorKind {
+        match self.fault {
+            RegisterFault::Name(_) => RegisterErrorKind::Name,
+            RegisterFault::Instance(_) => RegisterErrorKind::Instance,
+            RegisterFault::IdTaken { .. } => RegisterErrorKind::IdTaken,
+            RegisterFault::Backend { .. } => RegisterErrorKind::Backend,
+        }
+    }
+}
+
+impl From<RegisterFault> for RegisterError {
+    fn from(fault: RegisterFault) -> Self {
+        Self { fault }
     }
 }
 
 impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(error) => write!(f, "registration refused: invalid {}", error.field()),
-            Self::Instance(error) => write!(f, "registration refused: invalid {}", error.field()),
-            Self::IdTaken { id, role, boundary } => write!(
+        let refused = "registration refused";
+        match &self.fault {
+            RegisterFault::Name(error) => write!(f, "{refused}: invalid {}", error.field()),
+            RegisterFault::Instance(error) => write!(f, "{refused}: invalid {}", error.field()),
+            RegisterFault::IdTaken { id, role, boundary } => write!(
                 f,
-                "registration refused: id \"{id}\" is taken by a live instance of role \"{role}\" \
-                 in boundary \"{boundary}\"; choose another, or leave it out to get a unique one"
+                "{refused}: id \"{}\" is taken by a live instance of role \"{role}\" in boundary \
+                 \"{boundary}\"; choose another, or leave it out to get a unique one",
+                legible(id)
             ),
-            Self::Unsupported => f.write_str("this backend takes no registrations"),
-            Self::Backend { doing, .. } => write!(f, "registration failed while {doing}"),
+            RegisterFault::Backend { doing, .. } => write!(f, "registration failed while {doing}"),
         }
     }
 }
 
 impl StdError for RegisterError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Self::Name(error) => Some(error),
-            Self::Instance(error) => Some(error),
-            Self::Backend { source, .. } => Some(&**source),
-            Self::IdTaken { .. } | Self::Unsupported => None,
+        match &self.fault {
+            RegisterFault::Name(error) => Some(error),
+            RegisterFault::Instance(error) => Some(error),
+            RegisterFault::Backend { source, .. } => Some(&**source),
+            RegisterFault::IdTaken { .. } => None,
         }
     }
 }
 
 impl From<NameError> for RegisterError {
     fn from(error: NameError) -> Self {
-        Self::Name(error)
+        RegisterFault::Name(error).into()
     }
 }
 
 impl From<InstanceError> for RegisterError {
     fn from(error: InstanceError) -> Self {
-        Self::Instance(error)
+        RegisterFault::Instance(error).into()
     }
 }
 

@@ -9,12 +9,14 @@ use crate::balance::{BalanceLayer, Outcome};
 use crate::discovery::Discovery;
 use crate::fleet::BalanceConfig;
 use crate::http::Connector;
+use crate::model::name::Boundary;
 use crate::model::target::{Target, TargetError};
 
 /// Sets up a [`Channel`].
 ///
 /// # Defaults
 ///
+/// - [`boundary`](Self::boundary): `default`
 /// - [`config`](Self::config): that of [`BalanceConfig`]
 /// - [`attempt_timeout`](Self::attempt_timeout): none
 /// - [`outcomes`](Self::outcomes): those of [`ClassifyStatus`]
@@ -67,6 +69,12 @@ impl Builder {
             role,
             connector: Connector::new().http2(),
         })
+    }
+
+    /// Sets the boundary that asks, see [`BalanceLayer::boundary`].
+    pub fn boundary(mut self, boundary: Boundary) -> Self {
+        self.layer = self.layer.boundary(boundary);
+        self
     }
 
     /// Balances by another configuration than the default one.

@@ -97,17 +97,19 @@ impl Gate {
 
     /// Whether it was allowed before.
     pub(super) fn revoke(&self, boundary: &Boundary) -> bool {
-        let was_allowed = self.edit(|list, _| {
-            let before = list.len();
+        let revoked = self.edit(|list, _| {
+            let revoked = list.iter().filter(|allowed| allowed.boundary == *boundary);
+            let revoked: Vec<_> = revoked.cloned().collect();
             list.retain(|allowed| allowed.boundary != *boundary);
-            list.len() < before
+            AllowList(revoked)
         });
         self.granted.notify_one();
+        let was_allowed = !revoked.0.is_empty();
         if was_allowed {
             self.journal.tell(Event::BoundaryRevoked {
                 boundary: boundary.clone(),
             });
-            self.sweep();
+            self.cut(|live| self.cuts_off() || revoked.find(live.ip()).is_some());
         }
         was_allowed
     }
@@ -123,13 +125,17 @@ impl Gate {
 
     /// Closes the connections of those that are admitted no longer, if that was asked for.
     pub(super) fn sweep(&self) {
-        if !self.cuts_off() {
-            return;
+        if self.cuts_off() {
+            self.cut(|_| true);
         }
+    }
+
+    /// Closes the connections of those of them that are admitted no longer.
+    fn cut(&self, of: impl Fn(&Live) -> bool) {
         let list = self.list.load();
         let departed: Vec<_> = lock(&self.live)
             .values()
-            .filter(|live| live.is_stranger_to(&list))
+            .filter(|live| live.is_stranger_to(&list) && of(live))
             .cloned()
             .collect();
         let mut counts = HashMap::<_, usize>::new();

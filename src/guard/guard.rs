@@ -102,7 +102,8 @@ impl Guard {
         self.clone()
     }
 
-    /// Admits the peers of a boundary no longer, at once. Returns whether they were.
+    /// Admits the peers of a boundary no longer, at once, and closes the connections that they have open, unless they are
+    /// peers of another admitted boundary. Returns whether they were admitted.
     pub fn revoke_boundary(&self, boundary: &Boundary) -> bool {
         self.inner.gate.revoke(boundary)
     }
@@ -160,7 +161,7 @@ impl Guard {
         forward::forward(self.wrap(listener), addr)
     }
 
-    /// Waits until discovery answered for every boundary that is admitted: for as long as that takes, and
+    /// Waits until discovery answered for every boundary that is admitted, or ended: for as long as that takes, and
     /// [`status`](Self::status) says what discovery reports meanwhile.
     ///
     /// # Cancellation

@@ -39,9 +39,10 @@ impl AllowList {
         boundaries.find_map(|allowed| Some((&allowed.boundary, allowed.peers.0.get(&ip)?)))
     }
 
-    /// Whether discovery answered for every boundary.
+    /// Whether discovery answered for every boundary, or has no more to say of it.
     pub(super) fn is_heard(&self) -> bool {
-        self.0.iter().all(|allowed| allowed.heard.is_some())
+        let mut all = self.0.iter();
+        all.all(|allowed| allowed.heard.is_some() || allowed.is_ended)
     }
 }
 

@@ -88,6 +88,8 @@ fn label(field: &'static str, text: &str) -> Result<Arc<str>, NameError> {
     let foreign = |c: &char| !matches!(c, 'a'..='z' | '0'..='9' | '-');
     let broken = if text.is_empty() {
         Rule::Empty
+    } else if text.trim() != text {
+        Rule::SpaceAtEdge
     } else if let Some(c) = text.chars().find(foreign) {
         Rule::Character(c)
     } else if text.len() > LONGEST_LABEL {
@@ -147,6 +149,7 @@ enum Rule {
     Empty,
     TooLong(usize),
     Character(char),
+    SpaceAtEdge,
     HyphenAtEdge,
     NoLetter,
 }
@@ -171,6 +174,7 @@ impl fmt::Display for Rule {
                 };
                 write!(f, "{c:?} is none of a-z, 0-9 and '-'{hint}")
             }
+            Self::SpaceAtEdge => f.write_str("it begins or ends with a space; remove it"),
             Self::HyphenAtEdge => f.write_str("it begins or ends with '-'"),
             Self::NoLetter => f.write_str(
                 "it has no letter; an endpoint has a name such as \"http\", not a port number: \
@@ -226,6 +230,10 @@ mod tests {
             role_error("Worker"),
             "invalid role \"Worker\": 'W' is none of a-z, 0-9 and '-'; names are lower case"
         );
+        for edge in [" a", "a ", "a\n"] {
+            assert!(role_error(edge).ends_with("begins or ends with a space; remove it"));
+        }
+        assert!(role_error("a b").ends_with("separate words by '-'"));
         assert!(role_error("a.b").ends_with("a name is one label, without dots"));
         assert!(
             role_error(&"x".repeat(64)).ends_with("it has 64 characters; a name has at most 63")

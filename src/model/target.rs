@@ -10,8 +10,7 @@ use crate::runtime::text::excerpt;
 
 /// One endpoint of one role, as a caller names it: `role:endpoint`, or `boundary/role:endpoint`.
 ///
-/// Without a boundary it means the caller's own one, which the discovery in use knows
-/// (see [`within`](crate::Discovery::within)). [`Display`](fmt::Display) and [`FromStr`] round-trip.
+/// Without a boundary it means the caller's own: see [`BalanceLayer::boundary`](crate::BalanceLayer::boundary). [`Display`](fmt::Display) and [`FromStr`] round-trip.
 ///
 /// # Examples
 ///

@@ -91,6 +91,23 @@ macro_rules! parsed_from_text {
 
 pub(crate) use {parsed_from_text, text_newtype};
 
+/// Whether a character is not seen, and may change how others are: zero-width ones, and those that turn the direction of
+/// writing.
+pub(crate) fn is_invisible(char: char) -> bool {
+    matches!(
+        char,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
 const LONGEST_EXCERPT: usize = 80;
 const LONGEST_MESSAGE: usize = 400;
 
@@ -122,6 +139,8 @@ pub(crate) fn legible(text: impl fmt::Display) -> String {
                 self.room -= 1;
                 if char.is_control() {
                     self.text.extend(char.escape_debug());
+                } else if is_invisible(char) {
+                    self.text.extend(char.escape_unicode());
                 } else {
                     self.text.push(char);
                 }
@@ -147,6 +166,7 @@ mod tests {
     #[test]
     fn legible_escapes_only_what_does_harm() {
         assert_eq!(legible("a \"b\"\n\u{1b}[31m"), "a \"b\"\\n\\u{1b}[31m");
+        assert_eq!(legible("a\u{202e}b\u{200b}c"), "a\\u{202e}b\\u{200b}c");
         assert_eq!(
             legible("x".repeat(1 << 20)).chars().count(),
             LONGEST_MESSAGE + 1

@@ -29,7 +29,7 @@ impl Variable {
 const ROLE: Variable = Variable::new("ROLECALL_ROLE", "worker");
 const BOUNDARY: Variable = Variable::new("ROLECALL_BOUNDARY", "default");
 const ID: Variable = Variable::new("ROLECALL_ID", "worker-1");
-const DISCOVERY: Variable = Variable::new("ROLECALL_DISCOVERY", "file:/run/roles");
+const DISCOVERY: Variable = Variable::new("ROLECALL_DISCOVERY", "folder:/run/roles");
 const BIND: Variable = Variable::new("ROLECALL_BIND", "0.0.0.0");
 const ADVERTISE: Variable = Variable::new("ROLECALL_ADVERTISE", "10.0.0.7");
 
@@ -169,7 +169,7 @@ mod tests {
             ),
             (
                 vec![complete[0]],
-                "ROLECALL_DISCOVERY is not set; set it as in ROLECALL_DISCOVERY=file:/run/roles",
+                "ROLECALL_DISCOVERY is not set; set it as in ROLECALL_DISCOVERY=folder:/run/roles",
             ),
             (but("ROLECALL_ROLE", ""), "ROLECALL_ROLE is \"\""),
             (

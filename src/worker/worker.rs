@@ -14,12 +14,13 @@ use tower_layer::Layer;
 use super::WorkerError;
 use super::environment::Environment;
 use crate::balance::{Balance, BalanceLayer};
-use crate::discovery::{Backend, Discovery, Lease, Registrar, Registration, Within};
+use crate::discovery::{Backend, Lease, Registrar, Registration};
 use crate::error::BoxError;
 use crate::error::discovery::RegisterError;
 use crate::guard::{Guard, Listener};
 use crate::http::{ClassifyStatus, Connection, Connector};
 use crate::model::instance::{Availability, InstanceId, Visibility};
+use crate::model::name::Boundary;
 use crate::model::target::{Target, TargetError};
 use crate::runtime::clock;
 
@@ -55,7 +56,8 @@ pub struct Worker {
 }
 
 struct Inner {
-    discovery: Within<Arc<dyn Backend>>,
+    discovery: Arc<dyn Backend>,
+    boundary: Boundary,
     registration: Registration,
     bind: IpAddr,
     advertise: Option<IpAddr>,
@@ -133,7 +135,7 @@ impl Worker {
         let announced = registration.clone().validate()?;
         let boundary = announced.boundary().clone();
         let guard = Guard::new(Arc::clone(&backend), boundary.clone());
-        if let Visibility::Granted(others) = announced.common().visibility() {
+        if let Visibility::Granted(others) = announced.visibility() {
             for other in others {
                 guard.allow_boundary(other.clone());
             }
@@ -146,7 +148,8 @@ impl Worker {
         };
         Ok(Self {
             inner: Arc::new(Inner {
-                discovery: backend.within(boundary),
+                discovery: backend,
+                boundary,
                 registration,
                 bind,
                 advertise,
@@ -158,6 +161,8 @@ impl Worker {
     }
 
     /// Listens at a free port, and announces it as this endpoint. Who is not of the boundary is turned away.
+    ///
+    /// It is announced once the guard has heard from discovery who is.
     ///
     /// # Errors
     ///
@@ -190,6 +195,8 @@ impl Worker {
             None if addr.ip().is_unspecified() => return Err(WorkerError::NoAddress { addr }),
             None => addr.ip(),
         };
+        // Whoever hears of it at once has to be admitted.
+        self.inner.synced().await?;
         self.open(endpoint, SocketAddr::new(ip, addr.port()))
             .await?;
         Ok(self.inner.guard.wrap(listener))
@@ -206,7 +213,7 @@ impl Worker {
         addr: SocketAddr,
     ) -> Result<(), WorkerError> {
         self.inner
-            .told(async |lease| lease.open(endpoint, addr).await)
+            .told(async |lease| lease.add_endpoint(endpoint, addr).await)
             .await
     }
 
@@ -217,7 +224,7 @@ impl Worker {
     /// [`WorkerError::Register`], [`WorkerError::Drained`].
     pub async fn close(&self, endpoint: impl AsRef<str>) -> Result<(), WorkerError> {
         self.inner
-            .told(async |lease| lease.close(endpoint).await)
+            .told(async |lease| lease.remove_endpoint(endpoint).await)
             .await
     }
 
@@ -280,12 +287,20 @@ impl Worker {
         T: TryInto<Target>,
         T::Error: Into<TargetError>,
     {
-        BalanceLayer::new(self.discovery(), target)
+        let layer = BalanceLayer::new(self.discovery(), target)?;
+        Ok(layer.boundary(self.inner.boundary.clone()))
     }
 
-    /// What it sees of discovery: for `grpc::channel`, and whatever else takes one.
-    pub fn discovery(&self) -> Within<Arc<dyn Backend>> {
-        self.inner.discovery.clone()
+    /// Its discovery, for whatever else takes one. Say there who asks: [its boundary](Self::boundary).
+    #[must_use]
+    pub fn discovery(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.inner.discovery)
+    }
+
+    /// The boundary it belongs to.
+    #[must_use]
+    pub fn boundary(&self) -> &Boundary {
+        &self.inner.boundary
     }
 
     /// Who is let in by its listeners.
@@ -342,6 +357,16 @@ impl Worker {
 }
 
 impl Inner {
+    /// Waits until the guard has heard of its peers, unless a drain begins.
+    async fn synced(&self) -> Result<(), WorkerError> {
+        let mut drains = self.drains.subscribe();
+        let drained = pin!(drains.wait_for(|drains| *drains));
+        match select(drained, pin!(self.guard.heard())).await {
+            Either::Left(_) => Err(WorkerError::Drained),
+            Either::Right(_) => Ok(()),
+        }
+    }
+
     /// Tells discovery something, once it is registered, unless a drain begins.
     async fn told<T>(
         &self,

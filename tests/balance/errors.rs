@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use rolecall::discovery::{Discovery, DiscoveryError, DiscoveryErrorKind};
+use rolecall::discovery::{DiscoveryError, DiscoveryErrorKind};
 use rolecall::{
     Availability, BalanceConfig, BalanceLayer, Boundary, BoxError, Classify, Error, ErrorKind,
     Event, InstanceId, List, Load, MemberState, Outcome, Registrar, Registration, Registry, Weight,
@@ -83,9 +83,9 @@ async fn discovery_that_ends_at_once_is_unresolved() {
 #[tokio::test(start_paused = true)]
 async fn anothers_internal_endpoint_is_not_visible() {
     let registry = Registry::new();
-    let shop = registry.clone().within(Boundary::new("shop").unwrap());
-    let _lease = shop
-        .register(Registration::new("worker").endpoint("http", addr(80)))
+    let worker = Registration::new("worker").boundary("shop");
+    let _lease = registry
+        .register(worker.endpoint("http", addr(80)))
         .await
         .unwrap();
     let layer = BalanceLayer::new(registry.clone(), "shop/worker:http").unwrap();
@@ -95,7 +95,8 @@ async fn anothers_internal_endpoint_is_not_visible() {
     let source = source.downcast_ref::<DiscoveryError>().unwrap();
     assert_eq!(source.kind(), DiscoveryErrorKind::NotVisible);
 
-    let friend = BalanceLayer::new(shop, "worker:http").unwrap();
+    let friend = BalanceLayer::new(registry, "worker:http").unwrap();
+    let friend = friend.boundary(Boundary::new("shop").unwrap());
     let mut balance = friend.layer(World::default());
     assert!(balance.call(()).await.is_ok());
     assert_eq!(balance.target().to_string(), "shop/worker:http");

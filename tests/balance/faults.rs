@@ -63,6 +63,15 @@ fn a_discovery_that_always_has_news_starves_nobody() {
         fn watch(&self, _: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
             futures::stream::repeat_with(|| Ok(set(["a"]))).boxed()
         }
+
+        fn peers(
+            &self,
+            _: &rolecall::Boundary,
+        ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+            rolecall::discovery::no_peers()
+        }
+
+        fn refresh(&self, _: &Target) {}
     }
     let (done, finished) = std::sync::mpsc::channel();
     // On a thread of its own, so that it fails instead of hanging.

@@ -326,6 +326,15 @@ async fn a_panic_in_discovery_is_the_end_of_its_news() {
                 .chain(futures::stream::once(async { panic!("the stream panics") }))
                 .boxed()
         }
+
+        fn peers(
+            &self,
+            _: &rolecall::Boundary,
+        ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+            rolecall::discovery::no_peers()
+        }
+
+        fn refresh(&self, _: &Target) {}
     }
     let mut balance = BalanceLayer::new(Panicking(true), "worker:http")
         .unwrap()

@@ -118,6 +118,15 @@ async fn discovery_that_never_answers_is_no_obstacle_to_the_end() {
         fn watch(&self, _: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
             futures::stream::pending().boxed()
         }
+
+        fn peers(
+            &self,
+            _: &rolecall::Boundary,
+        ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+            rolecall::discovery::no_peers()
+        }
+
+        fn refresh(&self, _: &Target) {}
     }
     let mut balance = BalanceLayer::new(Silent, "worker:http")
         .unwrap()
@@ -172,14 +181,13 @@ async fn a_role_registered_later_serves_the_call_that_waits() {
 #[tokio::test(start_paused = true)]
 async fn a_permission_that_is_withdrawn_stops_calls_and_one_that_is_granted_starts_them() {
     let (script, feed) = Script::new();
-    let view = script.within(Boundary::new("batch").unwrap());
-    let mut balance = BalanceLayer::new(view, "media/worker:http")
+    let mut balance = BalanceLayer::new(script, "media/worker:http")
         .unwrap()
+        .boundary(Boundary::new("batch").unwrap())
         .layer(World::default());
     let seen = |visibility| {
-        Ok([instance("a").with_visibility(visibility)]
-            .into_iter()
-            .collect())
+        let set = [instance("a").with_visibility(visibility)].into_iter();
+        Ok(set.collect::<InstanceSet>().confirmed())
     };
     feed.send(seen(Visibility::Public)).unwrap();
     assert!(balance.call(()).await.is_ok());
@@ -352,4 +360,42 @@ async fn an_answer_of_more_than_can_be_meant_is_an_error_and_changes_nothing() {
     let error = status.discovery_error.unwrap_or_default();
     assert!(error.contains("100001 instances in one answer"), "{error}");
     assert_eq!(stage.call().await.unwrap(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn discovery_is_told_at_most_once_a_second_that_its_answer_may_be_stale() {
+    #[derive(Clone, Default)]
+    struct Stale(Arc<std::sync::Mutex<Vec<(Instant, String)>>>);
+    impl Discovery for Stale {
+        fn watch(&self, _: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+            let one = futures::stream::iter([Ok([instance("a")].into_iter().collect())]);
+            one.chain(futures::stream::pending()).boxed()
+        }
+
+        fn peers(&self, _: &Boundary) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+            rolecall::discovery::no_peers()
+        }
+
+        fn refresh(&self, target: &Target) {
+            let told = (Instant::now(), target.to_string());
+            self.0.lock().unwrap().push(told);
+            panic!("it harms nobody");
+        }
+    }
+    let stale = Stale::default();
+    let world = World::default();
+    let nodes = world.node("a");
+    nodes.when_dialled(crate::support::Gets::Refused);
+    let layer = BalanceLayer::new(stale.clone(), "worker:http").unwrap();
+    let layer = layer.boundary(Boundary::new("shop").unwrap());
+    let _balance = layer.layer(world);
+    sleep(10 * SECOND).await;
+    let told = stale.0.lock().unwrap().clone();
+    assert!((5..=11).contains(&told.len()), "{told:?}");
+    assert!(
+        told.iter().all(|(_, target)| target == "shop/worker:http"),
+        "{told:?}"
+    );
+    let close = told.windows(2).any(|two| two[1].0 - two[0].0 < SECOND);
+    assert!(!close, "{told:?}");
 }

@@ -40,6 +40,12 @@ impl Discovery for Script {
         })
         .boxed()
     }
+
+    fn peers(&self, _: &rolecall::Boundary) -> BoxStream<'static, Answer> {
+        rolecall::discovery::no_peers()
+    }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 /// What an instance does with the next thing asked of it.

@@ -1,4 +1,4 @@
-//! Who may call whom, the same over every backend: `within` decides, not the backend.
+//! Who may call whom, the same over every backend: the balancer decides, not the backend.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -51,8 +51,8 @@ async fn every_backend_is_seen_by_the_same_rules() {
         let (_lease, backends) = backends(visibility.clone()).await;
         for (backend, discovery) in backends {
             for caller in ["media", "batch", "billing", "default"] {
-                let view = Arc::clone(&discovery).within(boundary(caller));
-                let layer = BalanceLayer::new(view, "media/worker:http").unwrap();
+                let layer = BalanceLayer::new(Arc::clone(&discovery), "media/worker:http");
+                let layer = layer.unwrap().boundary(boundary(caller));
                 let answer = layer.layer(World::default()).call(()).await;
                 let case = format!("{visibility:?} in the {backend}, called from {caller}");
                 if callers.contains(&caller) {

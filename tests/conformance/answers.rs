@@ -32,9 +32,16 @@ pub(crate) async fn an_empty_role_is_an_empty_confirmed_set(subject: &dyn Subjec
     let lease = backend.register(worker("w-1")).await.unwrap();
     lease.deregister().await.unwrap();
     for handle in [backend, subject.open()] {
-        let set = Answers::of(&handle, "worker:http").next().await.unwrap();
-        assert!(set.is_empty());
-        assert_eq!(set.is_confirmed(), subject.confirms());
+        match Answers::of(&handle, "worker:http").next().await {
+            Ok(set) => {
+                assert!(set.is_empty());
+                assert_eq!(set.is_confirmed(), subject.confirms());
+            }
+            Err(error) => {
+                assert!(!subject.remembers(), "{error}");
+                assert_eq!(error.kind(), DiscoveryErrorKind::UnknownRole, "{error}");
+            }
+        }
     }
 }
 
@@ -47,10 +54,10 @@ pub(crate) async fn an_unknown_endpoint_lists_the_known_ones(subject: &dyn Subje
     assert_eq!(error.kind(), DiscoveryErrorKind::UnknownEndpoint, "{error}");
     let text = error.to_string();
     assert!(text.ends_with("it has \"admin\", \"http\""), "{text}");
-    lease.open("grpc", addr(90)).await.unwrap();
+    lease.add_endpoint("grpc", addr(90)).await.unwrap();
     let set = answers.set().await;
     assert_eq!(set.get("w-1").unwrap().addr(), addr(90));
-    lease.close("grpc").await.unwrap();
+    lease.remove_endpoint("grpc").await.unwrap();
     answers.until(|set| set.is_empty()).await;
 }
 

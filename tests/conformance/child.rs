@@ -7,7 +7,7 @@ use std::process::{self, Command, Stdio};
 use std::time::Duration;
 
 use futures::StreamExt;
-use rolecall::discovery::File;
+use rolecall::discovery::Folder;
 use rolecall::{Discovery, Registrar};
 
 use crate::subject::worker;
@@ -20,21 +20,15 @@ pub(crate) struct Child {
 
 impl Child {
     /// One that changes what it says all the time, so that a kill finds it at anything.
-    pub(crate) fn start(folder: &Path, id: &str, lease: Duration) -> Self {
-        Self::with_pace(folder, id, lease, "3")
+    pub(crate) fn start(folder: &Path, id: &str) -> Self {
+        Self::with_pace(folder, id, "3")
     }
 
-    /// One that says the same all the time.
-    pub(crate) fn quiet(folder: &Path, id: &str, lease: Duration) -> Self {
-        Self::with_pace(folder, id, lease, "1000000")
-    }
-
-    fn with_pace(folder: &Path, id: &str, lease: Duration, milliseconds: &str) -> Self {
+    fn with_pace(folder: &Path, id: &str, milliseconds: &str) -> Self {
         let mut process = Command::new(env::current_exe().unwrap())
             .args(["--exact", "child::registrant", "--ignored", "--nocapture"])
             .env("ROLECALL_TEST_FOLDER", folder)
             .env("ROLECALL_TEST_ID", id)
-            .env("ROLECALL_TEST_LEASE", lease.as_millis().to_string())
             .env("ROLECALL_TEST_PACE", milliseconds)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -71,16 +65,14 @@ impl Drop for Child {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "started by other tests"]
 async fn registrant() {
-    let (Ok(folder), Ok(id), Ok(lease), Ok(pace)) = (
+    let (Ok(folder), Ok(id), Ok(pace)) = (
         env::var("ROLECALL_TEST_FOLDER"),
         env::var("ROLECALL_TEST_ID"),
-        env::var("ROLECALL_TEST_LEASE"),
         env::var("ROLECALL_TEST_PACE"),
     ) else {
         return println!("not started by a test");
     };
-    let lease = Duration::from_millis(lease.parse().unwrap());
-    let discovery = File::new(folder).lease(lease);
+    let discovery = Folder::new(folder);
     let mut port = 1000;
     let registration = worker(&id).metadata("port", "padding".repeat(100));
     let lease = match discovery.register(registration).await {
@@ -105,7 +97,7 @@ async fn registrant() {
         pace.tick().await;
         port = 1000 + (port + 1) % 60_000;
         lease
-            .open("http", crate::subject::addr(port))
+            .add_endpoint("http", crate::subject::addr(port))
             .await
             .unwrap();
     }

@@ -1,4 +1,4 @@
-//! Registrants are killed at any moment: while they start, write, rename, touch, watch or sweep up after others.
+//! Registrants are killed at any moment: while they start, write, rename, watch or sweep up after others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,11 +10,12 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::child::Child;
-use crate::file::Folder;
+use crate::folder::InFolder;
 use crate::stalls::Stalls;
 use crate::subject::{Answers, PATIENCE, Subject, eventually, ids, worker};
 
-const LEASE: Duration = Duration::from_secs(4);
+/// How long a killed one may be seen.
+const GONE: Duration = Duration::from_secs(1);
 
 /// What the watcher saw, and what it must or must not see from now on.
 #[derive(Default)]
@@ -48,7 +49,7 @@ impl Seen {
 
 /// One slot: starts a registrant, gives it some time, kills it, and starts the next; half of the ids are used again.
 #[expect(clippy::disallowed_methods, reason = "measures real processes")]
-fn slot(folder: &Folder, slot: usize, kills: usize, seen: &Mutex<Seen>, stalls: &Stalls) {
+fn slot(folder: &InFolder, slot: usize, kills: usize, seen: &Mutex<Seen>, stalls: &Stalls) {
     let mut chance = SmallRng::seed_from_u64(u64::try_from(slot).unwrap());
     for kill in 0..kills {
         let id = if chance.random_bool(0.5) {
@@ -57,7 +58,7 @@ fn slot(folder: &Folder, slot: usize, kills: usize, seen: &Mutex<Seen>, stalls: 
             format!("once-{slot}-{kill}")
         };
         seen.lock().unwrap().dead.remove(&id);
-        let mut child = Child::start(&folder.path, &id, LEASE);
+        let mut child = Child::start(&folder.path, &id);
         if chance.random_bool(0.7) {
             child.registered();
             let began = Instant::now();
@@ -89,7 +90,7 @@ fn slot(folder: &Folder, slot: usize, kills: usize, seen: &Mutex<Seen>, stalls: 
 
 async fn kills(count: usize) {
     const SLOTS: usize = 4;
-    let folder = Arc::new(Folder::with_lease(LEASE));
+    let folder = Arc::new(InFolder::default());
     let _stays = folder.open().register(worker("stays")).await.unwrap();
     let seen = Arc::new(Mutex::new(Seen::default()));
     let stalls = Arc::new(Stalls::measure());
@@ -132,21 +133,21 @@ async fn kills(count: usize) {
     let left = || -> Vec<String> {
         let entries = fs::read_dir(&folder.path).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| !name.ends_with(".known")).collect()
+        names.filter(|name| !name.starts_with('.')).collect()
     };
     eventually("what the dead left is swept away", || {
-        left() == ["default.worker.stays.json"]
+        left() == ["default.worker.stays.rolecall"]
     })
     .await;
     let seen = seen.lock().unwrap();
     println!(
-        "{count} kills, {} sets, {} of the killed seen alive, oldest ghost {:?} of a lease of {LEASE:?}, stalled for {:?}",
+        "{count} kills, {} sets, {} of the killed seen alive, oldest ghost {:?}, stalled for {:?}",
         seen.sets,
         seen.seen_alive,
         seen.oldest_ghost,
         stalls.so_far()
     );
-    assert!(seen.oldest_ghost <= LEASE);
+    assert!(seen.oldest_ghost <= GONE);
     assert!(seen.seen_alive > count / 16, "too few ever lived");
 }
 

@@ -52,12 +52,12 @@ async fn storm(subject: &dyn Subject, changes: u32, a_second: u32, mut each: imp
             pace.tick().await;
             let port = 1000 + u16::try_from(change % 60_000).unwrap();
             let of = usize::try_from(change % 10).unwrap();
-            leases[of].open("http", addr(port)).await.unwrap();
+            leases[of].add_endpoint("http", addr(port)).await.unwrap();
             each(change);
         }
         // A value that none had before, so that seeing it is seeing the last.
         last.send_replace(Some(999));
-        leases[9].open("http", addr(999)).await.unwrap();
+        leases[9].add_endpoint("http", addr(999)).await.unwrap();
     };
     futures::join!(watching, changing);
     let ports = |set: &rolecall::InstanceSet| -> Vec<u16> {

@@ -10,9 +10,8 @@ mod boundaries;
 mod changes;
 mod child;
 mod endings;
-mod file;
+mod folder;
 mod kills;
-mod leases;
 mod load;
 mod outage;
 mod registry;
@@ -41,8 +40,7 @@ macro_rules! conformance {
                 changes::invalid_registrations_leave_no_trace,
                 changes::hostile_ids_are_only_ids,
                 boundaries::boundaries_are_kept_apart,
-                boundaries::visibility_is_honoured_through_within,
-                boundaries::a_grant_taken_back_empties_the_view,
+                boundaries::who_may_see_an_instance_arrives_and_nothing_is_filtered,
                 boundaries::peers_are_the_instances_of_one_boundary,
                 load::ten_thousand_instances,
                 load::the_last_of_many_changes_wins,
@@ -93,8 +91,7 @@ conformance!(roles_conform, crate::roles::Roles::default();
     changes::a_drain_is_seen_before_the_end,
     changes::hostile_ids_are_only_ids,
     boundaries::boundaries_are_kept_apart,
-    boundaries::visibility_is_honoured_through_within,
-    boundaries::a_grant_taken_back_empties_the_view,
+    boundaries::who_may_see_an_instance_arrives_and_nothing_is_filtered,
     boundaries::peers_are_the_instances_of_one_boundary,
     load::ten_thousand_instances,
     load::the_last_of_many_changes_wins,
@@ -104,4 +101,4 @@ conformance!(roles_conform, crate::roles::Roles::default();
     endings::a_dropped_watch_leaves_nothing_running,
 );
 conformance!(registry_conforms, crate::registry::Embedded::default());
-conformance!(folder_conforms, crate::file::Folder::default());
+conformance!(folder_conforms, crate::folder::InFolder::default());

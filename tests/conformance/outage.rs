@@ -43,14 +43,14 @@ pub(crate) async fn an_outage_under_load_loses_nothing(subject: &dyn Subject) {
         let broke = subject.break_it();
         for (lease, port) in leases.iter().zip(1000 + round * 100..) {
             // May fail while the backend is gone: what it said last is then announced when that is back.
-            let _ = lease.open("http", addr(port)).await;
+            let _ = lease.add_endpoint("http", addr(port)).await;
         }
         if broke {
             answers.error().await;
             subject.repair();
         }
         for (lease, port) in leases.iter().zip(2000 + round * 100..) {
-            while lease.open("http", addr(port)).await.is_err() {
+            while lease.add_endpoint("http", addr(port)).await.is_err() {
                 tokio::task::yield_now().await;
             }
         }

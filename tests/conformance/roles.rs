@@ -3,30 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use rolecall::discovery::{
-    Announcement, Backend, BoxFuture, BoxStream, DiscoveryError, File, LeaseHandle, RegisterError,
+    Announcement, Backend, BoxFuture, BoxStream, DiscoveryError, LeaseEdit, LeaseHandle,
+    RegisterError, RolesFile,
 };
 use rolecall::{
-    Availability, Boundary, Discovery, EndpointName, InstanceId, InstanceSet, Lease, Registrar,
-    Registration, Role, Target,
+    Boundary, Discovery, EndpointName, InstanceId, InstanceSet, Lease, Registrar, Registration,
+    Role, Target,
 };
 use serde_json::{Value, json};
 
-use crate::file::{Folder, watched};
+use crate::folder::{InFolder, watched};
 use crate::subject::Subject;
 
 pub(crate) struct Roles {
-    folder: Folder,
+    folder: InFolder,
     editor: Arc<Editor>,
 }
 
 impl Default for Roles {
     fn default() -> Self {
-        let folder = Folder::default();
+        let folder = InFolder::default();
         let editor = Arc::new(Editor {
             path: folder.path.join("roles.json"),
             book: Mutex::default(),
@@ -40,7 +40,7 @@ impl Default for Roles {
 impl Subject for Roles {
     fn open(&self) -> Arc<dyn Backend> {
         Arc::new(Edited {
-            file: File::new(&self.editor.path),
+            file: RolesFile::new(&self.editor.path),
             editor: Arc::clone(&self.editor),
         })
     }
@@ -72,7 +72,7 @@ impl Subject for Roles {
 
 /// One handle: a reader of its own, and the one editor.
 struct Edited {
-    file: File,
+    file: RolesFile,
     editor: Arc<Editor>,
 }
 
@@ -87,6 +87,8 @@ impl Discovery for Edited {
     ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
         self.file.peers(boundary)
     }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 impl Registrar for Edited {
@@ -103,7 +105,7 @@ impl Registrar for Edited {
                 place: (announced.boundary().clone(), announced.role().clone()),
             };
             entry
-                .edit(|slot| {
+                .change_and_save(|slot| {
                     *slot = Some(announced);
                     Ok(())
                 })
@@ -220,7 +222,7 @@ impl Entry {
         edited.map(|()| book.edits)
     }
 
-    async fn edit(
+    async fn change_and_save(
         &self,
         edit: impl FnOnce(&mut Option<Announcement>) -> Result<(), RegisterError>,
     ) -> Result<(), RegisterError> {
@@ -235,40 +237,15 @@ impl LeaseHandle for Entry {
         &self.id
     }
 
-    fn set_availability(
-        &self,
-        availability: Availability,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(self.edit(move |instance| {
-            if let Some(instance) = instance {
-                instance.set_availability(availability);
-            }
-            Ok(())
-        }))
-    }
-
-    fn open(
-        &self,
-        endpoint: EndpointName,
-        addr: SocketAddr,
-    ) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(self.edit(move |instance| match instance {
-            Some(instance) => instance.open(endpoint, addr),
+    fn edit(&self, edit: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>> {
+        Box::pin(self.change_and_save(move |instance| match instance {
+            Some(instance) => edit.apply(instance),
             None => Ok(()),
         }))
     }
 
-    fn close(&self, endpoint: EndpointName) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(self.edit(move |instance| {
-            if let Some(instance) = instance {
-                instance.close(&endpoint);
-            }
-            Ok(())
-        }))
-    }
-
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {
-        Box::pin(self.edit(|instance| {
+        Box::pin(self.change_and_save(|instance| {
             *instance = None;
             Ok(())
         }))

@@ -21,6 +21,11 @@ pub(crate) trait Subject: Send + Sync {
         true
     }
 
+    /// Whether a handle that is opened later knows the roles whose instances have all left.
+    fn remembers(&self) -> bool {
+        true
+    }
+
     /// Makes the backend unreachable; false if it cannot be.
     fn break_it(&self) -> bool {
         false

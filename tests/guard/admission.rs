@@ -32,6 +32,8 @@ impl Discovery for Scripted {
     fn peers(&self, _: &Boundary) -> BoxStream<'static, Answer> {
         self.0.lock().unwrap().take().unwrap().boxed()
     }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 fn set(ips: &[&str]) -> InstanceSet {
@@ -210,6 +212,8 @@ async fn a_discovery_that_panics_ends_no_guard() {
             let first = stream::iter([Ok(set(&["127.0.0.8"]))]);
             first.chain(stream::poll_fn(|_| panic!("broken"))).boxed()
         }
+
+        fn refresh(&self, _: &Target) {}
     }
     let guard = Guard::new(Panics, boundary("shop"));
     let mut events = guard.events();

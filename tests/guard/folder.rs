@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
 
-use rolecall::discovery::File;
+use rolecall::discovery::Folder;
 use rolecall::guard::{Event, Guard};
 use rolecall::{Registrar, Registration};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, stdin};
@@ -18,8 +18,7 @@ use super::support::*;
 const PEER: &str = "folder::the_peer";
 /// Set where it is started: the folder.
 const STARTED: &str = "ROLECALL_PEER_IN_FOLDER";
-const LEASE: Duration = Duration::from_secs(2);
-/// What is promised of a registration, and kept of a deregistration.
+/// What is promised of a registration, a deregistration and a death.
 const SOON: Duration = Duration::from_secs(1);
 
 struct Place(PathBuf);
@@ -104,7 +103,7 @@ async fn until_served(server: &Server) -> TcpStream {
 async fn who_comes_first_does_not_wait_for_a_folder_that_nobody_made() {
     let name = format!("rolecall-guard-first-{}", process::id());
     let place = Place(env::temp_dir().join(name));
-    let folder = File::new(&place.0);
+    let folder = Folder::new(&place.0);
     let guard = Guard::new(folder.clone(), boundary("shop"));
     let mut events = guard.events();
     in_time(guard.heard()).await;
@@ -123,11 +122,11 @@ fn a_folder_that_is_gone_in_another_runtime_is_not_one_that_nobody_made() {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().build().unwrap()
     };
-    let guard = Guard::new(File::new(&folder), boundary("shop"));
+    let guard = Guard::new(Folder::new(&folder), boundary("shop"));
     let first = runtime();
     let lease = first.block_on(async {
         let here = Registration::new("cart").boundary("shop").peer_ip(FRIEND);
-        let lease = File::new(&folder).register(here).await.unwrap();
+        let lease = Folder::new(&folder).register(here).await.unwrap();
         in_time(guard.heard()).await;
         assert!(guard.admits(FRIEND));
         lease
@@ -150,7 +149,7 @@ async fn a_peer_of_another_process_is_admitted_within_a_second_and_cut_off_when_
     let place = Place(env::temp_dir().join(name));
     // The folder is there before anybody is in it.
     std::fs::create_dir_all(&place.0).unwrap();
-    let guard = Guard::new(File::new(&place.0), boundary("shop")).cut_off(true);
+    let guard = Guard::new(Folder::new(&place.0), boundary("shop")).cut_off(true);
     in_time(guard.heard()).await;
     let server = Server::start(&guard).await;
     let mut peer = Peer::start(&place.0);
@@ -163,18 +162,16 @@ async fn a_peer_of_another_process_is_admitted_within_a_second_and_cut_off_when_
         println!("admitted {admitted:?} after its registration");
         assert!(admitted <= SOON, "{admitted:?}");
 
-        let soon = if leaves == "crash" {
+        if leaves == "crash" {
             peer.process.kill().await.unwrap();
-            LEASE
         } else {
             peer.has(leaves).await;
-            SOON
-        };
+        }
         let watch = Watch::start();
         assert_eq!(in_time(stranger.read(&mut [0])).await.unwrap_or(0), 0);
         let cut_off = watch.took();
         println!("cut off {cut_off:?} after its {leaves}");
-        assert!(cut_off <= soon, "{cut_off:?}");
+        assert!(cut_off <= SOON, "{cut_off:?}");
         assert!(!is_served(STRANGER, server.addr).await);
     }
     assert_eq!(guard.status().cut_off, 2);
@@ -187,7 +184,7 @@ async fn the_peer() {
     let Some(folder) = env::var_os(STARTED) else {
         return;
     };
-    let discovery = File::new(folder).lease(LEASE);
+    let discovery = Folder::new(folder);
     let mut lease = None;
     let mut told = BufReader::new(stdin()).lines();
     while let Some(what) = told.next_line().await.unwrap() {

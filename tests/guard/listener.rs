@@ -88,18 +88,31 @@ async fn who_left_is_let_finish_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn a_grant_taken_back_cuts_off_too() {
-    let registry = Registry::new();
-    let _lease = register(&registry, "billing", FRIEND).await;
-    let guard = Guard::new(registry.clone(), boundary("shop"))
-        .allow_boundary(boundary("billing"))
-        .cut_off(true);
-    in_time(guard.heard()).await;
-    let server = Server::start(&guard).await;
-    let mut friend = connect(FRIEND, server.addr).await;
-    greet(&mut friend, b"x").await.unwrap();
-    guard.revoke_boundary(&boundary("billing"));
-    assert_eq!(in_time(friend.read(&mut [0])).await.unwrap_or(0), 0);
+async fn a_grant_taken_back_closes_what_its_peers_have_open() {
+    for cuts_off in [true, false] {
+        let registry = Registry::new();
+        let _lease = register(&registry, "billing", FRIEND).await;
+        let own = register(&registry, "shop", STRANGER).await;
+        let guard = Guard::new(registry.clone(), boundary("shop"))
+            .allow_boundary(boundary("billing"))
+            .cut_off(cuts_off);
+        in_time(guard.heard()).await;
+        let server = Server::start(&guard).await;
+        let mut friend = connect(FRIEND, server.addr).await;
+        greet(&mut friend, b"x").await.unwrap();
+        let mut departed = connect(STRANGER, server.addr).await;
+        greet(&mut departed, b"x").await.unwrap();
+        if !cuts_off {
+            let mut events = guard.events();
+            own.deregister().await.unwrap();
+            until(&guard, &mut events, STRANGER, false).await;
+        }
+        guard.revoke_boundary(&boundary("billing"));
+        assert_eq!(in_time(friend.read(&mut [0])).await.unwrap_or(0), 0);
+        greet(&mut departed, b"x")
+            .await
+            .expect("who left, or was not of it, may finish");
+    }
 }
 
 #[tokio::test]

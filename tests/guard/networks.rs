@@ -28,6 +28,15 @@ impl Discovery for Answer {
             .chain(stream::pending())
             .boxed()
     }
+
+    fn peers(
+        &self,
+        _: &rolecall::Boundary,
+    ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+        rolecall::discovery::no_peers()
+    }
+
+    fn refresh(&self, _: &Target) {}
 }
 
 /// A connector that writes down whom it was asked to dial.

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::runtime::text::excerpt;
+use crate::runtime::text::{excerpt, is_invisible};
 
 /// DNS's bound on a whole name: ids and zones are often host names.
 const LONGEST_TEXT: usize = 253;
@@ -57,6 +57,8 @@ pub(crate) fn check_text(field: &'static str, text: &str) -> Result<(), Instance
         "it is longer than 253 bytes"
     } else if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         "it has whitespace or control characters"
+    } else if text.chars().any(is_invisible) {
+        "it has characters that are not seen, such as zero-width or direction marks"
     } else {
         return Ok(());
     };

@@ -164,8 +164,8 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// [`InstanceError`] naming field and value if the id is not 1 to 253 bytes without whitespace and control
-    /// characters, if the address is unspecified (`0.0.0.0`), multicast or broadcast or has port 0, or if the metadata
+    /// [`InstanceError`] naming field and value if the id is not 1 to 253 bytes without whitespace, control and
+    /// invisible characters, if the address is unspecified (`0.0.0.0`), multicast or broadcast or has port 0, or if the metadata
     /// has more than 64 entries or 16 KiB.
     pub fn validate(&self) -> Result<(), InstanceError> {
         check_text("id", self.id().as_str())?;
@@ -335,6 +335,16 @@ mod tests {
         assert!(refusal(&with_id("")).contains("it is empty"));
         assert!(refusal(&with_id("a b")).contains("whitespace"));
         assert!(refusal(&with_id("a\nb")).contains("\"a\\nb\""));
+        for unseen in [
+            "a\u{202e}b",
+            "a\u{200b}",
+            "\u{feff}a",
+            "a\u{2066}b",
+            "a\u{ad}b",
+        ] {
+            assert!(refusal(&with_id(unseen)).contains("not seen"), "{unseen:?}");
+        }
+        assert!(with_id("überschrift-日本").validate().is_ok());
         assert!(refusal(&with_id(&"x".repeat(254))).contains("253"));
         assert!(with_id(&"x".repeat(253)).validate().is_ok());
         assert!(

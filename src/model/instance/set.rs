@@ -43,13 +43,6 @@ impl InstanceSet {
         self
     }
 
-    /// Takes back that it cannot be a half answer.
-    #[cfg(feature = "file")]
-    pub(crate) fn unconfirmed(mut self) -> Self {
-        self.confirmed = false;
-        self
-    }
-
     /// Whether its source vouches for its being complete.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {

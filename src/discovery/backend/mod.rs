@@ -1,0 +1,40 @@
+//! The parts that a discovery backend is made of.
+//!
+//! | To write | Take |
+//! |---|---|
+//! | a source that lists everything and then tells changes (etcd, Kubernetes, ZooKeeper) | [`mirror`] |
+//! | a source that is watched for each target (Consul, EDS) | [`per_target`] |
+//! | a source that is asked again and again (DNS, an HTTP endpoint) | [`poll`] |
+//! | anything else that knows all instances | a [`Catalog`], fed by hand |
+//! | a registrar | [`Publish`] and [`keep`] |
+//! | what is stored in between (feature `serde`) | `Record` |
+//!
+//! Tasks run in the runtime where a watch or a lease is first polled, and only while there is one. If that runtime ends,
+//! the next poll in another one starts them again.
+
+mod backoff;
+mod catalog;
+mod contents;
+mod keep;
+mod listing;
+mod mirror;
+mod newest;
+mod per_target;
+mod poll;
+#[cfg(feature = "serde")]
+mod record;
+mod task;
+mod watch;
+
+pub use backoff::Backoff;
+pub use catalog::{Catalog, CatalogUpdate, Scope};
+pub use keep::{Publish, keep};
+pub use mirror::{Mirror, mirror};
+pub use per_target::{PerTarget, per_target};
+pub use poll::{PollAnswer, PollBounds, poll};
+#[cfg(feature = "serde")]
+pub use record::Record;
+
+pub(super) use listing::Listing;
+#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+pub(super) use task::Task;

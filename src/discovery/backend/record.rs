@@ -1,0 +1,229 @@
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::discovery::announcement::Announcement;
+use crate::discovery::registration::Registration;
+use crate::model::instance::{Availability, InstanceId, Visibility, Weight, Zone};
+use crate::model::name::{Boundary, EndpointName, Role};
+
+/// An [`Announcement`] as backends store it, such as the JSON that `serde_json` makes of it.
+///
+/// Programs of different versions read each other's records: unknown fields are ignored, an unknown availability reads as
+/// available, and an unknown visibility as internal. Only a record whose version, in the field `rolecall`, is above 1
+/// is refused. What is read has passed the checks of a registration.
+///
+/// # Examples
+///
+/// ```
+/// use rolecall::Registration;
+/// use rolecall::discovery::Announcement;
+/// use rolecall::discovery::backend::Record;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Registration::new("worker").endpoint("http", ([10, 0, 0, 7], 80).into()).validate()?;
+/// let stored = serde_json::to_string(&Record::from(&worker))?;
+/// assert!(stored.starts_with(r#"{"rolecall":1,"#));
+///
+/// let read: Record = serde_json::from_str(&stored)?;
+/// assert_eq!(Announcement::from(read), worker);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record(Announcement);
+
+impl From<Announcement> for Record {
+    fn from(announcement: Announcement) -> Self {
+        Self(announcement)
+    }
+}
+
+impl From<&Announcement> for Record {
+    fn from(announcement: &Announcement) -> Self {
+        Self(announcement.clone())
+    }
+}
+
+impl From<Record> for Announcement {
+    fn from(record: Record) -> Self {
+        record.0
+    }
+}
+
+/// Raised when older programs can no longer read what newer ones write.
+const VERSION: u32 = 1;
+
+/// The version comes first: it marks the text as ours.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    rolecall: u32,
+    #[serde(default)]
+    boundary: Boundary,
+    role: Role,
+    id: InstanceId,
+    #[serde(default)]
+    endpoints: BTreeMap<EndpointName, SocketAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    peer_ip: Option<IpAddr>,
+    #[serde(default, deserialize_with = "known_or_default")]
+    visibility: Visibility,
+    #[serde(default)]
+    weight: Weight,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<Zone>,
+    #[serde(default, deserialize_with = "known_or_default")]
+    availability: Availability,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+}
+
+/// What a later version may have more values of.
+fn known_or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either<T> {
+        Known(T),
+        Unknown(IgnoredAny),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::Known(known) => known,
+        Either::Unknown(_) => T::default(),
+    })
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let announcement = &self.0;
+        let endpoints = announcement.endpoints();
+        let stored = Stored {
+            rolecall: VERSION,
+            boundary: announcement.boundary().clone(),
+            role: announcement.role().clone(),
+            id: announcement.id().clone(),
+            endpoints: endpoints
+                .map(|(name, instance)| (name.clone(), instance.addr()))
+                .collect(),
+            peer_ip: announcement.peer_ip(),
+            visibility: announcement.visibility().clone(),
+            weight: announcement.weight(),
+            zone: announcement.zone().cloned(),
+            availability: announcement.availability(),
+            metadata: announcement.metadata().clone(),
+        };
+        stored.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let stored = Stored::deserialize(deserializer)?;
+        if stored.rolecall > VERSION {
+            return Err(D::Error::custom(format_args!(
+                "record of version {}; this program reads version {VERSION}",
+                stored.rolecall
+            )));
+        }
+        let mut registration = Registration::new(stored.role.as_str())
+            .boundary(stored.boundary.as_str())
+            .id(stored.id)
+            .visibility(stored.visibility)
+            .weight(stored.weight)
+            .availability(stored.availability);
+        registration.peer_ip = stored.peer_ip;
+        registration.zone = stored.zone.map(|zone| zone.as_str().to_owned());
+        registration.metadata = stored.metadata;
+        for (name, addr) in stored.endpoints {
+            registration = registration.endpoint(name.as_str(), addr);
+        }
+        let announcement = registration.validate().map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            D::Error::custom(cause.unwrap_or_else(|| error.to_string()))
+        })?;
+        Ok(Self(announcement))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Announcement {
+        Registration::new("worker")
+            .id("w-1")
+            .boundary("media")
+            .endpoint("http", ([10, 0, 0, 7], 80).into())
+            .endpoint("grpc", "[::1]:90".parse().unwrap())
+            .peer_ip([10, 0, 0, 9].into())
+            .visibility(Visibility::Granted(vec![Boundary::new("batch").unwrap()]))
+            .weight(3)
+            .zone("a")
+            .availability(Availability::Busy)
+            .metadata("version", "7")
+            .validate()
+            .unwrap()
+    }
+
+    fn read(text: &str) -> Result<Announcement, String> {
+        let record: Result<Record, _> = serde_json::from_str(text);
+        record.map(Announcement::from).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_record_reads_as_it_was_written_and_not_at_all_if_it_is_torn() {
+        let none = Registration::new("cron").validate().unwrap();
+        for announcement in [full(), none] {
+            let text = serde_json::to_string(&Record::from(&announcement)).unwrap();
+            assert_eq!(read(&text).unwrap(), announcement);
+            for cut in 0..text.len() {
+                assert!(read(&text[..cut]).is_err(), "torn at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_later_release_is_read_without_what_is_unknown() {
+        let text = serde_json::to_string(&Record::from(full())).unwrap();
+        let later = text
+            .replacen("\"weight\":3", "\"weight\":3,\"colour\":{\"a\":[1]}", 1)
+            .replacen("\"busy\"", "\"warming\"", 1)
+            .replacen(
+                "{\"granted\":[\"batch\"]}",
+                "{\"within\":{\"region\":\"eu\"}}",
+                1,
+            );
+        let read = read(&later).unwrap();
+        assert_eq!(read.weight(), Weight::new(3));
+        assert_eq!(read.availability(), Availability::Available);
+        assert_eq!(
+            *read.visibility(),
+            Visibility::Internal,
+            "seen by fewer, never by more"
+        );
+    }
+
+    #[test]
+    fn what_no_registration_may_say_is_refused() {
+        for (text, says) in [
+            (r#"{"rolecall":2,"role":"worker","id":"a"}"#, "of version 2"),
+            (r#"{"role":"worker","id":"a"}"#, "missing field `rolecall`"),
+            (
+                r#"{"rolecall":1,"role":"worker","id":"a b"}"#,
+                "invalid instance id",
+            ),
+            (
+                r#"{"rolecall":1,"role":"worker","id":"a","endpoints":{"http":"0.0.0.0:1"}}"#,
+                "where a server listens",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Looks at the disk that do not block: nothing is opened before it is known to be a regular file, nor without a bound.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tokio::{task, time};
+
+use super::fault::Fault;
+
+/// After that long, a look at a disk that does not come back is told.
+pub(super) const LATE: Duration = Duration::from_secs(5);
+
+/// Does a look on a thread for blocking work. `late` is called once if it has not come back after [`LATE`].
+pub(super) async fn looked<T: Send + 'static>(
+    look: impl FnOnce() -> T + Send + 'static,
+    late: impl FnOnce(),
+) -> io::Result<T> {
+    let mut look = pin!(task::spawn_blocking(look));
+    let looked = match select(look.as_mut(), pin!(time::sleep(LATE))).await {
+        Either::Left((looked, _)) => looked,
+        Either::Right(_) => {
+            late();
+            look.await
+        }
+    };
+    looked.map_err(io::Error::other)
+}
+
+/// Opens a regular file for reading. A link is followed only if `follows`. A pipe, a device or a file that somebody
+/// leased is an error, at once.
+pub(super) fn open(path: &Path, follows: bool) -> io::Result<(File, fs::Metadata)> {
+    let before = if follows {
+        fs::metadata(path)?
+    } else {
+        fs::symlink_metadata(path)?
+    };
+    regular(&before)?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use nix::fcntl::OFlag;
+        use std::os::unix::fs::OpenOptionsExt;
+        let stay = if follows {
+            OFlag::empty()
+        } else {
+            OFlag::O_NOFOLLOW
+        };
+        options.custom_flags((OFlag::O_NONBLOCK | stay).bits());
+    }
+    let file = options.open(path)?;
+    // What was opened may be something else than what was there.
+    let metadata = file.metadata()?;
+    regular(&metadata)?;
+    Ok((file, metadata))
+}
+
+fn regular(metadata: &fs::Metadata) -> io::Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "not a regular file",
+    ))
+}
+
+/// Reads a whole file of at most `largest` bytes.
+pub(super) fn read(file: &File, path: &Path, largest: u64) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    let read = file.take(largest.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|error| Fault::io(path, "it cannot be read", &error))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > largest {
+        let problem = format_args!("larger than {largest} bytes");
+        return Err(Fault::new(path, problem));
+    }
+    Ok(bytes)
+}
+
+/// Tells one state of a file from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    size: u64,
+    modified: Option<std::time::SystemTime>,
+    #[cfg(unix)]
+    inode: (u64, u64),
+    #[cfg(unix)]
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt;
+        Self {
+            size: metadata.len(),
+            modified: metadata.modified().ok(),
+            #[cfg(unix)]
+            inode: (metadata.dev(), metadata.ino()),
+            #[cfg(unix)]
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Follows a folder: by what the system tells of it, and where that is not everything, by looks once a second.
+
+use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{Either, select};
+use tokio::time;
+
+use super::events::Events;
+use super::look::{Look, Sight};
+use super::place::Place;
+use super::registrants::Registrants;
+use crate::discovery::backend::Catalog;
+use crate::discovery::disk::{self, LATE};
+use crate::error::discovery::DiscoveryError;
+use crate::runtime::clock;
+
+/// Between looks where not everything is told.
+const PACE: Duration = Duration::from_secs(1);
+/// Between looks for a folder that is not there.
+const ABSENT_PACE: Duration = Duration::from_millis(250);
+/// A writer's close is told microseconds before its lock is released: looks after the first one.
+const AFTER_CLOSE: [Duration; 4] = [
+    Duration::from_millis(2),
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+    Duration::from_millis(800),
+];
+
+pub(super) async fn follow(place: Place, catalog: &Catalog, registrants: &Registrants) {
+    let mut look = Look::new(place.clone(), !catalog.is_listed());
+    let mut sight = Sight::Everything;
+    let mut events = None;
+    let mut closed = Closed::default();
+    let mut is_scan_told = false;
+    loop {
+        // Before the look, so that a change during the look is told.
+        if events.is_none() {
+            events = Events::of(&place.path);
+            sight = Sight::Everything;
+        }
+        let seen = sight.clone();
+        let looked = move || {
+            let updates = look.look(sight, clock::now());
+            (look, updates)
+        };
+        let late = || {
+            let (path, s) = (place.path.display(), LATE.as_secs());
+            let text = format!("{path}: no answer for {s} s");
+            catalog.fault(DiscoveryError::backend("reading a folder", text));
+        };
+        match disk::looked(looked, late).await {
+            Ok((again, updates)) => {
+                look = again;
+                catalog.apply(updates);
+            }
+            Err(error) => {
+                catalog.fault(DiscoveryError::backend("reading a folder", error));
+                look = Look::new(place.clone(), !catalog.is_listed());
+                events = None;
+                time::sleep(PACE).await;
+                sight = Sight::Everything;
+                continue;
+            }
+        }
+        registrants.tell(&seen);
+        if !look.is_there() {
+            events = None;
+        }
+
+        let now = clock::now();
+        let tells_everything = events.as_ref().is_some_and(|e: &Events| e.tells_everything);
+        let scan = match (&events, tells_everything) {
+            (_, true) => None,
+            (None, _) if !look.is_there() => now.checked_add(ABSENT_PACE),
+            _ => {
+                if !is_scan_told {
+                    is_scan_told = true;
+                    tracing::info!(
+                        folder = %place.path.display(),
+                        "the system does not tell all changes of this folder; it is looked at once a second"
+                    );
+                }
+                now.checked_add(PACE)
+            }
+        };
+        let unsure = (!look.unsure.is_empty()).then(|| now + PACE);
+        let due = [scan, unsure, look.spared_until(), closed.due()];
+        let due = due.into_iter().flatten().min();
+        let changes = async {
+            match &events {
+                Some(events) => events.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let waited = async {
+            match due {
+                Some(due) => time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let woken = match select(pin!(changes), pin!(waited)).await {
+            Either::Left((changes, _)) => Some(changes),
+            Either::Right(_) => None,
+        };
+        sight = match woken {
+            Some(Some(changes)) if !changes.is_gone && !changes.is_lossy => {
+                closed.add(changes.closed, clock::now());
+                Sight::Names(changes.names)
+            }
+            Some(changes) => {
+                if changes.is_none_or(|changes| changes.is_gone) {
+                    events = None;
+                }
+                Sight::Everything
+            }
+            None => {
+                let now = clock::now();
+                let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+                if is_due(scan) || is_due(look.spared_until()) {
+                    Sight::Everything
+                } else {
+                    let mut names = closed.take(now);
+                    names.extend(look.unsure.iter().cloned());
+                    Sight::Names(names)
+                }
+            }
+        };
+    }
+}
+
+/// Records that a writer closed, and when they are looked at again.
+#[derive(Default)]
+struct Closed(HashMap<String, (Instant, usize)>);
+
+impl Closed {
+    fn add(&mut self, names: BTreeSet<String>, now: Instant) {
+        let after = |name| (name, (now + AFTER_CLOSE[0], 0));
+        self.0.extend(names.into_iter().map(after));
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.0.values().map(|(due, _)| *due).min()
+    }
+
+    fn take(&mut self, now: Instant) -> BTreeSet<String> {
+        let is_due = |(_, (due, _)): &(&String, &(Instant, usize))| *due <= now;
+        let names: BTreeSet<_> = self
+            .0
+            .iter()
+            .filter(is_due)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &names {
+            let Some((due, looks)) = self.0.get_mut(name) else {
+                continue;
+            };
+            *looks += 1;
+            match AFTER_CLOSE.get(*looks) {
+                Some(after) => *due = now + *after,
+                None => drop(self.0.remove(name)),
+            }
+        }
+        names
+    }
+}

@@ -1,0 +1,124 @@
+//! Who may have an id, and who may be in a folder at all.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Barrier};
+
+use rolecall::discovery::{Folder, RegisterErrorKind};
+use rolecall::{EndpointName, Registrar};
+
+use crate::child::Child;
+use crate::{Answers, Place, registered, worker};
+
+#[test]
+fn of_eight_that_claim_one_id_exactly_one_gets_it() {
+    const CLAIMANTS: usize = 8;
+    let place = Place::new();
+    for round in 0..100 {
+        let start = Arc::new(Barrier::new(CLAIMANTS));
+        let end = Arc::new(Barrier::new(CLAIMANTS));
+        let claimants: Vec<_> = (0..CLAIMANTS)
+            .map(|_| {
+                // Locks count for each open file, so a handle is as good as a process.
+                let (folder, start, end) = (place.folder(), start.clone(), end.clone());
+                std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread();
+                    let runtime = { runtime }.enable_all().build().unwrap();
+                    runtime.block_on(async {
+                        start.wait();
+                        let claimed = folder.register(worker("w")).await;
+                        end.wait();
+                        match claimed {
+                            // As one that is killed leaves it, half of the times.
+                            Ok(lease) if round % 2 == 0 => lease.deregister().await.is_ok(),
+                            Ok(_) => true,
+                            Err(error) => {
+                                assert_eq!(error.kind(), RegisterErrorKind::IdTaken, "{error:?}");
+                                false
+                            }
+                        }
+                    })
+                })
+            })
+            .collect();
+        let winners = claimants
+            .into_iter()
+            .filter(|_| true)
+            .map(|c| c.join().unwrap());
+        assert_eq!(winners.filter(|won| *won).count(), 1, "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_may_only_read_can_deny_no_id() {
+    let place = Place::new();
+    let mut child = Child::start(&place.0, "w");
+    let record = place.at("default.worker.w.rolecall");
+    // Both kinds of lock that a descriptor for reading can have.
+    let reader = fs::File::open(&record).unwrap();
+    child.kill();
+    reader.lock().unwrap();
+    let _lease = registered(&place.folder(), "w").await;
+    let mut answers = Answers::of(&place.folder());
+    answers.ids(&["w"]).await;
+
+    let mut child = Child::start(&place.0, "x");
+    let reader = fs::File::open(place.at("default.worker.x.rolecall")).unwrap();
+    child.kill();
+    reader.lock_shared().unwrap();
+    let _lease = registered(&place.folder(), "x").await;
+    answers.ids(&["w", "x"]).await;
+}
+
+#[tokio::test]
+async fn modes_do_not_depend_on_the_umask() {
+    let parent = Place::new();
+    let folder = parent.at("made");
+    let _child = Child::start(&folder, "w");
+    for (name, mode) in [
+        ("made", 0o700),
+        ("made/.rolecall", 0o700),
+        ("made/.rolecall/tmp", 0o700),
+        ("made/.rolecall/claims", 0o700),
+        ("made/default.worker.w.rolecall", 0o600),
+    ] {
+        assert_eq!(parent.mode(name), mode, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_others_may_write_to_is_refused_unless_the_program_says_otherwise() {
+    let place = Place::new();
+    for mode in [0o777, 0o720, 0o702, 0o1777] {
+        fs::set_permissions(&place.0, Permissions::from_mode(mode)).unwrap();
+        let refused = place.folder().register(worker("w")).await.unwrap_err();
+        let source = std::error::Error::source(&refused).unwrap().to_string();
+        assert!(source.contains("other users may write to it"), "{source}");
+        let fault = Answers::of(&place.folder()).fault().await;
+        assert!(fault.contains("other users may write to it"), "{fault}");
+        let shared = Folder::new(&place.0).allow_other_writers();
+        let _lease = registered(&shared, "w").await;
+        Answers::of(&shared).ids(&["w"]).await;
+        assert_eq!(place.mode("default.worker.w.rolecall"), 0o644);
+        assert_eq!(place.mode(".rolecall/tmp"), mode & 0o1777);
+        fs::remove_dir_all(place.at(".rolecall")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn thousands_of_endpoints_leave_one_file() {
+    let place = Place::new();
+    let lease = registered(&place.folder(), "w").await;
+    for n in 0..2000_u16 {
+        let name = EndpointName::new(format!("e{n}")).unwrap();
+        lease
+            .add_endpoint(&name, ([10, 0, 0, 7], 1 + n).into())
+            .await
+            .unwrap();
+        lease.remove_endpoint(&name).await.unwrap();
+    }
+    assert_eq!(place.records(), ["default.worker.w.rolecall"]);
+    assert_eq!(fs::read_dir(place.at(".rolecall/tmp")).unwrap().count(), 0);
+    lease.deregister().await.unwrap();
+    assert!(place.records().is_empty());
+}
