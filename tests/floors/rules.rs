@@ -28,12 +28,6 @@ const EXEMPT: &[&str] = &["lib", "guide"];
 #[rustfmt::skip]
 pub(crate) const KNOWN_CYCLES: &[(u32, &[&str])] = &[
     (15, &["discovery/announcement.rs", "discovery/registration.rs"]),
-    (15, &[
-        "discovery/file/claim.rs", "discovery/file/entry.rs", "discovery/file/folder.rs", "discovery/file/hub.rs",
-        "discovery/file/keeper.rs", "discovery/file/lease.rs", "discovery/file/mod.rs", "discovery/file/posts.rs",
-    ]),
-    (15, &["discovery/mod.rs", "discovery/within.rs"]),
-    (15, &["discovery/registry/mod.rs", "discovery/registry/watch.rs"]),
     (16, &["grpc/builder.rs", "grpc/channel.rs"]),
     (16, &["grpc/classify.rs", "grpc/tracked.rs"]),
     (15, &[

@@ -1,16 +1,17 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch as signal;
 
-use super::contents::{Batch, Contents};
+use super::contents::{Contents, Shared};
+use super::update::{CatalogUpdate, Scope};
 use super::watch::{Subject, Watch};
 use crate::discovery::announcement::{Announcement, AnnouncementKey};
 use crate::discovery::lease::LeaseEdit;
 use crate::discovery::{BoxStream, Discovery};
 use crate::error::discovery::{DiscoveryError, RegisterError};
 use crate::model::instance::InstanceSet;
-use crate::model::name::{Boundary, EndpointName, Role};
+use crate::model::name::Boundary;
 use crate::model::target::Target;
 
 /// Announcements that change one by one, and whole sets for everyone who watches: a [`Discovery`] that a backend feeds.
@@ -53,48 +54,6 @@ use crate::model::target::Target;
 #[derive(Clone)]
 pub struct Catalog {
     shared: Arc<Shared>,
-}
-
-/// One update of a [`Catalog`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum CatalogUpdate {
-    /// Adds an announcement, or replaces the one of its key.
-    Put(Announcement),
-    /// Removes the announcement of this key; nothing happens if it is not there.
-    Remove(AnnouncementKey),
-    /// Replaces everything in the scope, after a backend has listed it. Announcements outside the scope are put.
-    Replace(Scope, Vec<Announcement>),
-    /// Makes a role known, or an endpoint of it, that may have no instance yet.
-    Known(Boundary, Role, Option<EndpointName>),
-    /// Sets whether sets from now on are [confirmed](InstanceSet::confirmed).
-    Confirmed(bool),
-    /// The backend fails. Every watch tells the error once; sets stay as they are.
-    Fault(DiscoveryError),
-    /// The backend works again. Watches that told the fault tell their set again.
-    Recovered,
-}
-
-/// What a [replacement](CatalogUpdate::Replace) is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Scope {
-    /// Everything; it also ends a fault.
-    All,
-    /// One boundary.
-    Boundary(Boundary),
-    /// One role of a boundary.
-    Role(Boundary, Role),
-}
-
-impl Scope {
-    pub(super) fn contains(&self, key: &AnnouncementKey) -> bool {
-        match self {
-            Self::All => true,
-            Self::Boundary(boundary) => key.boundary == *boundary,
-            Self::Role(boundary, role) => key.boundary == *boundary && key.role == *role,
-        }
-    }
 }
 
 impl Catalog {
@@ -230,36 +189,5 @@ impl Discovery for Catalog {
 impl fmt::Debug for Catalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Catalog").finish_non_exhaustive()
-    }
-}
-
-/// What all clones and watches of a catalog share.
-pub(super) struct Shared {
-    contents: Mutex<Contents>,
-    /// Rings at any change, for watches that cannot follow one known role.
-    pub(super) changed: signal::Sender<()>,
-}
-
-impl Shared {
-    pub(super) fn contents(&self) -> MutexGuard<'_, Contents> {
-        // No foreign code runs under the lock, so poisoned contents are whole.
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn edit<R>(&self, edit: impl FnOnce(&mut Batch<'_>) -> R) -> R {
-        let mut contents = self.contents();
-        let mut batch = Batch::new(&mut contents);
-        let result = edit(&mut batch);
-        let done = batch.finish();
-        drop(contents);
-        // Errors and wakers are foreign: with no lock held.
-        drop(done.errors);
-        for role in &done.bells {
-            role.send_replace(());
-        }
-        if done.is_change {
-            self.changed.send_replace(());
-        }
-        result
     }
 }

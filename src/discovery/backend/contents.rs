@@ -1,11 +1,12 @@
 //! What a catalog contains: pure state behind its lock.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch as signal;
 
-use super::catalog::{CatalogUpdate, Scope};
 use super::listing::Listing;
+use super::update::{CatalogUpdate, Scope};
 use crate::discovery::announcement::{Announcement, AnnouncementKey};
 use crate::discovery::lease::LeaseEdit;
 use crate::error::discovery::{DiscoveryError, RegisterError};
@@ -374,5 +375,36 @@ impl<'a> Batch<'a> {
             known.rung_at = contents.version;
             self.bells.push(known.changed.clone());
         }
+    }
+}
+
+/// What all clones and watches of a catalog share.
+pub(super) struct Shared {
+    pub(super) contents: Mutex<Contents>,
+    /// Rings at any change, for watches that cannot follow one known role.
+    pub(super) changed: signal::Sender<()>,
+}
+
+impl Shared {
+    pub(super) fn contents(&self) -> MutexGuard<'_, Contents> {
+        // No foreign code runs under the lock, so poisoned contents are whole.
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn edit<R>(&self, edit: impl FnOnce(&mut Batch<'_>) -> R) -> R {
+        let mut contents = self.contents();
+        let mut batch = Batch::new(&mut contents);
+        let result = edit(&mut batch);
+        let done = batch.finish();
+        drop(contents);
+        // Errors and wakers are foreign: with no lock held.
+        drop(done.errors);
+        for role in &done.bells {
+            role.send_replace(());
+        }
+        if done.is_change {
+            self.changed.send_replace(());
+        }
+        result
     }
 }

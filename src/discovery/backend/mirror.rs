@@ -6,8 +6,9 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 
 use super::backoff::Backoff;
-use super::catalog::{Catalog, CatalogUpdate};
+use super::catalog::Catalog;
 use super::task::Task;
+use super::update::CatalogUpdate;
 use crate::discovery::{BoxStream, Discovery};
 use crate::error::discovery::DiscoveryError;
 use crate::model::instance::InstanceSet;

@@ -24,16 +24,18 @@ mod poll;
 #[cfg(feature = "serde")]
 mod record;
 mod task;
+mod update;
 mod watch;
 
 pub use backoff::Backoff;
-pub use catalog::{Catalog, CatalogUpdate, Scope};
+pub use catalog::Catalog;
 pub use keep::{Publish, keep};
 pub use mirror::{Mirror, mirror};
 pub use per_target::{PerTarget, per_target};
 pub use poll::{PollAnswer, PollBounds, poll};
 #[cfg(feature = "serde")]
 pub use record::Record;
+pub use update::{CatalogUpdate, Scope};
 
 pub(super) use listing::Listing;
 #[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]

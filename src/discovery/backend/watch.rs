@@ -5,8 +5,7 @@ use std::sync::Arc;
 use futures_util::stream;
 use tokio::sync::watch as signal;
 
-use super::catalog::Shared;
-use super::contents::Contents;
+use super::contents::{Contents, Shared};
 use crate::discovery::BoxStream;
 use crate::error::discovery::DiscoveryError;
 use crate::model::instance::InstanceSet;
