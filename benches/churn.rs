@@ -7,7 +7,9 @@
 //!
 //! Then what a pick costs that finds nobody with room, and what a fault of half a large fleet costs: each of its members is
 //! ejected and restored by a call of its own that takes the writers' lock, and all that a rule ejected are restored by one
-//! call that switches the rules off and takes the lock several times.
+//! call that switches the rules off and takes the lock several times. A single eject, restore, failure or deadline takes the
+//! lock once: its longest call bounds the time for which the lock was held. For the reconfiguration a second thread asks for
+//! the lock all the time, and its longest wait is told. That is an upper bound too: the writer may take the lock again first.
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -19,6 +21,8 @@ mod support {
 }
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -72,17 +76,32 @@ fn main() {
         measured: saturated(options.rounds(101)),
         bound: Some(Bound::AtMost(2.0)),
     });
-    let [all, longest, off] = eject_half(options.rounds(11));
+    let half = eject_half(options.rounds(11));
     for (what, measured, most) in [
         (
             "ms, half of 10 000 ejected and restored, one by one",
-            all,
+            half.by_hand,
             50.0,
         ),
-        ("ms, the longest call of those", longest, 1.0),
+        ("ms, the longest call of those", half.longest_by_hand, 1.0),
+        (
+            "ms, the longest failure while a rule ejects half",
+            half.longest_failure,
+            1.0,
+        ),
+        (
+            "ms, the longest deadline meanwhile",
+            half.longest_deadline,
+            1.0,
+        ),
         (
             "ms, half of 10 000 restored by switching rules off",
-            off,
+            half.switched_off,
+            10.0,
+        ),
+        (
+            "ms, the longest wait for the writers' lock meanwhile",
+            half.longest_wait,
             1.0,
         ),
     ] {
@@ -155,9 +174,20 @@ fn saturated(rounds: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Milliseconds of all calls that eject and restore half of a large fleet one by one, of the longest of them, and of one that
-/// restores all.
-fn eject_half(rounds: usize) -> [Vec<f64>; 3] {
+/// Milliseconds, one value a round.
+#[derive(Default)]
+struct Half {
+    /// All calls that eject and restore half of a large fleet one by one.
+    by_hand: Vec<f64>,
+    longest_by_hand: Vec<f64>,
+    longest_failure: Vec<f64>,
+    longest_deadline: Vec<f64>,
+    /// The call that restores all.
+    switched_off: Vec<f64>,
+    longest_wait: Vec<f64>,
+}
+
+fn eject_half(rounds: usize) -> Half {
     const MEMBERS: u16 = 10_000;
     const HOUR: Duration = Duration::from_secs(3600);
     let least = || BalanceConfig::builder().load(Load::LeastInFlight);
@@ -169,22 +199,19 @@ fn eject_half(rounds: usize) -> [Vec<f64>; 3] {
     );
     let half = || (0..MEMBERS / 2).map(|index| instance(index, 1).id().clone());
     let mut rng = SmallRng::seed_from_u64(1);
-    let mut measured = [Vec::new(), Vec::new(), Vec::new()];
+    let mut measured = Half::default();
     let mut now = start;
     for _ in 0..rounds {
         let mut calls = Vec::with_capacity(MEMBERS.into());
         for id in half() {
-            let began = Instant::now();
-            fleet.eject(&id, HOUR, now);
-            calls.push(began.elapsed().as_secs_f64() * 1e3);
+            calls.push(milliseconds(|| fleet.eject(&id, HOUR, now)));
         }
         for id in half() {
-            let began = Instant::now();
-            fleet.restore(&id, now);
-            calls.push(began.elapsed().as_secs_f64() * 1e3);
+            calls.push(milliseconds(|| fleet.restore(&id, now)));
         }
-        measured[0].push(calls.iter().sum());
-        measured[1].push(calls.iter().copied().fold(0.0, f64::max));
+        measured.by_hand.push(calls.iter().sum());
+        let longest = calls.iter().copied().fold(0.0, f64::max);
+        measured.longest_by_hand.push(longest);
 
         // Half of them fail until a rule has ejected all of those.
         let ejected = |now| {
@@ -195,31 +222,66 @@ fn eject_half(rounds: usize) -> [Vec<f64>; 3] {
                 .filter(|m| m.state == MemberState::Ejected)
                 .count()
         };
+        let (mut failure, mut deadline) = (0.0_f64, 0.0_f64);
         while ejected(now) < usize::from(MEMBERS / 2) {
             for request in 0..50_000 {
                 now += Duration::from_micros(10);
                 if request % 1000 == 0 {
-                    fleet.on_deadline(now);
+                    deadline = deadline.max(milliseconds(|| fleet.on_deadline(now)));
                 }
                 let pick = fleet
                     .pick(now, &mut rng, &[])
                     .expect("half of them are usable");
                 if pick.instance().id().as_str() < "instance-05000" {
-                    pick.failure(now + Duration::from_millis(1));
+                    let failed = now + Duration::from_millis(1);
+                    failure = failure.max(milliseconds(|| pick.failure(failed)));
                 } else {
                     pick.success(now + Duration::from_millis(1));
                 }
             }
         }
-        let began = Instant::now();
-        fleet.reconfigure(least().outlier(None).build().expect("valid"), now);
-        measured[2].push(began.elapsed().as_secs_f64() * 1e3);
+        measured.longest_failure.push(failure);
+        measured.longest_deadline.push(deadline);
+        let off = least().outlier(None).build().expect("valid");
+        let (took, wait) = beside_a_waiter(&fleet, || fleet.reconfigure(off, now));
+        measured.switched_off.push(took);
+        measured.longest_wait.push(wait);
         fleet.reconfigure(least().build().expect("valid"), now);
         fleet.take_events();
         now += Duration::from_secs(20);
         fleet.on_deadline(now);
     }
     measured
+}
+
+/// Milliseconds that `change` takes, and the longest that another thread waits for the writers' lock meanwhile.
+fn beside_a_waiter(fleet: &Fleet<()>, change: impl FnOnce()) -> (f64, f64) {
+    let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let mut longest = 0.0_f64;
+            while !done.load(Relaxed) {
+                // It takes the lock and reads two words.
+                longest = longest.max(milliseconds(|| fleet.next_deadline()));
+                begun.store(true, Relaxed);
+            }
+            longest
+        });
+        while !begun.load(Relaxed) {
+            thread::yield_now();
+        }
+        let took = milliseconds(change);
+        done.store(true, Relaxed);
+        (took, waiter.join().expect("a waiter does not panic"))
+    })
+}
+
+fn milliseconds<T>(call: impl FnOnce() -> T) -> f64 {
+    let began = Instant::now();
+    let answer = call();
+    let took = began.elapsed();
+    drop(answer);
+    took.as_secs_f64() * 1e3
 }
 
 /// Takes a set in, and connects whoever is dialled for it; the microseconds of the former.
