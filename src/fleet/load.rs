@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// Time constant of the decay, in nanoseconds. 1 s forgets slow members at low rates, 10 s is slow on bursts.
 pub(super) const TAU: f32 = 5e9;
 /// Most evidence kept, in samples, so that a change of latency shows within a few answers even of a busy member.
-const MAX_WEIGHT: f32 = 30.0;
+const MAX_WEIGHT: f32 = 60.0;
 /// Nanoseconds in which evidence fades by less than a thousandth: none at all, for members that are asked often.
 const NO_TIME: u64 = 5_000_000;
 /// Weight of the fleet's mean, in samples.
@@ -182,12 +182,12 @@ mod tests {
         for _ in 0..100_000 {
             latency.record(1e6, 0);
         }
-        for _ in 0..30 {
+        for _ in 0..60 {
             latency.record(100e6, 0);
         }
         assert!(
             latency.read(0, MEAN) > 50e6,
-            "thirty answers outweigh any history"
+            "sixty answers outweigh any history"
         );
     }
 
