@@ -7,7 +7,11 @@
 //!
 //! Then what a pick costs that finds nobody with room, and what a fault of half a large fleet costs: each of its members is
 //! ejected and restored by a call of its own that takes the writers' lock, and all that a rule ejected are restored by one
-//! call that switches the rules off and takes the lock several times.
+//! call that switches the rules off and takes the lock several times. A single eject, restore, failure or deadline takes the
+//! lock once: the CPU time of its longest call bounds that for which the lock was held. The wall clock would count the time
+//! slices of other programs, and they are longer than that. The reconfiguration restores a thousand at a time: one of them is
+//! timed as well. Beside the whole of it a second thread asks for the lock all the time, and its longest wait is told; that is
+//! an upper bound, since the writer may take the lock again first, and tells something only of a machine with nothing else to do.
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -19,12 +23,15 @@ mod support {
 }
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rolecall::fleet::Fleet;
 use rolecall::{BalanceConfig, Instance, InstanceSet, Load, MemberState};
+use rustix::time::{ClockId, clock_gettime};
 use support::options::Options;
 use support::report::{self, Bound, Cost, Promise};
 
@@ -72,17 +79,41 @@ fn main() {
         measured: saturated(options.rounds(101)),
         bound: Some(Bound::AtMost(2.0)),
     });
-    let [all, longest, off] = eject_half(options.rounds(11));
+    let half = eject_half(options.rounds(11));
     for (what, measured, most) in [
         (
-            "ms, half of 10 000 ejected and restored, one by one",
-            all,
+            "CPU ms, half of 10 000 ejected and restored, one by one",
+            half.by_hand,
             50.0,
         ),
-        ("ms, the longest call of those", longest, 1.0),
+        (
+            "CPU ms, the longest call of those",
+            half.longest_by_hand,
+            1.0,
+        ),
+        (
+            "CPU ms, the longest failure while a rule ejects half",
+            half.longest_failure,
+            1.0,
+        ),
+        (
+            "CPU ms, the longest deadline meanwhile",
+            half.longest_deadline,
+            1.0,
+        ),
+        (
+            "CPU ms, 1000 of 10 000 restored by switching rules off",
+            half.one_step,
+            1.0,
+        ),
         (
             "ms, half of 10 000 restored by switching rules off",
-            off,
+            half.switched_off,
+            10.0,
+        ),
+        (
+            "ms, the longest wait for the writers' lock meanwhile",
+            half.longest_wait,
             1.0,
         ),
     ] {
@@ -155,10 +186,29 @@ fn saturated(rounds: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Milliseconds of all calls that eject and restore half of a large fleet one by one, of the longest of them, and of one that
-/// restores all.
-fn eject_half(rounds: usize) -> [Vec<f64>; 3] {
-    const MEMBERS: u16 = 10_000;
+const MEMBERS: u16 = 10_000;
+/// Members that a reconfiguration restores under one lock.
+const ONE_STEP: usize = 1000;
+/// Milliseconds of a wait in which another thread met the writer.
+const MET: f64 = 0.02;
+
+/// Milliseconds, one value a round; of CPU time but for the last two.
+#[derive(Default)]
+struct Half {
+    /// All calls that eject and restore half of a large fleet one by one.
+    by_hand: Vec<f64>,
+    longest_by_hand: Vec<f64>,
+    longest_failure: Vec<f64>,
+    longest_deadline: Vec<f64>,
+    /// A call that takes the lock twice: for the rules, and for a thousand members that are restored.
+    one_step: Vec<f64>,
+    /// The call that restores all.
+    switched_off: Vec<f64>,
+    /// Of the rounds in which the other thread waited at all.
+    longest_wait: Vec<f64>,
+}
+
+fn eject_half(rounds: usize) -> Half {
     const HOUR: Duration = Duration::from_secs(3600);
     let least = || BalanceConfig::builder().load(Load::least_in_flight());
     let start = Instant::now();
@@ -169,57 +219,113 @@ fn eject_half(rounds: usize) -> [Vec<f64>; 3] {
     );
     let half = || (0..MEMBERS / 2).map(|index| instance(index, 1).id().clone());
     let mut rng = SmallRng::seed_from_u64(1);
-    let mut measured = [Vec::new(), Vec::new(), Vec::new()];
+    let mut measured = Half::default();
     let mut now = start;
     for _ in 0..rounds {
         let mut calls = Vec::with_capacity(MEMBERS.into());
         for id in half() {
-            let began = Instant::now();
-            fleet.eject(&id, HOUR, now);
-            calls.push(began.elapsed().as_secs_f64() * 1e3);
+            calls.push(cpu_milliseconds(|| fleet.eject(&id, HOUR, now)));
         }
         for id in half() {
-            let began = Instant::now();
-            fleet.restore(&id, now);
-            calls.push(began.elapsed().as_secs_f64() * 1e3);
+            calls.push(cpu_milliseconds(|| fleet.restore(&id, now)));
         }
-        measured[0].push(calls.iter().sum());
-        measured[1].push(calls.iter().copied().fold(0.0, f64::max));
+        measured.by_hand.push(calls.iter().sum());
+        let longest = calls.iter().copied().fold(0.0, f64::max);
+        measured.longest_by_hand.push(longest);
 
-        // Half of them fail until a rule has ejected all of those.
-        let ejected = |now| {
-            fleet
-                .status(now)
-                .members
-                .iter()
-                .filter(|m| m.state == MemberState::Ejected)
-                .count()
-        };
-        while ejected(now) < usize::from(MEMBERS / 2) {
-            for request in 0..50_000 {
-                now += Duration::from_micros(10);
-                if request % 1000 == 0 {
-                    fleet.on_deadline(now);
-                }
-                let pick = fleet
-                    .pick(now, &mut rng, &[])
-                    .expect("half of them are usable");
-                if pick.instance().id().as_str() < "instance-05000" {
-                    pick.failure(now + Duration::from_millis(1));
-                } else {
-                    pick.success(now + Duration::from_millis(1));
-                }
-            }
+        let (failure, deadline) = eject_by_rule(&fleet, &mut now, &mut rng);
+        measured.longest_failure.push(failure);
+        measured.longest_deadline.push(deadline);
+        let off = least().outlier(None).build().expect("valid");
+        let (took, wait) = beside_a_waiter(&fleet, || fleet.reconfigure(off, now));
+        measured.switched_off.push(took);
+        if wait >= MET {
+            measured.longest_wait.push(wait);
         }
-        let began = Instant::now();
-        fleet.reconfigure(least().outlier(None).build().expect("valid"), now);
-        measured[2].push(began.elapsed().as_secs_f64() * 1e3);
+        fleet.reconfigure(least().build().expect("valid"), now);
+
+        eject_by_rule(&fleet, &mut now, &mut rng);
+        for id in half().skip(ONE_STEP) {
+            fleet.restore(&id, now);
+        }
+        let off = least().outlier(None).build().expect("valid");
+        let step = cpu_milliseconds(|| fleet.reconfigure(off, now));
+        measured.one_step.push(step);
         fleet.reconfigure(least().build().expect("valid"), now);
         fleet.take_events();
         now += Duration::from_secs(20);
         fleet.on_deadline(now);
     }
     measured
+}
+
+/// Half of the members fail until a rule has ejected all of those. Milliseconds of the longest failure and the longest deadline.
+fn eject_by_rule(fleet: &Fleet<()>, now: &mut Instant, rng: &mut SmallRng) -> (f64, f64) {
+    let ejected = |now| {
+        let members = fleet.status(now).members;
+        let is_out = members.iter().filter(|m| m.state == MemberState::Ejected);
+        is_out.count()
+    };
+    let (mut failure, mut deadline) = (0.0_f64, 0.0_f64);
+    while ejected(*now) < usize::from(MEMBERS / 2) {
+        for request in 0..50_000 {
+            *now += Duration::from_micros(10);
+            if request % 1000 == 0 {
+                deadline = deadline.max(cpu_milliseconds(|| fleet.on_deadline(*now)));
+            }
+            let pick = fleet.pick(*now, rng, &[]).expect("half of them are usable");
+            let answered = *now + Duration::from_millis(1);
+            if pick.instance().id().as_str() < "instance-05000" {
+                failure = failure.max(cpu_milliseconds(|| pick.failure(answered)));
+            } else {
+                pick.success(answered);
+            }
+        }
+    }
+    (failure, deadline)
+}
+
+/// Milliseconds that `change` takes, and the longest that another thread waits for the writers' lock meanwhile.
+fn beside_a_waiter(fleet: &Fleet<()>, change: impl FnOnce()) -> (f64, f64) {
+    let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let mut longest = 0.0_f64;
+            while !done.load(Relaxed) {
+                // It takes the lock and reads two words.
+                longest = longest.max(milliseconds(|| fleet.next_deadline()));
+                begun.store(true, Relaxed);
+            }
+            longest
+        });
+        while !begun.load(Relaxed) {
+            thread::yield_now();
+        }
+        let took = milliseconds(change);
+        done.store(true, Relaxed);
+        (took, waiter.join().expect("a waiter does not panic"))
+    })
+}
+
+/// Milliseconds of this thread's CPU time.
+fn cpu_milliseconds<T>(call: impl FnOnce() -> T) -> f64 {
+    let cpu = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+    };
+    let began = cpu();
+    let answer = call();
+    let took = cpu() - began;
+    drop(answer);
+    took
+}
+
+fn milliseconds<T>(call: impl FnOnce() -> T) -> f64 {
+    let began = Instant::now();
+    let answer = call();
+    let took = began.elapsed();
+    drop(answer);
+    took.as_secs_f64() * 1e3
 }
 
 /// Takes a set in, and connects whoever is dialled for it; the microseconds of the former.

@@ -1,9 +1,13 @@
 //! What a call costs when many tasks share one balancer, against tower's behind a `Buffer`, which
-//! is what makes it `Clone`.
+//! is what makes it `Clone`; and what it costs two threads without a scheduler, against the floor of any balancer.
 //!
 //! `cargo bench --bench shared`, with `-- --quick` for a smoke run.
 
+#![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
 mod support {
+    pub(crate) mod caller;
+    pub(crate) mod floor;
     pub(crate) mod next_turn;
     pub(crate) mod options;
     pub(crate) mod ours;
@@ -16,10 +20,14 @@ mod support {
 }
 
 use std::fmt::Debug;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rolecall::BalanceConfig;
+use support::caller::call_in_place;
+use support::floor::TwoDraws;
 use support::next_turn::NextTurn;
 use support::options::Options;
 use support::plain::{RandomPick, RoundRobin};
@@ -37,6 +45,7 @@ const BUFFER: &str = "Buffer, PeakEwma";
 const BUFFERED_IN_FLIGHT: &str = "Buffer, PendingRequests";
 const RANDOM_PICK: &str = "random pick";
 const ROUND_ROBIN: &str = "round robin";
+const FLOOR: &str = "two draws over padded counters";
 
 const INNER: &str = "inner service alone";
 const INNER_ONE_THREAD: &str = "inner service alone, on 1 thread";
@@ -55,6 +64,7 @@ fn main() {
     let two = runtime(2);
 
     let mut promises = throughput(options, &one, &two);
+    promises.extend(beside_the_floor(options, &two));
     promises.push(waits(options, &two));
     report::promises(&promises);
 }
@@ -160,6 +170,72 @@ fn throughput(options: Options, one: &Runtime, two: &Runtime) -> Vec<Promise> {
     rows.into_iter()
         .map(|(what, case, over, bound)| Promise::of_ratio(what, &costs, case, over, bound))
         .collect()
+}
+
+/// What a call takes of the wall clock while two threads call one balancer and do nothing else.
+fn beside_the_floor(options: Options, runtime: &Runtime) -> Vec<Promise> {
+    let rounds = options.rounds(41);
+    let batch = options.batch(Duration::from_millis(40));
+    report::heading(
+        "shared: 2 threads without a scheduler, one balancer, ready inner service",
+        &format!(
+            "{rounds} rounds of {batch:?} a case, cases in turn, a processor a thread; medians, quartiles in brackets"
+        ),
+    );
+    let sizes = [3, 10, 1000];
+    let mut cases = Vec::new();
+    for instances in sizes {
+        let config = BalanceConfig::default();
+        let balance = ours::balance::<Ready>(runtime, instances, config);
+        cases.extend([
+            on_two_threads(OURS, instances, balance),
+            on_two_threads(FLOOR, instances, TwoDraws::<Ready>::new(instances)),
+        ]);
+    }
+    let costs = rounds::interleave(cases, rounds, batch);
+    report::costs("wall-clock ns per call", &costs);
+    let ratio = |instances| {
+        Promise::of_ratio(
+            &format!("cost on two threads over the floor's, N = {instances}"),
+            &costs,
+            (OURS, instances),
+            (FLOOR, instances),
+            Bound::AtMost(1.9),
+        )
+    };
+    sizes.map(ratio).into()
+}
+
+/// Each thread calls through a clone of its own.
+fn on_two_threads<'a, S>(name: &'static str, instances: u16, service: S) -> Case<'a>
+where
+    S: Service<Request, Response = u16, Error: Debug> + Clone + Send + 'a,
+{
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    Case {
+        name,
+        instances,
+        run: Box::new(move |calls| {
+            let start = Barrier::new(2);
+            thread::scope(|scope| {
+                let threads = [0, 1].map(|number| {
+                    let (start, core) = (&start, cores.get(number));
+                    let mut service = service.clone();
+                    scope.spawn(move || {
+                        if let Some(&core) = core {
+                            core_affinity::set_for_current(core);
+                        }
+                        start.wait();
+                        let began = Instant::now();
+                        call_in_place(&mut service, calls.div_ceil(2));
+                        began.elapsed()
+                    })
+                });
+                let took = threads.map(|thread| thread.join().expect("a caller does not panic"));
+                took.into_iter().max().unwrap_or_default()
+            })
+        }),
+    }
 }
 
 /// How long the unlucky wait while everyone calls at once.
