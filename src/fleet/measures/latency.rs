@@ -39,7 +39,7 @@ pub(crate) fn trial_sample(nanos: u64, mean: f32) -> f32 {
 /// follow bursts too slowly.
 pub(crate) const TAU: f32 = 5e9;
 /// The largest total weight, in samples, so that a change of latency shows within a few answers even for a busy member.
-const MAX_WEIGHT: f32 = 60.0;
+const MAX_WEIGHT: f32 = 30.0;
 /// Elapsed nanoseconds below which no decay is computed: it would be less than a thousandth. Spares the work for busy
 /// members.
 const NO_DECAY: u64 = 5_000_000;
@@ -207,17 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn a_change_shows_within_sixty_answers() {
+    fn a_change_shows_within_thirty_answers() {
         let latency = Latency::default();
         for _ in 0..100_000 {
             latency.record(1e6, 0);
         }
-        for _ in 0..60 {
+        for _ in 0..30 {
             latency.record(100e6, 0);
         }
         assert!(
             latency.read(0, MEAN) > 50e6,
-            "sixty answers outweigh any history"
+            "thirty answers outweigh any history"
         );
     }
 
