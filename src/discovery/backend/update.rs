@@ -16,7 +16,7 @@ pub enum CatalogUpdate {
     Replace(Scope, Vec<Announcement>),
     /// Makes a role known, or an endpoint of it, that may have no instance yet.
     Known(Boundary, Role, Option<EndpointName>),
-    /// Sets whether sets from now on are [confirmed](InstanceSet::confirmed).
+    /// Sets whether sets from now on are [confirmed](crate::InstanceSet::confirmed).
     Confirmed(bool),
     /// The backend fails. Every watch tells the error once; sets stay as they are.
     Fault(DiscoveryError),
