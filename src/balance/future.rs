@@ -23,11 +23,12 @@ pin_project! {
     ///
     /// # Cancellation
     ///
-    /// Dropped at any moment, it frees the slot that it holds. If an instance had the request, its attempt counts as
+    /// Dropping the future frees the slot that it holds. If an instance has the request, the attempt counts as
     /// [cancelled](crate::Attempt).
     #[must_use = "futures do nothing unless polled"]
-    // The context is a parameter of its own, since a bound on `Classify` here would have to be proved by whoever checks
-    // that a task is `Send`. For errors with a lifetime, such as `&'static str`, rustc cannot.
+    // The context is a parameter of its own rather than `C::Context`, so that no bound on `Classify` is needed here. The
+    // compiler would have to prove that bound to check that a task is `Send`, and fails to do so for errors with a
+    // lifetime, such as `&'static str`.
     pub struct ResponseFuture<S, Req, C, X = ()>
     where
         S: Service<Req>,
@@ -49,8 +50,8 @@ pin_project! {
 }
 
 pin_project! {
-    /// A struct of its own, so that the tag of `State` is as wide as the other fields. Beside a small future it would be a
-    /// byte, and the state would be moved in pieces of odd sizes.
+    /// A separate struct, so that the tag of `State` takes a whole word. With these fields in the variant itself, a small
+    /// future would share a word with a tag of one byte, and the state would be copied in pieces of odd sizes (measured).
     struct Sent<F, S, C, X> {
         #[pin]
         future: F,
@@ -61,7 +62,7 @@ pin_project! {
     }
 }
 
-/// The context of a request. Its tag is a word, for the same reason.
+/// The context of a request. Its tag takes a whole word, for the same reason as that of `State`.
 #[repr(u64)]
 enum Kept<X> {
     Context(X),
@@ -71,13 +72,14 @@ enum Kept<X> {
 /// What few attempts need.
 #[derive(Default)]
 struct Extra {
-    /// Where attempts have a time limit, started by the first poll that finds no response.
+    /// Times the attempt, if attempts have a limit. The first poll without a response starts it.
     timeout: Option<Pin<Box<Timer>>>,
-    /// Instances that the call met in vain before this one. If the request comes back, it avoids them too.
+    /// Instances that this call tried before. If the present one returns the request unsent, the next attempt avoids these
+    /// as well.
     avoid: Vec<InstanceId>,
 }
 
-/// A call that waits, and the request with its context. `None` once sent.
+/// A waiting call, and its request with the context: `None` once sent.
 struct Held<S, Req, C, X> {
     waiting: Waiting<S, C>,
     request: Option<(Req, X)>,
@@ -187,7 +189,7 @@ where
     }
 }
 
-/// Ready with the time limit of an attempt when it has passed. Never ready without a limit.
+/// Returns an attempt's time limit once it has passed. Without a limit it is always pending.
 fn poll_timeout(
     limit: Option<Duration>,
     extra: &mut Option<Box<Extra>>,
@@ -203,14 +205,14 @@ fn poll_timeout(
     let Some(sleep) = timeout else {
         return Poll::Pending;
     };
-    // A service that uses up the task's budget at each poll leaves none for the timer.
+    // Unconstrained, because a service that uses up the task's budget at each poll would keep the timer from ever firing.
     ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
     Poll::Ready(limit)
 }
 
 const POLLED_AGAIN: &str = "a future is not polled again after it was ready";
 
-/// What a response leads to: a result for the caller, or the call once more, for another instance.
+/// The outcome of a response: a result for the caller, or the call to be repeated on another instance.
 type Classified<S, Req, C, X, Res> = Result<Result<Res, Error>, Box<Held<S, Req, C, X>>>;
 
 fn classified<S, Req, C>(
@@ -240,7 +242,8 @@ where
             Ok(waiting) => waiting,
             Err(error) => return Ok(Err(error)),
         };
-        // Whatever the classifier knows of this request, no instance gets it twice while another one is usable.
+        // Avoid every instance that has already had this request, whatever the classifier hints, as long as another one is
+        // usable.
         let mut avoid = extra.take().map_or_else(Vec::new, |extra| extra.avoid);
         if !avoid.contains(id) {
             avoid.push(id.clone());

@@ -16,7 +16,7 @@ pub(crate) struct Listing<T> {
     out: usize,
 }
 
-/// Whether panic mode began or ended.
+/// How an update affected panic mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PanicMode {
     Unchanged,
@@ -96,7 +96,7 @@ impl<T> Listing<T> {
         }
     }
 
-    /// Updates the counts for a seat that leaves. It is no longer in the list.
+    /// Takes a departing seat out of the counts. Its connection was taken away and it was removed from the list before.
     pub(crate) fn forget(&mut self, seat: &mut Seat<T>) {
         self.recount(seat);
     }

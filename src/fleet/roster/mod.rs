@@ -1,7 +1,7 @@
 //! The writers' side of a fleet: its instances, their standing, their connections and dials.
 //!
-//! Sub-states own their fields: [`dials`], [`standing`], [`listing`], [`journal`]. [`Roster`] has one method for each input,
-//! which calls them in order, and publishes the result.
+//! Sub-states own their fields: [`dials`], [`standing`], [`listing`], [`journal`]. [`Roster`] has one method for each
+//! input, which changes the sub-states in order; [`publish`](Roster::publish) then makes the next snapshot.
 
 pub(crate) mod connections;
 pub(crate) mod dials;
@@ -41,10 +41,10 @@ use crate::error::census::Census;
 use crate::event::{DialError, Event};
 use crate::model::instance::InstanceId;
 
-/// The shortest stall of this process that is an event, in nanoseconds.
+/// The shortest stall of this process that is reported as an event, in nanoseconds.
 const REPORTED_STALL: u64 = 1_000_000_000;
 
-/// Adds up the members in play. Called only when a rule needs the sums.
+/// Computes the sums over the members in play. Called only when a rule needs the sums.
 pub(crate) type PeersNow<'a> = &'a dyn Fn(&OutlierConfig) -> Peers;
 
 pub(crate) struct Roster<T> {
@@ -57,15 +57,15 @@ pub(crate) struct Roster<T> {
     standings: Standings,
     /// Members that may have a trial in flight.
     offered: BTreeSet<InstanceId>,
-    /// When the turn last passed among members on probation.
+    /// When the turn last moved on among the members on probation.
     turned_at: u64,
     /// The seats at which the searches for suspects and for late members continue.
     suspects_from: usize,
     late_from: usize,
-    /// Whether every member in play fails.
+    /// Whether every member in play is failing.
     all_fail: bool,
     doubt: Option<Doubt>,
-    /// When the last set came.
+    /// When the last set arrived.
     set_at: Option<u64>,
     unusable_since: Option<Instant>,
     /// The pool's count of outcomes at the last tick.
@@ -77,7 +77,7 @@ pub(crate) struct Roster<T> {
     garbage: Garbage<T>,
 }
 
-/// Values that are replaced under the lock and dropped after it, because they hold the caller's types.
+/// Values that are replaced under the lock and dropped once it is released, because dropping them runs the caller's code.
 pub(crate) struct Garbage<T> {
     members: Vec<Arc<Member<T>>>,
     errors: Vec<Arc<DialError>>,
@@ -128,7 +128,8 @@ impl<T> Roster<T> {
         judges || self.standings.is_any_out_or_returning()
     }
 
-    /// Whether this connection may be picked: it is in the list or, for a trial, eligible.
+    /// Whether this is still its instance's connection and may be picked: it is eligible and, unless the pick is a trial,
+    /// in the list.
     pub(crate) fn is_pickable(&self, record: &Record, is_trial: bool) -> bool {
         self.find(record.instance.id()).is_some_and(|index| {
             let seat = &self.seats[index];
@@ -188,11 +189,11 @@ impl<T> Roster<T> {
         }
     }
 
-    /// Whether any request is in flight, or was answered since the last tick. Refills the tokens for trials.
+    /// Refills the tokens for trials. Returns whether any request is in flight, or was answered since the last call.
     fn has_traffic(&mut self) -> bool {
         let outcomes = self.shared.pool.outcomes();
         let before = std::mem::replace(&mut self.outcomes, outcomes);
-        // Threads that share a counter may set it back.
+        // Threads that share a counter may overwrite each other, so the sum can fall: the difference is signed.
         let gained = outcomes.wrapping_sub(before) as i64;
         self.shared.tokens.refill(gained.max(0) as u64);
         let is_picked = |seat: &Seat<T>| seat.stats.in_flight() > 0;
@@ -272,7 +273,7 @@ impl<T> Roster<T> {
         self.listed(panic_mode);
     }
 
-    /// Updates all seats at once. One by one, each update would copy a part of the list.
+    /// Updates all seats at once. Cheaper than one update after another, each of which would copy a part of the list.
     fn relist_all(&mut self) {
         let panic_mode = self.listing.rebuild(&mut self.seats);
         self.listed(panic_mode);

@@ -16,11 +16,11 @@ pub use set::InstanceSet;
 
 /// One running copy of a role, as announced for one target.
 ///
-/// Its identity is its [`id`](Self::id): a changed address means a new connection to the same instance, any other
-/// change keeps connection, load and history.
+/// Its [`id`](Self::id) identifies it. A changed address means a new connection to the same instance; a change of any other
+/// field keeps connection, load and history.
 ///
-/// Plain data, cheap to clone, and infallible to build: what can be wrong is found by [`validate`](Self::validate),
-/// which `register`, [`List`](crate::List) and the balancer call on every instance they take in.
+/// Plain data, cheap to clone and infallible to build. [`validate`](Self::validate) finds invalid values; `register`,
+/// [`List`](crate::List) and the balancer call it for every instance that they receive.
 ///
 /// # Examples
 ///
@@ -52,7 +52,7 @@ struct Announced {
     metadata: BTreeMap<String, String>,
 }
 
-/// More than a registry wants to hold for one instance; etcd refuses values far above it.
+/// Limits of metadata, generous for a registry entry: etcd refuses values that are much larger.
 const MOST_METADATA_ENTRIES: usize = 64;
 const MOST_METADATA_BYTES: usize = 16 * 1024;
 
@@ -111,20 +111,20 @@ impl Instance {
         self
     }
 
-    /// Adds one entry of metadata, in place of an earlier one of this key.
+    /// Adds a metadata entry, replacing an earlier one with the same key.
     #[must_use]
     pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.edit().metadata.insert(key.into(), value.into());
         self
     }
 
-    /// What tells it from every other instance of its role.
+    /// What distinguishes it from every other instance of its role.
     #[must_use]
     pub fn id(&self) -> &InstanceId {
         &self.0.id
     }
 
-    /// Where it is reached.
+    /// Where it can be reached.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.0.addr
@@ -142,7 +142,7 @@ impl Instance {
         self.0.zone.as_ref()
     }
 
-    /// Whether it wants requests, as it says itself.
+    /// Whether it wants requests, according to its own announcement.
     #[must_use]
     pub fn availability(&self) -> Availability {
         self.0.availability
@@ -154,26 +154,28 @@ impl Instance {
         &self.0.visibility
     }
 
-    /// Whatever else it announces; the balancer gives it no meaning.
+    /// Whatever else it announces; the balancer ignores it.
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.0.metadata
     }
 
-    /// Whether a caller could use what is announced.
+    /// Checks that callers can use this announcement.
     ///
     /// # Errors
     ///
-    /// [`InstanceError`] naming field and value if the id is not 1 to 253 bytes without whitespace, control and
-    /// invisible characters, if the address is unspecified (`0.0.0.0`), multicast or broadcast or has port 0, or if the metadata
-    /// has more than 64 entries or 16 KiB.
+    /// An [`InstanceError`] names the field and its value if
+    ///
+    /// - the id is empty, longer than 253 bytes, or contains whitespace, control or invisible characters;
+    /// - the address is unspecified (`0.0.0.0`), multicast or broadcast, or its port is 0;
+    /// - the metadata has more than 64 entries, or more than 16 KiB in total.
     pub fn validate(&self) -> Result<(), InstanceError> {
         check_text("id", self.id().as_str())?;
         check_addr(self.addr())?;
         check_metadata(self.metadata())
     }
 
-    /// Whether both are the very same announcement: true implies equal, and costs no look at the content.
+    /// Whether both share one allocation. If so they are equal; the contents are not compared.
     pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -221,7 +223,7 @@ impl serde::Serialize for Instance {
     }
 }
 
-/// Only what passes [`Instance::validate`] is read.
+/// Rejects what does not pass [`Instance::validate`].
 #[cfg(feature = "serde")]
 impl<'de> serde::Deserialize<'de> for Instance {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn editing_a_clone_leaves_the_original() {
+    fn editing_a_clone_leaves_the_original_unchanged() {
         let original = at("127.0.0.1:80");
         let edited = original.clone().with_weight(7).with_metadata("k", "v");
         assert_eq!(original.weight().get(), 1);
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_one_pointer() {
+    fn an_instance_is_the_size_of_one_pointer() {
         assert_eq!(size_of::<Instance>(), size_of::<usize>());
     }
 
@@ -349,7 +351,7 @@ mod tests {
         assert!(with_id(&"x".repeat(253)).validate().is_ok());
         assert!(
             with_id("[::1]:80").validate().is_ok(),
-            "an address text is a good id"
+            "an address in text form is a valid id"
         );
     }
 
