@@ -1,13 +1,14 @@
 //! The tower side: a [`Layer`](tower_layer::Layer) that turns a connector into one balanced service.
 //!
 //! A `Balance` reads one published snapshot of its [`fleet`](crate::fleet), picks, and calls. A driver, one task per
-//! balancer, follows discovery and starts dials, each in a task of its own. Requests never pass through it.
+//! balancer, follows discovery and starts dials, each in a task of its own. Requests never pass
+//! through the driver.
 //!
 //! | File | Contents | Imports |
 //! |---|---|---|
 //! | `shared` | target, classifier, signals, events: what outlives the last clone | |
 //! | `control` | `Control`, and the trait behind it | |
-//! | `inner` | what all clones share; a connection and its way back to it | `shared`, `control` |
+//! | `inner` | the state that all clones share; a connection, and its link back to that state | `shared`, `control` |
 //! | `attempt` | a pick, and its guard for classifiers | `inner` |
 //! | `classify` | `Classify` and the default rules | `attempt` |
 //! | `patience` | how long a call waits | `inner` |

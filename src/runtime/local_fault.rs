@@ -5,14 +5,15 @@ use std::io;
 
 use crate::runtime::causes::chain;
 
-/// What the system says if the process has no file descriptors left, the machine has none, or neither memory for a
-/// socket: `EMFILE`, `ENFILE`, `ENOBUFS`. That there is no memory and no local port have names in [`io::ErrorKind`].
+/// Error codes of the system for exhausted resources: no file descriptors left in the process (`EMFILE`) or on the machine
+/// (`ENFILE`), or no memory for a socket (`ENOBUFS`). A lack of other memory or of local ports is known by its
+/// [`io::ErrorKind`].
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const NUMBERS: [i32; 3] = [24, 23, 105];
+const OS_ERRORS: [i32; 3] = [24, 23, 105];
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
-const NUMBERS: [i32; 3] = [24, 23, 55];
+const OS_ERRORS: [i32; 3] = [24, 23, 55];
 #[cfg(not(unix))]
-const NUMBERS: [i32; 2] = [10024, 10055];
+const OS_ERRORS: [i32; 2] = [10024, 10055];
 
 /// Whether the first I/O error in a chain is a fault of the process: it has no file descriptors, local ports or memory for
 /// a connection.
@@ -24,7 +25,7 @@ pub(crate) fn is_local_fault(error: &(dyn StdError + 'static)) -> bool {
             matches!(
                 error.kind(),
                 io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory
-            ) || number.is_some_and(|number| NUMBERS.contains(&number))
+            ) || number.is_some_and(|number| OS_ERRORS.contains(&number))
         })
 }
 
@@ -48,8 +49,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_process_lacks_is_its_own_fault_below_other_errors_too() {
-        for number in NUMBERS {
+    fn exhausted_resources_are_local_faults_even_when_wrapped() {
+        for number in OS_ERRORS {
             let error = io::Error::from_raw_os_error(number);
             assert!(is_local_fault(&error), "{error}");
             assert!(is_local_fault(&Wrapped(error)));
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_the_instances() {
+    fn connection_errors_are_not_local_faults() {
         for kind in [
             io::ErrorKind::ConnectionRefused,
             io::ErrorKind::TimedOut,

@@ -10,8 +10,9 @@ use rand::rngs::SmallRng;
 pub(crate) fn with_rng<R>(draw: impl FnOnce(&mut SmallRng) -> R) -> R {
     thread_local!(static RNG: RefCell<SmallRng> = RefCell::new(fresh()));
     RNG.with(|rng| {
-        // A pick can be the last to let go of a service, which may call a balancer while it is dropped. And one call of
-        // `draw`: with two the pick is no longer inlined, which costs a call a tenth.
+        // `draw` may enter this function again: a pick can drop the last reference to a service, whose destructor may call a
+        // balancer. The generator is borrowed then, so a fresh one serves. `draw` has a single call site: with two, the pick
+        // is no longer inlined, and each request takes a tenth longer.
         let mut inner = None;
         let mut lent = rng.try_borrow_mut();
         let rng = match &mut lent {
@@ -27,7 +28,7 @@ fn fresh() -> SmallRng {
     SmallRng::seed_from_u64(seed())
 }
 
-/// Unpredictable enough to tell processes and threads apart: the keys of a fresh hasher.
+/// Returns a seed that differs between processes and threads: the random keys of a fresh hasher. Not cryptographic.
 pub(crate) fn seed() -> u64 {
     RandomState::new().hash_one(0)
 }
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_who_draws_may_be_asked_to_draw_meanwhile() {
+    fn with_rng_is_reentrant() {
         let (outer, inner) = with_rng(|rng| (rng.next_u64(), with_rng(|rng| rng.next_u64())));
         assert_ne!(outer, inner);
     }

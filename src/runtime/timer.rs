@@ -13,7 +13,8 @@ use super::clock;
 use super::panic::caught;
 
 pin_project! {
-    /// A sleep that may be polled in another runtime than it was made in. A [`Sleep`] panics once its runtime is gone.
+    /// A sleep that can be polled in another runtime than the one it was made in. A plain [`Sleep`] panics once its runtime has
+    /// shut down.
     #[derive(Debug)]
     pub(crate) struct Timer {
         at: Instant,
@@ -23,7 +24,7 @@ pin_project! {
     }
 }
 
-/// A timer; `None` where nobody would ever be woken: outside a tokio runtime, and in one without timers.
+/// Creates a timer. Returns `None` outside a tokio runtime and in one without a time driver: it could never fire there.
 pub(crate) fn sleep_until(at: Instant) -> Option<Pin<Box<Timer>>> {
     let runtime = Handle::try_current().ok()?.id();
     let sleep = sleep_here(at)?;

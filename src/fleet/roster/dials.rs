@@ -1,11 +1,7 @@
-//! Dials under way, and instances that wait to be dialled.
+//! Which instances are dialled, or wait to be dialled, and when.
 //!
-//! ```text
-//!                 begin                     wait
-//!      Idle ──────────────▶ Dialling ──────────────▶ Waiting
-//!        ▲                      │  ▲                    │
-//!        └──── connected, cancelled └───────────────────┘ wait is over
-//! ```
+//! The dial of an instance is idle, under way, or waiting. [`Dials::begin`] and [`Dials::wait`] cancel what was there before;
+//! [`Dials::end`] and [`Dials::cancel`] leave it idle.
 
 use std::collections::BTreeSet;
 
@@ -21,11 +17,12 @@ pub struct Dial {
     pub ticket: Ticket,
     /// The instance to dial.
     pub instance: Instance,
-    /// Whether the last dial of this instance failed, or its last connection did not last. Such dials come after all others.
+    /// Whether an earlier dial of this instance failed, or a connection to it was lost. The driver starts such dials after all
+    /// others.
     pub is_redial: bool,
 }
 
-/// Names one connection generation of one instance.
+/// Identifies one dial of one instance, and the connection that it makes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     id: InstanceId,
@@ -46,7 +43,7 @@ impl Ticket {
 #[derive(Debug, Default)]
 pub(crate) struct DialState {
     link: Link,
-    /// Dials in a row that led to no lasting connection.
+    /// Dials in a row without a lasting connection, the present one included.
     attempts: u16,
     /// The generation of the dial under way, or until when to wait.
     number: u64,
@@ -94,7 +91,7 @@ impl DialState {
 pub(crate) struct Dials {
     /// Instances that wait to be dialled, by the end of their wait.
     waiting: BTreeSet<(u64, InstanceId)>,
-    /// Dials that the last change cancelled.
+    /// Dials cancelled since [`take_cancelled`](Self::take_cancelled) was last called.
     cancelled: Vec<Ticket>,
     generation: u64,
 }
@@ -154,7 +151,7 @@ impl Dials {
         self.waiting.pop_first().map(|(_, id)| id)
     }
 
-    /// Instances that wait for longer than is allowed while nothing is usable.
+    /// Instances whose remaining wait exceeds the limit that applies while nothing is usable.
     pub(crate) fn waiting_too_long(&self, now: u64) -> Vec<InstanceId> {
         let late = (latest_while_unusable(now), InstanceId::from(""));
         let late = self.waiting.range(late..);
@@ -165,7 +162,7 @@ impl Dials {
         self.waiting.first().map(|&(at, _)| at)
     }
 
-    /// The dials that were cancelled since the last call.
+    /// The dials cancelled since the last call of this method.
     pub(crate) fn take_cancelled(&mut self) -> Vec<Ticket> {
         std::mem::take(&mut self.cancelled)
     }
