@@ -14,15 +14,15 @@
 //!
 //! A *role* is a named group of interchangeable *instances*. Each instance opens *endpoints*, named ports, that its own
 //! *boundary* may reach. A caller asks for a *target*, `"role:endpoint"`, and gets one [`Balance`]: a tower service that
-//! spreads requests over the instances. On the balancer's side an instance is a *member*: its connection, its load, its
+//! spreads requests over the instances. The balancer's view of an instance is a *member*: its connection, load and
 //! history.
 //!
-//! One task for each balancer, the *driver*, follows discovery and starts dials, each a task of its own. Requests never pass
-//! through it: a clone of `Balance` reads one published snapshot, picks, and calls.
+//! Each balancer has one task, the *driver*, which follows discovery and starts dials. Each dial is a task of its own.
+//! Requests never pass through the driver: a clone of `Balance` reads one published snapshot, picks, and calls.
 //!
 //! # Begin
 //!
-//! A worker registers, a caller balances; any `Service<Instance>` is a connector:
+//! A worker registers, and a caller balances. Any `Service<Instance>` is a connector:
 //!
 //! ```
 //! use rolecall::{BalanceLayer, Instance, Registrar, Registration, Registry};
@@ -49,66 +49,66 @@
 //! # }
 //! ```
 //!
-//! With the feature `http`, `http::client(registry, "worker:http")?` is all of it for HTTP; with `grpc`,
-//! `GreeterClient::new(grpc::channel(registry, "worker:grpc")?)` is for clients that were generated for tonic.
+//! With the feature `http`, `http::client(registry, "worker:http")?` is a complete HTTP client. With `grpc`,
+//! `GreeterClient::new(grpc::channel(registry, "worker:grpc")?)` serves clients generated for tonic.
 //!
 //! # What happens when
 //!
 //! | Situation | What happens |
 //! |---|---|
-//! | instance killed, connection refused or reset | at most the requests in its hands fail; no picks until it is connected again |
-//! | instance answers errors at once | charged at the first failure, soon ejected; attracts no traffic |
-//! | instance hangs | callers that give up, or [`attempt_timeout`](BalanceLayer::attempt_timeout), raise its load at once; ejected as *unresponsive* although no error ever came. A caller's wait counts from 20 times the mean latency, or from a second and 8 times it. **If callers wait for ever and there is no `attempt_timeout`, no rule can see a hang** |
-//! | instance turns slow | load moves away within a few of its answers; it is not ejected for that |
-//! | every instance bad | no ejection goes beyond the cap, nor takes the last one; if all are out nevertheless, all are picked from |
-//! | ejected instance recovers | a trial first, then slow start; trials that fail are at most one in 200 requests, and three |
-//! | few requests, some instances bad | no more fail than without ejection |
-//! | a fault that all instances share | nobody is ejected for it |
-//! | overload, instances shed by errors | no more fail than without ejection |
-//! | a pause that all instances share | no member is left idle for it |
-//! | the process itself stalls | nobody is charged for it; [`Status::stalls`] counts it |
+//! | instance killed, connection refused or reset | at most its requests in flight fail; it is not picked until it is connected again |
+//! | instance returns errors immediately | its load rises at the first failure, and it is soon ejected; it attracts no traffic |
+//! | instance hangs | callers that give up, or [`attempt_timeout`](BalanceLayer::attempt_timeout), raise its load at once; ejected as *unresponsive* although it returned no error. A caller's wait counts from 20 times the mean latency, or from a second and 8 times the mean. **If callers wait forever and there is no `attempt_timeout`, no rule can see a hang** |
+//! | instance turns slow | load moves away within a few of its answers; it is not ejected |
+//! | every instance bad | rules eject no more than the cap, and never the last one; if all are out nevertheless, all are picked from |
+//! | ejected instance recovers | a trial first, then slow start; at most three trials fail, plus one in 200 requests |
+//! | few requests, some instances bad | no more requests fail than without ejection |
+//! | a fault that all instances share | no instance is ejected |
+//! | overload, instances shed load with errors | no more requests fail than without ejection |
+//! | a pause that all instances share | no member is left idle |
+//! | the process itself stalls | the stall is not held against any instance; [`Status::stalls`] counts it |
 //! | new instance | starts at the fleet's mean latency; neither starved nor flooded |
-//! | discovery down, flapping, emptied, suddenly shrunk | traffic goes on with the last known good set |
-//! | instance removed or draining | no new picks; what is in flight finishes; then its connection closes |
-//! | announced again with other weight or metadata | keeps connection, load and history |
-//! | announced again with another address | the new one is dialled before the old connection is given up |
-//! | nobody sends | discovery, dials and the ends of ejections go on |
+//! | discovery down, flapping, emptied, suddenly shrunk | traffic continues with the last good set |
+//! | instance removed or draining | no new picks; requests in flight finish; then its connection closes |
+//! | announced again with another weight or other metadata | keeps connection, load and history |
+//! | announced again with another address | the new address is dialled before the old connection is closed |
+//! | no requests | discovery, dials and the ends of ejections continue |
 //! | the runtime ends | connections are lost; the next call in a runtime [starts over](Balance#runtimes) |
-//! | hundreds of silent addresses among a few that live | a live one is found within a second or two |
+//! | hundreds of unresponsive addresses and a few live ones | a live one is found within a second or two |
 //!
 //! # Ejection
 //!
-//! On by default, from two instances on, and made to need no tuning. Each failure is looked at by three rules, in the
-//! thread that reports it: failures in a row (five, and more while the others fail too), callers that waited for nothing,
-//! and half of at least ten requests within ten seconds. The member that a rule finds is out for 5 to 10 s at first. Then a
-//! *trial* decides, one request at a time: an answer brings the member back with a tenth of its share, growing to the whole in
-//! 5 s. Trials that fail are rationed: three at once, then one in 200 requests. A trial that fails, and being found again soon,
-//! double the time, to a minute. How many may be out at once, of so many eligible members:
+//! Ejection is on by default from two instances on, and is designed to need no tuning. Three rules check each failure, in
+//! the thread that reports it: failures in a row (five, or more while the others fail too), callers that gave up without an
+//! answer, and failure of half of at least ten requests within ten seconds. A rule that fires ejects the member, for 5 to
+//! 10 s at first. Then a *trial* decides, one request at a time. If it succeeds, the member returns with a tenth of its
+//! share, which grows to the whole in 5 s. Failed trials are rationed: three at once, then one in 200 requests. A failed
+//! trial doubles the ejection time, and so does another ejection soon after, up to a minute. The rules eject at most this
+//! many of the eligible members at once:
 //!
 //! | members | 1 | 2 | 3 | 4 | 5 | 10 |
 //! |---|---|---|---|---|---|---|
 //! | may be ejected | 0 | 1 | 1 | 2 | 2 | 5 |
 //!
-//! A member that failed and gets no traffic since is *suspect* after a second, twice as long after each time: one request
-//! in about 200 finds out, and two failures in a row are enough there. If all eligible members are out, by hand or because
-//! the others lost their connection, all of them are picked from, by their load: *panic mode*. [`OutlierConfig`] has the
-//! figures, a shadow mode that only tells, and `outlier(None)` switches it off, also
-//! [while it runs](Control::reconfigure).
+//! A member that failed and has had no traffic since is *suspect* after a second, and after twice as long each further
+//! time. About one request in 200 tries it, and two failures in a row eject it. If all eligible members are out, by hand or
+//! because the others lost their connection, picks choose among all of them by load: *panic mode*. [`OutlierConfig`] has
+//! the figures and a shadow mode that only reports. `outlier(None)` switches ejection off, also
+//! [at run time](Control::reconfigure).
 //!
 //! # Readiness, waiting, errors
 //!
-//! `poll_ready` is always ready and reserves nothing; `call` picks with the request in hand. While nobody is usable calls
-//! wait, for at most [`unavailable_after`](ConfigBuilder::unavailable_after) since somebody was; after that all fail at
-//! once. Where all are at [`max_in_flight`](ConfigBuilder::max_in_flight) calls fail without a wait, and so does one more than
-//! [`max_waiting`](ConfigBuilder::max_waiting) allows to wait. [`Error::kind`] tells
-//! the reason, its text counts the members (`4 known: 3 refused (111), 1 draining`), and [`Error::was_sent`] tells whether
-//! a retry is safe. [`attempt_timeout`](BalanceLayer::attempt_timeout) limits how long an instance may take to answer.
+//! `poll_ready` is always ready and reserves nothing; `call` picks the member for its request. While no member is usable,
+//! calls wait. Once [`unavailable_after`](ConfigBuilder::unavailable_after) has passed since the last one was usable, all
+//! calls fail at once. If all members are at [`max_in_flight`](ConfigBuilder::max_in_flight), calls fail without waiting.
+//! So does a call that would exceed [`max_waiting`](ConfigBuilder::max_waiting). [`Error::kind`] is the reason, the error
+//! text counts the members (`4 known: 3 refused (111), 1 draining`), and [`Error::was_sent`] tells whether a retry is safe. [`attempt_timeout`](BalanceLayer::attempt_timeout) limits how long an instance may take to answer.
 //!
 //! # Services that are not `Clone`
 //!
-//! The service of an instance is cloned for each request, and shared between threads. A service that is not `Clone` goes
-//! behind tower's `Buffer`, one per instance. [`BalanceLayer`] says what to do with one that is not `Sync`, and what a clone
-//! costs. Limits and timeouts for one instance go there too:
+//! The service of an instance is cloned for each request, and shared between threads. Put a service that is not `Clone`
+//! behind tower's `Buffer`, one per instance. [`BalanceLayer`] explains what to do if it is not `Sync`, and what a clone
+//! costs. Limits and timeouts for one instance belong there, too:
 //!
 //! ```
 //! # use rolecall::{BalanceLayer, Instance, List};
@@ -135,27 +135,29 @@
 //! # What counts as failure
 //!
 //! `Ok` is success and `Err` is failure, unless a [`Classify`] or a closure
-//! ([`classify_fn`](BalanceLayer::classify_fn)) says otherwise. The default, [`ClassifyResult`], does not charge an instance for
-//! what a balancer or load shedder below refused to send; tower's load shedder is recognized with the feature `tower-errors`. A
-//! service that hides a lost connection and reports it from `call` says [`Outcome::Unsent`], so that the connection is dialled
-//! again and the caller knows that nothing was sent. A [`Classify`] sees the request too: the rule for a long poll can differ
-//! from that of other paths. A failure may have a [label](Attempt::failure_labelled), which status and reasons show.
+//! ([`classify_fn`](BalanceLayer::classify_fn)) decides otherwise. The default, [`ClassifyResult`], does not charge an
+//! instance for requests that a balancer or load shedder below refused to send. It recognizes tower's load shedder with the
+//! feature `tower-errors`. If a service reports a lost connection only from `call`, classify this as [`Outcome::Unsent`]:
+//! the connection is then dialled again, and the caller knows that nothing was sent. A [`Classify`] sees the request, too,
+//! so a long poll can have another rule than other paths. A failure may have a [label](Attempt::failure_labelled), which
+//! status and ejection reasons show.
 //!
 //! # At three in the morning
 //!
-//! [`Control::status`] is a table of every member: state, for how long its connection is up or down, in flight, picks,
-//! failures, latency, what failed lately, why its last dial failed, and for its last ejection the rule with the figures
-//! that fired it and the threshold, how often, and until when. [`Control::events`] tells what happens; the same goes to
-//! `tracing` under the target `rolecall`: ejections and returns at `info`, and at `warn` a cap that keeps an outlier, panic
-//! mode, nothing usable, a discovery that fails. Requests are not logged, dials and connections at `debug`.
-//! [`Control::eject`] and [`Control::restore`] overrule the rules, and [`Control::reconfigure`] changes them while they run.
+//! [`Control::status`] is a table of all members: state, how long the connection has been up or down, requests in flight,
+//! picks, failures, latency, recent failures, and why the last dial failed. For the last ejection it shows the rule with
+//! its figures and threshold, how often the member was ejected, and until when. [`Control::events`] is a stream of changes.
+//! They are also logged with `tracing` under the target `rolecall`: ejections and returns at `info`; at `warn` an outlier
+//! that the cap keeps, panic mode, no usable member, and failing discovery; dials and connections at `debug`. Requests are
+//! not logged. [`Control::eject`] and [`Control::restore`] override the rules, and [`Control::reconfigure`] changes them at
+//! run time.
 //!
 //! # Simulate it
 //!
-//! All rules live in [`fleet`], a pure state machine that takes time and randomness as arguments: simulate your own fleet
-//! with the very code that balances it. `examples/lab` does, from a file; [`guide::tuning`] says what came out.
+//! All rules live in [`fleet`], a pure state machine that takes time and randomness as arguments. You can simulate your own
+//! fleet with the code that balances it. `examples/lab` does this from a file; [`guide::tuning`] has the results.
 //!
-//! Tests of your own program run on tokio's paused time. This one waits three seconds in no time:
+//! Tests of your own program can use tokio's paused time. This one waits three seconds without taking any:
 //!
 //! ```
 //! use rolecall::{BalanceLayer, ErrorKind, Instance, List};
@@ -179,29 +181,29 @@
 //!
 //! # Features
 //!
-//! None is on by default.
+//! No feature is on by default.
 //!
 //! | Feature | Adds |
 //! |---|---|
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
-//! | `guard` | `guard::Guard` lets only the registered in; `guard::Networks` lets calls go nowhere else |
+//! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
-//! | `retry` | `retry::Retry`, a policy for `tower::retry`: again on another instance, where that is safe |
+//! | `retry` | `retry::Retry`, a policy for `tower::retry`: retries on another instance if that is safe |
 //! | `folder` | `discovery::Folder`: a folder in which the processes of one machine register (Unix) |
-//! | `roles-file` | `discovery::RolesFile`: instances in a TOML or JSON file that people write |
+//! | `roles-file` | `discovery::RolesFile`: instances in a hand-written TOML or JSON file |
 //! | `serde` | `discovery::backend::Record`; `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //! | `tls` | `http::Tls`, TLS by rustls for `http` and `grpc` |
-//! | `tower-errors` | requests that tower's `LoadShed` refuses below a balancer are charged to no instance |
-//! | `worker` | `Worker`: an instance that registers, guards its endpoints and calls others, by its environment |
+//! | `tower-errors` | requests that tower's `LoadShed` rejects below a balancer are not charged to an instance |
+//! | `worker` | `Worker`: an instance that registers, guards its endpoints and calls others, configured by its environment |
 //!
 //! # Limits
 //!
 //! - It needs tokio.
-//! - A caller balances by what it sees itself; very many callers with few requests each learn slowly.
-//! - Latency is measured to the answer, to the head of an HTTP response, or to the first message of a gRPC one; of long streams
-//!   it says little.
+//! - Each caller balances by what it observes itself. If there are many callers with few requests each, they learn slowly.
+//! - Latency is measured until the answer, the head of an HTTP response, or the first message of a gRPC response. It says
+//!   little about long streams.
 //! - Weights divide the queue, not the latency: at idle, shares are pulled towards equal (80:20 for 10:1 at two members).
-//! - [`Visibility`] keeps honest callers apart. It is no access control; [`guide::boundary`] says what is.
+//! - [`Visibility`] separates well-behaved callers. It is not access control; [`guide::boundary`] explains what is.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -30,12 +30,12 @@ use crate::model::hints::Hints;
 use crate::model::instance::{InstanceId, InstanceSet};
 use crate::status::Status;
 
-/// For how long the sums over the members are used again, in nanoseconds for each [`PEERS`] members. Adding them up takes
-/// a hundredth of that.
+/// How long the sums over all members are reused, in nanoseconds per [`PEERS`] members. Computing them takes a hundredth of
+/// that time.
 const PEERS_AGE: u64 = 1_000_000;
 const PEERS: usize = 64;
 
-/// The members of one target and the rules by which they are picked. `S` is what a pick hands back.
+/// The members of one target, and the rules that pick from them. `S` is the service that a pick returns.
 ///
 /// All methods take `&self` and may be called from any thread.
 pub struct Fleet<S> {
@@ -44,28 +44,28 @@ pub struct Fleet<S> {
 
 struct State<S> {
     snapshot: ArcSwap<Snapshot<Bound<S>>>,
-    /// The members in play when they were last added up, and when that was.
+    /// The sums over the members in play, and when they were computed.
     peers: Mutex<Option<(u64, Peers)>>,
     roster: Mutex<Roster<Bound<S>>>,
     shared: Arc<Shared>,
 }
 
-/// Why there is nobody to pick.
+/// Why no member can be picked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PickError {
-    /// No set was applied yet.
+    /// No set has been applied yet.
     Unresolved,
     /// The set is empty.
     Empty,
-    /// Instances are known, and none is usable.
+    /// Instances are known, but none is usable.
     NoneUsable(Arc<Census>),
     /// All usable members are at `max_in_flight`.
     Saturated,
 }
 
 impl<S: Send + Sync + 'static> Fleet<S> {
-    /// A fleet that knows no set yet. `seed` feeds the jitter of its deadlines.
+    /// Creates a fleet to which no set has been applied yet. `seed` seeds the jitter of its deadlines.
     pub fn new(config: BalanceConfig, seed: u64, now: Instant) -> Self {
         let snapshot = Snapshot {
             list: List::new(),
@@ -92,17 +92,17 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         Self { state }
     }
 
-    /// Takes the whole membership as of now, and returns whom to dial.
+    /// Applies the whole membership as of `now`, and returns the instances to dial.
     ///
-    /// Members that stay keep their connection, load and history. A doubtful set, see
-    /// [`shrink_grace`](super::ConfigBuilder::shrink_grace), removes nobody before its grace is over.
+    /// Members that stay keep their connection, load and history. A doubtful set removes no member until
+    /// [`shrink_grace`](super::ConfigBuilder::shrink_grace) is over.
     pub fn apply(&self, set: InstanceSet, now: Instant) -> Vec<Dial> {
         let shared = &self.state.shared;
         let moment = shared.nanos(now);
         self.state.write(now, |roster| roster.apply(&set, moment))
     }
 
-    /// Dials succeeded, many published at once. The service of a ticket that is no longer awaited is dropped.
+    /// Reports dials that succeeded, and publishes them together. The service of a stale ticket is dropped.
     pub fn connected(&self, services: impl IntoIterator<Item = (Ticket, S)>, now: Instant) {
         let services: Vec<_> = services.into_iter().collect();
         let shared = &self.state.shared;
@@ -119,7 +119,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         drop_foreign(stale);
     }
 
-    /// A dial failed; [`on_deadline`](Self::on_deadline) will return the next one. A stale ticket is ignored.
+    /// Reports a dial that failed. [`on_deadline`](Self::on_deadline) returns the next one. A stale ticket is ignored.
     pub fn dial_failed(&self, ticket: Ticket, error: impl Into<BoxError>, now: Instant) {
         let error = Arc::new(DialError::new(error));
         let moment = self.state.shared.nanos(now);
@@ -127,14 +127,14 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             .write(now, |roster| roster.dial_failed(&ticket, &error, moment));
     }
 
-    /// Chooses a member and takes a slot of it. Takes no lock and allocates nothing where somebody is usable.
+    /// Chooses a member and takes one of its slots. Takes no lock and allocates nothing if a member is usable.
     ///
-    /// `&[]` and a slice of ids to avoid convert to [`Hints`]. An avoided member is picked only if there is no other: of up to
-    /// 16 members that is exact, of more as far as 16 draws show. A pick with hints is never a trial.
+    /// `&[]` and a slice of ids to avoid convert to [`Hints`]. An avoided member is picked only if there is no other. This is
+    /// exact with up to 16 members; with more, at least 16 of them are checked. A pick with hints is never a trial.
     ///
     /// # Errors
     ///
-    /// [`PickError`] says why there is nobody to pick.
+    /// [`PickError`] says why no member can be picked.
     pub fn pick<'h>(
         &self,
         now: Instant,
@@ -144,7 +144,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.pick_at(self.reads_clock().then_some(now), rng, hints.into())
     }
 
-    /// The same by whoever knows whether the clock is read: `None` where it is not.
+    /// Like [`pick`](Self::pick), for callers that have checked [`reads_clock`](Self::reads_clock): `None` if it is false.
     pub(crate) fn pick_at(
         &self,
         now: Option<Instant>,
@@ -179,7 +179,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         }
     }
 
-    /// A pick of the first member that waits for a trial, has none in flight and has room, if a token pays for it.
+    /// Picks the first member that waits for a trial, has none in flight and has a free slot, if a token pays for it.
     #[cold]
     fn begin_trial(&self, snapshot: &Snapshot<Bound<S>>, moment: u64) -> Option<Pick<S>> {
         let shared = &self.state.shared;
@@ -214,11 +214,10 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         None
     }
 
-    /// Ejects an instance by hand for `time`, whatever the cap; in panic mode it is picked from all the same. It ends as any
-    /// ejection does: by a trial, then slow start. A new address ends it, too. An instance that is out already is out for
-    /// `time` from now on.
+    /// Ejects an instance by hand for `time`, regardless of the ejection cap. Returns whether the instance is known.
     ///
-    /// Returns whether the instance is known.
+    /// The ejection ends like any other: with a trial, then slow start. A new address ends it, too. If the instance is
+    /// already ejected or on probation, it is ejected for `time` from `now`. In panic mode it may still be picked.
     pub fn eject(&self, id: &InstanceId, time: Duration, now: Instant) -> bool {
         let (shared, time) = (&self.state.shared, nanos(time));
         let moment = shared.nanos(now);
@@ -226,20 +225,21 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             .write(now, |roster| roster.eject(id, time, moment))
     }
 
-    /// Puts an ejected instance back into play, without a trial and by slow start. Returns whether it was out.
+    /// Restores an instance that is ejected or on probation, without a trial and through slow start. Returns whether it was
+    /// out.
     pub fn restore(&self, id: &InstanceId, now: Instant) -> bool {
         let shared = &self.state.shared;
         let moment = shared.nanos(now);
         self.state.write(now, |roster| roster.restore(id, moment))
     }
 
-    /// When [`on_deadline`](Self::on_deadline) wants calling. It may move by any call that takes `&self`.
+    /// When to call [`on_deadline`](Self::on_deadline) next. Any other call on the fleet may move this deadline.
     pub fn next_deadline(&self) -> Option<Instant> {
         let next = self.state.next_deadline(&self.state.lock())?;
         Some(self.state.shared.instant(next))
     }
 
-    /// Does what is due, and returns whom to dial. Calling it early or often is harmless.
+    /// Does the work that is due, and returns the instances to dial. Early or repeated calls are harmless.
     pub fn on_deadline(&self, now: Instant) -> Vec<Dial> {
         let shared = &self.state.shared;
         let moment = shared.nanos(now);
@@ -248,7 +248,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             .write(now, |roster| roster.on_deadline(&peers, moment))
     }
 
-    /// Follows another configuration from now on.
+    /// Replaces the configuration.
     pub fn reconfigure(&self, config: BalanceConfig, now: Instant) {
         let shared = &self.state.shared;
         let moment = shared.nanos(now);
@@ -266,21 +266,21 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             .state
             .write(now, |roster| roster.restore_rule_ejected(moment))
         {}
-        // Once picks follow the new rules: else one by the old rules would leave its cost behind.
+        // Only after picks use the new rules: otherwise a pick by the old rules could record its cost afterwards.
         if has_other_unit {
             shared.pool.forget_winners();
         }
     }
 
-    /// How things stand.
+    /// Returns the state of all members.
     pub fn status(&self, now: Instant) -> Status {
         let shared = &self.state.shared;
         let now = shared.nanos(now);
         self.state.lock().status(now)
     }
 
-    /// What happened since the last call. If more happened than is kept (1024 events), the first one says how much
-    /// was missed.
+    /// Takes the events since the last call. At most 1024 are kept; if more occurred, the first one says how many were
+    /// missed.
     pub fn take_events(&self) -> Vec<Event> {
         self.state.lock().take_events()
     }
@@ -290,55 +290,58 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.lock().config().clone()
     }
 
-    /// Since when nobody can be picked; `None` while somebody can.
+    /// Since when no member is usable; `None` while at least one is.
     pub fn unusable_since(&self) -> Option<Instant> {
         self.state.snapshot.load().unusable_since
     }
 
-    /// Whether the `now` of picks is used at all: not with [`Load::least_in_flight`](super::Load::least_in_flight) and ejection off, where any instant
-    /// will do, unless somebody is ejected by hand or overloaded.
+    /// Whether picks use their `now` argument. If this is false, any instant will do.
+    ///
+    /// It is false with [`Load::least_in_flight`](super::Load::least_in_flight) and ejection off, unless a member is ejected
+    /// by hand or overloaded.
     pub fn reads_clock(&self) -> bool {
         self.state.shared.reads_clock()
     }
 
-    /// The dials that the last [`apply`](Self::apply) or [`on_deadline`](Self::on_deadline) cancelled: their instances
-    /// left, drain or have another address.
+    /// Takes the dials that the last [`apply`](Self::apply) or [`on_deadline`](Self::on_deadline) cancelled, because their
+    /// instances left, are draining or have a new address.
     pub(crate) fn take_cancelled(&self) -> Vec<Ticket> {
         self.state.lock().take_cancelled()
     }
 
-    /// Whether a pick's member may still be picked, or tried if the pick is a trial.
+    /// Whether the member of this pick may still be picked, or, if the pick is a trial, still be tried.
     pub(crate) fn is_pickable(&self, slot: &Slot<MemberRef<Bound<S>>>) -> bool {
         let is_trial = slot.trial.is_some();
         self.state.lock().is_pickable(slot.record(), is_trial)
     }
 
-    /// A driver begins. Counts the wait for a first usable member from now, and returns the dials of all known instances
-    /// that are to be connected.
+    /// Starts a driver. The wait for a first usable member counts from `now`. Returns the dials of all known instances
+    /// that should be connected.
     pub(crate) fn start(&self, now: Instant) -> Vec<Dial> {
         let shared = &self.state.shared;
         shared.stalls.restart(shared.nanos(now));
         self.state.write(now, |roster| roster.start(now))
     }
 
-    /// The driver is gone, and with it whatever kept connections alive: all of them count as lost. Ejections keep their
-    /// ends, and a later driver ends them.
+    /// Stops the driver. It kept the connections alive, so all of them count as lost. Ejections keep their end times; a
+    /// later driver ends them.
     pub(crate) fn stop(&self, now: Instant) {
         let shared = &self.state.shared;
         let moment = shared.nanos(now);
         self.state.write(now, |roster| roster.stop(moment));
-        // After nothing is left to pick, so that no pick wakes it again.
+        // After the last member is gone, so that no pick restarts the stall detection.
         shared.stalls.rest();
     }
 }
 
 impl<S> State<S> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Roster<Bound<S>>> {
-        // The roster has no half-done states that a panic could leave: it calls no foreign code.
+        // A panic cannot leave the roster half changed: it calls no foreign code.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the roster and publishes the outcome. What is replaced is dropped after the lock: it is the caller's.
+    /// Changes the roster and publishes the result. Replaced values contain the caller's services, so they are dropped
+    /// after the lock is released.
     fn write<R>(&self, now: Instant, change: impl FnOnce(&mut Roster<Bound<S>>) -> R) -> R {
         let mut roster = self.lock();
         let answer = change(&mut roster);
@@ -357,8 +360,8 @@ impl<S> State<S> {
         roster.next_deadline().into_iter().chain(tick).min()
     }
 
-    /// The members in play, added up. Takes no lock but its own, and drops no member: under the writers' lock the snapshot is
-    /// the present one, and elsewhere its guard is dropped last.
+    /// The sums over the members in play. Takes no lock but its own, and drops no member while a lock is held: under the
+    /// writers' lock the snapshot is the current one, and elsewhere its guard is dropped last.
     fn peers(&self, config: &OutlierConfig, now: u64) -> Peers {
         let snapshot = self.snapshot.load();
         let list = &snapshot.list;
@@ -378,7 +381,7 @@ impl<S: Send + Sync + 'static> Reports for State<S> {
     fn report(&self, member: &Record, report: Report, now: u64) -> bool {
         let (shared, id, stats) = (&self.shared, member.instance.id(), &member.stats);
         let peers = |config: &OutlierConfig| self.peers(config, now);
-        // Most members that look bad are no worse than the others: that is found out without the lock.
+        // Most members that look bad are no worse than the others. Check this without the lock.
         let detected = match &report {
             Report::LooksBad { evidence, .. } => {
                 let config = shared.outlier.load_full();
@@ -394,7 +397,7 @@ impl<S: Send + Sync + 'static> Reports for State<S> {
             let before = self.next_deadline(roster);
             match (report, detected) {
                 (Report::LooksBad { picked_at, .. }, Some(reason)) => {
-                    // Otherwise it was restored meanwhile.
+                    // If not, it has been restored in the meantime.
                     if stats.accepts_evidence_from(picked_at) {
                         roster.detected(id, stats, reason, now);
                     }
@@ -426,9 +429,9 @@ impl From<Unusable> for PickError {
     }
 }
 
-/// Drops what has services of the caller in it. A panic in one of them must not end the task that happens to drop it.
+/// Drops values that contain the caller's services. A panic in one of them must not end the task that drops it.
 fn drop_foreign<T>(foreign: T) {
-    // The panic hook has reported it.
+    // The panic hook has already reported the panic.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(foreign)));
 }
 

@@ -1,4 +1,4 @@
-//! What the end of a request says of its member.
+//! What the end of a request says about its member.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use super::shared::{InFleet, Report, Shared};
 use super::slot::Slot;
 use super::time::{UNTIMED, nanos};
 
-/// What counts as the mean latency, in nanoseconds, of callers that go away while it is unknown.
+/// The mean latency assumed while it is unknown, in nanoseconds, when a caller goes away.
 const UNKNOWN_MEAN: f32 = 50e6;
 
-/// The label of a failure without an answer.
+/// The label of a failure without a response.
 const UNANSWERED: &str = "no answer";
 
 /// How a request ended.
@@ -24,7 +24,7 @@ const UNANSWERED: &str = "no answer";
 pub(crate) enum Verdict {
     Success,
     Failure,
-    /// No answer came within the time that the program gives an attempt.
+    /// No response came within the time limit that the program set for an attempt.
     Unanswered,
     Cancelled,
     Neutral,
@@ -33,8 +33,8 @@ pub(crate) enum Verdict {
 }
 
 impl<H: InFleet> Slot<H> {
-    /// Gives a verdict, once, by a pick that is about to be dropped. Returns whether the fleet's next deadline moved
-    /// earlier.
+    /// Applies the verdict of a pick that is about to be dropped; only the first one counts. Returns whether the fleet's
+    /// next deadline moved earlier.
     pub(crate) fn judge(&mut self, verdict: Verdict, now: Instant) -> bool {
         let trial = self.trial.take();
         if !self.let_go() {
@@ -58,7 +58,7 @@ impl<H: InFleet> Slot<H> {
     }
 }
 
-/// A pick at its end. However it is judged, its slot is given back once: with an outcome, or without.
+/// A pick at its end. Every verdict gives its slot back exactly once, with or without an outcome.
 struct End<'a> {
     record: &'a Record,
     shared: &'a Shared,
@@ -67,9 +67,9 @@ struct End<'a> {
     heard: bool,
     is_labelled: bool,
     trial: Option<Token>,
-    /// Whether its trial ended before: it was given up, or its member was ejected, restored or moved.
+    /// Whether its trial had already ended: it was given up, or its member was ejected, restored or got a new address.
     is_late: bool,
-    /// The beginning of the fleet's time if the pick was made without reading a clock.
+    /// Zero, the start of the fleet's clock, if the pick was made without reading a clock.
     now: u64,
 }
 
@@ -82,7 +82,7 @@ impl End<'_> {
                 self.succeed()
             }
             Verdict::Failure if self.counts() => self.fail(false),
-            // A wait that the program calls too long counts, however short it is by the fleet's own standard.
+            // A wait over the program's own limit counts, even if the fleet would consider it short.
             Verdict::Unanswered if self.counts() => {
                 self.record_wait();
                 self.fail(true)
@@ -108,14 +108,14 @@ impl End<'_> {
                 let until = overload::ends_at(duration, self.now);
                 stats.overload().extend(until);
                 self.shared.overload.extend(until);
-                // A member that says so is alive.
+                // A member that reports overload is alive.
                 let alive = TrialEnd::Success(self.latency());
                 self.report_trial(alive)
             }
         }
     }
 
-    /// Ends a trial without a verdict: it did no harm and costs nothing.
+    /// Ends a trial without a verdict. It did no harm, so its token is given back.
     fn end_trial(&self) {
         if let Some(trial) = self.trial.filter(|_| !self.is_late)
             && self.record.stats.trial().settle(trial)
@@ -124,7 +124,7 @@ impl End<'_> {
         }
     }
 
-    /// Reports the end of a trial. Returns whether the next deadline moved earlier; false if this was no trial.
+    /// Reports the end of a trial. Returns whether the next deadline moved earlier; false if the pick is not a trial.
     fn report_trial(&self, end: TrialEnd) -> bool {
         let trial = self.trial.filter(|_| !self.is_late);
         trial.is_some_and(|trial| self.report(Report::Tried { trial, end }))
@@ -134,9 +134,9 @@ impl End<'_> {
         self.shared.report(self.record, report, self.now)
     }
 
-    /// Whether this pick says anything about its member. A pick from before the member left play or returned does not, nor a
-    /// trial that was given up, nor a pick that spans a stall of this process. In panic mode, members that are out are picked
-    /// from; their outcomes move their load and are counted, but eject no member and bring none back.
+    /// Whether this pick is evidence about its member. It is not if it was made before the member's last ejection or
+    /// return, if it is a trial that was given up, or if it spans a stall of this process. In panic mode, ejected members
+    /// are picked, too: their outcomes change their load and are counted, but eject no member and return none.
     fn counts(&self) -> bool {
         let known = match self.trial {
             Some(_) => !self.is_late,
@@ -215,8 +215,8 @@ impl End<'_> {
     fn give_up(&self) -> bool {
         let (stats, shared) = (&self.record.stats, self.shared);
         if let Some(latency) = self.latency {
-            // It did answer, then and not now: what a caller does not want to read to the end is no fault of it, and ends no
-            // run of failures since.
+            // The member answered at that time, not now. It is not at fault if the caller does not read the whole body, but
+            // this must not end a run of failures that began since.
             let answered_at = self.picked_at.saturating_add(latency.get());
             if self.trial.is_none() && stats.fails_since(answered_at, self.now) {
                 stats.release_unjudged();
@@ -239,7 +239,7 @@ impl End<'_> {
             return self.fail(true);
         }
         stats.release_unjudged();
-        // In less than the mean latency no member could have answered.
+        // In less than the mean latency no member could have been expected to answer.
         let least = if mean > 0.0 { mean } else { UNKNOWN_MEAN };
         if !answered && waited as f32 >= least {
             let silent = TrialEnd::Silent(waited);
@@ -279,7 +279,7 @@ impl End<'_> {
         let mean = self.shared.pool.mean();
         let sample = sample(self.latency(), mean);
         if mean > 0.0 && self.shared.measures_latency() {
-            // Answers that waited at the same time are one sample.
+            // Requests that were in flight at the same time are one sample.
             if self.picked_at >= stats.latency().stamp() {
                 stats.typical().record(sample, mean);
             }

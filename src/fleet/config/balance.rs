@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::bounds::{ConfigError, at_least, within};
 use super::outlier::OutlierConfig;
 
-/// How a balancer picks, dials and doubts. Valid by construction.
+/// How a balancer picks and dials, when it ejects, and how it treats doubtful sets. Valid by construction.
 ///
 /// # Defaults
 ///
@@ -22,8 +22,8 @@ use super::outlier::OutlierConfig;
 /// | [`unavailable_after`](ConfigBuilder::unavailable_after) | 3 s |
 /// | [`shrink_grace`](ConfigBuilder::shrink_grace) | 30 s |
 ///
-/// With the `serde` feature it is read from a table of the same fields, every one optional, durations written `"5s"`;
-/// unknown fields and values out of range are refused.
+/// With the `serde` feature it deserializes from a table of the same fields. Every field is optional; durations are written
+/// `"5s"`. Unknown fields and values out of range are errors.
 ///
 /// # Examples
 ///
@@ -46,7 +46,7 @@ use super::outlier::OutlierConfig;
 #[cfg_attr(feature = "serde", serde(try_from = "ConfigBuilder"))]
 pub struct BalanceConfig(ConfigBuilder);
 
-/// How the load of a member is measured. A pick prefers the member with less.
+/// How the load of a member is measured. A pick prefers the member with the lower load.
 ///
 /// With the `serde` feature it is written `"latency"` or `"least-in-flight"`.
 ///
@@ -75,26 +75,28 @@ enum Measure {
 impl Load {
     /// Mean latency times the requests in flight. The default.
     ///
-    /// While there is little evidence about a member, its latency is drawn towards the fleet's mean.
+    /// While there is little evidence about a member, its latency is pulled towards the fleet's mean.
     pub const fn latency() -> Self {
         Self(Measure::Latency)
     }
 
-    /// The requests in flight alone. With ejection off no pick reads a clock.
+    /// The requests in flight alone. With ejection off, picks do not read a clock.
     pub const fn least_in_flight() -> Self {
         Self(Measure::LeastInFlight)
     }
 
-    /// Whether latencies count.
+    /// Whether latencies are part of the load.
     pub(crate) const fn is_latency(&self) -> bool {
         matches!(self.0, Measure::Latency)
     }
 }
 
-/// The wait between two dials of one instance: doubles from `base` to `max`, each time drawn uniformly from zero up
-/// ("full jitter", Brooker 2015).
+/// The wait between two dials of one instance.
 ///
-/// With the `serde` feature it is a table of `base` and `max`, durations written `"100ms"`.
+/// Its upper bound doubles from `base` to `max`. Each wait is drawn uniformly between zero and this bound ("full jitter",
+/// Brooker 2015).
+///
+/// With the `serde` feature it is a table of `base` and `max`, with durations written `"100ms"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
@@ -106,7 +108,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The longest wait after the first failure, 1 ms to 1 h, and after any failure, `base` to 1 h.
+    /// Creates a backoff. `base` is the longest wait after the first failure, 1 ms to 1 h; `max` is the longest wait after
+    /// any failure, `base` to 1 h.
     ///
     /// [`ConfigBuilder::build`] checks the ranges.
     pub const fn new(base: Duration, max: Duration) -> Self {
@@ -125,12 +128,12 @@ impl Backoff {
 }
 
 impl BalanceConfig {
-    /// The defaults, to be changed field by field.
+    /// Returns a builder with the defaults.
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
     }
 
-    /// These values, to be changed field by field.
+    /// Returns a builder with these values.
     pub fn to_builder(&self) -> ConfigBuilder {
         self.0.clone()
     }
@@ -199,7 +202,7 @@ impl TryFrom<ConfigBuilder> for BalanceConfig {
     }
 }
 
-/// Collects the fields of a [`BalanceConfig`].
+/// Builds a [`BalanceConfig`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
@@ -232,8 +235,8 @@ impl ConfigBuilder {
 
     /// The most members that one pick compares, 2 to 64. Default: 8.
     ///
-    /// A pick draws two and goes on only while the best it saw is poor by what recent picks got; 2 is the classic power
-    /// of two choices (Mitzenmacher 2001).
+    /// A pick draws two members. It draws more only while the best one is poor compared with recent picks. 2 is the classic
+    /// power of two choices (Mitzenmacher 2001).
     pub fn max_choices(mut self, max_choices: u32) -> Self {
         self.max_choices = max_choices;
         self
@@ -241,17 +244,17 @@ impl ConfigBuilder {
 
     /// The most requests in flight to one instance, 1 to 1 000 000, or `None`. Default: none.
     ///
-    /// When all usable members are at it, calls fail at once with [`Saturated`](crate::ErrorKind::Saturated).
+    /// If all usable members are at this limit, calls fail at once with [`Saturated`](crate::ErrorKind::Saturated).
     pub fn max_in_flight(mut self, max_in_flight: impl Into<Option<u32>>) -> Self {
         self.max_in_flight = max_in_flight.into();
         self
     }
 
-    /// The most calls of one balancer that wait, 1 to 1 000 000, or `None`. Default: none.
+    /// The most calls of one balancer that may wait, 1 to 1 000 000, or `None`. Default: none.
     ///
     /// A call waits while no instance is usable, while the services of the picked instances are not ready, and after an
-    /// instance returned it unsent. One more call fails at once with [`Saturated`](crate::ErrorKind::Saturated). Each waiting
-    /// call keeps its request in memory.
+    /// instance returned it unsent. A further call fails at once with [`Saturated`](crate::ErrorKind::Saturated). Each
+    /// waiting call keeps its request in memory.
     pub fn max_waiting(mut self, max_waiting: impl Into<Option<u32>>) -> Self {
         self.max_waiting = max_waiting.into();
         self
@@ -259,53 +262,57 @@ impl ConfigBuilder {
 
     /// When members are ejected and how they return, or `None` for never. Default: on, see [`OutlierConfig`].
     ///
-    /// In a file it is a table, or `false`. Switched off while the balancer runs, it brings everybody back at once whom
-    /// a rule ejected.
+    /// In a file it is a table, or `false`. If it is switched off while the balancer runs, all members that a rule ejected
+    /// return at once.
     pub fn outlier(mut self, outlier: impl Into<Option<OutlierConfig>>) -> Self {
         self.outlier = outlier.into();
         self
     }
 
-    /// How long a returned member takes from a tenth of its sampling weight to the whole, 0 (at once) to 1 h. Default: 5 s.
+    /// How long a returned member takes to ramp from a tenth of its sampling weight to all of it, 0 (at once) to 1 h.
+    /// Default: 5 s.
     pub fn slow_start(mut self, time: Duration) -> Self {
         self.slow_start = time;
         self
     }
 
-    /// How long a dial may take before it counts as failed, 1 ms to 1 h; the only timeout of a dial. Default: 2 s.
+    /// How long a dial may take before it fails, 1 ms to 1 h. Default: 2 s.
+    ///
+    /// This is the only timeout of a dial.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How many dials are under way at once, 1 to 65 536; more wait their turn. Default: 64.
+    /// The most dials in progress at once, 1 to 65 536; further ones are queued. Default: 64.
     ///
-    /// Instances that were never tried are dialled first, then those whose last dial failed or whose connection was lost, in
-    /// random order within each. While nothing is usable, a dial that has not ended after 250 ms no longer counts, until eight
-    /// times as many are under way (512 by default): hundreds of dead addresses hide a few live ones for a second or two.
+    /// Instances that were never dialled come first, then those whose last dial failed or whose connection was lost. The
+    /// order within each group is random. While no member is usable, a dial that takes longer than 250 ms no longer counts,
+    /// until eight times as many are in progress (512 by default). So hundreds of dead addresses hide a few live ones for
+    /// only a second or two.
     pub fn connect_concurrency(mut self, dials: usize) -> Self {
         self.connect_concurrency = dials;
         self
     }
 
-    /// Waiting time between dials of one instance. Default: 100 ms doubling to 5 s.
+    /// The wait between dials of one instance. Default: 100 ms doubling to 5 s.
     ///
-    /// While nothing is usable no wait is longer than 500 ms.
+    /// While no member is usable, no wait is longer than 500 ms.
     pub fn connect_backoff(mut self, backoff: Backoff) -> Self {
         self.connect_backoff = backoff;
         self
     }
 
-    /// How long calls wait for a first usable member, 0 to 1 h, before all fail at once. Default: 3 s.
+    /// How long calls wait while no member is usable, 0 to 1 h, before all of them fail at once. Default: 3 s.
     pub fn unavailable_after(mut self, wait: Duration) -> Self {
         self.unavailable_after = wait;
         self
     }
 
-    /// How long a doubtful answer of discovery is doubted, 0 (never) to 24 h. Default: 30 s.
+    /// How long instances missing from a doubtful set are kept, 0 (not at all) to 24 h. Default: 30 s.
     ///
-    /// Doubtful is an answer without [`confirmed`](crate::InstanceSet::confirmed) that is empty, or less than half the
-    /// size of what is known with at least three gone. Meanwhile what it adds is used and what it lacks is kept.
+    /// A set that is not [`confirmed`](crate::InstanceSet::confirmed) is doubtful if it is empty, or if it is less than half
+    /// the size of the known set and lacks at least three instances. Its new instances are used at once.
     pub fn shrink_grace(mut self, grace: Duration) -> Self {
         self.shrink_grace = grace;
         self
@@ -361,7 +368,7 @@ impl Default for ConfigBuilder {
     }
 }
 
-/// A table, or `false` for off.
+/// Deserializes a table, or `false` for off.
 #[cfg(feature = "serde")]
 mod switch {
     use std::fmt;
@@ -410,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_out_of_range_is_named_with_its_value_and_range() {
+    fn error_names_field_out_of_range_with_value_and_range() {
         let zero = Duration::ZERO;
         let cases = [
             (BalanceConfig::builder().max_choices(65), "max_choices"),
@@ -457,7 +464,7 @@ mod tests {
 
     #[cfg(feature = "serde")]
     #[test]
-    fn a_file_gives_durations_as_text_and_is_checked() {
+    fn file_with_text_durations_is_parsed_and_validated() {
         let read = |text| toml::from_str::<BalanceConfig>(text);
         let config = read("load = 'least-in-flight'\nunavailable_after = '1s 500ms'").unwrap();
         assert_eq!(config.load(), Load::least_in_flight());

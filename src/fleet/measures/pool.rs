@@ -1,8 +1,8 @@
-//! Figures of the whole fleet that picks and verdicts use, kept without a line of memory that every core writes.
+//! Fleet-wide figures for picks and verdicts, kept without a cache line that every core writes.
 //!
-//! Each thread adds to a shard of its own with plain loads and stores. When the published figures are older than
-//! [`REFRESH`], the next verdict adds up what the shards gained since. Two threads that share a shard may lose a sample
-//! to each other: these are statistics, and no count that anybody relies on is kept here.
+//! Each thread adds to its own shard with plain loads and stores. When the published figures are older than [`REFRESH`],
+//! the next verdict adds up what the shards gained since. Two threads that share a shard may overwrite each other's sample.
+//! This is acceptable for statistics; no count that must be exact is kept here.
 
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -12,40 +12,42 @@ use std::sync::{Mutex, PoisonError, TryLockError};
 
 use crate::fleet::measures::latency::{TAU, decay};
 
-/// Nanoseconds for which the published figures are good enough.
+/// The interval between two refreshes of the published figures, in nanoseconds.
 const REFRESH: u64 = 100_000_000;
-/// In the beginning they are good enough for this part of the time they cover.
+/// At the start the interval is shorter: the time that the figures cover, divided by this.
 const REFRESH_PART: u64 = 4;
-/// Successes before the mean counts as known, if they come within [`WARM_UP_TIME`]. The first ones open connections and warm
-/// caches; taken for ordinary, they would put their members at a disadvantage for as long as the evidence lasts.
+/// Successes before the mean counts as known, if they come within [`WARM_UP_TIME`]. The first requests open connections and
+/// warm caches. If they counted as ordinary, their members would be at a disadvantage for as long as the evidence lasts.
 const WARM_UP: u64 = 8;
-/// Nanoseconds after the first success from when fewer do. Callers with few requests would be blind for long.
+/// Nanoseconds after the first success from which fewer suffice. Otherwise callers with few requests would have no mean
+/// for a long time.
 const WARM_UP_TIME: u64 = 1_000_000_000;
-/// How much the least latency grows with each success, so that it follows a network that became slower.
+/// The factor by which the least latency grows with each success, so that it follows a network that became slower.
 const LEAST_GROWTH: f32 = 1.001;
-/// Share that a new winner has in the average cost of winners.
+/// The share of the newest winner in the average cost of winners.
 const WINNER_SHARE: f32 = 1.0 / 32.0;
-/// Latencies above the fleet's mean divided by this count as ordinary.
+/// The lower bound of ordinary latencies is the fleet's mean divided by this.
 const BAND_BELOW: f32 = 1.5;
-/// So do those whose excess over the least latency is below the mean's times this. At 1.5 the members that take twice as long
-/// behind 20 ms of network are in the band.
+/// The upper bound exceeds the least latency by this many times what the mean exceeds it by. At 1.5, members that take
+/// twice as long behind 20 ms of network are in the band.
 const BAND_ABOVE: f32 = 4.0 / 3.0;
-/// Where less than this part of the mean exceeds the least latency, the band is around the whole mean. All answers take about
-/// as long there, and one that was late would lift its member out of a narrow band.
+/// If the mean exceeds the least latency by less than this part of itself, the band is computed from the whole mean. All
+/// answers then take about the same time, and a single late one would move its member out of a narrow band.
 const TIGHT: f32 = 0.25;
-/// The part of the least latency that counts as the way to the instances, at the most. At 0.6 the p99 of one caller 20 ms
-/// away is 0.98 of tower's, at 0.9 it is 0.954.
+/// The largest part of the least latency that counts as network time. For one caller 20 ms away, the p99 is 0.98 of tower's
+/// at 0.6, and 0.954 at 0.9.
 const WAY: f32 = 0.9;
-/// That part is at most this many times the part of the mean that exceeds the least latency. Where all answers take about as
-/// long, the least one is work: without it a busy member would be preferred to an idle one for a hundredth of latency.
+/// That part is also at most this many times the part of the mean that exceeds the least latency. If all answers take about
+/// the same time, the least latency is work. Without this limit a busy member would be preferred to an idle one for one
+/// percent of latency.
 const VARIED: f32 = 2.5;
-/// Members of which one is below the low latency.
+/// One in this many members is below the low latency.
 const FEW: f32 = 4.0;
-/// Part by which the low latency falls with each faster member that is looked at.
+/// The part by which the low latency falls for each sampled member below it.
 const LOW_STEP: f32 = 1.0 / 32.0;
-/// Answers per second and member from which on they are dense.
+/// Answers are dense from this many per second and member.
 const DENSE: f32 = 3.0;
-/// Threads beyond this many share.
+/// The number of shards. If there are more threads, some share one.
 const SHARDS: usize = 16;
 
 #[derive(Debug)]
@@ -55,18 +57,18 @@ pub(crate) struct Pool {
     sums: Mutex<Sums>,
 }
 
-/// What one thread saw. On a line of its own.
+/// What one thread saw, on its own cache line.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Shard {
-    /// Average cost of recent winners, an `f32`; zero: none yet.
+    /// The average cost of recent winners, an `f32`; zero: none yet.
     winners: AtomicU32,
-    /// Successes and failures, ever.
+    /// All successes and failures.
     outcomes: AtomicU64,
     successes: AtomicU64,
-    /// Nanoseconds of all successes, ever.
+    /// The sum of the latencies of all successes, in nanoseconds.
     nanos: AtomicU64,
-    /// The least latency of a success, in nanoseconds, an `f32` that grows with each; zero: none yet.
+    /// The least latency of a success in nanoseconds, an `f32`. It grows with each success; zero: none yet.
     least: AtomicU32,
 }
 
@@ -74,25 +76,25 @@ pub(crate) struct Shard {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Published {
-    /// Mean latency of successes in nanoseconds, an `f32`; zero: unknown.
+    /// The mean latency of successes in nanoseconds, an `f32`; zero: unknown.
     mean: AtomicU32,
-    /// Latencies between these are ordinary, `f32`s.
+    /// Latencies between these bounds are ordinary, `f32`s.
     low: AtomicU32,
     high: AtomicU32,
-    /// The part of each latency that is the way to the instances, an `f32`.
+    /// The part of each latency that is network time, in nanoseconds, an `f32`.
     way: AtomicU32,
-    /// The latency that one of [`FEW`] members is below, an `f32`; zero: unknown.
+    /// The latency below which one in [`FEW`] members is, an `f32`; zero: unknown.
     low_latency: AtomicU32,
     /// Outcomes per second, an `f32`.
     rate: AtomicU32,
-    /// When the figures are next worth adding up.
+    /// When to compute the figures next.
     due: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Sums {
     seen: [Seen; SHARDS],
-    /// Successes ever.
+    /// The number of all successes.
     warmth: u64,
     /// When the first success came.
     warm_since: Option<u64>,
@@ -101,7 +103,7 @@ struct Sums {
     /// When the first outcome came.
     began: Option<u64>,
     stamp: u64,
-    /// Decaying: outcomes, successes, nanoseconds of successes.
+    /// Decaying sums of outcomes, successes, and latencies of successes in nanoseconds.
     recent: f64,
     successes: f64,
     nanos: f64,
@@ -123,12 +125,12 @@ impl Pool {
         }
     }
 
-    /// Mean latency of successes in nanoseconds; zero until there were a few.
+    /// The mean latency of successes in nanoseconds; zero until the pool has warmed up.
     pub(crate) fn mean(&self) -> f32 {
         f32::from_bits(self.published.mean.load(Relaxed))
     }
 
-    /// Latencies between these count as ordinary.
+    /// Latencies between these bounds count as ordinary.
     pub(crate) fn band(&self) -> (f32, f32) {
         let Published { low, high, .. } = &self.published;
         (
@@ -137,17 +139,17 @@ impl Pool {
         )
     }
 
-    /// The part of each latency that is the way to the instances, and says nothing of their load, in nanoseconds.
+    /// The part of each latency that is network time and says nothing about load, in nanoseconds.
     pub(crate) fn way(&self) -> f32 {
         f32::from_bits(self.published.way.load(Relaxed))
     }
 
-    /// The latency that few members are below; zero until it was looked at.
+    /// The latency below which one in [`FEW`] members is; zero until latencies have been sampled.
     pub(crate) fn low_latency(&self) -> f32 {
         f32::from_bits(self.published.low_latency.load(Relaxed))
     }
 
-    /// Latencies of members, each of them looked at as often as any other.
+    /// Updates the low latency. All members must be sampled equally often.
     pub(crate) fn look_at_latencies(&self, latencies: impl Iterator<Item = f32>) {
         // Steps up and down balance at the quantile (stochastic approximation).
         let low = latencies.fold(self.low_latency(), |low, latency| {
@@ -162,17 +164,17 @@ impl Pool {
         self.published.low_latency.store(low.to_bits(), Relaxed);
     }
 
-    /// Requests in flight on average, by Little's law.
+    /// The average number of requests in flight, by Little's law.
     pub(crate) fn in_flight(&self) -> f32 {
         self.rate() * self.mean() / 1e9
     }
 
-    /// Nanoseconds in which one of this many members gets a request, on average; without end while there are none.
+    /// The mean time between two requests to one of this many members, in nanoseconds; the maximum while there are none.
     pub(crate) fn gap(&self, members: usize) -> u64 {
         (members as f32 * 1e9 / self.rate()) as u64
     }
 
-    /// Whether answers of this many members come often enough to notice a change of one within a second or two.
+    /// Whether this many members answer often enough to notice a change in one of them within a second or two.
     pub(crate) fn is_dense(&self, members: usize) -> bool {
         self.rate() >= DENSE * members as f32
     }
@@ -191,7 +193,7 @@ impl Pool {
         thread_number() % SHARDS
     }
 
-    /// The shard of a number that [`shard_number`](Self::shard_number) gave.
+    /// The shard with a number from [`shard_number`](Self::shard_number).
     pub(crate) fn numbered(&self, shard: usize) -> &Shard {
         &self.shards[shard % SHARDS]
     }
@@ -214,7 +216,7 @@ impl Pool {
         self.outcome(self.shard(), now);
     }
 
-    /// Outcomes ever, as far as the threads' counts are exact.
+    /// The number of all outcomes, as exact as the threads' counts are.
     pub(crate) fn outcomes(&self) -> u64 {
         let counts = self.shards.iter().map(|shard| &shard.outcomes);
         counts.fold(0, |sum, count| sum.wrapping_add(count.load(Relaxed)))
@@ -227,7 +229,7 @@ impl Pool {
         }
     }
 
-    /// Forgets what winners cost: costs are about to have another unit.
+    /// Forgets the costs of winners, because the unit of costs has changed.
     pub(crate) fn forget_winners(&self) {
         for shard in &self.shards {
             shard.winners.store(0, Relaxed);
@@ -266,7 +268,7 @@ impl Pool {
         }
         let warming_for = sums.warm_since.map_or(0, |since| now.saturating_sub(since));
         let is_warm = sums.warmth >= WARM_UP || warming_for >= WARM_UP_TIME;
-        // Below a thousandth of an answer the sums are about to vanish, and the last mean is the better one.
+        // Below a thousandth of an answer the sums have nearly decayed to zero, and the last mean is better.
         if is_warm && sums.successes > 1e-3 {
             let mean = (sums.nanos / sums.successes).max(1.0);
             if least.is_finite() {
@@ -291,7 +293,8 @@ impl Published {
         let excess = mean - least;
         let way = least * WAY.min(VARIED * excess / mean);
         let excess = if excess < TIGHT * mean { mean } else { excess };
-        // Around the whole mean: few late answers raise it above what nearly all members take, and a newcomer starts at it.
+        // The lower bound uses the whole mean: a few late answers raise the mean above what nearly all members take, and
+        // a new member starts at the mean.
         let low = mean / BAND_BELOW;
         let high = mean + excess * (BAND_ABOVE - 1.0);
         for (figure, value) in [
@@ -306,7 +309,7 @@ impl Published {
 }
 
 impl Shard {
-    /// Average cost of recent winners; zero until there was one.
+    /// The average cost of recent winners; zero until there was one.
     pub(crate) fn winners(&self) -> f32 {
         f32::from_bits(self.winners.load(Relaxed))
     }
@@ -322,12 +325,12 @@ impl Shard {
     }
 }
 
-/// A load and a store, not a read-modify-write: the shard is this thread's own.
+/// Adds with a load and a store, not a read-modify-write, because the shard belongs to this thread.
 fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
 }
 
-/// What a counter gained since it was last seen. Threads that share a shard can set it back: that is no gain.
+/// What a counter gained since it was last read. Threads that share a shard can set it back; this counts as no gain.
 fn gained(counter: &AtomicU64, seen: &mut u64) -> u64 {
     let now = counter.load(Relaxed);
     let gain = now.wrapping_sub(*seen) as i64;
@@ -335,7 +338,7 @@ fn gained(counter: &AtomicU64, seen: &mut u64) -> u64 {
     gain.max(0) as u64
 }
 
-/// A small number of its own for each thread.
+/// The number of the calling thread, below [`SHARDS`].
 fn thread_number() -> usize {
     use std::cell::Cell;
     use std::sync::atomic::AtomicUsize;
@@ -355,7 +358,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// Of a pool that has warmed up.
+    /// A pool that has warmed up with this latency.
     fn warm(nanos: u64) -> Pool {
         let pool = Pool::new();
         for _ in 0..WARM_UP {
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_is_unknown_until_a_few_successes() {
+    fn mean_is_unknown_during_warm_up() {
         let pool = Pool::new();
         for millisecond in 1..WARM_UP {
             pool.failure(millisecond * MS);
@@ -378,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn mean_and_rate_follow_the_answers() {
+    fn mean_and_rate_follow_answers() {
         let pool = Pool::new();
         for millisecond in 0..30_000 {
             pool.success(10 * MS, millisecond * MS);
@@ -386,30 +389,31 @@ mod tests {
         assert_eq!(pool.mean(), 10e6);
         assert!(
             (pool.rate() / 1000.0 - 1.0).abs() < 0.05,
-            "{} answers/s, not 1000",
+            "{} answers/s, expected 1000",
             pool.rate()
         );
     }
 
     #[test]
-    fn all_threads_are_added_up() {
+    fn figures_include_all_threads() {
         let pool = warm(10 * MS);
         std::thread::scope(|scope| {
             scope.spawn(|| (0..WARM_UP).for_each(|_| pool.success(40 * MS, MS)));
         });
         pool.failure(200 * MS);
-        assert!((pool.mean() / 25e6 - 1.0).abs() < 0.03, "{}", pool.mean());
+        let mean = pool.mean();
+        assert!((mean / 25e6 - 1.0).abs() < 0.03, "{mean} ns, expected 25e6");
     }
 
     #[test]
-    fn the_mean_outlives_an_idle_day() {
+    fn mean_survives_an_idle_day() {
         let pool = warm(10 * MS);
         pool.failure(86_400_000 * MS);
         assert_eq!(pool.mean(), 10e6);
     }
 
     #[test]
-    fn time_that_goes_back_is_harmless() {
+    fn clock_going_backwards_is_harmless() {
         let pool = warm(10 * MS);
         pool.success(10 * MS, 1000 * MS);
         pool.success(10 * MS, 0);

@@ -1,26 +1,26 @@
 //! Which member gets a request.
 //!
-//! Two members are drawn by weight and the one that costs less is taken: the power of two choices (Mitzenmacher 2001).
-//! While the better one is still *poor*, one more is drawn, up to `max_choices`. That is what keeps a request away from slow
-//! members when two draws meet only such; where members are alike, nearly every pick ends after two.
+//! A pick draws two members by weight and takes the one that costs less: the power of two choices (Mitzenmacher 2001).
+//! While the best one so far is *poor*, the pick draws another, up to `max_choices`. This keeps requests away from slow
+//! members when the first two draws are both slow. If members are alike, nearly every pick ends after two draws.
 //!
-//! A member costs its latency times the requests in flight to it, this one included. Three things are not counted as they
-//! are:
+//! A member's cost is its latency times the requests in flight to it, this one included, with these corrections:
 //!
-//! - Most of the fleet's least latency is the way to the instances, and says nothing of their load: [that part](Pool::way) is
-//!   taken off each latency. Else 20 ms of network hide that an instance takes twice as long as another. The same part of
-//!   the requests in flight is on that way, and keeps no instance busy.
-//! - The latency of an idle member counts as the fleet's mean if it is within a [band](Pool::band) round it, while answers come often enough
-//!   to notice a real change. Else the member that is slightly worst would lose every comparison of an idle fleet. A busy one
-//!   is compared as it is: how busy it is matters more, and the difference shows.
-//! - While answers are few, latencies are compared as they are: each member that is known to be fast is worth looking for.
+//! - Most of the fleet's least latency is network time and says nothing about load. [That part](Pool::way) is subtracted
+//!   from each latency; otherwise 20 ms of network would hide that one instance takes twice as long as another. The same
+//!   part of the requests in flight is in the network and keeps no instance busy.
+//! - The latency of an idle member counts as the fleet's mean if it is within a [band](Pool::band) around it. Otherwise the
+//!   slightly slowest member would lose every comparison in an idle fleet. A busy member is compared as it is: how busy it
+//!   is matters more, and the difference is visible.
+//! - The band applies only while answers are frequent enough to notice a real change. While they are rare, every member
+//!   that is known to be fast is worth finding.
 //!
-//! Poor is what is dearer by [`POOR`] than what recent picks got. If these cost less than [`DOUBTFUL`] of what a good member with
-//! a fair load costs, that is the standard instead: a member that answers without working wins so often that recent picks
-//! are mostly its own, and each pick would look for it.
+//! A cost is poor if it exceeds [`POOR`] times the average cost of recent picks. If that average is less than [`DOUBTFUL`]
+//! times the cost of a good member with a fair load, the latter is the standard instead. Otherwise a member that answers
+//! without working would set the standard: it wins most picks, and every pick would search for it.
 //!
-//! Members that are to be avoided, or are at their cap, lose to any other. If two draws meet only such, the pick draws on:
-//! it looks at [`FULL_DRAWS`] members, or twice `max_choices` if that is more, before it says that all are full.
+//! Members to avoid and members at their cap lose to any other. If both draws are such members, the pick keeps drawing: it
+//! checks [`FULL_DRAWS`] members, or twice `max_choices` if that is more, before it reports that all are full.
 
 use super::snapshot::Snapshot;
 use crate::fleet::branch::Branch;
@@ -29,24 +29,24 @@ use crate::fleet::rng::{Rng, below, unit};
 use crate::fleet::rules::slow_start::Ramp;
 use crate::model::instance::InstanceId;
 
-/// How much dearer than what recent picks got is poor.
+/// A cost is poor from this multiple of the average cost of recent picks.
 const POOR: f32 = 1.15;
-/// The part of a latency that counts at the least.
+/// The least part of a latency that counts.
 const LEAST_WORK: f32 = 0.1;
-/// Recent picks that cost less than this part of what a good member with a fair load costs are no standard. At 0.6 a member
-/// that answers without working draws 4.5 times its share from one of 50 callers. At 0.65 picks stop too early among 100
-/// members of which half are four times slower: they can find an idle fast one.
+/// Recent picks are no standard if they cost less than this part of the cost of a good member with a fair load. At 0.6, a
+/// member that answers without working gets 4.5 times its share from one of 50 callers. At 0.65, with 100 members of which
+/// half are four times slower, picks stop too early, although they could find an idle fast one.
 const DOUBTFUL: f32 = 0.63;
-/// What the cost of a member that is to be avoided is multiplied by: more than any real cost.
+/// The factor on the cost of a member to avoid. It is larger than any real cost.
 const AVOIDED: f32 = 1e20;
-/// Most redraws of members already seen: only extreme weights come near.
+/// The most redraws of members already drawn. Only extreme weights come close.
 const REDRAWS: u32 = 32;
-/// Seen positions are kept on the stack.
+/// The most members that one pick compares. Their positions are kept on the stack.
 const MAX_CHOICES: usize = 64;
-/// Distinct members that are looked at, at the least, before all count as full: all of a fleet of this size.
+/// The least number of distinct members to check before all count as full. A fleet of this size is checked completely.
 const FULL_DRAWS: usize = 16;
 
-/// The position of the chosen member, a slot of it taken; or `None` when all usable ones are at their cap.
+/// Chooses a member, takes one of its slots and returns its position; `None` if all usable members are at their cap.
 pub(crate) fn choose<T>(
     snapshot: &Snapshot<T>,
     pool: &Pool,
@@ -70,8 +70,8 @@ pub(crate) fn choose<T>(
     draw_for_room(snapshot, &costs, rng, take)
 }
 
-/// The draws met only members at their cap or to be avoided, or the last slot went to another thread just now: any member
-/// with room, rather one that is not to be avoided.
+/// Finds any member with a free slot, preferably not one to avoid. For picks whose draws were all at their cap or to be
+/// avoided, or that lost the last slot to another thread.
 #[cold]
 fn draw_for_room<T>(
     snapshot: &Snapshot<T>,
@@ -98,7 +98,7 @@ fn draw_for_room<T>(
     avoided.0.filter(|&position| take(position))
 }
 
-/// The cheapest of two or more draws, and its cost.
+/// The position and cost of the cheapest of two or more draws.
 fn draw<T>(
     snapshot: &Snapshot<T>,
     costs: &Costs<'_, T>,
@@ -172,7 +172,7 @@ fn draw_more<T>(
     best
 }
 
-/// Two draws by weight, of different members unless weights are very uneven.
+/// Draws two members by weight. They differ, unless weights are very uneven.
 fn two<T>(snapshot: &Snapshot<T>, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
     if snapshot.list.is_even() {
         two_of(snapshot.list.len() as u32, rng)
@@ -182,7 +182,7 @@ fn two<T>(snapshot: &Snapshot<T>, rng: &mut (impl Rng + ?Sized)) -> (usize, usiz
     }
 }
 
-/// The same where some members are in slow start. Where one of two is not kept, the other one stands alone.
+/// Like [`two`], if some members are in slow start. If only one of the two is admitted, it is returned twice.
 #[cold]
 fn two_ramped<T>(
     snapshot: &Snapshot<T>,
@@ -213,7 +213,7 @@ fn two_of(n: u32, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
     )
 }
 
-/// A position below `len` that is not among `seen`, which is sorted on the way.
+/// Draws a position below `len` that is not in `seen`. Sorts `seen`.
 fn unseen(len: usize, seen: &mut [usize], rng: &mut (impl Rng + ?Sized)) -> usize {
     seen.sort_unstable();
     let mut position = below(rng.next_u64() as u32, (len - seen.len()) as u32) as usize;
@@ -229,8 +229,8 @@ fn weighted<T>(snapshot: &Snapshot<T>, rng: &mut (impl Rng + ?Sized)) -> usize {
     snapshot.list.position_by_weight(ticket as u64)
 }
 
-/// A draw by weight after others. A member seen before is kept in the measure in which it outweighs the mean: with
-/// distinct draws alone two members of weights 10 and 1 would share equally.
+/// Draws by weight after other draws. A member already drawn is kept with a probability that grows with its weight
+/// relative to the mean. If all draws were distinct, two members of weights 10 and 1 would get equal shares.
 fn weighted_again<T>(
     snapshot: &Snapshot<T>,
     seen: &[usize],
@@ -250,26 +250,27 @@ fn weighted_again<T>(
     position
 }
 
-/// Latencies between these count as the fleet's mean, while `members` answer often enough to notice a real change.
+/// The bounds between which latencies count as the fleet's mean. `None` while this many members answer too rarely to
+/// notice a real change.
 pub(crate) fn band(pool: &Pool, members: usize) -> Option<(f32, f32)> {
     pool.is_dense(members).then(|| pool.band())
 }
 
-/// What members cost at one moment.
+/// Computes the costs of members at one moment.
 struct Costs<'a, T> {
     snapshot: &'a Snapshot<T>,
     now: u64,
     avoid: &'a [InstanceId],
     cap: u32,
-    /// The fleet's mean latency; zero: not known, or not asked for.
+    /// The fleet's mean latency in nanoseconds; zero: unknown or not used.
     mean: f32,
-    /// Latencies between these count as the mean.
+    /// Latencies between these bounds count as the mean.
     band: (f32, f32),
-    /// The part of each latency that says nothing of an instance's load.
+    /// The part of each latency that says nothing about an instance's load.
     way: f32,
-    /// While answers are dense.
+    /// `None` while answers are rare.
     pool: Option<&'a Pool>,
-    /// Whether costs can be compared over time.
+    /// Whether costs of different moments can be compared.
     comparable: bool,
     /// Whether any member may be overloaded.
     is_any_overloaded: bool,
@@ -308,8 +309,9 @@ impl<'a, T> Costs<'a, T> {
         self.with_own(position, 1.0)
     }
 
-    /// Of a member that is looked at further, beside the best so far. To a lighter one the request weighs as much more: the
-    /// further picks look the more idle light members they meet, which would get more than they can take.
+    /// The cost of a further draw, to compare with the best one so far. If its member is lighter, the request itself weighs
+    /// more, in the ratio of the weights. Otherwise picks with many draws would send light members more than they can
+    /// take, because more draws find more of them idle.
     fn beside(&self, position: usize, best: usize) -> f32 {
         let list = &self.snapshot.list;
         if list.is_even() {
@@ -319,7 +321,7 @@ impl<'a, T> Costs<'a, T> {
         self.with_own(position, own.max(1.0))
     }
 
-    /// What a good member with a fair load costs; zero while answers are few.
+    /// The cost of a good member with a fair load; zero while answers are rare.
     fn fair(&self) -> f32 {
         self.pool.map_or(0.0, |pool| {
             let in_flight = pool.in_flight() / self.snapshot.list.len() as f32;
@@ -327,14 +329,14 @@ impl<'a, T> Costs<'a, T> {
         })
     }
 
-    /// With this latency and so many requests in flight. `own`: what the request itself weighs.
+    /// The cost at this latency with this many requests in flight. `own`: the weight of the request itself.
     #[inline]
     fn at(&self, latency: f32, in_flight: f32, own: f32) -> f32 {
         let work = (latency - self.way).max(latency * LEAST_WORK);
         work * (in_flight * (work / latency) + own)
     }
 
-    /// `own`: what the request itself weighs.
+    /// The cost of a member. `own`: the weight of the request itself.
     #[inline]
     fn with_own(&self, position: usize, own: f32) -> f32 {
         let member = self.snapshot.list.member(position);
