@@ -102,7 +102,8 @@
 //! calls wait. Once [`unavailable_after`](ConfigBuilder::unavailable_after) has passed since the last one was usable, all
 //! calls fail at once. If all members are at [`max_in_flight`](ConfigBuilder::max_in_flight), calls fail without waiting.
 //! So does a call that would exceed [`max_waiting`](ConfigBuilder::max_waiting). [`Error::kind`] is the reason, the error
-//! text counts the members (`4 known: 3 refused (111), 1 draining`), and [`Error::was_sent`] tells whether a retry is safe. [`attempt_timeout`](BalanceLayer::attempt_timeout) limits how long an instance may take to answer.
+//! text counts the members (`4 known: 3 refused (111), 1 draining`), and [`Error::was_sent`] tells whether a retry is safe.
+//! [`attempt_timeout`](BalanceLayer::attempt_timeout) limits how long an instance may take to answer.
 //!
 //! # Services that are not `Clone`
 //!

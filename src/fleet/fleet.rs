@@ -129,8 +129,8 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 
     /// Chooses a member and takes one of its slots. Takes no lock and allocates nothing if a member is usable.
     ///
-    /// `&[]` and a slice of ids to avoid convert to [`Hints`]. An avoided member is picked only if there is no other. This is
-    /// exact with up to 16 members; with more, at least 16 of them are checked. A pick with hints is never a trial.
+    /// `&[]` and a slice of ids to avoid convert to [`Hints`]. An avoided member is picked only if there is no other. This
+    /// is exact with up to 16 members; with more, at least 16 of them are checked. A pick with hints is never a trial.
     ///
     /// # Errors
     ///
@@ -297,8 +297,8 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 
     /// Whether picks use their `now` argument. If this is false, any instant will do.
     ///
-    /// It is false with [`Load::least_in_flight`](super::Load::least_in_flight) and ejection off, unless a member is ejected
-    /// by hand or overloaded.
+    /// It is false with [`Load::least_in_flight`](super::Load::least_in_flight) and ejection off, unless a member is
+    /// ejected by hand or overloaded.
     pub fn reads_clock(&self) -> bool {
         self.state.shared.reads_clock()
     }
