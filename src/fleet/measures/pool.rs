@@ -34,13 +34,9 @@ const BAND_ABOVE: f32 = 4.0 / 3.0;
 /// If the mean exceeds the least latency by less than this part of itself, the band is computed from the whole mean. All
 /// answers then take about the same time, and a single late one would move its member out of a narrow band.
 const TIGHT: f32 = 0.25;
-/// The largest part of the least latency that counts as network time. For one caller 20 ms away, the p99 is 0.98 of tower's
-/// at 0.6, and 0.954 at 0.9.
-const WAY: f32 = 0.9;
-/// That part is also at most this many times the part of the mean that exceeds the least latency. If all answers take about
-/// the same time, the least latency is work. Without this limit a busy member would be preferred to an idle one for one
-/// percent of latency.
-const VARIED: f32 = 2.5;
+/// The part of the least latency that counts as network time. Not all of it: where all answers take about the same time, the
+/// least latency is mostly work.
+const WAY: f32 = 0.6;
 /// One in this many members is below the low latency.
 const FEW: f32 = 4.0;
 /// The part by which the low latency falls for each sampled member below it.
@@ -291,7 +287,6 @@ impl Published {
     fn publish(&self, mean: f32, least: f32) {
         let least = least.min(mean);
         let excess = mean - least;
-        let way = least * WAY.min(VARIED * excess / mean);
         let excess = if excess < TIGHT * mean { mean } else { excess };
         // The lower bound uses the whole mean: a few late answers raise the mean above what nearly all members take, and
         // a new member starts at the mean.
@@ -301,7 +296,7 @@ impl Published {
             (&self.mean, mean),
             (&self.low, low),
             (&self.high, high),
-            (&self.way, way),
+            (&self.way, WAY * least),
         ] {
             figure.store(value.to_bits(), Relaxed);
         }

@@ -7,8 +7,7 @@
 //! A member's cost is its latency times the requests in flight to it, this one included, with these corrections:
 //!
 //! - Most of the fleet's least latency is network time and says nothing about load. [That part](Pool::way) is subtracted
-//!   from each latency; otherwise 20 ms of network would hide that one instance takes twice as long as another. The same
-//!   part of the requests in flight is in the network and keeps no instance busy.
+//!   from each latency; otherwise 20 ms of network would hide that one instance takes twice as long as another.
 //! - The latency of an idle member counts as the fleet's mean if it is within a [band](Pool::band) around it. Otherwise the
 //!   slightly slowest member would lose every comparison in an idle fleet. A busy member is compared as it is: how busy it
 //!   is matters more, and the difference is visible.
@@ -36,7 +35,7 @@ const LEAST_WORK: f32 = 0.1;
 /// Recent picks are no standard if they cost less than this part of the cost of a good member with a fair load. At 0.6, a
 /// member that answers without working gets 4.5 times its share from one of 50 callers. At 0.65, with 100 members of which
 /// half are four times slower, picks stop too early, although they could find an idle fast one.
-const DOUBTFUL: f32 = 0.63;
+const DOUBTFUL: f32 = 0.635;
 /// The factor on the cost of a member to avoid. It is larger than any real cost.
 const AVOIDED: f32 = 1e20;
 /// The most redraws of members already drawn. Only extreme weights come close.
@@ -325,15 +324,8 @@ impl<'a, T> Costs<'a, T> {
     fn fair(&self) -> f32 {
         self.pool.map_or(0.0, |pool| {
             let in_flight = pool.in_flight() / self.snapshot.list.len() as f32;
-            self.at(pool.low_latency(), in_flight, 1.0)
+            (pool.low_latency() - self.way) * (1.0 + in_flight)
         })
-    }
-
-    /// The cost at this latency with this many requests in flight. `own`: the weight of the request itself.
-    #[inline]
-    fn at(&self, latency: f32, in_flight: f32, own: f32) -> f32 {
-        let work = (latency - self.way).max(latency * LEAST_WORK);
-        work * (in_flight * (work / latency) + own)
     }
 
     /// The cost of a member. `own`: the weight of the request itself.
@@ -350,7 +342,8 @@ impl<'a, T> Costs<'a, T> {
             let latency = stats.latency().read(self.now, self.mean);
             let ordinary = in_flight == 0 && latency > self.band.0 && latency < self.band.1;
             let latency = if ordinary { self.mean } else { latency };
-            self.at(latency, in_flight as f32 * inverse_weight, own)
+            (latency - self.way).max(latency * LEAST_WORK)
+                * (in_flight as f32 * inverse_weight + own)
         } else {
             (in_flight as f32 + 1.0) * inverse_weight
         };
