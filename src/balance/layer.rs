@@ -41,7 +41,7 @@ use crate::runtime::{clock, random};
 /// ```compile_fail,E0277
 /// # use rolecall::{BalanceLayer, BoxError, Instance, List};
 /// # use tower::{Layer, Service, service_fn, util::BoxService};
-/// # async fn connect(_: Instance) -> Result<BoxService<String, String, BoxError>, BoxError> { todo!() }
+/// # async fn connect(_: Instance) -> Result<BoxService<String, String, BoxError>, BoxError> { Err("refused".into()) }
 /// # fn balance(list: List) -> Result<(), BoxError> {
 /// // error: the trait bound `BoxService<String, String, ..>: Clone` is not satisfied
 /// let balance = BalanceLayer::new(list, "worker:lines")?.layer(service_fn(connect));
@@ -53,7 +53,7 @@ use crate::runtime::{clock, random};
 /// ```
 /// # use rolecall::{BalanceLayer, BoxError, Instance, List};
 /// # use tower::{Layer, Service, ServiceExt, buffer::Buffer, service_fn, util::BoxService};
-/// # async fn connect(_: Instance) -> Result<BoxService<String, String, BoxError>, BoxError> { todo!() }
+/// # async fn connect(_: Instance) -> Result<BoxService<String, String, BoxError>, BoxError> { Err("refused".into()) }
 /// # fn balance(list: List) -> Result<(), BoxError> {
 /// let connector = service_fn(|instance| async move {
 ///     let service = connect(instance).await?;
