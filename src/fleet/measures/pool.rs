@@ -28,9 +28,9 @@ const LEAST_GROWTH: f32 = 1.001;
 const WINNER_SHARE: f32 = 1.0 / 32.0;
 /// The lower bound of ordinary latencies is the fleet's mean divided by this.
 const BAND_BELOW: f32 = 1.5;
-/// The upper bound exceeds the least latency by this many times what the mean exceeds it by. At 1.5, members that take
-/// twice as long behind 20 ms of network are in the band.
-const BAND_ABOVE: f32 = 4.0 / 3.0;
+/// The upper bound exceeds the least latency by this many times what the mean exceeds it by. At 4/3, a pause that all
+/// members share leaves one of them without requests for over 5 s in one of 20 runs.
+const BAND_ABOVE: f32 = 1.5;
 /// If the mean exceeds the least latency by less than this part of itself, the band is computed from the whole mean. All
 /// answers then take about the same time, and a single late one would move its member out of a narrow band.
 const TIGHT: f32 = 0.25;

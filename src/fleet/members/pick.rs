@@ -35,7 +35,7 @@ const LEAST_WORK: f32 = 0.1;
 /// Recent picks are no standard if they cost less than this part of the cost of a good member with a fair load. At 0.6, a
 /// member that answers without working gets 4.5 times its share from one of 50 callers. At 0.65, with 100 members of which
 /// half are four times slower, picks stop too early, although they could find an idle fast one.
-const DOUBTFUL: f32 = 0.635;
+const DOUBTFUL: f32 = 0.63;
 /// The factor on the cost of a member to avoid. It is larger than any real cost.
 const AVOIDED: f32 = 1e20;
 /// The most redraws of members already drawn. Only extreme weights come close.
