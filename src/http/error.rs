@@ -288,7 +288,7 @@ impl CallError {
         matches!(self.cause, CallCause::Sent(_))
     }
 
-    /// Whether there was no connection for want of something in this process, see [`ConnectError::is_local_fault`].
+    /// Whether the connection failed because this process lacks a resource, see [`ConnectError::is_local_fault`].
     #[must_use]
     pub fn is_local_fault(&self) -> bool {
         matches!(&self.cause, CallCause::Connect(error) if error.is_local_fault())

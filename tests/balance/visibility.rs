@@ -1,4 +1,4 @@
-//! Who may call whom, the same over every backend: the balancer decides, not the backend.
+//! Visibility between boundaries. The balancer decides, so it is the same over every backend.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -80,4 +80,33 @@ async fn every_backend_is_seen_by_the_same_rules() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_taken_back_takes_effect_at_once_where_the_source_confirms() {
+    let (registry, friend) = (Registry::new(), boundary("friend"));
+    let worker = |id: &str, port, visibility| {
+        let worker = Registration::new("worker").id(id).boundary("media");
+        worker.endpoint("http", addr(port)).visibility(visibility)
+    };
+    let granted = worker("w-1", 81, Visibility::Granted(vec![friend.clone()]));
+    let lease = registry.register(granted).await.unwrap();
+    let layer = BalanceLayer::new(registry.clone(), "media/worker:http").unwrap();
+    let mut balance = layer.boundary(friend).layer(World::default());
+    balance.call(()).await.expect("the grant is in force");
+
+    let internal = worker("w-2", 82, Visibility::Internal);
+    let _internal = registry.register(internal).await.unwrap();
+    lease.deregister().await.unwrap();
+    // Long before the grace of a set that is doubted.
+    let refused = async {
+        loop {
+            match balance.call(()).await {
+                Err(error) if matches!(error.kind(), ErrorKind::NotVisible) => break,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let limit = std::time::Duration::from_secs(5);
+    tokio::time::timeout(limit, refused).await.expect("refused");
 }

@@ -26,11 +26,10 @@ const WARM_UP_TIME: u64 = 1_000_000_000;
 const LEAST_GROWTH: f32 = 1.001;
 /// The share of the newest winner in the average cost of winners.
 const WINNER_SHARE: f32 = 1.0 / 32.0;
-/// The lower bound of ordinary latencies is the fleet's mean divided by this.
-const BAND_BELOW: f32 = 1.5;
-/// The upper bound exceeds the least latency by this many times what the mean exceeds it by. At 4/3, a pause that all
-/// members share leaves one of them without requests for over 5 s in one of 20 runs.
-const BAND_ABOVE: f32 = 1.5;
+/// The width of the band of ordinary latencies: it begins at the fleet's mean divided by this, and ends where a latency exceeds
+/// the mean by half of what the mean exceeds the least one by. At a third, a pause that all members share leaves one of them
+/// without requests for over 5 s in one of 20 runs.
+const BAND: f32 = 1.5;
 /// If the mean exceeds the least latency by less than this part of itself, the band is computed from the whole mean. All
 /// answers then take about the same time, and a single late one would move its member out of a narrow band.
 const TIGHT: f32 = 0.25;
@@ -290,8 +289,8 @@ impl Published {
         let excess = if excess < TIGHT * mean { mean } else { excess };
         // The lower bound uses the whole mean: a few late answers raise the mean above what nearly all members take, and
         // a new member starts at the mean.
-        let low = mean / BAND_BELOW;
-        let high = mean + excess * (BAND_ABOVE - 1.0);
+        let low = mean / BAND;
+        let high = mean + excess * (BAND - 1.0);
         for (figure, value) in [
             (&self.mean, mean),
             (&self.low, low),
