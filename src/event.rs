@@ -9,7 +9,7 @@ use crate::error::discovery::DiscoveryError;
 use crate::model::instance::{Availability, InstanceError, InstanceId};
 use crate::runtime::causes::chain;
 use crate::runtime::local_fault::is_local_fault;
-use crate::runtime::text::excerpt;
+use crate::runtime::text::{excerpt, legible};
 
 /// A change in a balancer's fleet, for people, logs and metrics.
 ///
@@ -316,7 +316,7 @@ impl fmt::Display for EjectionReason {
 
 fn write_label(f: &mut fmt::Formatter<'_>, label: Option<&str>) -> fmt::Result {
     match label {
-        Some(label) => write!(f, ", last: {label}"),
+        Some(label) => write!(f, ", the last: {label}"),
         None => Ok(()),
     }
 }
@@ -348,6 +348,8 @@ impl fmt::Display for Withheld {
 pub struct DialError {
     label: Cow<'static, str>,
     text: String,
+    /// Formatted once, since status is read under a lock and the error is foreign code.
+    told: String,
     is_local_fault: bool,
     source: BoxError,
 }
@@ -370,6 +372,7 @@ impl DialError {
         let (label, source) = (label.into(), source.into());
         Self {
             text: format!("{label}: {source}"),
+            told: with_causes(&label, source.as_ref()),
             is_local_fault: is_local_fault(source.as_ref()),
             label,
             source,
@@ -379,6 +382,11 @@ impl DialError {
     /// The label that a census counts it under: `"refused (111)"`, `"timed out"`, `"outside the networks"`, `"TLS failed"`, `"dial failed"`.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// The label, then the error with all its causes, control characters escaped. At most 400 characters.
+    pub fn with_causes(&self) -> &str {
+        &self.told
     }
 
     /// Whether this process lacked file descriptors, local ports or memory, which says nothing about the instance. The next
@@ -403,6 +411,18 @@ impl std::error::Error for DialError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(self.source.as_ref())
     }
+}
+
+/// A label, then an error and its causes. An error that only repeats what came before is left out.
+fn with_causes(label: &str, error: &(dyn std::error::Error + 'static)) -> String {
+    let mut told = label.to_owned();
+    for cause in chain(error) {
+        let text = legible(cause);
+        if !told.ends_with(&text) {
+            told = format!("{told}: {text}");
+        }
+    }
+    legible(told)
 }
 
 /// The label of the first labelled or I/O error in the chain; of an I/O error with the system's number where it has one.

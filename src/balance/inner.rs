@@ -148,6 +148,7 @@ where
         Status {
             target: Some(self.shared.target.clone()),
             discovery_error: error.map(|error| error.with_causes()),
+            attempt_timeout: self.shared.attempt_timeout,
             ..self.fleet.status(clock::now())
         }
     }

@@ -26,6 +26,7 @@ use super::time::nanos;
 use crate::error::BoxError;
 use crate::error::census::Census;
 use crate::event::{DialError, Event};
+use crate::explain::Explanation;
 use crate::model::hints::Hints;
 use crate::model::instance::{InstanceId, InstanceSet};
 use crate::status::Status;
@@ -277,6 +278,11 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let shared = &self.state.shared;
         let now = shared.nanos(now);
         self.state.lock().status(now)
+    }
+
+    /// Says in words why each member gets the share of requests that it gets. Costs as much as [`status`](Self::status).
+    pub fn explain(&self, now: Instant) -> Explanation {
+        self.status(now).explain()
     }
 
     /// Takes the events since the last call. At most 1024 are kept; if more occurred, the first one says how many were

@@ -366,7 +366,7 @@ async fn status_is_a_table_for_people_and_json_for_machines() {
     let status = stage.balance.control().status();
     let text = status.to_string();
     assert!(
-        text.starts_with("default/worker:http: 1 of 2 usable, set "),
+        text.starts_with("default/worker:http: 1 of 2 usable, 1 "),
         "{text}"
     );
     assert!(text.contains("refused (111)"), "{text}");
@@ -374,6 +374,11 @@ async fn status_is_a_table_for_people_and_json_for_machines() {
     assert_eq!(json["usable"], 1);
     assert_eq!(json["members"][0]["state"], "usable");
     assert_eq!(json["members"][0]["picks"], 10);
+    let seconds = status.members[1].since.as_secs_f64();
+    assert_eq!(json["members"][1]["since"], seconds);
+    assert_eq!(json["members"][0]["redial_in"], serde_json::Value::Null);
+    let explained = serde_json::to_value(status.explain()).unwrap();
+    assert_eq!(explained["members"][1]["reasons"][0]["since"], seconds);
 }
 
 #[tokio::test(start_paused = true)]

@@ -155,7 +155,7 @@ fn the_status_shows_the_requests_that_a_rate_is_judged_by() {
         .lately("a", 12, 6);
     let table = scenario.table();
     assert!(
-        table.contains("6 of 12 failed lately  3 in a row"),
+        table.contains("6 of 12 failed lately, 3 in a row"),
         "{table}"
     );
     assert_eq!(table.matches("lately").count(), 1, "{table}");

@@ -68,6 +68,11 @@ impl DialState {
         self.link == Link::Dialling
     }
 
+    /// When the next dial begins, if it is scheduled.
+    pub(crate) fn waits_until(&self) -> Option<u64> {
+        (self.link == Link::Waiting).then_some(self.number)
+    }
+
     /// Whether the dial under way has this ticket.
     pub(crate) fn awaits(&self, ticket: &Ticket) -> bool {
         self.is_dialling() && self.number == ticket.generation

@@ -156,6 +156,10 @@ impl Standing {
             },
             since: Duration::from_nanos(now.saturating_sub(history.since)),
             is_over,
+            probation: match history.state {
+                State::Probation { since } => Some(Duration::from_nanos(now.saturating_sub(since))),
+                _ => None,
+            },
             remaining,
         })
     }

@@ -24,6 +24,11 @@ impl Doubt {
         self.until
     }
 
+    /// The doubted set.
+    pub(crate) fn set(&self) -> &InstanceSet {
+        &self.set
+    }
+
     /// Ends the doubt and returns the set.
     pub(crate) fn into_set(self) -> InstanceSet {
         self.set
