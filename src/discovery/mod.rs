@@ -17,6 +17,8 @@
 //! | [`from_changes`] | any stream of inserts and removals | no |
 //! | yours | an implementation of [`Discovery`], made of the parts in [`backend`] | as you like |
 //!
+//! [`DiscoveryExt`] combines them: one until another answers, both together, with the last sets on disk, with shared watches.
+//!
 //! All of them are object safe: `Arc<dyn Discovery>` and `Arc<dyn Backend>` are backends too, and [`from_uri`] makes
 //! the latter from a line of configuration.
 //!
@@ -49,9 +51,18 @@
 mod announcement;
 pub mod backend;
 mod changes;
-#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+pub mod combinators;
+#[cfg(any(
+    feature = "cache",
+    all(feature = "folder", unix),
+    feature = "roles-file"
+))]
 mod disk;
-#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+#[cfg(any(
+    feature = "cache",
+    all(feature = "folder", unix),
+    feature = "roles-file"
+))]
 mod fault;
 #[cfg(all(feature = "folder", unix))]
 mod folder;
@@ -75,6 +86,7 @@ pub use crate::error::discovery::{
 };
 pub use announcement::{Announcement, AnnouncementKey};
 pub use changes::{Change, Changes, from_changes};
+pub use combinators::DiscoveryExt;
 #[cfg(all(feature = "folder", unix))]
 pub use folder::Folder;
 pub use lease::{Lease, LeaseEdit, LeaseHandle, LeaseState, LeaseStates};
