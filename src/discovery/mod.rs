@@ -20,7 +20,7 @@
 //! [`DiscoveryExt`] combines them: one until another answers, both together, with the last sets on disk, with shared watches.
 //!
 //! All of them are object safe: `Arc<dyn Discovery>` and `Arc<dyn Backend>` are backends too, and [`from_uri`] makes
-//! the latter from a line of configuration.
+//! the latter from a line of configuration. [`Schemes`] are URIs of your own.
 //!
 //! # Boundaries
 //!
@@ -72,6 +72,7 @@ mod registration;
 mod registry;
 #[cfg(feature = "roles-file")]
 mod roles_file;
+mod schemes;
 mod uri;
 pub(crate) mod view;
 
@@ -95,7 +96,8 @@ pub use registration::Registration;
 pub use registry::Registry;
 #[cfg(feature = "roles-file")]
 pub use roles_file::RolesFile;
-pub use uri::{UriError, from_uri};
+pub use schemes::Schemes;
+pub use uri::{UriError, from_uri, from_uri_with};
 
 use crate::model::instance::InstanceSet;
 use crate::model::name::Boundary;

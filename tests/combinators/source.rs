@@ -20,6 +20,8 @@ pub(crate) struct Source {
 #[derive(Debug, Default)]
 struct Shared {
     watches: Mutex<Vec<mpsc::UnboundedSender<Answer>>>,
+    /// What each watch is told when it is opened.
+    first: Mutex<Option<Answer>>,
     opened: AtomicUsize,
     refreshed: AtomicUsize,
 }
@@ -30,6 +32,10 @@ impl Source {
         for watch in &*watches {
             let _ = watch.unbounded_send(answer.clone());
         }
+    }
+
+    pub(crate) fn fails_from_the_start(&self, error: Answer) {
+        *self.shared.first.lock().unwrap() = Some(error);
     }
 
     /// Ends all watches.
@@ -55,6 +61,9 @@ impl Source {
 
     fn answers(&self) -> BoxStream<'static, Answer> {
         let (watch, answers) = mpsc::unbounded();
+        if let Some(first) = self.shared.first.lock().unwrap().clone() {
+            watch.unbounded_send(first).unwrap();
+        }
         self.shared.watches.lock().unwrap().push(watch);
         self.shared.opened.fetch_add(1, Relaxed);
         Box::pin(answers)

@@ -50,8 +50,10 @@ impl Newest {
                 Ok(set) if set.provisional_age().is_some() && state.is_live() => None,
                 Ok(set) => {
                     state.sets += 1;
+                    let is_live = set.provisional_age().is_none();
                     state.set = Some(set);
-                    state.error.take()
+                    // A stand-in overcomes no error of the source.
+                    state.error.take_if(|_| is_live)
                 }
                 Err(error) => {
                     state.errors += 1;
