@@ -23,12 +23,16 @@ pub struct Status {
     /// The time since discovery last answered with a set; `None` if it never did.
     ///
     /// Most backends answer again only when something changed. So a great age is no sign of trouble, but
-    /// [`discovery_error`](Self::discovery_error) is.
+    /// [`discovery_error`](Self::discovery_error) is. Of a [cached](crate::DiscoveryExt::cached) set it is the time since
+    /// discovery gave it to the process that stored it.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "seconds::option::serialize")
     )]
     pub set_age: Option<Duration>,
+    /// Whether the set is a stand-in, cached or of [another discovery](crate::DiscoveryExt::or), until discovery gives its first
+    /// one.
+    pub is_provisional: bool,
     /// The last error of discovery with its causes, if no set came after it.
     pub discovery_error: Option<String>,
     /// How long the instances that discovery's last answer lacks are still kept, if that answer is doubted.
@@ -77,6 +81,7 @@ impl Status {
         Self {
             target: Some(target),
             set_age: None,
+            is_provisional: false,
             discovery_error: None,
             doubted_for: None,
             usable: 0,

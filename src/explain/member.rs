@@ -684,6 +684,7 @@ pub(super) mod tests {
             target: Some("worker:http".parse().unwrap()),
             set_age: Some(40 * SECOND),
             discovery_error: None,
+            is_provisional: false,
             doubted_for: None,
             usable: states.iter().filter(is_usable).count(),
             panic_mode: false,

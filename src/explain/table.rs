@@ -17,7 +17,14 @@ impl fmt::Display for Status {
         let mut head = String::new();
         explained.write_sentence(&mut head)?;
         match self.set_age {
-            Some(age) => head += &format!("; set {} old", Rounded(age)),
+            Some(age) => {
+                let provisional = if self.is_provisional {
+                    "provisional "
+                } else {
+                    ""
+                };
+                write!(head, "; {provisional}set {} old", Rounded(age))?;
+            }
             None => head += "; no set yet",
         }
         write_wrapped(f, &head, "", "  ")?;

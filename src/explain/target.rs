@@ -58,6 +58,8 @@ pub enum Circumstance {
         #[cfg_attr(feature = "serde", serde(serialize_with = "seconds::serialize"))]
         remaining: Duration,
     },
+    /// The set is a stand-in, cached or of another discovery.
+    ProvisionalSet,
     /// The rules eject nobody, because ejection is off.
     EjectionOff,
     /// The rules only report.
@@ -114,6 +116,9 @@ impl Circumstance {
             let missing = status.members.iter().filter(is_missing).count();
             found.push(Self::SetDoubted { missing, remaining });
         }
+        if status.is_provisional {
+            found.push(Self::ProvisionalSet);
+        }
         match status.ejection_mode {
             EjectionMode::On if status.target.is_some() && status.attempt_timeout.is_none() => {
                 found.push(Self::NoTimeLimit);
@@ -161,6 +166,7 @@ impl fmt::Display for Circumstance {
                     "discovery's newest answer is doubted for {remaining} more ({missing} missing)"
                 )
             }
+            Self::ProvisionalSet => f.write_str("the set is a stand-in until discovery answers"),
             Self::EjectionOff => f.write_str("ejection is off"),
             Self::EjectionInShadow => f.write_str("ejection is in shadow: rules only report"),
             Self::NoTimeLimit => f.write_str(
@@ -219,6 +225,7 @@ mod tests {
                 C::SetDoubted { .. } => {
                     "discovery's newest answer is doubted for 12 s more (3 instances missing)"
                 }
+                C::ProvisionalSet => "the set is a stand-in until discovery answers",
                 C::EjectionOff => "ejection is off",
                 C::EjectionInShadow => "ejection is in shadow: rules only report",
                 C::NoTimeLimit => {
@@ -249,6 +256,7 @@ mod tests {
                 missing: 3,
                 remaining: 12 * SECOND,
             },
+            C::ProvisionalSet,
             C::EjectionOff,
             C::EjectionInShadow,
             C::NoTimeLimit,
