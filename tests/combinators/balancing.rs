@@ -34,10 +34,7 @@ async fn no_set_is_doubted_by_comparison_with_a_stand_in() {
     let status = balance.control().status();
     assert_eq!(status.usable, 10);
     assert!(status.is_provisional);
-    assert!(
-        status.to_string().contains("provisional set 0 s old"),
-        "{status}"
-    );
+    assert!(status.to_string().contains("provisional"), "{status}");
 
     // One in ten, unconfirmed: after a set of the first itself it would be doubted.
     first.say(Ok(many(1, 1)));
