@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::error::BoxError;
 use crate::error::discovery::DiscoveryError;
 use crate::model::instance::{Availability, InstanceError, InstanceId};
-use crate::runtime::causes::chain;
+use crate::runtime::causes::{chain, with_causes};
 use crate::runtime::local_fault::is_local_fault;
-use crate::runtime::text::{excerpt, legible};
+use crate::runtime::text::excerpt;
 
 /// A change in a balancer's fleet, for people, logs and metrics.
 ///
@@ -342,14 +342,14 @@ impl fmt::Display for Withheld {
 
 /// Why a dial failed: the connector's error, with a short label to count it by.
 ///
+/// Its text is the label, the connector's error and the causes of that, in one line.
+///
 /// A connector whose error is a `DialError` chooses the label. For any other error the label comes from the first
 /// [`io::Error`] among its causes.
 #[derive(Debug)]
 pub struct DialError {
     label: Cow<'static, str>,
     text: String,
-    /// Formatted once, since status is read under a lock and the error is foreign code.
-    told: String,
     is_local_fault: bool,
     source: BoxError,
 }
@@ -371,8 +371,7 @@ impl DialError {
     pub fn labelled(label: impl Into<Cow<'static, str>>, source: impl Into<BoxError>) -> Self {
         let (label, source) = (label.into(), source.into());
         Self {
-            text: format!("{label}: {source}"),
-            told: with_causes(&label, source.as_ref()),
+            text: format!("{label}: {}", with_causes(source.as_ref())),
             is_local_fault: is_local_fault(source.as_ref()),
             label,
             source,
@@ -382,11 +381,6 @@ impl DialError {
     /// The label that a census counts it under: `"refused (111)"`, `"timed out"`, `"outside the networks"`, `"TLS failed"`, `"dial failed"`.
     pub fn label(&self) -> &str {
         &self.label
-    }
-
-    /// The label, then the error with all its causes, control characters escaped. At most 400 characters.
-    pub fn with_causes(&self) -> &str {
-        &self.told
     }
 
     /// Whether this process lacked file descriptors, local ports or memory, which says nothing about the instance. The next
@@ -411,18 +405,6 @@ impl std::error::Error for DialError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(self.source.as_ref())
     }
-}
-
-/// A label, then an error and its causes. An error that only repeats what came before is left out.
-fn with_causes(label: &str, error: &(dyn std::error::Error + 'static)) -> String {
-    let mut told = label.to_owned();
-    for cause in chain(error) {
-        let text = legible(cause);
-        if !told.ends_with(&text) {
-            told = format!("{told}: {text}");
-        }
-    }
-    legible(told)
 }
 
 /// The label of the first labelled or I/O error in the chain; of an I/O error with the system's number where it has one.
