@@ -150,10 +150,7 @@ impl<T> Seat<T> {
             recent_requests: window.outcomes.round() as u32,
             recent_failures: window.failures.round() as u32,
             latency: latency.map(|nanos| Duration::from_nanos(nanos as u64)),
-            error: self
-                .error
-                .as_ref()
-                .map(|error| error.with_causes().to_owned()),
+            error: self.error.as_ref().map(ToString::to_string),
             redial_in: (self.dial.waits_until())
                 .map(|until| Duration::from_nanos(until.saturating_sub(now))),
             is_suspect: self.standing.is_suspect(),
