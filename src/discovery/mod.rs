@@ -35,7 +35,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let registry = Registry::new();
 //! let lease = registry
-//!     .register(Registration::new("worker").endpoint("http", "127.0.0.1:8080".parse()?))
+//!     .register(Registration::new("worker").endpoint("http", ([127, 0, 0, 1], 8080)))
 //!     .await?;
 //!
 //! let mut sets = registry.watch(&Target::try_from("worker:http")?);

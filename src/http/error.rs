@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::error::Error as StdError;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
@@ -12,6 +11,7 @@ use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
 use crate::error::BoxError;
 use crate::event::DialError;
+use crate::model::address::Address;
 use crate::runtime::causes::chain;
 use crate::runtime::local_fault;
 
@@ -20,7 +20,7 @@ use crate::runtime::local_fault;
 /// Its [`source`](StdError::source) is the [`io::Error`] of the failed connect or TLS handshake, or hyper's error of a failed handshake.
 #[derive(Debug, Clone)]
 pub struct ConnectError {
-    addr: SocketAddr,
+    address: Address,
     // Shared, because every request that waits for one HTTP/2 connection is told of its failure.
     cause: Arc<ConnectCause>,
 }
@@ -31,6 +31,7 @@ enum ConnectCause {
     TimedOut(Duration, io::Error),
     Handshake(hyper::Error),
     NoRuntime,
+    Unsupported,
     #[cfg(feature = "tls")]
     Tls(ServerName<'static>, io::Error),
     #[cfg(feature = "tls")]
@@ -40,41 +41,54 @@ enum ConnectCause {
 }
 
 impl ConnectError {
-    pub(super) fn io(addr: SocketAddr, error: io::Error) -> Self {
-        Self::new(addr, ConnectCause::Io(error))
+    pub(super) fn io(address: impl Into<Address>, error: io::Error) -> Self {
+        Self::new(address, ConnectCause::Io(error))
     }
 
-    pub(super) fn timed_out(addr: SocketAddr, limit: Duration) -> Self {
+    pub(super) fn timed_out(address: impl Into<Address>, limit: Duration) -> Self {
         let error = io::Error::from(io::ErrorKind::TimedOut);
-        Self::new(addr, ConnectCause::TimedOut(limit, error))
+        Self::new(address, ConnectCause::TimedOut(limit, error))
     }
 
     /// The instance accepted the connection and closed it at once.
-    pub(super) fn closed(addr: SocketAddr) -> Self {
-        Self::io(addr, io::ErrorKind::ConnectionAborted.into())
+    pub(super) fn closed(address: impl Into<Address>) -> Self {
+        Self::io(address, io::ErrorKind::ConnectionAborted.into())
     }
 
-    pub(super) fn handshake(addr: SocketAddr, error: hyper::Error) -> Self {
-        Self::new(addr, ConnectCause::Handshake(error))
+    pub(super) fn handshake(address: impl Into<Address>, error: hyper::Error) -> Self {
+        Self::new(address, ConnectCause::Handshake(error))
     }
 
-    pub(super) fn no_runtime(addr: SocketAddr) -> Self {
-        Self::new(addr, ConnectCause::NoRuntime)
+    pub(super) fn no_runtime(address: impl Into<Address>) -> Self {
+        Self::new(address, ConnectCause::NoRuntime)
     }
 
-    #[cfg(feature = "tls")]
-    pub(super) fn tls(addr: SocketAddr, name: ServerName<'static>, error: io::Error) -> Self {
-        Self::new(addr, ConnectCause::Tls(name, error))
-    }
-
-    #[cfg(feature = "tls")]
-    pub(super) fn server_name(addr: SocketAddr, name: String, error: InvalidDnsNameError) -> Self {
-        Self::new(addr, ConnectCause::ServerName(name, error))
+    /// This connector cannot dial addresses of that kind.
+    pub(super) fn unsupported(address: impl Into<Address>) -> Self {
+        Self::new(address, ConnectCause::Unsupported)
     }
 
     #[cfg(feature = "tls")]
-    pub(super) fn no_http2(addr: SocketAddr) -> Self {
-        Self::new(addr, ConnectCause::NoHttp2)
+    pub(super) fn tls(
+        address: impl Into<Address>,
+        name: ServerName<'static>,
+        error: io::Error,
+    ) -> Self {
+        Self::new(address, ConnectCause::Tls(name, error))
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn server_name(
+        address: impl Into<Address>,
+        name: String,
+        error: InvalidDnsNameError,
+    ) -> Self {
+        Self::new(address, ConnectCause::ServerName(name, error))
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn no_http2(address: impl Into<Address>) -> Self {
+        Self::new(address, ConnectCause::NoHttp2)
     }
 
     /// Whether TLS is the reason.
@@ -95,17 +109,17 @@ impl ConnectError {
         false
     }
 
-    fn new(addr: SocketAddr, cause: ConnectCause) -> Self {
+    fn new(address: impl Into<Address>, cause: ConnectCause) -> Self {
         Self {
-            addr,
+            address: address.into(),
             cause: Arc::new(cause),
         }
     }
 
     /// The address that was dialled.
     #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Whether this process has no file descriptors, local ports or memory for a connection: no fault of the instance.
@@ -133,7 +147,7 @@ impl From<ConnectError> for DialError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addr = self.addr;
+        let addr = &self.address;
         match *self.cause {
             ConnectCause::Io(_) => write!(f, "cannot connect to {addr}"),
             ConnectCause::TimedOut(limit, _) => {
@@ -151,6 +165,12 @@ impl fmt::Display for ConnectError {
             #[cfg(feature = "tls")]
             ConnectCause::NoHttp2 => {
                 write!(f, "{addr} did not agree on HTTP/2 in the TLS handshake")
+            }
+            ConnectCause::Unsupported => {
+                write!(
+                    f,
+                    "cannot connect to {addr}: only TCP addresses are dialled"
+                )
             }
             ConnectCause::NoRuntime => {
                 write!(
@@ -173,7 +193,7 @@ impl StdError for ConnectError {
             ConnectCause::ServerName(_, error) => Some(error),
             #[cfg(feature = "tls")]
             ConnectCause::NoHttp2 => None,
-            ConnectCause::NoRuntime => None,
+            ConnectCause::NoRuntime | ConnectCause::Unsupported => None,
         }
     }
 }
@@ -199,7 +219,7 @@ fn is_abandoned(error: &hyper::Error) -> bool {
 /// Its [`source`](StdError::source) is a [`ConnectError`] or a [`hyper::Error`].
 #[derive(Debug)]
 pub struct CallError {
-    addr: SocketAddr,
+    address: Address,
     cause: CallCause,
     returned: Returned,
 }
@@ -226,15 +246,15 @@ enum CallCause {
 impl CallError {
     pub(super) fn connect(error: ConnectError) -> Self {
         Self {
-            addr: error.addr,
+            address: error.address.clone(),
             cause: CallCause::Connect(error),
             returned: Returned::default(),
         }
     }
 
-    pub(super) fn unsent(addr: SocketAddr, error: hyper::Error) -> Self {
+    pub(super) fn unsent(address: impl Into<Address>, error: hyper::Error) -> Self {
         Self {
-            addr,
+            address: address.into(),
             cause: CallCause::Unsent(error),
             returned: Returned::default(),
         }
@@ -264,9 +284,9 @@ impl CallError {
         }
     }
 
-    pub(super) fn sent(addr: SocketAddr, error: hyper::Error) -> Self {
+    pub(super) fn sent(address: impl Into<Address>, error: hyper::Error) -> Self {
         Self {
-            addr,
+            address: address.into(),
             cause: CallCause::Sent(error),
             returned: Returned::default(),
         }
@@ -274,8 +294,8 @@ impl CallError {
 
     /// The address of the instance.
     #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Whether the instance may have acted on the request.
@@ -309,7 +329,7 @@ impl CallError {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addr = self.addr;
+        let addr = &self.address;
         match self.cause {
             CallCause::Connect(_) => write!(f, "no connection to {addr}"),
             CallCause::Unsent(_) => write!(f, "lost {addr} before the request was sent"),

@@ -56,7 +56,7 @@ pub(crate) async fn an_unknown_endpoint_lists_the_known_ones(subject: &dyn Subje
     assert!(text.ends_with("it has \"admin\", \"http\""), "{text}");
     lease.add_endpoint("grpc", addr(90)).await.unwrap();
     let set = answers.set().await;
-    assert_eq!(set.get("w-1").unwrap().addr(), addr(90));
+    assert_eq!(*set.get("w-1").unwrap().address(), addr(90));
     lease.remove_endpoint("grpc").await.unwrap();
     answers.until(|set| set.is_empty()).await;
 }

@@ -69,7 +69,7 @@ pub(crate) async fn peers_are_the_instances_of_one_boundary(subject: &dyn Subjec
     let set = peers.until(|set| set.len() == 2).await;
     let found: Vec<_> = set
         .iter()
-        .map(|peer| (peer.id().as_str(), peer.addr().to_string()))
+        .map(|peer| (peer.id().as_str(), peer.address().to_string()))
         .collect();
     let cron = ("cron/1", "10.0.0.9:0".to_owned());
     assert_eq!(found, [cron, ("worker/1", "10.0.0.7:0".to_owned())]);

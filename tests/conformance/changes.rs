@@ -37,7 +37,7 @@ pub(crate) async fn what_an_instance_says_of_itself_arrives(subject: &dyn Subjec
     let mut answers = Answers::of(&subject.open(), "worker:http");
     let set = answers.set().await;
     let found = set.get("w-1").unwrap();
-    assert_eq!(found.addr(), addr(80));
+    assert_eq!(*found.address(), addr(80));
     assert_eq!(found.weight().get(), 7);
     assert_eq!(*found.zone().unwrap(), "eu-1a");
     assert_eq!(found.availability(), Availability::Busy);
@@ -52,7 +52,7 @@ pub(crate) async fn what_an_instance_says_of_itself_arrives(subject: &dyn Subjec
         .await;
     lease.add_endpoint("http", addr(81)).await.unwrap();
     let moved = answers
-        .until(|set| set.get("w-1").unwrap().addr() == addr(81))
+        .until(|set| *set.get("w-1").unwrap().address() == addr(81))
         .await;
     assert_eq!(moved.get("w-1").unwrap().metadata(), found.metadata());
 }
@@ -67,13 +67,13 @@ pub(crate) async fn one_instance_has_several_endpoints(subject: &dyn Subject) {
     assert_eq!(ids(&http.set().await), ["w-1", "w-2"]);
     let set = grpc.set().await;
     assert_eq!(ids(&set), ["w-1"], "not everybody opens every endpoint");
-    assert_eq!(set.get("w-1").unwrap().addr(), addr(90));
+    assert_eq!(*set.get("w-1").unwrap().address(), addr(90));
 
     lease.remove_endpoint("http").await.unwrap();
     http.until(|set| ids(set) == ["w-2"]).await;
     lease.add_endpoint("http", addr(82)).await.unwrap();
     let set = http.until(|set| set.len() == 2).await;
-    assert_eq!(set.get("w-1").unwrap().addr(), addr(82));
+    assert_eq!(*set.get("w-1").unwrap().address(), addr(82));
     lease.deregister().await.unwrap();
     grpc.until(|set| set.is_empty()).await;
     http.until(|set| ids(set) == ["w-2"]).await;
@@ -87,7 +87,7 @@ pub(crate) async fn a_changed_instance_leaves_the_others_as_they_are(subject: &d
     let before = answers.until(|set| set.len() == 2).await;
     lease.add_endpoint("http", addr(81)).await.unwrap();
     let after = answers
-        .until(|set| set.get("w-1").unwrap().addr() == addr(81))
+        .until(|set| *set.get("w-1").unwrap().address() == addr(81))
         .await;
     assert_eq!(before.get("w-2"), after.get("w-2"));
     assert_eq!(after.len(), 2);
@@ -120,7 +120,7 @@ pub(crate) async fn a_taken_id_is_refused_and_its_holder_stays(subject: &dyn Sub
     }
     let mut answers = Answers::of(&backend, "worker:http");
     let set = answers.set().await;
-    assert_eq!(set.get("w-1").unwrap().addr(), addr(80));
+    assert_eq!(*set.get("w-1").unwrap().address(), addr(80));
 
     let elsewhere = backend.register(worker("w-1").boundary("media")).await;
     let _elsewhere = elsewhere.expect("another boundary has its own ids");
@@ -130,13 +130,13 @@ pub(crate) async fn a_taken_id_is_refused_and_its_holder_stays(subject: &dyn Sub
     lease.deregister().await.unwrap();
     let _again = backend.register(second).await.expect("free again");
     answers
-        .until(|set| set.get("w-1").is_some_and(|w| w.addr() == addr(81)))
+        .until(|set| set.get("w-1").is_some_and(|w| *w.address() == addr(81)))
         .await;
 }
 
 pub(crate) async fn invalid_registrations_leave_no_trace(subject: &dyn Subject) {
     let backend = subject.open();
-    let invalid = worker("w-1").endpoint("grpc", ([0, 0, 0, 0], 90).into());
+    let invalid = worker("w-1").endpoint("grpc", ([0, 0, 0, 0], 90));
     assert!(backend.register(invalid).await.is_err());
     assert!(backend.register(worker("w\n1")).await.is_err());
     let lease = backend.register(worker("w-1")).await.unwrap();

@@ -41,7 +41,10 @@ async fn storm(subject: &dyn Subject, changes: u32, a_second: u32, mut each: imp
     let watching = async {
         answers
             .until(|set| {
-                let at = |id: &str| set.get(id).map(|instance| instance.addr().port());
+                let at = |id: &str| {
+                    set.get(id)
+                        .map(|instance| instance.address().port().unwrap())
+                };
                 is_last.borrow().is_some_and(|last| at("9") == Some(last))
             })
             .await;
@@ -61,7 +64,9 @@ async fn storm(subject: &dyn Subject, changes: u32, a_second: u32, mut each: imp
     };
     futures::join!(watching, changing);
     let ports = |set: &rolecall::InstanceSet| -> Vec<u16> {
-        set.iter().map(|instance| instance.addr().port()).collect()
+        set.iter()
+            .map(|instance| instance.address().port().unwrap())
+            .collect()
     };
     let first = 1000 + u16::try_from((changes - 10) % 60_000).unwrap();
     let mut wanted: Vec<u16> = (first..first + 10).collect();

@@ -59,7 +59,7 @@ pub(crate) async fn an_outage_under_load_loses_nothing(subject: &dyn Subject) {
                 assert_eq!(set.len(), 20, "none was lost: {:?}", ids(set));
                 set.iter()
                     .zip(2000 + round * 100..)
-                    .all(|(instance, port)| instance.addr() == addr(port))
+                    .all(|(instance, port)| *instance.address() == addr(port))
             })
             .await;
     }
