@@ -192,6 +192,7 @@
 //! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
 //! | `retry` | `retry::Retry`, a policy for `tower::retry`: retries on another instance if that is safe |
+//! | `etcd` | `discovery::Etcd`: instances that register in etcd; building it needs `protoc` |
 //! | `folder` | `discovery::Folder`: a folder in which the processes of one machine register (Unix) |
 //! | `roles-file` | `discovery::RolesFile`: instances in a hand-written TOML or JSON file |
 //! | `serde` | `discovery::backend::Record`; `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
