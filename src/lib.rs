@@ -187,11 +187,13 @@
 //! | Feature | Adds |
 //! |---|---|
 //! | `cache` | `DiscoveryExt::cached`: stores the last sets on disk, so that a process can start while discovery is down |
+//! | `conformance` | `discovery::conformance`: the suite that discovery backends pass, for one of your own |
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
 //! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
 //! | `net` | `connect::dial`: a TCP connection or a Unix socket to an instance, over the first of its addresses that answers |
 //! | `retry` | `retry::Retry`, a policy for `tower::retry`: retries on another instance if that is safe |
+//! | `etcd` | `discovery::Etcd`: instances that register in etcd; building it needs `protoc` |
 //! | `folder` | `discovery::Folder`: a folder in which the processes of one machine register (Unix) |
 //! | `roles-file` | `discovery::RolesFile`: instances in a hand-written TOML or JSON file |
 //! | `serde` | `discovery::backend::Record`; `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |

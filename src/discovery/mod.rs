@@ -14,6 +14,7 @@
 //! | [`List`] | a fixed list | by the platform |
 //! | `RolesFile` (feature `roles-file`) | a file that people write | by the platform |
 //! | `Folder` (feature `folder`) | a folder in which the processes of one machine register | yes |
+//! | `Etcd` (feature `etcd`) | etcd, in which processes of all machines register | yes |
 //! | [`from_changes`] | any stream of inserts and removals | no |
 //! | yours | an implementation of [`Discovery`], made of the parts in [`backend`] | as you like |
 //!
@@ -52,12 +53,16 @@ mod announcement;
 pub mod backend;
 mod changes;
 pub mod combinators;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(any(
     feature = "cache",
     all(feature = "folder", unix),
     feature = "roles-file"
 ))]
 mod disk;
+#[cfg(feature = "etcd")]
+mod etcd;
 #[cfg(any(
     feature = "cache",
     all(feature = "folder", unix),
@@ -88,6 +93,8 @@ pub use crate::error::discovery::{
 pub use announcement::{Announcement, AnnouncementKey};
 pub use changes::{Change, Changes, from_changes};
 pub use combinators::DiscoveryExt;
+#[cfg(feature = "etcd")]
+pub use etcd::{Etcd, EtcdBuilder, EtcdConfigError, EtcdConfigErrorKind};
 #[cfg(all(feature = "folder", unix))]
 pub use folder::Folder;
 pub use lease::{Lease, LeaseEdit, LeaseHandle, LeaseState, LeaseStates};
