@@ -14,6 +14,7 @@
 //! | [`List`] | a fixed list | by the platform |
 //! | `RolesFile` (feature `roles-file`) | a file that people write | by the platform |
 //! | `Folder` (feature `folder`) | a folder in which the processes of one machine register | yes |
+//! | `Kubernetes` (feature `kubernetes`) | the services of a cluster | by the platform |
 //! | [`from_changes`] | any stream of inserts and removals | no |
 //! | yours | an implementation of [`Discovery`], made of the parts in [`backend`] | as you like |
 //!
@@ -55,6 +56,8 @@ mod disk;
 mod fault;
 #[cfg(all(feature = "folder", unix))]
 mod folder;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod lease;
 mod list;
 mod registration;
@@ -77,6 +80,8 @@ pub use announcement::{Announcement, AnnouncementKey};
 pub use changes::{Change, Changes, from_changes};
 #[cfg(all(feature = "folder", unix))]
 pub use folder::Folder;
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::Kubernetes;
 pub use lease::{Lease, LeaseEdit, LeaseHandle, LeaseState, LeaseStates};
 pub use list::List;
 pub use registration::Registration;

@@ -17,6 +17,8 @@ use crate::runtime::text::excerpt;
 /// | `list:127.0.0.1:8001;weight=3,[::1]:8002` | the same with weights |
 /// | `file:/etc/roles.toml` | `RolesFile` of this path, with the feature `roles-file`; `file:///etc/roles.toml` is the same |
 /// | `folder:/run/roles` | `Folder` of this path, with the feature `folder`; `folder:///run/roles` is the same |
+/// | `kubernetes:` | `Kubernetes`, with the feature `kubernetes`: the cluster of the kubeconfig file, else the one of this pod |
+/// | `kubernetes:?namespace=shop` | the same, with the boundary `default` taken for this namespace |
 /// | `registry:` | a new [`Registry`], shared only with those who get a clone of this `Arc` |
 ///
 /// # Errors
@@ -42,12 +44,14 @@ const LIST: &str = "list:127.0.0.1:8001,127.0.0.1:8002";
 const REGISTRY: &str = "registry:";
 const FILE: &str = "file:/etc/roles.toml";
 const FOLDER: &str = "folder:/run/roles";
+const KUBERNETES: &str = "kubernetes:?namespace=shop";
 
 fn parse(uri: &str) -> Result<Arc<dyn Backend>, Fault> {
     match uri.split_once(':') {
         Some(("list", addrs)) => Ok(Arc::new(list(addrs)?)),
         Some(("file", rest)) => roles_file(path(rest, FILE)?),
         Some(("folder", rest)) => folder(path(rest, FOLDER)?),
+        Some(("kubernetes", rest)) => kubernetes(rest),
         Some(("registry", "")) => Ok(Arc::new(Registry::new())),
         Some(("registry", rest)) => Err(Fault::AfterRegistry(excerpt(rest))),
         Some((scheme, _)) => Err(Fault::UnknownScheme(excerpt(scheme))),
@@ -85,6 +89,17 @@ fn folder(path: &str) -> Result<Arc<dyn Backend>, Fault> {
 #[cfg(not(all(feature = "folder", unix)))]
 fn folder(_: &str) -> Result<Arc<dyn Backend>, Fault> {
     Err(Fault::NoFeature("folder"))
+}
+
+#[cfg(feature = "kubernetes")]
+fn kubernetes(rest: &str) -> Result<Arc<dyn Backend>, Fault> {
+    let kubernetes = super::kubernetes::parse(rest);
+    Ok(Arc::new(kubernetes.map_err(Fault::Kubernetes)?))
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn kubernetes(_: &str) -> Result<Arc<dyn Backend>, Fault> {
+    Err(Fault::NoFeature("kubernetes"))
 }
 
 fn list(parts: &str) -> Result<List, Fault> {
@@ -141,7 +156,14 @@ enum Fault {
     AfterRegistry(Box<str>),
     Host(Box<str>, &'static str),
     NoPath(&'static str),
-    #[cfg(not(all(feature = "roles-file", feature = "folder", unix)))]
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(String),
+    #[cfg(not(all(
+        feature = "roles-file",
+        feature = "folder",
+        feature = "kubernetes",
+        unix
+    )))]
     NoFeature(&'static str),
     EmptyList,
     Twice(Box<str>),
@@ -164,7 +186,10 @@ struct Examples;
 
 impl fmt::Display for Examples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "write {LIST}, {FILE}, {FOLDER} or {REGISTRY}")
+        write!(
+            f,
+            "write {LIST}, {FILE}, {FOLDER}, {KUBERNETES} or {REGISTRY}"
+        )
     }
 }
 
@@ -184,7 +209,14 @@ impl fmt::Display for UriError {
                 "\"{host}\" would be a host, and files are of this machine; write {example}"
             ),
             Fault::NoPath(example) => write!(f, "it names no path; write {example}"),
-            #[cfg(not(all(feature = "roles-file", feature = "folder", unix)))]
+            #[cfg(feature = "kubernetes")]
+            Fault::Kubernetes(problem) => write!(f, "{problem}; write {KUBERNETES}"),
+            #[cfg(not(all(
+                feature = "roles-file",
+                feature = "folder",
+                feature = "kubernetes",
+                unix
+            )))]
             Fault::NoFeature(feature) => write!(
                 f,
                 "this program was built without it; enable the feature \"{feature}\" of rolecall"
@@ -281,6 +313,14 @@ mod tests {
         std::fs::remove_dir_all(root).unwrap();
     }
 
+    #[cfg(feature = "kubernetes")]
+    #[test]
+    fn a_cluster_needs_no_more_than_its_scheme() {
+        for uri in ["kubernetes:", "kubernetes://", "kubernetes:?namespace=shop"] {
+            assert!(from_uri(uri).is_ok(), "{uri}");
+        }
+    }
+
     #[test]
     fn errors_name_the_part_and_show_what_is_right() {
         for (uri, says) in [
@@ -320,6 +360,17 @@ mod tests {
             ("list:127.0.0.1:1;weight=65536", "0 to 65535"),
             ("list:127.0.0.1:1;wait=1", "write 127.0.0.1:8001;weight=3"),
             ("registry:here", "\"here\" has no meaning there"),
+            #[cfg(feature = "kubernetes")]
+            (
+                "kubernetes:shop",
+                "\"shop\" has no meaning there; write kubernetes:?namespace=shop",
+            ),
+            #[cfg(feature = "kubernetes")]
+            ("kubernetes:?zone=a", "unknown parameter \"zone=a\""),
+            #[cfg(feature = "kubernetes")]
+            ("kubernetes:?namespace=Shop", "namespace: "),
+            #[cfg(not(feature = "kubernetes"))]
+            ("kubernetes:", "enable the feature \"kubernetes\""),
             ("file:", "it names no path; write file:/etc/roles.toml"),
             ("folder:", "it names no path; write folder:/run/roles"),
             ("file://", "\"\" would be a host"),
