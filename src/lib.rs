@@ -186,6 +186,7 @@
 //!
 //! | Feature | Adds |
 //! |---|---|
+//! | `cache` | `DiscoveryExt::cached`: stores the last sets on disk, so that a process can start while discovery is down |
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
 //! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
@@ -234,7 +235,7 @@ pub use balance::{
     Attempt, Balance, BalanceLayer, Classify, ClassifyFn, ClassifyResult, Control, Driver, Failed,
     Outcome, ResponseFuture, connect,
 };
-pub use discovery::{Discovery, Lease, List, Registrar, Registration, Registry};
+pub use discovery::{Discovery, DiscoveryExt, Lease, List, Registrar, Registration, Registry};
 pub use error::census::Census;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{DialError, EjectionReason, Event, Withheld};

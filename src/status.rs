@@ -17,8 +17,12 @@ pub struct Status {
     /// The time since discovery last answered with a set; `None` if it never did.
     ///
     /// Most backends answer again only when something changed. So a great age is no sign of trouble, but
-    /// [`discovery_error`](Self::discovery_error) is.
+    /// [`discovery_error`](Self::discovery_error) is. Of a [cached](crate::DiscoveryExt::cached) set it is the time since
+    /// discovery gave it to the process that stored it.
     pub set_age: Option<Duration>,
+    /// Whether the set is a stand-in, cached or of [another discovery](crate::DiscoveryExt::or), until discovery gives its first
+    /// one.
+    pub is_provisional: bool,
     /// The last error of discovery with its causes, if no set came after it.
     pub discovery_error: Option<String>,
     /// How long the instances that discovery's last answer lacks are still kept, if that answer is doubted.
@@ -46,6 +50,7 @@ impl Status {
         Self {
             target: Some(target),
             set_age: None,
+            is_provisional: false,
             discovery_error: None,
             doubted_for: None,
             usable: 0,
@@ -219,7 +224,14 @@ impl fmt::Display for Status {
             EjectionMode::Off => f.write_str(", ejection off")?,
         }
         match self.set_age {
-            Some(age) => write!(f, ", set {:.1} s old", age.as_secs_f64())?,
+            Some(age) => {
+                let provisional = if self.is_provisional {
+                    "provisional "
+                } else {
+                    ""
+                };
+                write!(f, ", {provisional}set {:.1} s old", age.as_secs_f64())?;
+            }
             None => f.write_str(", no set yet")?,
         }
         if self.stalls > 0 {
@@ -315,6 +327,7 @@ mod tests {
         let status = Status {
             target: None,
             set_age: None,
+            is_provisional: false,
             discovery_error: None,
             doubted_for: None,
             usable: 0,

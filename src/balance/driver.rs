@@ -245,7 +245,10 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
             match watch.poll(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(set))) => {
-                    self.shared.set_discovery_error(None);
+                    // A stand-in, such as a cached set, overcomes no error of discovery.
+                    if set.provisional_age().is_none() {
+                        self.shared.set_discovery_error(None);
+                    }
                     newest = Some(set);
                 }
                 Poll::Ready(Some(Err(error))) => {

@@ -81,7 +81,53 @@ pub(super) fn read(file: &File, path: &Path, largest: u64) -> Result<Vec<u8>, Fa
     Ok(bytes)
 }
 
+/// Makes a folder that is closed to other users, and those above it that are missing. One that is there stays as it is.
+#[cfg(feature = "cache")]
+pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
+}
+
+/// What is at the path, if that is a folder.
+#[cfg(any(all(feature = "folder", unix), feature = "cache"))]
+pub(super) fn folder(path: &Path) -> io::Result<fs::Metadata> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        Ok(metadata)
+    } else {
+        Err(refused(path, "not a folder"))
+    }
+}
+
+/// Whether what is there is ours or the system's, and other users may not write to it.
+#[cfg(any(all(feature = "folder", unix), feature = "cache"))]
+pub(super) fn private(path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        const WRITABLE_BY_OTHERS: u32 = 0o022;
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        if owner != nix::unistd::geteuid().as_raw() && owner != 0 {
+            return Err(refused(path, "it belongs to another user"));
+        }
+        if mode & WRITABLE_BY_OTHERS != 0 {
+            let problem = format!("other users may write to it (mode {mode:o})");
+            return Err(refused(path, &problem));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(any(all(feature = "folder", unix), feature = "cache"))]
+pub(super) fn refused(path: &Path, problem: &str) -> io::Error {
+    let text = format!("{}: {problem}", path.display());
+    io::Error::new(io::ErrorKind::PermissionDenied, text)
+}
+
 /// Tells one state of a file from the next.
+#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     size: u64,
@@ -92,6 +138,7 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
+#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
 impl Stamp {
     pub(super) fn of(metadata: &fs::Metadata) -> Self {
         #[cfg(unix)]

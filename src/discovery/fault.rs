@@ -45,6 +45,7 @@ impl Fault {
     }
 
     /// Several at once: the first is told, the others are counted.
+    #[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
     pub(in crate::discovery) fn first_of(faults: impl IntoIterator<Item = Self>) -> Option<Self> {
         let mut faults = faults.into_iter();
         let mut first = faults.next()?;

@@ -18,8 +18,10 @@
 //! | [`from_changes`] | any stream of inserts and removals | no |
 //! | yours | an implementation of [`Discovery`], made of the parts in [`backend`] | as you like |
 //!
+//! [`DiscoveryExt`] combines them: one until another answers, both together, with the last sets on disk, with shared watches.
+//!
 //! All of them are object safe: `Arc<dyn Discovery>` and `Arc<dyn Backend>` are backends too, and [`from_uri`] makes
-//! the latter from a line of configuration.
+//! the latter from a line of configuration. [`Schemes`] are URIs of your own.
 //!
 //! # Boundaries
 //!
@@ -50,9 +52,18 @@
 mod announcement;
 pub mod backend;
 mod changes;
-#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+pub mod combinators;
+#[cfg(any(
+    feature = "cache",
+    all(feature = "folder", unix),
+    feature = "roles-file"
+))]
 mod disk;
-#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+#[cfg(any(
+    feature = "cache",
+    all(feature = "folder", unix),
+    feature = "roles-file"
+))]
 mod fault;
 #[cfg(all(feature = "folder", unix))]
 mod folder;
@@ -64,6 +75,7 @@ mod registration;
 mod registry;
 #[cfg(feature = "roles-file")]
 mod roles_file;
+mod schemes;
 mod uri;
 pub(crate) mod view;
 
@@ -78,6 +90,7 @@ pub use crate::error::discovery::{
 };
 pub use announcement::{Announcement, AnnouncementKey};
 pub use changes::{Change, Changes, from_changes};
+pub use combinators::DiscoveryExt;
 #[cfg(all(feature = "folder", unix))]
 pub use folder::Folder;
 #[cfg(feature = "kubernetes")]
@@ -88,7 +101,8 @@ pub use registration::Registration;
 pub use registry::Registry;
 #[cfg(feature = "roles-file")]
 pub use roles_file::RolesFile;
-pub use uri::{UriError, from_uri};
+pub use schemes::Schemes;
+pub use uri::{UriError, from_uri, from_uri_with};
 
 use crate::model::instance::InstanceSet;
 use crate::model::name::Boundary;

@@ -1,12 +1,14 @@
 //! A backend from a line of configuration.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::{AddrParseError, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Backend, List, Registry};
+use super::{Backend, List, Registry, Schemes};
 use crate::model::instance::{Instance, InstanceError, Weight, WeightError};
+use crate::model::name::Role;
 use crate::runtime::text::excerpt;
 
 /// The backend that a URI names, so that a program can be told at run time where its instances come from.
@@ -20,6 +22,7 @@ use crate::runtime::text::excerpt;
 /// | `kubernetes:` | `Kubernetes`, with the feature `kubernetes`: the cluster of the kubeconfig file, else the one of this pod |
 /// | `kubernetes:?namespace=shop` | the same, with the boundary `default` taken for this namespace |
 /// | `registry:` | a new [`Registry`], shared only with those who get a clone of this `Arc` |
+/// | `registry:jobs` | the [`Registry`] of this process that has this name |
 ///
 /// # Errors
 ///
@@ -34,7 +37,16 @@ use crate::runtime::text::excerpt;
 /// # Ok::<(), rolecall::discovery::UriError>(())
 /// ```
 pub fn from_uri(uri: &str) -> Result<Arc<dyn Backend>, UriError> {
-    parse(uri).map_err(|fault| UriError {
+    from_uri_with(uri, &Schemes::default())
+}
+
+/// The same as [`from_uri`], with schemes of the program's own.
+///
+/// # Errors
+///
+/// As for [`from_uri`]. If a scheme of the program's own refuses the URI, its error is the source.
+pub fn from_uri_with(uri: &str, schemes: &Schemes) -> Result<Arc<dyn Backend>, UriError> {
+    parse(uri, schemes).map_err(|fault| UriError {
         uri: excerpt(uri),
         fault,
     })
@@ -46,17 +58,38 @@ const FILE: &str = "file:/etc/roles.toml";
 const FOLDER: &str = "folder:/run/roles";
 const KUBERNETES: &str = "kubernetes:?namespace=shop";
 
-fn parse(uri: &str) -> Result<Arc<dyn Backend>, Fault> {
+fn parse(uri: &str, schemes: &Schemes) -> Result<Arc<dyn Backend>, Fault> {
+    if let Some((scheme, _)) = uri.split_once(':')
+        && let Some(made) = schemes.make(scheme, uri)
+    {
+        return made.map_err(|error| Fault::Refused(excerpt(scheme), error.into()));
+    }
     match uri.split_once(':') {
         Some(("list", addrs)) => Ok(Arc::new(list(addrs)?)),
         Some(("file", rest)) => roles_file(path(rest, FILE)?),
         Some(("folder", rest)) => folder(path(rest, FOLDER)?),
         Some(("kubernetes", rest)) => kubernetes(rest),
         Some(("registry", "")) => Ok(Arc::new(Registry::new())),
-        Some(("registry", rest)) => Err(Fault::AfterRegistry(excerpt(rest))),
-        Some((scheme, _)) => Err(Fault::UnknownScheme(excerpt(scheme))),
-        None => Err(Fault::NoScheme),
+        Some(("registry", name)) => named_registry(name),
+        Some((scheme, _)) => Err(Fault::UnknownScheme(excerpt(scheme), examples(schemes))),
+        None => Err(Fault::NoScheme(examples(schemes))),
     }
+}
+
+/// A URI of each scheme.
+fn examples(schemes: &Schemes) -> Box<str> {
+    let others = schemes.names().map(|name| format!("{}:..", excerpt(name)));
+    let others = others.fold(String::new(), |all, one| format!("{all}, {one}"));
+    format!("{LIST}, {FILE}, {FOLDER}, {KUBERNETES}, {REGISTRY}{others}").into()
+}
+
+/// One for each name, for as long as the process lives.
+fn named_registry(name: &str) -> Result<Arc<dyn Backend>, Fault> {
+    static NAMED: Mutex<BTreeMap<Role, Registry>> = Mutex::new(BTreeMap::new());
+    let name = Role::new(name).map_err(|_| Fault::AfterRegistry(excerpt(name)))?;
+    // No foreign code runs under the lock, so it is whole if it is poisoned.
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(Arc::new(named.entry(name).or_default().clone()))
 }
 
 fn path<'a>(rest: &'a str, example: &'static str) -> Result<&'a str, Fault> {
@@ -151,8 +184,9 @@ pub struct UriError {
 
 #[derive(Clone, Debug)]
 enum Fault {
-    NoScheme,
-    UnknownScheme(Box<str>),
+    NoScheme(Box<str>),
+    UnknownScheme(Box<str>, Box<str>),
+    Refused(Box<str>, Arc<dyn StdError + Send + Sync>),
     AfterRegistry(Box<str>),
     Host(Box<str>, &'static str),
     NoPath(&'static str),
@@ -181,28 +215,20 @@ impl UriError {
     }
 }
 
-/// A URI of each scheme.
-struct Examples;
-
-impl fmt::Display for Examples {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "write {LIST}, {FILE}, {FOLDER}, {KUBERNETES} or {REGISTRY}"
-        )
-    }
-}
-
 impl fmt::Display for UriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "invalid discovery URI \"{}\": ", self.uri)?;
         match &self.fault {
-            Fault::NoScheme => write!(f, "it has no scheme; {}", Examples),
-            Fault::UnknownScheme(scheme) => {
-                write!(f, "unknown scheme \"{scheme}\"; {}", Examples)
+            Fault::NoScheme(examples) => write!(f, "it has no scheme; write one of {examples}"),
+            Fault::UnknownScheme(scheme, examples) => {
+                write!(f, "unknown scheme \"{scheme}\"; write one of {examples}")
             }
+            Fault::Refused(scheme, _) => write!(f, "the scheme \"{scheme}\" refuses it"),
             Fault::AfterRegistry(rest) => {
-                write!(f, "\"{rest}\" has no meaning there; write {REGISTRY}")
+                write!(
+                    f,
+                    "\"{rest}\" is not a name; write {REGISTRY} or registry:jobs"
+                )
             }
             Fault::Host(host, example) => write!(
                 f,
@@ -244,6 +270,7 @@ impl fmt::Display for UriError {
 impl StdError for UriError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.fault {
+            Fault::Refused(_, error) => Some(&**error),
             Fault::Addr(_, error) => Some(error),
             Fault::Weight(_, error) => Some(error),
             Fault::Instance(_, error) => Some(error),
@@ -258,6 +285,7 @@ mod tests {
 
     use super::*;
     use crate::discovery::{LeaseState, Registration};
+    use crate::error::BoxError;
 
     fn refusal(uri: &str) -> String {
         let error = from_uri(uri).map(|_| ()).unwrap_err();
@@ -287,6 +315,44 @@ mod tests {
     async fn a_registry_takes_registrations() {
         let backend = from_uri("registry:").unwrap();
         assert!(backend.register(Registration::new("worker")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_named_registry_is_one_for_each_name() {
+        let worker = Registration::new("worker").endpoint("http", ([10, 0, 0, 7], 80).into());
+        let named = from_uri("registry:uri-test").unwrap();
+        let _lease = named.register(worker).await.unwrap();
+        let target = "worker:http".parse().unwrap();
+        for (uri, is_same) in [("registry:uri-test", true), ("registry:uri-other", false)] {
+            let answer = from_uri(uri).unwrap().watch(&target).next().await.unwrap();
+            assert_eq!(answer.is_ok(), is_same, "{uri}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_may_have_schemes_of_its_own() {
+        let schemes = Schemes::default()
+            .with("mine", |uri| from_uri(&uri.replacen("mine", "list", 1)))
+            .with("file", |_| Ok::<_, BoxError>(Registry::new()));
+        let mine = from_uri_with("mine:127.0.0.1:8001", &schemes).unwrap();
+        let target = "worker:http".parse().unwrap();
+        assert_eq!(mine.watch(&target).next().await.unwrap().unwrap().len(), 1);
+        let file = from_uri_with("file:/etc/roles.toml", &schemes).unwrap();
+        assert!(file.register(Registration::new("worker")).await.is_ok());
+        assert!(from_uri_with("list:127.0.0.1:8001", &schemes).is_ok());
+
+        let refused = |uri| from_uri_with(uri, &schemes).map(|_| ()).unwrap_err();
+        let error = refused("mine:x");
+        assert_eq!(
+            error.to_string(),
+            "invalid discovery URI \"mine:x\": the scheme \"mine\" refuses it"
+        );
+        assert!(error.source().unwrap().to_string().contains("\"x\""));
+        let unknown = refused("other:x").to_string();
+        assert!(
+            unknown.ends_with("registry:, file:.., mine:.."),
+            "{unknown}"
+        );
     }
 
     #[cfg(all(feature = "folder", feature = "roles-file", unix))]
@@ -324,15 +390,15 @@ mod tests {
     #[test]
     fn errors_name_the_part_and_show_what_is_right() {
         for (uri, says) in [
-            ("", "it has no scheme; write list:127.0.0.1:8001"),
+            ("", "it has no scheme; write one of list:127.0.0.1:8001"),
             ("127.0.0.1", "it has no scheme"),
             (
                 "127.0.0.1:8001",
-                "unknown scheme \"127.0.0.1\"; write list:",
+                "unknown scheme \"127.0.0.1\"; write one of list:",
             ),
             (
                 "lost:127.0.0.1:8001",
-                "unknown scheme \"lost\"; write list:",
+                "unknown scheme \"lost\"; write one of list:",
             ),
             ("list:", "it lists no address"),
             (
@@ -359,7 +425,6 @@ mod tests {
             ("list:127.0.0.1:0", "port 0"),
             ("list:127.0.0.1:1;weight=65536", "0 to 65535"),
             ("list:127.0.0.1:1;wait=1", "write 127.0.0.1:8001;weight=3"),
-            ("registry:here", "\"here\" has no meaning there"),
             #[cfg(feature = "kubernetes")]
             (
                 "kubernetes:shop",
@@ -371,6 +436,7 @@ mod tests {
             ("kubernetes:?namespace=Shop", "namespace: "),
             #[cfg(not(feature = "kubernetes"))]
             ("kubernetes:", "enable the feature \"kubernetes\""),
+            ("registry:Here", "\"Here\" is not a name"),
             ("file:", "it names no path; write file:/etc/roles.toml"),
             ("folder:", "it names no path; write folder:/run/roles"),
             ("file://", "\"\" would be a host"),

@@ -46,6 +46,8 @@ struct Followed {
     /// `None` once discovery has no more of it.
     news: Option<Watch>,
     doubt: Option<Doubt>,
+    /// Whether its peers are those of a provisional set: no set is doubted by comparison with them.
+    is_provisional: bool,
 }
 
 /// An answer that is not believed yet, and until when.
@@ -88,6 +90,7 @@ impl Watcher {
                     news: (!allowed.is_ended)
                         .then(|| Watch::open(|| self.discovery.peers(&allowed.boundary))),
                     doubt: None,
+                    is_provisional: false,
                 });
             }
         }
@@ -161,6 +164,7 @@ impl Followed {
         if self.doubt.as_mut().is_some_and(is_over)
             && let Some(doubt) = self.doubt.take()
         {
+            self.is_provisional = doubt.set.provisional_age().is_some();
             self.believe(gate, Peers::of(&doubt.set));
         }
         is_more
@@ -175,10 +179,16 @@ impl Followed {
         };
         let gone = || known.peers.missing_in(&peers);
         let earlier = self.doubt.take().map(|doubt| doubt.over);
-        let over = is_doubtful(&set, known.peers.len(), gone)
+        let size = if self.is_provisional {
+            0
+        } else {
+            known.peers.len()
+        };
+        let over = is_doubtful(&set, size, gone)
             .then(|| earlier.or_else(|| timer::sleep_until(clock::now() + GRACE)))
             .flatten();
         let Some(over) = over else {
+            self.is_provisional = set.provisional_age().is_some();
             return self.believe(gate, peers);
         };
         self.believe(gate, peers.and(&known.peers));

@@ -60,7 +60,7 @@ impl<B> Line for Lane<B> {
     }
 
     fn is_alive(&self) -> bool {
-        self.sender.is_ready() && self.wire.probe.is_idle()
+        self.sender.is_ready() && self.wire.probe.is_idle(self.age().is_used())
     }
 
     fn age(&self) -> &Age {

@@ -53,7 +53,7 @@ impl<B> Line for Share<B> {
     }
 
     fn is_alive(&self) -> bool {
-        self.is_ready() && !self.probe.is_closed()
+        self.is_ready() && !self.probe.is_closed(self.age.is_used())
     }
 
     fn age(&self) -> &Age {

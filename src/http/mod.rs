@@ -11,9 +11,9 @@
 //! # Limits
 //!
 //! A request may be lost that is written in the very moment its connection closes: nobody can say whether the instance acted
-//! on it, so it fails, and [`was_sent`](CallError::was_sent) is true. HTTP/1.1 keeps that moment short by asking the kernel
-//! before each request. With HTTP/2 it lasts until what the instance sent before is read, so a killed instance may fail a
-//! few requests more than it had.
+//! on it, so it fails, and [`was_sent`](CallError::was_sent) is true. A connection that was silent for a moment, about a
+//! round trip, is looked up in the kernel before it takes a request, so that moment is short. Until the event loop has read
+//! what an instance sent before it was killed, a few requests more may fail than it had.
 
 mod address;
 mod age;

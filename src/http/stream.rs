@@ -8,7 +8,7 @@ use std::task::Waker;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(feature = "tls")]
 use tokio_rustls::client::TlsStream;
@@ -42,6 +42,16 @@ impl Stream {
                 found
             }
         }
+    }
+
+    /// Whether the event loop knows of something to read, or of the end, that no read has met yet. It takes no system call.
+    pub(super) fn has_event(&self) -> bool {
+        let socket = match self {
+            Self::Plain(stream) => stream,
+            #[cfg(feature = "tls")]
+            Self::Tls { stream, .. } => stream.get_ref().0,
+        };
+        socket.try_io(Interest::READABLE, || Ok(())).is_ok()
     }
 
     pub(super) fn poll_read(

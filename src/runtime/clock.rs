@@ -4,6 +4,16 @@
 
 use std::time::Instant;
 
+/// The time of day, for what outlives the process.
+#[cfg(feature = "cache")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the time"
+)]
+pub(crate) fn wall() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the time"

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::WorkerError;
-use crate::discovery::{Backend, Registration, from_uri};
+use crate::discovery::{Backend, Registration, Schemes, from_uri_with};
 
 pub(super) struct Environment {
     pub(super) registration: Registration,
@@ -37,6 +37,7 @@ impl Environment {
     /// By a look at one variable at a time.
     pub(super) fn read(
         look: impl Fn(&'static str) -> Result<String, VarError>,
+        schemes: &Schemes,
     ) -> Result<Self, WorkerError> {
         let optional = |variable: &'static Variable| match look(variable.name) {
             Ok(value) => Ok(Some(value)),
@@ -71,8 +72,8 @@ impl Environment {
             registration = registration.id(id);
         }
         let uri = required(&DISCOVERY)?;
-        let backend =
-            from_uri(&uri).map_err(|error| WorkerError::invalid(&DISCOVERY, &uri, error))?;
+        let backend = from_uri_with(&uri, schemes)
+            .map_err(|error| WorkerError::invalid(&DISCOVERY, &uri, error))?;
         let advertise = ip(&ADVERTISE)?;
         if let Some(ip) = advertise {
             let text = ip.to_string();
@@ -112,7 +113,7 @@ mod tests {
                 .map(|(_, value)| (*value).to_owned())
                 .ok_or(VarError::NotPresent)
         };
-        Environment::read(look).map_err(|error| match error.source() {
+        Environment::read(look, &Schemes::default()).map_err(|error| match error.source() {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         })

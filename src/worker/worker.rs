@@ -14,7 +14,7 @@ use tower_layer::Layer;
 use super::WorkerError;
 use super::environment::Environment;
 use crate::balance::{Balance, BalanceLayer};
-use crate::discovery::{Backend, Lease, Registrar, Registration};
+use crate::discovery::{Backend, Lease, Registrar, Registration, Schemes};
 use crate::error::BoxError;
 use crate::error::discovery::RegisterError;
 use crate::guard::{Guard, Listener};
@@ -98,7 +98,16 @@ impl Worker {
     ///
     /// [`WorkerError::Missing`] and [`WorkerError::Invalid`], which name the variable and show a value that is right.
     pub fn from_env() -> Result<Self, WorkerError> {
-        let environment = Environment::read(std::env::var)?;
+        Self::from_env_with(&Schemes::default())
+    }
+
+    /// The same as [`from_env`](Self::from_env), with schemes of the program's own for `ROLECALL_DISCOVERY`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_env`](Self::from_env).
+    pub fn from_env_with(schemes: &Schemes) -> Result<Self, WorkerError> {
+        let environment = Environment::read(std::env::var, schemes)?;
         Self::build(
             environment.backend,
             environment.registration,

@@ -15,6 +15,7 @@
 mod backoff;
 mod catalog;
 mod contents;
+mod guarded;
 mod keep;
 mod listing;
 mod mirror;
@@ -37,6 +38,8 @@ pub use poll::{PollAnswer, PollBounds, poll};
 pub use record::Record;
 pub use update::{CatalogUpdate, Scope};
 
+pub(super) use guarded::guarded;
 pub(super) use listing::Listing;
+pub(super) use per_target::Fanout;
 #[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
 pub(super) use task::Task;

@@ -33,15 +33,27 @@ struct State {
     has_ended: bool,
 }
 
+impl State {
+    /// Whether the source itself gave a set.
+    fn is_live(&self) -> bool {
+        let set = self.set.as_ref();
+        set.is_some_and(|set| set.provisional_age().is_none())
+    }
+}
+
 impl Newest {
     pub(in crate::discovery) fn give(&self, answer: Answer) {
         let overcome = {
             let mut state = self.shared.state();
             match answer {
+                // The source has started again in another runtime: what it gave itself is newer.
+                Ok(set) if set.provisional_age().is_some() && state.is_live() => None,
                 Ok(set) => {
                     state.sets += 1;
+                    let is_live = set.provisional_age().is_none();
                     state.set = Some(set);
-                    state.error.take()
+                    // A stand-in overcomes no error of the source.
+                    state.error.take_if(|_| is_live)
                 }
                 Err(error) => {
                     state.errors += 1;

@@ -1,13 +1,13 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_core::Stream;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::StreamExt;
 use tokio::sync::Notify;
 
 use super::backoff::Backoff;
+use super::guarded::guarded;
 use super::newest::Newest;
 use super::task::Task;
 use crate::discovery::{BoxStream, Discovery, no_peers};
@@ -15,7 +15,6 @@ use crate::error::discovery::DiscoveryError;
 use crate::model::instance::InstanceSet;
 use crate::model::name::Boundary;
 use crate::model::target::Target;
-use crate::runtime::panic::{Panicked, caught};
 
 type Answer = Result<InstanceSet, DiscoveryError>;
 
@@ -226,21 +225,12 @@ async fn read(
 ) {
     let mut pauses = reopen.unwrap_or_default().pauses();
     loop {
-        match caught(&open) {
-            Ok(mut answers) => loop {
-                let next = AssertUnwindSafe(answers.next()).catch_unwind().await;
-                let answer = next.unwrap_or_else(|panic| {
-                    answers = Box::pin(stream::empty());
-                    let panic = Panicked::new(panic);
-                    Some(Err(DiscoveryError::backend("watching", panic)))
-                });
-                let Some(answer) = answer else { break };
-                if answer.is_ok() {
-                    pauses.reset();
-                }
-                newest.give(answer);
-            },
-            Err(panic) => newest.give(Err(DiscoveryError::backend("watching", panic))),
+        let mut answers = guarded(&open);
+        while let Some(answer) = answers.next().await {
+            if answer.is_ok() {
+                pauses.reset();
+            }
+            newest.give(answer);
         }
         if reopen.is_none() {
             return newest.end();

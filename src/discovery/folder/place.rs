@@ -8,7 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use nix::unistd::geteuid;
 
 use super::{lock, names};
 use crate::discovery::announcement::{Announcement, AnnouncementKey};
@@ -22,8 +21,6 @@ pub(super) const LARGEST: u64 = 128 << 10;
 /// A claim takes a few system calls of another process, unless that is stopped in between.
 const CLAIM_TRIES: u32 = 1000;
 const CLAIM_PAUSE: Duration = Duration::from_millis(2);
-
-const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -69,21 +66,9 @@ impl Place {
 
     /// Whether the folder is there, ours, and closed to others.
     pub(super) fn check(&self) -> io::Result<fs::Metadata> {
-        let metadata = fs::metadata(&self.path)?;
-        if !metadata.is_dir() {
-            return Err(refused(&self.path, "not a folder"));
-        }
-        if self.others_may_write {
-            return Ok(metadata);
-        }
-        let mode = metadata.mode() & 0o7777;
-        let owner = metadata.uid();
-        if owner != geteuid().as_raw() && owner != 0 {
-            return Err(refused(&self.path, "it belongs to another user"));
-        }
-        if mode & WRITABLE_BY_OTHERS != 0 {
-            let problem = format!("other users may write to it (mode {mode:o})");
-            return Err(refused(&self.path, &problem));
+        let metadata = disk::folder(&self.path)?;
+        if !self.others_may_write {
+            disk::private(&self.path, &metadata)?;
         }
         Ok(metadata)
     }
@@ -112,7 +97,7 @@ impl Place {
         ] {
             make(&folder, mode)?;
             if !fs::symlink_metadata(&folder)?.is_dir() {
-                return Err(refused(&folder, "not a folder"));
+                return Err(disk::refused(&folder, "not a folder"));
             }
         }
         Ok(())
@@ -228,9 +213,4 @@ fn make(path: &Path, mode: u32) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-fn refused(path: &Path, problem: &str) -> io::Error {
-    let text = format!("{}: {problem}", path.display());
-    io::Error::new(io::ErrorKind::PermissionDenied, text)
 }

@@ -1,8 +1,8 @@
 //! Applies sets of instances to the seats.
 
-use super::Roster;
 use super::dials::Dial;
 use super::seat::{Connection, Seat};
+use super::{Received, Roster};
 use crate::event::Event;
 use crate::fleet::branch::Branch;
 use crate::fleet::rules::doubt::judge;
@@ -22,12 +22,17 @@ enum Absent {
 impl<T> Roster<T> {
     /// Applies a set, or doubts it. Returns the dials to make.
     pub(crate) fn apply(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
-        let first = self.set_at.replace(now).is_none();
+        let age = set.provisional_age().unwrap_or_default();
+        let first = self.received.replace(Received { at: now, age }).is_none();
         self.dials.take_cancelled();
         for id in set.duplicates().iter().take(MAX_REPORTED) {
             self.note(Event::DuplicateId { id: printable(id) });
         }
-        let known = self.seats.len();
+        let known = if self.is_provisional {
+            0
+        } else {
+            self.seats.len()
+        };
         let lacks = |seat: &&Seat<T>| set.get(seat.instance.id().as_str()).is_none();
         let gone = || self.seats.iter().filter(lacks).count();
         match judge(set, known, gone, self.doubt.as_ref(), &self.config, now) {
@@ -35,6 +40,7 @@ impl<T> Roster<T> {
                 if self.doubt.take().is_some() {
                     Branch::DoubtLifted.reach();
                 }
+                self.is_provisional = set.provisional_age().is_some();
                 self.replace_seats(set, Absent::Leave, first, now)
             }
             Some(doubt) => {
@@ -53,6 +59,7 @@ impl<T> Roster<T> {
 
     /// Applies a set whose doubt is over. Returns the dials to make.
     pub(super) fn follow(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
+        self.is_provisional = set.provisional_age().is_some();
         self.replace_seats(set, Absent::Leave, false, now)
     }
 

@@ -65,8 +65,10 @@ pub(crate) struct Roster<T> {
     /// Whether every member in play is failing.
     all_fail: bool,
     doubt: Option<Doubt>,
-    /// When the last set arrived.
-    set_at: Option<u64>,
+    /// The last set that arrived.
+    received: Option<Received>,
+    /// Whether the seats follow a provisional set. No set is doubted by comparison with those.
+    is_provisional: bool,
     unusable_since: Option<Instant>,
     /// The pool's count of outcomes at the last tick.
     outcomes: u64,
@@ -75,6 +77,13 @@ pub(crate) struct Roster<T> {
     census: Option<Arc<Census>>,
     dirty: bool,
     garbage: Garbage<T>,
+}
+
+/// When a set arrived, and how old it was then.
+#[derive(Clone, Copy)]
+struct Received {
+    at: u64,
+    age: Duration,
 }
 
 /// Values that are replaced under the lock and dropped once it is released, because dropping them runs the caller's code.
@@ -99,7 +108,8 @@ impl<T> Roster<T> {
             late_from: 0,
             all_fail: false,
             doubt: None,
-            set_at: None,
+            received: None,
+            is_provisional: false,
             unusable_since: Some(now),
             outcomes: 0,
             rng: SmallRng::seed_from_u64(seed),

@@ -22,7 +22,7 @@ pub(crate) enum Unusable {
 
 impl<T> Roster<T> {
     pub(crate) fn why_unusable(&mut self) -> Unusable {
-        match (self.set_at, self.seats.is_empty()) {
+        match (self.received, self.seats.is_empty()) {
             (None, _) => Unusable::Unresolved,
             (Some(_), true) => Unusable::Empty,
             (Some(_), false) => {
@@ -47,7 +47,8 @@ impl<T> Roster<T> {
         let members = self.seats.iter();
         Status {
             target: None,
-            set_age: self.set_at.map(past),
+            set_age: self.received.map(|set| past(set.at) + set.age),
+            is_provisional: self.is_provisional,
             discovery_error: None,
             doubted_for: self.doubt.as_ref().map(|doubt| left(doubt.until())),
             usable: self.listing.len(),

@@ -233,6 +233,18 @@ impl<'de> serde::Deserialize<'de> for Instance {
     }
 }
 
+/// An instance that was stored without having been validated: a peer has port 0.
+#[cfg(feature = "cache")]
+#[derive(serde::Deserialize)]
+pub(crate) struct Stored(Announced);
+
+#[cfg(feature = "cache")]
+impl From<Stored> for Instance {
+    fn from(stored: Stored) -> Self {
+        Self(Arc::new(stored.0))
+    }
+}
+
 pub(crate) fn check_addr(addr: SocketAddr) -> Result<(), InstanceError> {
     let refuse = |reason| Err(InstanceError::new("address", &addr.to_string(), reason));
     check_ip("address", addr.ip())?;

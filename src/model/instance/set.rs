@@ -1,7 +1,9 @@
 //! The whole membership of one target at one moment.
 
+use std::cmp::Ordering;
 use std::slice;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Instance, InstanceId};
 
@@ -27,6 +29,8 @@ pub struct InstanceSet {
     instances: Arc<[Instance]>,
     duplicates: Arc<[InstanceId]>,
     confirmed: bool,
+    /// How old the set was when it stood in for one that its source has not given yet.
+    provisional: Option<Duration>,
 }
 
 impl InstanceSet {
@@ -47,6 +51,19 @@ impl InstanceSet {
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.confirmed
+    }
+
+    /// Marks the set as a stand-in for one that its source has not given yet, such as a cached set of this age. No later set is
+    /// doubted by comparison with it.
+    pub(crate) fn provisional(mut self, age: Duration) -> Self {
+        self.confirmed = false;
+        self.provisional = Some(age);
+        self
+    }
+
+    /// How old a provisional set was when it was marked as one; `None` for the set of a live source.
+    pub(crate) fn provisional_age(&self) -> Option<Duration> {
+        self.provisional
     }
 
     /// How many instances there are.
@@ -96,6 +113,36 @@ impl InstanceSet {
         }
     }
 
+    /// The instances of both sets. If an id occurs in both, the instance of this set wins. Confirmed if both are, and
+    /// provisional if either is.
+    pub(crate) fn merged(&self, other: &Self) -> Self {
+        let mut instances = Vec::with_capacity(self.len() + other.len());
+        let (mut mine, mut theirs) = (self.iter().peekable(), other.iter().peekable());
+        while let (Some(a), Some(b)) = (mine.peek(), theirs.peek()) {
+            let order = a.id().cmp(b.id());
+            let next = if order == Ordering::Greater {
+                theirs.next()
+            } else {
+                mine.next()
+            };
+            if order == Ordering::Equal {
+                theirs.next();
+            }
+            instances.extend(next.cloned());
+        }
+        instances.extend(mine.chain(theirs).cloned());
+        let duplicates = self.duplicates.iter().chain(&*other.duplicates);
+        let mut duplicates: Vec<_> = duplicates.cloned().collect();
+        duplicates.sort();
+        duplicates.dedup();
+        Self {
+            instances: instances.into(),
+            duplicates: duplicates.into(),
+            confirmed: self.confirmed && other.confirmed,
+            provisional: self.provisional.max(other.provisional),
+        }
+    }
+
     /// The instances that `keep` keeps; the very same set if that is all of them.
     pub(crate) fn filtered(&self, mut keep: impl FnMut(&Instance) -> bool) -> Self {
         let Some(first_gone) = self.iter().position(|instance| !keep(instance)) else {
@@ -132,6 +179,7 @@ impl FromIterator<Instance> for InstanceSet {
             instances: instances.into(),
             duplicates: duplicates.into(),
             confirmed: false,
+            provisional: None,
         }
     }
 }
@@ -195,6 +243,28 @@ mod tests {
         let set: InstanceSet = sorted.iter().cloned().collect();
         assert!(set.iter().zip(&sorted).all(|(a, b)| a.ptr_eq(b)));
         assert_eq!(set, InstanceSet::from_sorted(sorted));
+    }
+
+    #[test]
+    fn of_two_merged_sets_the_first_wins() {
+        let of = |instances: &[(&str, u16)]| -> InstanceSet {
+            instances
+                .iter()
+                .map(|(id, port)| instance(id, *port))
+                .collect()
+        };
+        let mine = of(&[("b", 1), ("c", 1), ("e", 1)]).confirmed();
+        let theirs = of(&[("a", 2), ("c", 2), ("d", 2), ("f", 2)]).confirmed();
+        let both = mine.merged(&theirs);
+        assert_eq!(ids(&both), ["a", "b", "c", "d", "e", "f"]);
+        assert_eq!(both.get("c").unwrap().addr().port(), 1);
+        assert!(both.is_confirmed() && both.provisional_age().is_none());
+        assert_eq!(mine.merged(&InstanceSet::empty().confirmed()), mine);
+
+        let age = Duration::from_secs(9);
+        let aged = mine.merged(&theirs.provisional(age));
+        assert!(!aged.is_confirmed());
+        assert_eq!(aged.provisional_age(), Some(age));
     }
 
     #[test]

@@ -1,0 +1,29 @@
+//! A foreign stream of answers, made safe to poll.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::{StreamExt, stream};
+
+use crate::discovery::BoxStream;
+use crate::error::discovery::DiscoveryError;
+use crate::model::instance::InstanceSet;
+use crate::runtime::panic::{Panicked, caught};
+
+type Answer = Result<InstanceSet, DiscoveryError>;
+
+/// Opens a stream. A panic of `open` or of the stream is its last answer, an error.
+pub(in crate::discovery) fn guarded(
+    open: impl FnOnce() -> BoxStream<'static, Answer>,
+) -> BoxStream<'static, Answer> {
+    match caught(open) {
+        Ok(answers) => Box::pin(AssertUnwindSafe(answers).catch_unwind().map(|polled| {
+            polled.unwrap_or_else(|panic| {
+                let panic = Panicked::new(panic);
+                Err(DiscoveryError::backend("watching", panic))
+            })
+        })),
+        Err(panic) => Box::pin(stream::iter([Err(DiscoveryError::backend(
+            "watching", panic,
+        ))])),
+    }
+}
