@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::error::BoxError;
 use crate::error::discovery::DiscoveryError;
 use crate::model::instance::{Availability, InstanceError, InstanceId};
-use crate::runtime::causes::chain;
+use crate::runtime::causes::{chain, with_causes};
 use crate::runtime::local_fault::is_local_fault;
 use crate::runtime::text::excerpt;
 
@@ -342,6 +342,8 @@ impl fmt::Display for Withheld {
 
 /// Why a dial failed: the connector's error, with a short label to count it by.
 ///
+/// Its text is the label, the connector's error and the causes of that, in one line.
+///
 /// A connector whose error is a `DialError` chooses the label. For any other error the label comes from the first
 /// [`io::Error`] among its causes.
 #[derive(Debug)]
@@ -369,7 +371,7 @@ impl DialError {
     pub fn labelled(label: impl Into<Cow<'static, str>>, source: impl Into<BoxError>) -> Self {
         let (label, source) = (label.into(), source.into());
         Self {
-            text: format!("{label}: {source}"),
+            text: format!("{label}: {}", with_causes(source.as_ref())),
             is_local_fault: is_local_fault(source.as_ref()),
             label,
             source,

@@ -187,6 +187,7 @@
 //! | Feature | Adds |
 //! |---|---|
 //! | `cache` | `DiscoveryExt::cached`: stores the last sets on disk, so that a process can start while discovery is down |
+//! | `conformance` | `discovery::conformance`: the suite that discovery backends pass, for one of your own |
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
 //! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |

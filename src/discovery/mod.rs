@@ -53,6 +53,8 @@ mod announcement;
 pub mod backend;
 mod changes;
 pub mod combinators;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(any(
     feature = "cache",
     all(feature = "folder", unix),

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use crate::model::instance::{InstanceError, InstanceId};
 use crate::model::name::{Boundary, EndpointName, NameError, Role};
 use crate::model::target::Target;
+use crate::runtime::causes::with_causes;
 use crate::runtime::text::legible;
-
-/// A foreign chain of causes may be a ring.
-const MOST_CAUSES: usize = 8;
 
 /// Why a discovery has no set to give; cheap to clone, since status keeps the last one.
 #[derive(Clone, Debug)]
@@ -118,16 +116,7 @@ impl DiscoveryError {
 
     /// With its causes: which file, which line. They are a backend's, and may quote anything.
     pub(crate) fn with_causes(&self) -> String {
-        let mut text = legible(self);
-        let mut cause = self.source();
-        for _ in 0..MOST_CAUSES {
-            let Some(error) = cause else {
-                break;
-            };
-            text = format!("{text}: {}", legible(error));
-            cause = error.source();
-        }
-        text
+        with_causes(self)
     }
 }
 

@@ -46,6 +46,13 @@ impl Fallback {
     }
 }
 
+impl Fallback {
+    /// Whether the caller asks for TLS, and the connection has none.
+    pub(super) fn lacks_tls_for(&self, uri: &Uri) -> bool {
+        self.scheme != Scheme::HTTPS && uri.scheme() == Some(&Scheme::HTTPS)
+    }
+}
+
 fn of_address(addr: SocketAddr) -> Authority {
     // Anew, without the scope of an IPv6 address, which means nothing to the instance.
     let text = SocketAddr::new(addr.ip(), addr.port()).to_string();
@@ -88,8 +95,7 @@ pub(super) fn for_http2<B>(request: &mut Request<B>, fallback: &Fallback) {
         .flatten()
         .unwrap_or_else(|| fallback.authority.clone());
     let mut parts = http::uri::Parts::default();
-    let scheme = request.uri().scheme().unwrap_or(&fallback.scheme);
-    parts.scheme = Some(scheme.clone());
+    parts.scheme = Some(fallback.scheme.clone());
     parts.authority = Some(authority);
     parts.path_and_query = Some(path(request.uri()));
     if let Ok(uri) = Uri::from_parts(parts) {

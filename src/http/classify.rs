@@ -27,7 +27,7 @@ use crate::model::hints::Hints;
 /// | status 429, or 503 with a `Retry-After` | overloaded: it is given less to do, and not blamed |
 /// | any other status from 500 | failure |
 /// | a [`CallError`] whose request was not sent | unsent; neutral, if it was for want of something in this process |
-/// | a [`CallError`] whose request's own body failed | neutral |
+/// | a [`CallError`] that is the caller's fault: the request's own body failed, or `https` without TLS | neutral |
 /// | what a balancer below did not send, or tower's `LoadShed` refused, as in [`ClassifyResult`](crate::ClassifyResult) | neutral |
 /// | any other error | failure |
 ///
@@ -179,6 +179,10 @@ pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
         return Failed::sent(error);
     }
     match found {
+        Some(found) if found.is_callers() && !found.was_sent() => {
+            attempt.neutral();
+            return Failed::unsent(error);
+        }
         Some(found) if !found.was_sent() => {
             // The connection stays if it is this process that lacks something.
             match found.is_local_fault() {

@@ -38,7 +38,8 @@ use crate::error::BoxError;
 /// # Request
 ///
 /// The URI may be a mere path (`/hello`). `Host`, or `:authority` in HTTP/2, is the caller's `Host`, else the authority of
-/// the URI, else the address of the instance, or whom [`Connector::host`](super::Connector::host) says. Scheme and authority of the URI do not decide where the request goes.
+/// the URI, else the address of the instance, or whom [`Connector::host`](super::Connector::host) says. The authority of the URI does not decide where the request goes.
+/// A `https` URI fails without TLS, and nothing is sent; any other scheme goes over TLS if the connector has it.
 ///
 /// # Cancellation
 ///
@@ -102,6 +103,10 @@ async fn exchange<L: Transport>(
     mut checkout: Checkout<L>,
     request: Request<L::Body>,
 ) -> Result<Response<Incoming>, CallError> {
+    let pool = checkout.pool();
+    if pool.fallback().lacks_tls_for(request.uri()) {
+        return Err(CallError::no_tls(pool.addr()));
+    }
     let original = Original::of(&request);
     let mut request = L::prepare(request, checkout.pool().fallback());
     let mut refusals = 0;

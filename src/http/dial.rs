@@ -3,22 +3,25 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Weak;
+use std::time::Duration;
 
 use http::uri::Scheme;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout_at};
 
-use super::error::ConnectError;
+use super::error::{ConnectError, Step};
 use super::line::{Line, Transport};
 use super::pool::{Limits, Pool};
 use super::stream::Stream;
 #[cfg(feature = "tls")]
 use super::tls::Expected;
+use crate::runtime::clock;
 
-/// Whom a pool dials.
+/// Where a pool connects.
 #[derive(Clone)]
 pub(super) struct Peer {
     addr: SocketAddr,
-    /// The ip that it is dialled from; `None`: the system's choice.
+    /// The local ip to dial from; `None`: the system's choice.
     pub(super) from: Option<IpAddr>,
     #[cfg(feature = "tls")]
     tls: Option<Expected>,
@@ -56,32 +59,52 @@ impl Peer {
         Scheme::HTTP
     }
 
-    async fn tcp(&self) -> io::Result<TcpStream> {
-        let from = self.from.filter(|ip| ip.is_ipv4() == self.addr.is_ipv4());
-        let Some(ip) = from else {
-            return TcpStream::connect(self.addr).await;
+    async fn tcp(&self, from: Option<IpAddr>) -> io::Result<TcpStream> {
+        let socket = match self.addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        let socket = match ip {
-            IpAddr::V4(_) => TcpSocket::new_v4()?,
-            IpAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.bind(SocketAddr::new(ip, 0))?;
+        if let Some(ip) = from {
+            bind(&socket, ip)?;
+        }
+        socket.set_nodelay(true)?;
         socket.connect(self.addr).await
     }
 
-    async fn reach<L: Transport>(&self) -> Result<Stream, ConnectError> {
-        let stream = self
-            .tcp()
+    async fn reach<L: Transport>(
+        &self,
+        by: Instant,
+        limit: Duration,
+    ) -> Result<Stream, ConnectError> {
+        let from = self.from.filter(|ip| ip.is_ipv4() == self.addr.is_ipv4());
+        let stream = timeout_at(by, self.tcp(from))
             .await
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|error| ConnectError::io(self.addr, error))?;
+            .map_err(|_| ConnectError::timed_out(self.addr, Step::Connect, limit))?
+            .map_err(|error| ConnectError::connect(self.addr, from, error))?;
         #[cfg(feature = "tls")]
         if let Some(expected) = &self.tls {
-            let stream = expected.handshake(stream, self.addr, L::ALPN).await?;
+            let handshake = expected.handshake(stream, self.addr, L::ALPN);
+            let stream = timeout_at(by, handshake)
+                .await
+                .map_err(|_| ConnectError::timed_out(self.addr, Step::Tls, limit))??;
             return Ok(Stream::from(stream));
         }
         Ok(Stream::Plain(stream))
     }
+}
+
+/// Binds a socket to a local ip, without a port where the system can choose that when it connects.
+///
+/// A port that `bind` chooses is taken for all destinations: an ip then has 28 000 of them, instead of as many for each
+/// instance.
+fn bind(socket: &TcpSocket, ip: IpAddr) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    nix::sys::socket::setsockopt(
+        socket,
+        nix::sys::socket::sockopt::IpBindAddressNoPort,
+        &true,
+    )?;
+    socket.bind(SocketAddr::new(ip, 0))
 }
 
 /// Connects to `peer` and shakes hands; freed lines come back to `home`.
@@ -90,18 +113,20 @@ pub(super) async fn connect<L: Transport>(
     limits: Limits,
     home: Weak<Pool<L>>,
 ) -> Result<L, ConnectError> {
-    let addr = peer.addr;
-    let opening = async {
-        let stream = peer.reach::<L>().await?;
-        L::open(stream, addr, limits, home).await
-    };
-    let limit = limits.connect_timeout;
-    let line = tokio::time::timeout(limit, opening)
+    let (addr, limit) = (peer.addr, limits.connect_timeout);
+    // Beyond what the clock can count a limit is none.
+    let now = Instant::from_std(clock::now());
+    let by = now.checked_add(limit).unwrap_or_else(|| now + LONGEST);
+    let stream = peer.reach::<L>(by, limit).await?;
+    let line = timeout_at(by, L::open(stream, addr, limits, home))
         .await
-        .unwrap_or_else(|_| Err(ConnectError::timed_out(addr, limit)))?;
+        .unwrap_or_else(|_| Err(ConnectError::timed_out(addr, Step::Http, limit)))?;
     tracing::debug!(%addr, "connected");
     Ok(line)
 }
+
+/// A year: what a longer connect timeout is cut to.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// One dial for the claims that wait in a pool. They are also told when the runtime drops it.
 pub(super) struct Dial<L: Line> {
@@ -144,5 +169,21 @@ impl<L: Line> Drop for Dial<L> {
         if !self.ended {
             self.end(Err(ConnectError::no_runtime(self.peer.addr)));
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_address_takes_no_port_before_it_connects() {
+        let socket = TcpSocket::new_v4().unwrap();
+        bind(&socket, [127, 0, 0, 1].into()).unwrap();
+        assert_eq!(socket.local_addr().unwrap().port(), 0);
+        let socket = TcpSocket::new_v6().unwrap();
+        bind(&socket, std::net::Ipv6Addr::LOCALHOST.into()).unwrap();
+        assert_eq!(socket.local_addr().unwrap().port(), 0);
     }
 }

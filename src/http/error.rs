@@ -2,11 +2,13 @@
 
 use std::any::Any;
 use std::error::Error as StdError;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
+#[cfg(feature = "tls")]
+use tokio_rustls::rustls::Error as TlsError;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
@@ -25,18 +27,62 @@ pub struct ConnectError {
     cause: Arc<ConnectCause>,
 }
 
+/// The kind of a [`ConnectError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectErrorKind {
+    /// No connection: refused, reset, unreachable, or closed at once.
+    Io,
+    /// The connect timeout passed.
+    TimedOut,
+    /// The TLS handshake failed: one side does not accept the other one, or the server does not speak TLS.
+    Tls,
+    /// The server speaks another protocol than the connector: HTTP/1.1 instead of HTTP/2, the reverse, or TLS.
+    Protocol,
+    /// The program asked for what cannot work: no tokio runtime, a name that is no TLS server name, a loopback address to
+    /// dial another host from.
+    Setup,
+}
+
 #[derive(Debug)]
 enum ConnectCause {
     Io(io::Error),
-    TimedOut(Duration, io::Error),
+    /// From a loopback address to another host.
+    Loopback(IpAddr, io::Error),
+    TimedOut(Step, Duration, io::Error),
     Handshake(hyper::Error),
+    /// The server spoke, or closed, and that was not the protocol of the connector.
+    Protocol(Mismatch),
     NoRuntime,
     #[cfg(feature = "tls")]
     Tls(ServerName<'static>, io::Error),
     #[cfg(feature = "tls")]
     ServerName(String, InvalidDnsNameError),
+}
+
+/// A part of a dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Connect,
     #[cfg(feature = "tls")]
-    NoHttp2,
+    Tls,
+    Http,
+}
+
+/// What a server says instead of what its protocol demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mismatch {
+    /// HTTP/2 was expected, by its preface.
+    Http1,
+    /// The same, over TLS: the server did not agree on it.
+    #[cfg(feature = "tls")]
+    NotAgreed,
+    /// A plain connection was expected.
+    Tls,
+    /// HTTP/2 was expected, and closed is what the server did.
+    Silent,
+    /// HTTP/2 was expected.
+    Unknown,
 }
 
 impl ConnectError {
@@ -44,9 +90,20 @@ impl ConnectError {
         Self::new(addr, ConnectCause::Io(error))
     }
 
-    pub(super) fn timed_out(addr: SocketAddr, limit: Duration) -> Self {
+    /// A connect from `from`, or from an address of the system's choice.
+    pub(super) fn connect(addr: SocketAddr, from: Option<IpAddr>, error: io::Error) -> Self {
+        let loopback = from.filter(|from| from.is_loopback() && !addr.ip().is_loopback());
+        match loopback {
+            Some(from) if !local_fault::is_local_fault(&error) => {
+                Self::new(addr, ConnectCause::Loopback(from, error))
+            }
+            _ => Self::io(addr, error),
+        }
+    }
+
+    pub(super) fn timed_out(addr: SocketAddr, step: Step, limit: Duration) -> Self {
         let error = io::Error::from(io::ErrorKind::TimedOut);
-        Self::new(addr, ConnectCause::TimedOut(limit, error))
+        Self::new(addr, ConnectCause::TimedOut(step, limit, error))
     }
 
     /// The instance accepted the connection and closed it at once.
@@ -58,32 +115,26 @@ impl ConnectError {
         Self::new(addr, ConnectCause::Handshake(error))
     }
 
+    pub(super) fn protocol(addr: SocketAddr, found: Mismatch) -> Self {
+        Self::new(addr, ConnectCause::Protocol(found))
+    }
+
     pub(super) fn no_runtime(addr: SocketAddr) -> Self {
         Self::new(addr, ConnectCause::NoRuntime)
     }
 
     #[cfg(feature = "tls")]
     pub(super) fn tls(addr: SocketAddr, name: ServerName<'static>, error: io::Error) -> Self {
+        use tokio_rustls::rustls::AlertDescription::NoApplicationProtocol;
+        if let Some(TlsError::AlertReceived(NoApplicationProtocol)) = rustls_error(&error) {
+            return Self::protocol(addr, Mismatch::NotAgreed);
+        }
         Self::new(addr, ConnectCause::Tls(name, error))
     }
 
     #[cfg(feature = "tls")]
     pub(super) fn server_name(addr: SocketAddr, name: String, error: InvalidDnsNameError) -> Self {
         Self::new(addr, ConnectCause::ServerName(name, error))
-    }
-
-    #[cfg(feature = "tls")]
-    pub(super) fn no_http2(addr: SocketAddr) -> Self {
-        Self::new(addr, ConnectCause::NoHttp2)
-    }
-
-    /// Whether TLS is the reason.
-    #[cfg(feature = "tls")]
-    fn is_tls(&self) -> bool {
-        matches!(
-            *self.cause,
-            ConnectCause::Tls(..) | ConnectCause::ServerName(..) | ConnectCause::NoHttp2
-        )
     }
 
     /// Whether one side could talk to the other one, and does not trust it.
@@ -108,6 +159,21 @@ impl ConnectError {
         self.addr
     }
 
+    /// The kind of failure.
+    #[must_use]
+    pub fn kind(&self) -> ConnectErrorKind {
+        match *self.cause {
+            ConnectCause::Io(_) => ConnectErrorKind::Io,
+            ConnectCause::TimedOut(..) => ConnectErrorKind::TimedOut,
+            ConnectCause::Handshake(_) | ConnectCause::Protocol(_) => ConnectErrorKind::Protocol,
+            ConnectCause::Loopback(..) | ConnectCause::NoRuntime => ConnectErrorKind::Setup,
+            #[cfg(feature = "tls")]
+            ConnectCause::Tls(..) => ConnectErrorKind::Tls,
+            #[cfg(feature = "tls")]
+            ConnectCause::ServerName(..) => ConnectErrorKind::Setup,
+        }
+    }
+
     /// Whether this process has no file descriptors, local ports or memory for a connection: no fault of the instance.
     #[must_use]
     pub fn is_local_fault(&self) -> bool {
@@ -119,38 +185,105 @@ impl ConnectError {
     pub fn is_timeout(&self) -> bool {
         matches!(*self.cause, ConnectCause::TimedOut(..))
     }
+
+    /// What a census counts it under, unless that follows from the I/O error.
+    fn label(&self) -> Option<&'static str> {
+        match &*self.cause {
+            ConnectCause::Io(_) | ConnectCause::TimedOut(..) => None,
+            ConnectCause::Loopback(..) => Some("dialled from loopback"),
+            ConnectCause::Handshake(_) => Some("HTTP handshake failed"),
+            ConnectCause::Protocol(Mismatch::Tls) => Some("server speaks TLS"),
+            ConnectCause::Protocol(Mismatch::Http1) => Some("server speaks HTTP/1.1"),
+            ConnectCause::Protocol(_) => Some("not HTTP/2"),
+            ConnectCause::NoRuntime => Some("no runtime"),
+            #[cfg(feature = "tls")]
+            ConnectCause::Tls(_, error) => Some(tls_label(error)),
+            #[cfg(feature = "tls")]
+            ConnectCause::ServerName(..) => Some("invalid TLS server name"),
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+fn rustls_error(error: &io::Error) -> Option<&TlsError> {
+    error.get_ref()?.downcast_ref()
+}
+
+#[cfg(feature = "tls")]
+fn tls_label(error: &io::Error) -> &'static str {
+    use tokio_rustls::rustls::CertificateError as Fault;
+    match rustls_error(error) {
+        Some(TlsError::InvalidCertificate(fault)) => match fault {
+            Fault::Expired | Fault::ExpiredContext { .. } => "certificate expired",
+            Fault::NotValidYet | Fault::NotValidYetContext { .. } => "certificate not valid yet",
+            Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
+                "certificate for another name"
+            }
+            Fault::UnknownIssuer => "certificate of an unknown issuer",
+            Fault::Revoked => "certificate revoked",
+            Fault::BadSignature => "certificate with a bad signature",
+            _ => "certificate refused",
+        },
+        Some(TlsError::InvalidMessage(_)) => "server speaks no TLS",
+        _ => "TLS failed",
+    }
 }
 
 impl From<ConnectError> for DialError {
     fn from(error: ConnectError) -> Self {
-        #[cfg(feature = "tls")]
-        if error.is_tls() {
-            return Self::labelled("TLS failed", error);
+        match error.label() {
+            Some(label) => Self::labelled(label, error),
+            None => Self::new(error),
         }
-        Self::new(error)
     }
 }
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addr = self.addr;
-        match *self.cause {
+        match &*self.cause {
             ConnectCause::Io(_) => write!(f, "cannot connect to {addr}"),
-            ConnectCause::TimedOut(limit, _) => {
-                write!(f, "cannot connect to {addr} within {limit:?}")
-            }
+            ConnectCause::Loopback(from, _) => write!(
+                f,
+                "cannot connect to {addr} from {from}: a loopback address reaches only this host"
+            ),
+            ConnectCause::TimedOut(step, limit, _) => match step {
+                Step::Connect => write!(f, "cannot connect to {addr} within {limit:?}"),
+                #[cfg(feature = "tls")]
+                Step::Tls => write!(f, "no TLS handshake with {addr} within {limit:?}"),
+                Step::Http => write!(f, "no HTTP/2 settings from {addr} within {limit:?}"),
+            },
             ConnectCause::Handshake(_) => write!(f, "no HTTP handshake with {addr}"),
+            ConnectCause::Protocol(found) => match found {
+                Mismatch::Http1 => {
+                    write!(f, "expected HTTP/2, but {addr} speaks HTTP/1.1")
+                }
+                #[cfg(feature = "tls")]
+                Mismatch::NotAgreed => write!(
+                    f,
+                    "expected HTTP/2, but {addr} did not agree on it in the TLS handshake"
+                ),
+                Mismatch::Tls => write!(f, "expected plain HTTP, but {addr} speaks TLS"),
+                Mismatch::Silent => write!(
+                    f,
+                    "expected HTTP/2, but {addr} closed the connection, as a server of HTTP/1.1 does"
+                ),
+                Mismatch::Unknown => write!(f, "expected HTTP/2, but {addr} does not speak it"),
+            },
             #[cfg(feature = "tls")]
-            ConnectCause::Tls(ref name, _) => {
+            ConnectCause::Tls(name, error)
+                if matches!(rustls_error(error), Some(TlsError::InvalidMessage(_))) =>
+            {
+                let name = name.to_str();
+                write!(f, "expected TLS as {name:?}, but {addr} does not speak it")
+            }
+            #[cfg(feature = "tls")]
+            ConnectCause::Tls(name, _) => {
                 write!(f, "no TLS handshake with {addr} as {:?}", name.to_str())
             }
             #[cfg(feature = "tls")]
-            ConnectCause::ServerName(ref name, _) => {
-                write!(f, "no TLS with {addr}: {name:?} is no server name")
-            }
-            #[cfg(feature = "tls")]
-            ConnectCause::NoHttp2 => {
-                write!(f, "{addr} did not agree on HTTP/2 in the TLS handshake")
+            ConnectCause::ServerName(name, _) => {
+                write!(f, "invalid TLS server name {name:?} for {addr}")
             }
             ConnectCause::NoRuntime => {
                 write!(
@@ -165,15 +298,15 @@ impl fmt::Display for ConnectError {
 impl StdError for ConnectError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &*self.cause {
-            ConnectCause::Io(error) | ConnectCause::TimedOut(_, error) => Some(error),
+            ConnectCause::Io(error)
+            | ConnectCause::Loopback(_, error)
+            | ConnectCause::TimedOut(_, _, error) => Some(error),
             ConnectCause::Handshake(error) => Some(error),
             #[cfg(feature = "tls")]
             ConnectCause::Tls(_, error) => Some(error),
             #[cfg(feature = "tls")]
             ConnectCause::ServerName(_, error) => Some(error),
-            #[cfg(feature = "tls")]
-            ConnectCause::NoHttp2 => None,
-            ConnectCause::NoRuntime => None,
+            ConnectCause::NoRuntime | ConnectCause::Protocol(_) => None,
         }
     }
 }
@@ -196,7 +329,7 @@ fn is_abandoned(error: &hyper::Error) -> bool {
 
 /// Why a [`Connection`](super::Connection) gave no response.
 ///
-/// Its [`source`](StdError::source) is a [`ConnectError`] or a [`hyper::Error`].
+/// Its [`source`](StdError::source) is a [`ConnectError`] or a [`hyper::Error`], if there is one.
 #[derive(Debug)]
 pub struct CallError {
     addr: SocketAddr,
@@ -219,6 +352,8 @@ impl fmt::Debug for Returned {
 #[derive(Debug)]
 enum CallCause {
     Connect(ConnectError),
+    /// `https` was asked for, without TLS.
+    NoTls,
     Unsent(hyper::Error),
     Sent(hyper::Error),
 }
@@ -228,6 +363,15 @@ impl CallError {
         Self {
             addr: error.addr,
             cause: CallCause::Connect(error),
+            returned: Returned::default(),
+        }
+    }
+
+    /// A `https` request, on a connection without TLS.
+    pub(super) fn no_tls(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            cause: CallCause::NoTls,
             returned: Returned::default(),
         }
     }
@@ -294,10 +438,14 @@ impl CallError {
         matches!(&self.cause, CallCause::Connect(error) if error.is_local_fault())
     }
 
-    /// Whether the caller is to blame: the body of its own request failed.
+    /// Whether the caller is to blame: the body of its own request failed, or its URI says `https` and the connector has no TLS.
     #[must_use]
     pub fn is_callers(&self) -> bool {
-        matches!(&self.cause, CallCause::Sent(error) if is_callers(error))
+        match &self.cause {
+            CallCause::Sent(error) => is_callers(error),
+            CallCause::NoTls => true,
+            CallCause::Connect(_) | CallCause::Unsent(_) => false,
+        }
     }
 
     /// The first `CallError` in a chain of sources, below whatever middleware wrapped it in.
@@ -312,6 +460,10 @@ impl fmt::Display for CallError {
         let addr = self.addr;
         match self.cause {
             CallCause::Connect(_) => write!(f, "no connection to {addr}"),
+            CallCause::NoTls => write!(
+                f,
+                "a https request needs TLS, and the connector to {addr} has none"
+            ),
             CallCause::Unsent(_) => write!(f, "lost {addr} before the request was sent"),
             CallCause::Sent(_) => write!(f, "no response from {addr}"),
         }
@@ -322,6 +474,7 @@ impl StdError for CallError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.cause {
             CallCause::Connect(error) => Some(error),
+            CallCause::NoTls => None,
             CallCause::Unsent(error) | CallCause::Sent(error) => Some(error),
         }
     }

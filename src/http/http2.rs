@@ -2,7 +2,6 @@
 
 use std::error::Error as _;
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Weak;
@@ -17,17 +16,28 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::address::{self, Fallback};
 use super::age::{Age, Aging};
-use super::error::ConnectError;
+use super::error::{ConnectError, Mismatch};
 use super::lent::{Lent, lend};
 use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool};
 use super::rewound::Rewound;
-use super::socket::{Probe, Socket};
+use super::socket::{Greeting, Probe, Socket};
 use super::stream::Stream;
 use crate::error::BoxError;
 
 /// The type of a server's first frame: RFC 9113, 3.4. Without it nobody knows that an HTTP/2 server is there.
 const SETTINGS: u8 = 4;
+
+/// What a server speaks whose first bytes are no HTTP/2 settings.
+fn mismatch(greeting: Greeting) -> Mismatch {
+    // The types of TLS records: RFC 8446, 5.1. All have the major version 3.
+    const TLS_RECORDS: std::ops::RangeInclusive<u8> = 20..=24;
+    match greeting {
+        [b'H', b'T', b'T', b'P'] => Mismatch::Http1,
+        [record, 3, ..] if TLS_RECORDS.contains(&record) => Mismatch::Tls,
+        _ => Mismatch::Unknown,
+    }
+}
 
 /// How a connection is asked whether it lives.
 #[derive(Debug, Clone, Copy)]
@@ -115,9 +125,9 @@ where
         });
         match greeting.await {
             Ok(Ok([_, _, _, SETTINGS])) => Ok(Self { sender, probe, age }),
-            Ok(Ok(_)) => Err(ConnectError::io(addr, io::ErrorKind::InvalidData.into())),
+            Ok(Ok(other)) => Err(ConnectError::protocol(addr, mismatch(other))),
             Ok(Err(error)) => Err(ConnectError::io(addr, error)),
-            Err(_) => Err(ConnectError::closed(addr)),
+            Err(_) => Err(ConnectError::protocol(addr, Mismatch::Silent)),
         }
     }
 

@@ -48,7 +48,7 @@ pub use classify::ClassifyStatus;
 pub use client::client;
 pub use connection::Connection;
 pub use connector::Connector;
-pub use error::{CallError, ConnectError};
+pub use error::{CallError, ConnectError, ConnectErrorKind};
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 pub use tried::Tried;

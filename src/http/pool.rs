@@ -46,7 +46,6 @@ pub(super) struct Pool<L> {
     peer: Peer,
     fallback: Fallback,
     limits: Limits,
-    runtime: Handle,
     store: Mutex<Store<L>>,
     // Apart from the store: a runtime that is shutting down drops a dial while it is spawned, and a dropped dial takes the
     // store's lock.
@@ -102,12 +101,11 @@ impl<L: Transport> Pool<L> {
         host: &Host,
         limits: Limits,
     ) -> Result<Arc<Self>, ConnectError> {
-        let runtime = Handle::try_current().map_err(|_| ConnectError::no_runtime(peer.addr()))?;
+        Handle::try_current().map_err(|_| ConnectError::no_runtime(peer.addr()))?;
         let pool = Arc::new(Self {
             fallback: Fallback::new(peer.addr(), host, peer.scheme()),
             peer,
             limits,
-            runtime,
             store: Mutex::new(Store {
                 lines: Vec::new(),
                 waiting: VecDeque::new(),
@@ -186,9 +184,13 @@ impl<L: Transport> Pool<L> {
 
     fn dial(self: &Arc<Self>) {
         let dial = Dial::new(Arc::downgrade(self), self.peer.clone());
+        // The runtime of the caller, which may be another one than that of the first dial. Without one the dial fails.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
         let mut dials = lock(&self.dials);
         while dials.try_join_next().is_some() {}
-        dials.spawn_on(dial.run(self.limits), &self.runtime);
+        dials.spawn_on(dial.run(self.limits), &runtime);
     }
 }
 

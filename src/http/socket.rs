@@ -38,11 +38,17 @@ pub(super) struct Socket {
     /// Why nothing can be written any more.
     write_error: Option<io::Error>,
     /// Told of the first bytes.
-    greeting: Option<oneshot::Sender<io::Result<Greeting>>>,
+    greeting: Option<Greeter>,
 }
 
-/// The first bytes of the peer, as far as they came at once: enough of an HTTP/2 frame to tell its type.
+/// The first bytes of the peer: enough of an HTTP/2 frame to tell its type.
 pub(super) type Greeting = [u8; 4];
+
+/// Collects the first bytes, however few come at once, for the dial that waits for them.
+struct Greeter {
+    told: oneshot::Sender<io::Result<Greeting>>,
+    bytes: Vec<u8>,
+}
 
 /// A look at the socket, for others. It does not keep the socket open.
 #[derive(Clone)]
@@ -87,7 +93,8 @@ impl Socket {
     /// The first that the peer says; an error, if it closes without a word.
     pub(super) fn greeting(&mut self) -> oneshot::Receiver<io::Result<Greeting>> {
         let (told, greeting) = oneshot::channel();
-        self.greeting = Some(told);
+        let bytes = Vec::new();
+        self.greeting = Some(Greeter { told, bytes });
         greeting
     }
 
@@ -121,19 +128,31 @@ fn silence(had_requests: bool) -> Duration {
     if had_requests { RECENT } else { Duration::ZERO }
 }
 
-/// At the end of the stream nobody is greeted. An error is for the dial, which can tell of it; the task has its kind.
-fn greet(
-    told: oneshot::Sender<io::Result<Greeting>>,
-    read: io::Result<()>,
-    bytes: &[u8],
-) -> io::Result<()> {
-    let kind = read.as_ref().err().map(io::Error::kind);
-    let greeting = read.map(|()| bytes.first_chunk().copied());
-    if let Some(greeting) = greeting.transpose() {
-        // The dial may be over.
-        let _ = told.send(greeting);
+impl Greeter {
+    /// Passes on what was read. On an error the dial gets it whole, and the connection's task one of the same kind.
+    ///
+    /// At the end of the stream the greeter is dropped: the dial learns that the peer closed.
+    fn read(
+        mut self,
+        read: io::Result<()>,
+        bytes: &[u8],
+        place: &mut Option<Self>,
+    ) -> io::Result<()> {
+        // The dial may be over, so that nobody receives what is sent.
+        if let Err(error) = read {
+            let kind = error.kind();
+            let _ = self.told.send(Err(error));
+            return Err(kind.into());
+        }
+        let missing = size_of::<Greeting>() - self.bytes.len();
+        self.bytes.extend(bytes.iter().take(missing));
+        match self.bytes.first_chunk() {
+            Some(greeting) => drop(self.told.send(Ok(*greeting))),
+            None if !bytes.is_empty() => *place = Some(self),
+            None => {}
+        }
+        Ok(())
     }
-    kind.map_or(Ok(()), |kind| Err(kind.into()))
 }
 
 impl AsyncRead for Socket {
@@ -163,7 +182,7 @@ impl AsyncRead for Socket {
             *awaits_answer = false;
             watched.heard = clock::now();
             return Poll::Ready(match greeting.take() {
-                Some(told) => greet(told, read, &buf.filled()[before..]),
+                Some(greeter) => greeter.read(read, &buf.filled()[before..], greeting),
                 None => read,
             });
         }

@@ -10,7 +10,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::error::ConnectError;
+use super::error::{ConnectError, Mismatch};
 use crate::model::instance::Instance;
 use crate::model::name::Role;
 
@@ -24,16 +24,17 @@ const SERVER_NAME: &str = "tls-server-name";
 ///
 /// # Server name
 ///
-/// The certificate of an instance has to be for the first of these that there is:
+/// The certificate of an instance must be valid for one name, the first of these that is known:
 ///
-/// 1. the name, or ip, in the metadata entry `tls-server-name` of the instance,
-/// 2. [`server_name`](Self::server_name),
-/// 3. the name of a [`role`](Self::role): `grpc::Channel::builder` takes that of its target, a
-///    [`Connector`](super::Connector) knows none unless told,
-/// 4. the ip of the instance.
+/// 1. [`server_name`](Self::server_name), which the program sets.
+/// 2. The metadata entry `tls-server-name` of the instance, a DNS name or an ip, but only after
+///    [`trust_announced_names`](Self::trust_announced_names).
+/// 3. The name of a [`role`](Self::role). `http::Client` and `grpc::Channel` use the role of their target; a
+///    [`Connector`](super::Connector) knows none unless it is set.
+/// 4. The ip of the instance.
 ///
-/// Only that one counts: a certificate for the second is not good enough where there is a first. A name that changes counts
-/// from the next time on that the balancer dials the instance.
+/// A certificate for a later name is not accepted. By default whoever can write to discovery can make a caller dial another
+/// address, but cannot choose the name that is verified there.
 ///
 /// # Reload
 ///
@@ -65,6 +66,7 @@ const SERVER_NAME: &str = "tls-server-name";
 pub struct Tls {
     config: Arc<dyn Fn() -> Arc<ClientConfig> + Send + Sync>,
     server_name: Option<ServerName<'static>>,
+    trusts_announced_names: bool,
     role: Option<Role>,
 }
 
@@ -75,21 +77,33 @@ impl Tls {
         Self {
             config: Arc::new(config),
             server_name: None,
+            trusts_announced_names: false,
             role: None,
         }
     }
 
-    /// Expects this name of instances whose metadata has none.
+    /// Verifies this name, whatever the role and the metadata of the instance.
     #[must_use]
     pub fn server_name(mut self, name: ServerName<'static>) -> Self {
         self.server_name = Some(name);
         self
     }
 
-    /// Expects the name of this role, where neither the metadata of an instance nor [`server_name`](Self::server_name) says
-    /// another: that of the target, if the certificates of your instances are for what they do.
+    /// Verifies the name in the metadata entry `tls-server-name` of an instance, unless the program set a
+    /// [`server_name`](Self::server_name).
     ///
-    /// A role of mere digits is no DNS name, and fails the dials of such instances.
+    /// Whoever can announce an instance then chooses the name that it must prove: a holder of any certificate that the roots
+    /// accept can pose as an instance of the role. Use it only where discovery is as trusted as the program's configuration.
+    /// A changed name counts from the next dial of the instance.
+    #[must_use]
+    pub fn trust_announced_names(mut self) -> Self {
+        self.trusts_announced_names = true;
+        self
+    }
+
+    /// Verifies the name of this role, unless a name comes before it in the [list](Self#server-name).
+    ///
+    /// A role of digits only is not a DNS name: dials of its instances fail.
     ///
     /// ```
     /// # fn connector(config: std::sync::Arc<rustls::ClientConfig>) -> Result<(), rolecall::TargetError> {
@@ -108,17 +122,18 @@ impl Tls {
         self
     }
 
-    /// What one instance has to prove.
+    /// The name that this instance must prove.
     pub(super) fn expect(&self, instance: &Instance) -> Result<Expected, ConnectError> {
         let addr = instance.addr();
         let parsed = |name: &str| {
             ServerName::try_from(name.to_owned())
                 .map_err(|error| ConnectError::server_name(addr, name.to_owned(), error))
         };
-        let theirs = instance.metadata().get(SERVER_NAME);
-        let name = match (theirs, &self.server_name, &self.role) {
-            (Some(name), _, _) => parsed(name)?,
-            (None, Some(name), _) => name.clone(),
+        let announced = instance.metadata().get(SERVER_NAME);
+        let announced = announced.filter(|_| self.trusts_announced_names);
+        let name = match (&self.server_name, announced, &self.role) {
+            (Some(name), _, _) => name.clone(),
+            (None, Some(name), _) => parsed(name)?,
             (None, None, Some(role)) => parsed(role.as_str())?,
             (None, None, None) => addr.ip().into(),
         };
@@ -138,12 +153,13 @@ impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
             .field("server_name", &self.server_name)
+            .field("trusts_announced_names", &self.trusts_announced_names)
             .field("role", &self.role)
             .finish_non_exhaustive()
     }
 }
 
-/// Whom a dial has to find.
+/// What a dial verifies.
 #[derive(Clone)]
 pub(super) struct Expected {
     config: Arc<dyn Fn() -> Arc<ClientConfig> + Send + Sync>,
@@ -166,7 +182,7 @@ impl Expected {
         // A server that knows nothing of ALPN speaks HTTP/1.1.
         let agreed = stream.get_ref().1.alpn_protocol();
         if protocol == "h2" && agreed.is_none() {
-            return Err(ConnectError::no_http2(addr));
+            return Err(ConnectError::protocol(addr, Mismatch::NotAgreed));
         }
         Ok(stream)
     }

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::runtime::text::legible;
+
 /// Errors of one chain that are looked at: a foreign chain may be a cycle.
 const MAX_CHAIN: usize = 32;
 
@@ -10,6 +12,26 @@ pub(crate) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source()).take(MAX_CHAIN)
+}
+
+/// Causes that are told: a foreign chain may be long.
+const MAX_TOLD: usize = 8;
+
+/// An error and its causes in one line. A cause that only repeats the end of what stands before it is left out.
+///
+/// The text may quote anything, also what a peer sent: control characters are escaped, and its length is bounded.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut told = String::new();
+    for error in chain(error).take(MAX_TOLD + 1) {
+        let text = legible(error);
+        if told.is_empty() {
+            told = text;
+        } else if !told.ends_with(&text) {
+            told.push_str(": ");
+            told.push_str(&text);
+        }
+    }
+    told
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::runtime::causes::chain;
 
 /// Error codes of the system for exhausted resources: no file descriptors left in the process (`EMFILE`) or on the machine
 /// (`ENFILE`), or no memory for a socket (`ENOBUFS`). A lack of other memory or of local ports is known by its
-/// [`io::ErrorKind`].
+/// [`io::ErrorKind`]: without a free port `connect` fails with `EADDRNOTAVAIL`, and `bind` with `EADDRINUSE`.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const OS_ERRORS: [i32; 3] = [24, 23, 105];
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
@@ -24,7 +24,9 @@ pub(crate) fn is_local_fault(error: &(dyn StdError + 'static)) -> bool {
             let number = error.raw_os_error();
             matches!(
                 error.kind(),
-                io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory
+                io::ErrorKind::AddrInUse
+                    | io::ErrorKind::AddrNotAvailable
+                    | io::ErrorKind::OutOfMemory
             ) || number.is_some_and(|number| OS_ERRORS.contains(&number))
         })
 }
@@ -56,8 +58,9 @@ mod tests {
             assert!(is_local_fault(&Wrapped(error)));
         }
         assert!(is_local_fault(&io::Error::from(io::ErrorKind::OutOfMemory)));
-        let no_port = io::ErrorKind::AddrNotAvailable;
-        assert!(is_local_fault(&Wrapped(no_port.into())));
+        for no_port in [io::ErrorKind::AddrNotAvailable, io::ErrorKind::AddrInUse] {
+            assert!(is_local_fault(&Wrapped(no_port.into())), "{no_port}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use futures::StreamExt;
 use rolecall::discovery::Folder;
 use rolecall::{Discovery, Registrar};
 
-use crate::subject::worker;
+use crate::support::{addr, worker};
 
 /// A process that registers `default/worker`; killed when dropped.
 pub(crate) struct Child {
@@ -21,15 +22,15 @@ pub(crate) struct Child {
 impl Child {
     /// One that changes what it says all the time, so that a kill finds it at anything.
     pub(crate) fn start(folder: &Path, id: &str) -> Self {
-        Self::with_pace(folder, id, "3")
+        Self::start_at(folder, id, addr(80))
     }
 
-    fn with_pace(folder: &Path, id: &str, milliseconds: &str) -> Self {
+    pub(crate) fn start_at(folder: &Path, id: &str, at: SocketAddr) -> Self {
         let mut process = Command::new(env::current_exe().unwrap())
             .args(["--exact", "child::registrant", "--ignored", "--nocapture"])
             .env("ROLECALL_TEST_FOLDER", folder)
             .env("ROLECALL_TEST_ID", id)
-            .env("ROLECALL_TEST_PACE", milliseconds)
+            .env("ROLECALL_TEST_ADDR", at.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -65,16 +66,17 @@ impl Drop for Child {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "started by other tests"]
 async fn registrant() {
-    let (Ok(folder), Ok(id), Ok(pace)) = (
+    let (Ok(folder), Ok(id), Ok(at)) = (
         env::var("ROLECALL_TEST_FOLDER"),
         env::var("ROLECALL_TEST_ID"),
-        env::var("ROLECALL_TEST_PACE"),
+        env::var("ROLECALL_TEST_ADDR"),
     ) else {
         return println!("not started by a test");
     };
     let discovery = Folder::new(folder);
-    let mut port = 1000;
-    let registration = worker(&id).metadata("port", "padding".repeat(100));
+    let mut at: SocketAddr = at.parse().unwrap();
+    let registration = worker(&id).endpoint("http", at);
+    let registration = registration.metadata("port", "padding".repeat(100));
     let lease = match discovery.register(registration).await {
         Ok(lease) => lease,
         Err(error) => return println!("refused: {error:?}"),
@@ -89,16 +91,12 @@ async fn registrant() {
     // It watches too, and so sweeps up after others that were killed.
     let mut sets = Discovery::watch(&discovery, &"worker:http".parse().unwrap());
     tokio::spawn(async move { while sets.next().await.is_some() {} });
-    let pace = Duration::from_millis(pace.parse().unwrap());
-    let mut pace = tokio::time::interval(pace);
+    let mut pace = tokio::time::interval(Duration::from_millis(3));
     // The first is at once.
     pace.tick().await;
     loop {
         pace.tick().await;
-        port = 1000 + (port + 1) % 60_000;
-        lease
-            .add_endpoint("http", crate::subject::addr(port))
-            .await
-            .unwrap();
+        at.set_port(1000 + (at.port() + 1) % 60_000);
+        lease.add_endpoint("http", at).await.unwrap();
     }
 }

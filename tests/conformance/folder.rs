@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rolecall::discovery::{Backend, Folder};
+use rolecall::discovery::conformance::{Ability, Subject, Victim};
+use rolecall::discovery::{BoxFuture, Folder, RegisterError};
+use rolecall::{Discovery, Lease, Registrar, Registration};
 
 use crate::child::Child;
-use crate::subject::Subject;
 
 pub(crate) struct InFolder {
     pub(crate) path: PathBuf,
+    registrar: Folder,
 }
 
 impl Default for InFolder {
@@ -25,11 +27,17 @@ impl Default for InFolder {
         let root = env::temp_dir().join(format!("rolecall-{}-{number}", process::id()));
         let path = root.join("folder");
         fs::create_dir_all(&path).unwrap();
-        Self { path }
+        let registrar = Folder::new(&path);
+        Self { path, registrar }
     }
 }
 
 impl InFolder {
+    /// A handle of its own, as in another process.
+    pub(crate) fn handle(&self) -> Folder {
+        Folder::new(&self.path)
+    }
+
     fn elsewhere(&self) -> PathBuf {
         self.path.with_file_name("elsewhere")
     }
@@ -43,12 +51,19 @@ impl Drop for InFolder {
 }
 
 impl Subject for InFolder {
-    fn open(&self) -> Arc<dyn Backend> {
-        Arc::new(Folder::new(&self.path))
+    fn open(&self) -> Arc<dyn Discovery> {
+        Arc::new(self.handle())
     }
 
-    fn remembers(&self) -> bool {
-        false
+    fn announce(
+        &self,
+        registration: Registration,
+    ) -> BoxFuture<'static, Result<Lease, RegisterError>> {
+        self.registrar.register(registration)
+    }
+
+    fn lacks(&self) -> &'static [Ability] {
+        &[Ability::Memory]
     }
 
     fn break_it(&self) -> bool {
@@ -84,10 +99,13 @@ impl Subject for InFolder {
         true
     }
 
-    fn victim(&self, id: &str) -> Option<(Child, Duration)> {
-        let mut child = Child::start(&self.path, id);
+    fn victim(&self, registration: Registration) -> BoxFuture<'_, Option<Victim>> {
+        let announced = registration.validate().unwrap();
+        let (_, instance) = announced.endpoints().next().unwrap();
+        let mut child = Child::start_at(&self.path, announced.id().as_str(), instance.addr());
         child.registered();
-        Some((child, Duration::from_secs(1)))
+        let victim = Victim::new(Duration::from_secs(1), move || child.kill());
+        Box::pin(std::future::ready(Some(victim)))
     }
 
     fn running(&self) -> usize {

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use rolecall::Registrar;
 
 use crate::child::Child;
 use crate::folder::InFolder;
 use crate::stalls::Stalls;
-use crate::subject::{Answers, PATIENCE, Subject, eventually, ids, worker};
+use crate::support::{Answers, PATIENCE, eventually, ids, worker};
 
 /// How long a killed one may be seen.
 const GONE: Duration = Duration::from_secs(1);
@@ -91,10 +92,10 @@ fn slot(folder: &InFolder, slot: usize, kills: usize, seen: &Mutex<Seen>, stalls
 async fn kills(count: usize) {
     const SLOTS: usize = 4;
     let folder = Arc::new(InFolder::default());
-    let _stays = folder.open().register(worker("stays")).await.unwrap();
+    let _stays = folder.handle().register(worker("stays")).await.unwrap();
     let seen = Arc::new(Mutex::new(Seen::default()));
     let stalls = Arc::new(Stalls::measure());
-    let mut answers = Answers::of(&folder.open(), "worker:http");
+    let mut answers = Answers::of(&folder.handle(), "worker:http");
     answers.until(|set| set.len() == 1).await;
     seen.lock().unwrap().live.insert("stays".to_owned());
     let killing: Vec<_> = (0..SLOTS)

@@ -6,18 +6,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use rolecall::discovery::conformance::{Ability, Subject};
 use rolecall::discovery::{
-    Announcement, Backend, BoxFuture, BoxStream, DiscoveryError, LeaseEdit, LeaseHandle,
-    RegisterError, RolesFile,
+    Announcement, BoxFuture, LeaseEdit, LeaseHandle, RegisterError, RolesFile,
 };
-use rolecall::{
-    Boundary, Discovery, EndpointName, InstanceId, InstanceSet, Lease, Registrar, Registration,
-    Role, Target,
-};
+use rolecall::{Boundary, Discovery, EndpointName, InstanceId, Lease, Registration, Role};
 use serde_json::{Value, json};
 
 use crate::folder::{InFolder, watched};
-use crate::subject::Subject;
 
 pub(crate) struct Roles {
     folder: InFolder,
@@ -38,15 +34,36 @@ impl Default for Roles {
 }
 
 impl Subject for Roles {
-    fn open(&self) -> Arc<dyn Backend> {
-        Arc::new(Edited {
-            file: RolesFile::new(&self.editor.path),
-            editor: Arc::clone(&self.editor),
+    fn open(&self) -> Arc<dyn Discovery> {
+        Arc::new(RolesFile::new(&self.editor.path))
+    }
+
+    /// By the editor of the file.
+    fn announce(
+        &self,
+        registration: Registration,
+    ) -> BoxFuture<'static, Result<Lease, RegisterError>> {
+        let editor = Arc::clone(&self.editor);
+        Box::pin(async move {
+            let announced = registration.validate()?;
+            let entry = Entry {
+                editor,
+                id: announced.id().clone(),
+                place: (announced.boundary().clone(), announced.role().clone()),
+            };
+            entry
+                .change_and_save(|slot| {
+                    *slot = Some(announced);
+                    Ok(())
+                })
+                .await?;
+            Ok(Lease::new(entry))
         })
     }
 
-    fn confirms(&self) -> bool {
-        false
+    /// Sets are confirmed a second after an edit.
+    fn lacks(&self) -> &'static [Ability] {
+        &[Ability::Registration, Ability::Confirmation]
     }
 
     fn break_it(&self) -> bool {
@@ -67,51 +84,6 @@ impl Subject for Roles {
 
     fn running(&self) -> usize {
         watched(&self.folder.path)
-    }
-}
-
-/// One handle: a reader of its own, and the one editor.
-struct Edited {
-    file: RolesFile,
-    editor: Arc<Editor>,
-}
-
-impl Discovery for Edited {
-    fn watch(&self, target: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        Discovery::watch(&self.file, target)
-    }
-
-    fn peers(
-        &self,
-        boundary: &Boundary,
-    ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        self.file.peers(boundary)
-    }
-
-    fn refresh(&self, _: &Target) {}
-}
-
-impl Registrar for Edited {
-    fn register(
-        &self,
-        registration: Registration,
-    ) -> BoxFuture<'static, Result<Lease, RegisterError>> {
-        let editor = Arc::clone(&self.editor);
-        Box::pin(async move {
-            let announced = registration.validate()?;
-            let entry = Entry {
-                editor,
-                id: announced.id().clone(),
-                place: (announced.boundary().clone(), announced.role().clone()),
-            };
-            entry
-                .change_and_save(|slot| {
-                    *slot = Some(announced);
-                    Ok(())
-                })
-                .await?;
-            Ok(Lease::new(entry))
-        })
     }
 }
 

@@ -4,11 +4,11 @@ use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper::header::HOST;
 use hyper::{Request, Response};
-use rolecall::Instance;
-use rolecall::http::Host;
-use tower::ServiceExt;
+use rolecall::http::{CallError, Host};
+use rolecall::{BalanceLayer, Instance, List, http};
+use tower::{Layer, ServiceExt};
 
-use crate::support::{Server, body, connector, dial, dial_with, request};
+use crate::support::{Server, body, connector, dial, dial_with, hello, request, within};
 
 #[tokio::test]
 async fn the_instance_is_told_whom_the_caller_means() {
@@ -30,7 +30,7 @@ async fn the_instance_is_told_whom_the_caller_means() {
         (request("/a?b"), format!("/a?b Some(\"{addr}\")")),
         (request("http://role/a?b"), "/a?b Some(\"role\")".into()),
         (
-            request("https://me:pw@role:81"),
+            request("http://me:pw@role:81"),
             "/ Some(\"role:81\")".into(),
         ),
         (own("/a"), "/a Some(\"mine\")".into()),
@@ -42,8 +42,8 @@ async fn the_instance_is_told_whom_the_caller_means() {
     for (request, seen) in [
         (request("/a?b"), format!("http://{addr}/a?b None")),
         (
-            request("https://me:pw@role:81"),
-            "https://role:81/ None".into(),
+            request("http://me:pw@role:81"),
+            "http://role:81/ None".into(),
         ),
         (own("/a"), "http://mine/a None".into()),
     ] {
@@ -81,4 +81,28 @@ async fn the_host_is_kept_or_rewritten() {
             assert_eq!(body(response).await, *seen);
         }
     }
+}
+
+#[tokio::test]
+async fn https_without_tls_is_refused_and_charged_to_no_instance() {
+    let server = Server::start(hello).await;
+    for http2 in [false, true] {
+        let list = List::from_addrs([server.addr]).unwrap();
+        let layer = BalanceLayer::new(list, "worker:http").unwrap();
+        let layer = layer.classify(http::ClassifyStatus::new());
+        let client = layer.layer(connector(http2));
+        for _ in 0..10 {
+            let call = client.clone().oneshot(request("https://role/"));
+            let error = within(call).await.unwrap_err();
+            assert!(!error.was_sent());
+            let cause = CallError::find(&error).unwrap();
+            assert!(cause.is_callers() && !cause.was_sent(), "{cause:?}");
+            assert!(cause.to_string().contains("needs TLS"), "{cause}");
+        }
+        let member = client.control().status().members.remove(0);
+        assert_eq!((member.in_flight, member.failures), (0, 0));
+        let response = within(client.oneshot(request("/"))).await.unwrap();
+        assert_eq!(body(response).await, "hello");
+    }
+    assert_eq!(server.accepted(), 2, "no connection was lost over it");
 }

@@ -8,6 +8,7 @@ mod claims;
 mod client;
 mod closing;
 mod connections;
+mod dials;
 mod exhausted;
 #[path = "../common/frames.rs"]
 mod frames;

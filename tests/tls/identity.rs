@@ -22,23 +22,49 @@ fn named(server: &Server, name: &str) -> Instance {
 }
 
 #[tokio::test]
-async fn the_name_is_that_of_the_metadata_else_the_set_one_else_the_address() {
+async fn the_name_is_the_set_one_else_a_trusted_one_of_the_metadata_else_the_address() {
     let authority = Authority::new();
     let server = Server::http(authority.server(NAME)).await;
     let at_address = Server::http(authority.server("127.0.0.1")).await;
-    let other = Tls::from(authority.client()).server_name(server_name("other.test"));
     for http2 in [false, true] {
-        let by_metadata = connector(http2).tls(other.clone());
-        let client = within(by_metadata.oneshot(named(&server, NAME))).await;
-        get(&client.unwrap()).await.unwrap();
         let by_setting = connector(http2).tls(authority.tls());
         get(&dial(by_setting, server.addr).await.unwrap())
             .await
             .unwrap();
+        let by_metadata = Tls::from(authority.client()).trust_announced_names();
+        let by_metadata = connector(http2).tls(by_metadata);
+        let client = within(by_metadata.oneshot(named(&server, NAME))).await;
+        get(&client.unwrap()).await.unwrap();
         let by_address = connector(http2).tls(authority.client());
         get(&dial(by_address, at_address.addr).await.unwrap())
             .await
             .unwrap();
+    }
+}
+
+/// Whoever announces itself as a worker, and has a certificate for something else.
+#[tokio::test]
+async fn an_instance_does_not_choose_the_name_that_it_has_to_prove() {
+    let authority = Authority::new();
+    let cart = Server::http(authority.server("cart")).await;
+    let worker = Role::new("worker").unwrap();
+    let roots = || Tls::from(authority.client());
+    for http2 in [false, true] {
+        for tls in [
+            roots().role(&worker),
+            roots(),
+            roots().server_name(server_name("worker")),
+            roots()
+                .server_name(server_name("worker"))
+                .trust_announced_names(),
+        ] {
+            let dial = connector(http2).tls(tls).oneshot(named(&cart, "cart"));
+            let error = within(dial).await.unwrap_err();
+            assert_eq!(error.label(), "certificate for another name", "{error}");
+        }
+        let trusting = roots().role(&worker).trust_announced_names();
+        let dial = connector(http2).tls(trusting).oneshot(named(&cart, "cart"));
+        get(&within(dial).await.unwrap()).await.unwrap();
     }
 }
 
@@ -108,11 +134,16 @@ async fn a_channel_expects_the_role_of_its_target_unless_told_another_name() {
     let error = check(instance(&is_worker), "worker:grpc", told).await;
     assert!(error.unwrap_err().contains("\"master\""));
     let by_metadata = named(&at_address, "127.0.0.1");
-    check(by_metadata, "worker:grpc", roots()).await.unwrap();
+    let trusting = Tls::from(roots()).trust_announced_names();
+    check(by_metadata, "worker:grpc", trusting).await.unwrap();
 
     // What is no DNS name is not passed over for the ip.
     let error = check(instance(&at_address), "42:grpc", roots()).await;
-    assert!(error.unwrap_err().contains("\"42\" is no server name"));
+    assert!(
+        error
+            .unwrap_err()
+            .contains("invalid TLS server name \"42\"")
+    );
 }
 
 #[tokio::test]
@@ -158,10 +189,14 @@ async fn the_error_of_a_dial_names_the_instance_and_the_expected_name() {
             told(&error)
         );
 
-        let tls = connector(http2).tls(authority.tls());
-        let error = within(tls.oneshot(named(&server, "no\nname")))
-            .await
-            .unwrap_err();
+        let tls = Tls::from(authority.client()).trust_announced_names();
+        let error = within(
+            connector(http2)
+                .tls(tls)
+                .oneshot(named(&server, "no\nname")),
+        )
+        .await
+        .unwrap_err();
         let text = error.to_string();
         assert!(text.contains(&addr) && text.contains(r"no\nname"), "{text}");
     }
@@ -194,8 +229,10 @@ async fn status_and_errors_of_the_balancer_tell_of_tls() {
         error.contains(&server.addr.to_string()) && error.contains(NAME),
         "{error}"
     );
+    assert!(error.contains("UnknownIssuer"), "{error}");
     let call = within(balance.oneshot(request())).await.unwrap_err();
-    assert!(call.to_string().contains("1 TLS failed"), "{call}");
+    let counted = "1 certificate of an unknown issuer";
+    assert!(call.to_string().contains(counted), "{call}");
 }
 
 #[tokio::test]

@@ -15,7 +15,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use rolecall::Instance;
 use rolecall::http::{CallError, ConnectError, Connection, Connector, Tls};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -43,6 +45,10 @@ impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Authorities of one name are taken for one another until the signature is looked at.
+        static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("authority {}", AUTHORITIES.fetch_add(1, SeqCst));
+        params.distinguished_name.push(DnType::CommonName, name);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -52,12 +58,27 @@ impl Authority {
         Arc::new(roots)
     }
 
-    fn identify(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
+    /// For a server whose certificate was valid once.
+    pub(crate) fn expired_server(&self, name: &str) -> ServerConfig {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        let identity = self.certify(params);
+        finish(identity, ServerConfig::builder().with_no_client_auth())
+    }
+
+    fn certify(
+        &self,
+        params: CertificateParams,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         (vec![certificate.der().clone()], key.into())
+    }
+
+    fn identify(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        self.certify(CertificateParams::new([name.to_owned()]).unwrap())
     }
 
     /// For a server of this name, which agrees on HTTP/2 and HTTP/1.1.
@@ -92,10 +113,7 @@ impl Authority {
         name: &str,
         config: ConfigBuilder<ServerConfig, WantsServerCert>,
     ) -> ServerConfig {
-        let (chain, key) = self.identify(name);
-        let mut config = config.with_single_cert(chain, key).unwrap();
-        config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
-        config
+        finish(self.identify(name), config)
     }
 
     /// For a client that trusts this authority.
@@ -115,6 +133,15 @@ impl Authority {
     pub(crate) fn tls(&self) -> Tls {
         Tls::from(self.client()).server_name(server_name(NAME))
     }
+}
+
+fn finish(
+    (chain, key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+    config: ConfigBuilder<ServerConfig, WantsServerCert>,
+) -> ServerConfig {
+    let mut config = config.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
+    config
 }
 
 pub(crate) fn server_name(name: &'static str) -> ServerName<'static> {

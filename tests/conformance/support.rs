@@ -1,55 +1,12 @@
-//! How the suite gets at a backend, and how it waits for answers.
+//! How tests of a folder wait for answers.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use rolecall::discovery::{Backend, BoxStream, DiscoveryError};
-use rolecall::{Boundary, Discovery, InstanceSet, Registration};
+use rolecall::discovery::{BoxStream, DiscoveryError};
+use rolecall::{Discovery, InstanceSet, Registration};
 use tokio::time;
-
-use crate::child::Child;
-
-/// One backend, set up for one test; dropping it clears up.
-pub(crate) trait Subject: Send + Sync {
-    /// A handle on the backend as another process would open it.
-    fn open(&self) -> Arc<dyn Backend>;
-
-    /// Whether its sets cannot be half answers.
-    fn confirms(&self) -> bool {
-        true
-    }
-
-    /// Whether a handle that is opened later knows the roles whose instances have all left.
-    fn remembers(&self) -> bool {
-        true
-    }
-
-    /// Makes the backend unreachable; false if it cannot be.
-    fn break_it(&self) -> bool {
-        false
-    }
-
-    /// Makes it reachable again, with what was in it.
-    fn repair(&self) {}
-
-    /// Puts things into it that are no registrations; false if it has no place for them.
-    fn spoil(&self) -> bool {
-        false
-    }
-
-    /// Announces `default/worker` with this id from a process that can be killed, and says how long it may stay after
-    /// that; none if the backend dies with the process.
-    fn victim(&self, _id: &str) -> Option<(Child, Duration)> {
-        None
-    }
-
-    /// What still runs or is held open on behalf of handles.
-    fn running(&self) -> usize {
-        0
-    }
-}
 
 /// Far above anything a healthy backend needs on a machine that is busy with something else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,29 +18,11 @@ impl Answers {
         Self(discovery.watch(&target.parse().unwrap()))
     }
 
-    pub(crate) fn peers(discovery: &dyn Discovery, boundary: &str) -> Self {
-        Self(discovery.peers(&Boundary::new(boundary).unwrap()))
-    }
-
     pub(crate) async fn next(&mut self) -> Result<InstanceSet, DiscoveryError> {
         time::timeout(PATIENCE, self.0.next())
             .await
             .expect("an answer")
             .expect("a backend's watch does not end")
-    }
-
-    /// The next set, past errors.
-    pub(crate) async fn set(&mut self) -> InstanceSet {
-        self.until(|_| true).await
-    }
-
-    /// The next error, past sets.
-    pub(crate) async fn error(&mut self) -> DiscoveryError {
-        loop {
-            if let Err(error) = self.next().await {
-                return error;
-            }
-        }
     }
 
     /// The first set that is as wanted, past all others and past errors.
