@@ -245,14 +245,14 @@ impl fmt::Display for Status {
         }
         for member in &self.members {
             let id = member.instance.id().to_string();
-            let addr = member.instance.addr().to_string();
+            let address = member.instance.address();
             let latency = member.latency.map_or_else(
                 || "-".to_owned(),
                 |l| format!("{:.2} ms", l.as_secs_f64() * 1e3),
             );
             write!(
                 f,
-                "\n  {id:<20} {addr:<21} {:<12} {:<4} {:>7.1} s  in flight {:<4} picks {:<8} failures {:<6} latency {latency}",
+                "\n  {id:<20} {address:<21} {:<12} {:<4} {:>7.1} s  in flight {:<4} picks {:<8} failures {:<6} latency {latency}",
                 member.state,
                 if member.is_connected() { "up" } else { "down" },
                 member.since.as_secs_f64(),
@@ -308,9 +308,8 @@ mod tests {
 
     #[test]
     fn the_time_beside_a_state_is_that_of_the_connection() {
-        let addr = "127.0.0.1:80".parse().unwrap();
         let member = |state| MemberStatus {
-            instance: Instance::new("a", addr),
+            instance: Instance::new("a", ([127, 0, 0, 1], 80)),
             state,
             since: Duration::from_secs(34),
             in_flight: 0,

@@ -187,8 +187,8 @@ async fn of_pods_of_one_name_the_ready_one_counts() {
     let set = answers.next().await.unwrap();
     let only = set.get("db-0").unwrap();
     assert_eq!(
-        (set.len(), only.addr()),
-        (1, "10.1.0.2:8080".parse().unwrap())
+        (set.len(), &*only.address().to_string()),
+        (1, "10.1.0.2:8080")
     );
     assert_eq!(only.availability(), Availability::Available);
 }
@@ -222,7 +222,7 @@ async fn ports_have_names_and_are_tcp() {
         ("shop/plain:default", vec!["10.1.0.4:7070"]),
     ] {
         let set = Answers::of(&cluster, target).next().await.unwrap();
-        let found: Vec<_> = set.iter().map(|i| i.addr().to_string()).collect();
+        let found: Vec<_> = set.iter().map(|i| i.address().to_string()).collect();
         assert_eq!(found, expected, "{target}");
     }
     let error = Answers::of(&cluster, "shop/worker:dns")
@@ -245,7 +245,7 @@ async fn a_slice_of_ipv6_addresses_is_as_good() {
     let mut answers = Answers::of(&cluster(&server), "shop/worker:http");
     let set = answers.next().await.unwrap();
     let only = set.get("pod-1").unwrap();
-    assert_eq!(only.addr(), "[fd00::1]:8080".parse().unwrap());
+    assert_eq!(only.address().to_string(), "[fd00::1]:8080");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ async fn peers_are_the_running_pods_of_the_namespace_by_all_their_addresses() {
     let set = answers.next().await.unwrap();
     let found: Vec<_> = set
         .iter()
-        .map(|i| (i.id().as_str(), i.addr().to_string()))
+        .map(|i| (i.id().as_str(), i.address().to_string()))
         .collect();
     assert_eq!(
         found,
