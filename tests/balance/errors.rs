@@ -338,7 +338,7 @@ async fn events_tell_the_story_and_a_late_reader_what_it_missed() {
         told,
         [
             "set changed: 1 added, 0 removed, 0 changed, 1 known",
-            "instance a connected",
+            "instance a (",
             "usable"
         ]
     );
