@@ -430,7 +430,11 @@ impl fmt::Display for Event {
                 failed_dials,
                 ..
             } => {
-                write!(f, "instance {id} ({addr}) connected after {}", Rounded(*after))?;
+                write!(
+                    f,
+                    "instance {id} ({addr}) connected after {}",
+                    Rounded(*after)
+                )?;
                 match failed_dials {
                     0 => Ok(()),
                     failed => write!(f, " and {}", Counted(*failed, "failed dial")),
@@ -506,7 +510,11 @@ impl fmt::Display for Event {
                 failed_trials,
                 after,
             } => {
-                write!(f, "instance {id} ({addr}) is back after {}", Rounded(*after))?;
+                write!(
+                    f,
+                    "instance {id} ({addr}) is back after {}",
+                    Rounded(*after)
+                )?;
                 match failed_trials {
                     0 => Ok(()),
                     failed => write!(f, " and {}", Counted(*failed, "failed trial")),
@@ -554,9 +562,7 @@ impl fmt::Display for Event {
                 Rounded(*after),
                 Counted(*errors, "error")
             ),
-            Self::DiscoveryEnded => {
-                f.write_str("discovery ended: the instances stay as they are")
-            }
+            Self::DiscoveryEnded => f.write_str("discovery ended: the instances stay as they are"),
             Self::Reconfigured { changes } => write!(f, "reconfigured: {changes}"),
             Self::DriverStopped { connections } => write!(
                 f,
@@ -807,8 +813,17 @@ mod tests {
         };
         let json = serde_json::to_value(&event).unwrap();
         assert_eq!(json["event"], event.kind());
-        assert_eq!((&json["id"], &json["since"]), (&"pay-1".into(), &1.25.into()));
-        assert!(json["error"].as_str().unwrap().starts_with("refused (111): "), "{json}");
+        assert_eq!(
+            (&json["id"], &json["since"]),
+            (&"pay-1".into(), &1.25.into())
+        );
+        assert!(
+            json["error"]
+                .as_str()
+                .unwrap()
+                .starts_with("refused (111): "),
+            "{json}"
+        );
         let events = [
             Event::PanicModeEnded,
             Event::NothingUsable,

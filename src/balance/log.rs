@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, enabled, info, warn};
 
 use crate::event::{EjectionReason, Event, Withheld};
 use crate::model::instance::{Availability, InstanceId};
@@ -56,16 +56,21 @@ impl Log {
             (level, (about, budget)) if budget.admits(about, target, now) => level,
             _ => Level::Debug,
         };
-        let mut text = legible(event);
-        match event {
-            Event::PanicModeBegan { .. } => self.panic_mode_began = Some(now),
-            Event::PanicModeEnded => {
-                if let Some(began) = self.panic_mode_began.take() {
-                    let lasted = Rounded(now.saturating_duration_since(began));
-                    text = format!("{text} after {lasted}");
-                }
+        let began = match event {
+            Event::PanicModeBegan { .. } => {
+                self.panic_mode_began = Some(now);
+                None
             }
-            _ => {}
+            Event::PanicModeEnded => self.panic_mode_began.take(),
+            _ => None,
+        };
+        if level == Level::Debug && !enabled!(target: "rolecall", tracing::Level::DEBUG) {
+            return;
+        }
+        let mut text = legible(event);
+        if let Some(began) = began {
+            let lasted = Rounded(now.saturating_duration_since(began));
+            text = format!("{text} after {lasted}");
         }
         let (kind, id) = (event.kind(), event.id().map(|id| legible(id.as_str())));
         let id = id.as_deref();

@@ -200,9 +200,8 @@ impl BalanceConfig {
         let (before, after) = (self.fields(), other.fields());
         let pairs = before.into_iter().zip(after);
         let changes = pairs.filter(|((_, before), (_, after))| before != after);
-        let changes = changes.map(|((name, before), (_, after))| {
-            format!("{name} from {before} to {after}")
-        });
+        let changes =
+            changes.map(|((name, before), (_, after))| format!("{name} from {before} to {after}"));
         changes.collect::<Vec<_>>().join(", ")
     }
 
@@ -470,9 +469,15 @@ mod tests {
         let before = BalanceConfig::default();
         let outlier = OutlierConfig::builder().shadow(true).build().unwrap();
         let builder = before.to_builder().outlier(outlier);
-        let after = builder.shrink_grace(Duration::from_secs(5)).build().unwrap();
+        let after = builder
+            .shrink_grace(Duration::from_secs(5))
+            .build()
+            .unwrap();
         let changes = before.changes_to(&after);
-        assert_eq!(changes, "shrink_grace from 30s to 5s, shadow from false to true");
+        assert_eq!(
+            changes,
+            "shrink_grace from 30s to 5s, shadow from false to true"
+        );
         assert_eq!(before.changes_to(&before), "");
     }
 

@@ -127,7 +127,10 @@ impl OutlierConfig {
             ("request_volume", request_volume.to_string()),
             ("base_ejection_time", format!("{base_ejection_time:?}")),
             ("max_ejection_time", format!("{max_ejection_time:?}")),
-            ("max_ejection_percentage", max_ejection_percentage.to_string()),
+            (
+                "max_ejection_percentage",
+                max_ejection_percentage.to_string(),
+            ),
             ("shadow", shadow.to_string()),
         ]
     }
