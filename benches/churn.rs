@@ -138,7 +138,12 @@ fn measure(instances: u16, rounds: usize) -> [Vec<f64>; 3] {
         let (first, second) = (moved(round), moved(round + instances / 2));
         let port = round + 2;
 
-        let anew = |index: usize| instance(index as u16, present[index].addr().port());
+        let anew = |index: usize| {
+            instance(
+                index as u16,
+                present[index].address().port().expect("a TCP address"),
+            )
+        };
         let mut rebuilt: Vec<Instance> = (0..present.len()).map(anew).collect();
         rebuilt[first] = instance(first as u16, port);
         costs[0].push(apply(&fleet, rebuilt.iter().cloned().collect()));
@@ -147,7 +152,12 @@ fn measure(instances: u16, rounds: usize) -> [Vec<f64>; 3] {
         present[second] = instance(second as u16, port);
         costs[1].push(apply(&fleet, present.iter().cloned().collect()));
 
-        let anew = |index: usize| instance(index as u16, present[index].addr().port());
+        let anew = |index: usize| {
+            instance(
+                index as u16,
+                present[index].address().port().expect("a TCP address"),
+            )
+        };
         let unchanged: InstanceSet = (0..present.len()).map(anew).collect();
         costs[2].push(apply(&fleet, unchanged));
     }

@@ -160,7 +160,7 @@ fn members() {
 #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 fn live_heap(instances: u16) -> Cost {
     let set: InstanceSet = (0..instances)
-        .map(|instance| Instance::new(format!("instance-{instance}"), ([127, 0, 0, 1], 1).into()))
+        .map(|instance| Instance::new(format!("instance-{instance}"), ([127, 0, 0, 1], 1)))
         .collect();
     let now = std::time::Instant::now();
     let mut kept = None;

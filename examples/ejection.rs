@@ -42,7 +42,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let (sick, count) = (Arc::clone(&is_sick), Arc::clone(&answers_of_the_sick));
     let connector = connect::per_instance(move |instance: &Instance| {
         let (is_it, sick, count) = (
-            instance.addr().to_string() == SICK,
+            instance.address().to_string() == SICK,
             Arc::clone(&sick),
             Arc::clone(&count),
         );

@@ -48,8 +48,9 @@ async fn main() -> Result<ExitCode, BoxError> {
     let client = reqwest::Client::new();
     let point = |instance: &Instance, mut request: Request| {
         let url = request.url_mut();
-        let is_pointed = url.set_ip_host(instance.addr().ip()).is_ok()
-            && url.set_port(Some(instance.addr().port())).is_ok();
+        let is_pointed = instance.address().tcp().is_some_and(|addr| {
+            url.set_ip_host(addr.ip()).is_ok() && url.set_port(Some(addr.port())).is_ok()
+        });
         debug_assert!(is_pointed, "a URL with a host takes an address");
         request
     };

@@ -93,7 +93,7 @@ async fn shared_client() -> Result<Count, BoxError> {
     let retarget = connect::retarget(client, |instance: &Instance, path: &'static str| {
         let uri = Uri::builder()
             .scheme("http")
-            .authority(instance.addr().to_string())
+            .authority(instance.address().to_string())
             .path_and_query(path)
             .build()
             .unwrap_or_default();
@@ -143,7 +143,9 @@ async fn http_servers() -> Result<Vec<SocketAddr>, BoxError> {
 async fn raw_tcp() -> Result<Count, BoxError> {
     let list = List::from_addrs(line_servers().await?)?;
     let connector = service_fn(|instance: Instance| async move {
-        let stream = TcpStream::connect(instance.addr()).await?;
+        let addr = instance.address().tcp();
+        let addr = addr.ok_or(std::io::ErrorKind::Unsupported)?;
+        let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         Ok::<_, std::io::Error>(Buffer::new(Lines::new(stream), 64))
     });

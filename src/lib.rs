@@ -32,13 +32,13 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let registry = Registry::new();
-//! let here = Registration::new("worker").endpoint("http", "127.0.0.1:8080".parse()?);
+//! let here = Registration::new("worker").endpoint("http", ([127, 0, 0, 1], 8080));
 //! let _lease = registry.register(here).await?;
 //!
 //! let connector = service_fn(|instance: Instance| async move {
-//!     // Dial `instance.addr()` here, and answer with the connection as a service.
+//!     // Dial `instance.address()` here, and answer with the connection as a service.
 //!     let greet = service_fn(move |name: &'static str| {
-//!         let greeting = format!("{name}, from {}", instance.addr());
+//!         let greeting = format!("{name}, from {}", instance.address());
 //!         async { Ok::<_, Infallible>(greeting) }
 //!     });
 //!     Ok::<_, Infallible>(greet)
@@ -192,7 +192,9 @@
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
 //! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
 //! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
+//! | `net` | `connect::dial`: a TCP connection or a Unix socket to an instance, over the first of its addresses that answers |
 //! | `retry` | `retry::Retry`, a policy for `tower::retry`: retries on another instance if that is safe |
+//! | `etcd` | `discovery::Etcd`: instances that register in etcd; building it needs `protoc` |
 //! | `folder` | `discovery::Folder`: a folder in which the processes of one machine register (Unix) |
 //! | `roles-file` | `discovery::RolesFile`: instances in a hand-written TOML or JSON file |
 //! | `serde` | `discovery::backend::Record`; `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
@@ -248,6 +250,7 @@ pub use explain::target::Circumstance;
 pub use fleet::{
     Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig,
 };
+pub use model::address::{Address, AddressError};
 pub use model::hints::Hints;
 pub use model::instance::{
     Availability, Instance, InstanceError, InstanceId, InstanceSet, Visibility, Weight,

@@ -48,7 +48,7 @@ async fn the_pick_after_the_failure_that_ejects_avoids_the_member() {
             let (bad_calls, opened) = (Arc::clone(&bad_calls), Arc::clone(&opened));
             let held = Arc::clone(&held);
             async move {
-                let is_bad = instance.addr().to_string() == BAD;
+                let is_bad = instance.address().to_string() == BAD;
                 if is_bad {
                     // Its connection is made once the other one is loaded.
                     opened.acquire().await.unwrap().forget();
@@ -104,7 +104,7 @@ async fn the_pick_after_the_failure_that_ejects_avoids_the_member() {
     let bad = status
         .members
         .iter()
-        .find(|member| member.instance.addr().to_string() == BAD);
+        .find(|member| member.instance.address().to_string() == BAD);
     let bad = bad.unwrap();
     assert_eq!(bad.state, MemberState::Ejected, "{status}");
     let reason = &bad.ejection.as_ref().unwrap().reason;

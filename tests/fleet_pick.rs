@@ -59,7 +59,7 @@ impl Sim {
             .iter()
             .enumerate()
             .map(|(n, &weight)| {
-                Instance::new(format!("{n:04}"), ([127, 0, 0, 1], 80).into())
+                Instance::new(format!("{n:04}"), ([127, 0, 0, 1], 80))
                     .with_weight(Weight::new(weight))
             })
             .collect();

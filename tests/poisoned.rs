@@ -14,7 +14,7 @@ fn fleet() -> (Fleet<()>, Instant) {
 }
 
 fn at(id: String) -> Instance {
-    Instance::new(id, ([10, 0, 0, 7], 80).into())
+    Instance::new(id, ([10, 0, 0, 7], 80))
 }
 
 fn told(fleet: &Fleet<()>) -> Vec<Event> {

@@ -73,7 +73,9 @@ impl Answers {
 }
 
 fn ports(set: &InstanceSet) -> Vec<u16> {
-    set.iter().map(|instance| instance.addr().port()).collect()
+    set.iter()
+        .map(|instance| instance.address().port().unwrap())
+        .collect()
 }
 
 fn roles(ports: &[u16]) -> String {

@@ -141,10 +141,10 @@ async fn endpoints_come_and_go_on_one_registration() {
     let addr = SocketAddr::new(HERE, 0);
     let admin = server.listen_at("admin", addr).await.unwrap();
     let seen = announced(&registry, "shop/worker:http").await;
-    assert_eq!(seen[0].addr(), http.local_addr().unwrap());
+    assert_eq!(*seen[0].address(), http.local_addr().unwrap());
     assert_eq!(*seen[0].id(), *"a");
     let seen = announced(&registry, "shop/worker:admin").await;
-    assert_eq!(seen[0].addr(), admin.local_addr().unwrap());
+    assert_eq!(*seen[0].address(), admin.local_addr().unwrap());
     server.close("admin").await.unwrap();
     let seen = announced(&registry, "shop/worker:admin").await;
     assert!(seen.is_empty(), "{seen:?}");
@@ -178,7 +178,7 @@ async fn bind_and_advertised_address_may_differ() {
     let listener = found.listen("http").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let seen = announced(&registry, "shop/worker:http").await;
-    assert_eq!(seen[0].addr(), SocketAddr::new(ip, port));
+    assert_eq!(*seen[0].address(), SocketAddr::new(ip, port));
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn errors_say_what_was_refused() {
     let error = worker(&registry, "a").listen("http").await.unwrap_err();
     assert!(matches!(error, WorkerError::Register(_)), "{error:?}");
     let seen = announced(&registry, "shop/worker:http").await;
-    assert_eq!(seen[0].addr(), taken, "what is announced stays");
+    assert_eq!(*seen[0].address(), taken, "what is announced stays");
     let invalid = Registration::new("Worker!");
     assert!(Worker::new(registry, invalid, HERE).is_err());
 }

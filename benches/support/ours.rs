@@ -30,8 +30,9 @@ where
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST_PORT + instance));
         Instance::new(format!("instance-{instance}"), addr)
     });
-    let connector =
-        connect::per_instance(|instance: &Instance| S::from(instance.addr().port() - FIRST_PORT));
+    let connector = connect::per_instance(|instance: &Instance| {
+        S::from(instance.address().port().expect("a TCP address") - FIRST_PORT)
+    });
     runtime.block_on(async {
         let balance = BalanceLayer::new(List::new(roster).expect("valid instances"), "bench:http")
             .expect("a valid target")

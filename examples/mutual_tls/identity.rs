@@ -1,13 +1,12 @@
 //! Who somebody is: a certificate with the role in it, and the check of the other side's.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     SanType,
 };
-use rolecall::BoxError;
+use rolecall::{Address, BoxError};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -104,9 +103,10 @@ pub(crate) async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
 /// Connects, and says not a word to a server whose certificate does not say this role.
 pub(crate) async fn connect(
     connector: &TlsConnector,
-    addr: SocketAddr,
+    address: &Address,
     role: &str,
 ) -> Result<client::TlsStream<TcpStream>, BoxError> {
+    let addr = address.tcp().ok_or("no TCP address")?;
     let io = TcpStream::connect(addr).await?;
     let stream = connector.connect(ServerName::try_from(HOST)?, io).await?;
     check(stream.get_ref().1.peer_certificates(), &[role])?;

@@ -134,7 +134,7 @@ async fn calls(shop: &Registry, tls: TlsConnector) -> Result<Vec<String>, BoxErr
     let connector = service_fn(move |instance: Instance| {
         let tls = tls.clone();
         async move {
-            drop(identity::connect(&tls, instance.addr(), "shop/catalog").await?);
+            drop(identity::connect(&tls, instance.address(), "shop/catalog").await?);
             Ok::<_, BoxError>(service_fn(move |()| ask(tls.clone(), instance.clone())))
         }
     });
@@ -169,7 +169,7 @@ async fn all_dialled<S: Send + Sync + 'static>(balance: &Balance<S>) {
 
 /// Each request has a connection of its own, and each connection is checked.
 async fn ask(tls: TlsConnector, instance: Instance) -> Result<String, BoxError> {
-    let stream = identity::connect(&tls, instance.addr(), "shop/catalog").await?;
+    let stream = identity::connect(&tls, instance.address(), "shop/catalog").await?;
     let mut stream = BufReader::new(stream);
     stream.write_all(b"who is there?\n").await?;
     let mut answer = String::new();

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error as _;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rolecall::{
-    BalanceConfig, BalanceLayer, Boundary, BoxError, Discovery, ErrorKind, Instance, connect,
+    Address, BalanceConfig, BalanceLayer, Boundary, BoxError, Discovery, ErrorKind, Instance,
+    connect,
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpSocket;
@@ -69,8 +70,8 @@ fn client(
     ip: IpAddr,
 ) -> Result<Client, BoxError> {
     let connector = connect::per_instance(move |instance: &Instance| {
-        let addr = instance.addr();
-        service_fn(move |()| greeting(ip, addr))
+        let address = instance.address().clone();
+        service_fn(move |()| greeting(ip, address.clone()))
     });
     // Whoever may not call is to be told soon.
     let config = BalanceConfig::builder()
@@ -84,8 +85,9 @@ fn client(
 }
 
 /// The line that a server says to whoever comes from `ip`; an error if it closes the connection before.
-async fn greeting(ip: IpAddr, addr: SocketAddr) -> io::Result<String> {
+async fn greeting(ip: IpAddr, address: Address) -> io::Result<String> {
     let talking = async {
+        let addr = address.tcp().ok_or(io::ErrorKind::Unsupported)?;
         let socket = TcpSocket::new_v4()?;
         socket.bind((ip, 0).into())?;
         let mut line = String::new();

@@ -1,13 +1,12 @@
 //! A discovery of one's own: what another process tells over the standard input.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use futures::stream::unfold;
 use rolecall::discovery::{BoxStream, DiscoveryError};
-use rolecall::{Boundary, Discovery, Instance, InstanceSet, Target, Visibility};
+use rolecall::{Address, Boundary, Discovery, Instance, InstanceSet, Target, Visibility};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::{mpsc, watch};
@@ -16,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Told {
     id: String,
-    addr: SocketAddr,
+    address: Address,
     visibility: Visibility,
 }
 
@@ -24,13 +23,13 @@ impl Told {
     pub(crate) fn of(instance: &Instance) -> Self {
         Self {
             id: instance.id().to_string(),
-            addr: instance.addr(),
+            address: instance.address().clone(),
             visibility: instance.visibility().clone(),
         }
     }
 
     fn instance(self) -> Instance {
-        Instance::new(self.id, self.addr).with_visibility(self.visibility)
+        Instance::new(self.id, self.address).with_visibility(self.visibility)
     }
 }
 

@@ -1,7 +1,8 @@
-//! Connectors for services that need no dial.
+//! Connectors for services that need no dial, and what opens connections for those that do.
 //!
 //! A connector is any `Service<Instance>`: a plain [`service_fn`](https://docs.rs/tower/latest/tower/fn.service_fn.html)
-//! is the usual one. These two are for clients that dial by themselves, or do not dial.
+//! is the usual one. [`per_instance`] and [`retarget`] are for clients that
+//! dial by themselves, or do not dial. With the feature `net`, `dial` opens the connection of all others.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -10,6 +11,8 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
+#[cfg(feature = "net")]
+pub use super::socket::{Socket, SocketError, dial};
 use crate::model::instance::Instance;
 
 /// Makes the service of each instance with a function, without a dial.
@@ -19,9 +22,9 @@ use crate::model::instance::Instance;
 /// use tower::service_fn;
 ///
 /// let connector = connect::per_instance(|instance: &Instance| {
-///     let addr = instance.addr();
+///     let address = instance.address().clone();
 ///     service_fn(move |request: String| async move {
-///         Ok::<_, std::convert::Infallible>(format!("{request} to {addr}"))
+///         Ok::<_, std::convert::Infallible>(format!("{request} to {address}"))
 ///     })
 /// });
 /// # fn is_connector<M: tower::Service<Instance>>(_: M) {}
@@ -46,7 +49,7 @@ where
 ///
 /// let client = service_fn(|request: String| async move { Ok::<_, std::io::Error>(request) });
 /// let connector = connect::retarget(client, |instance: &Instance, path: &str| {
-///     format!("http://{}{path}", instance.addr())
+///     format!("http://{}{path}", instance.address())
 /// });
 /// # fn is_connector<M: tower::Service<Instance>>(_: M) {}
 /// # is_connector(connector);

@@ -80,9 +80,9 @@ use crate::runtime::{clock, random};
 /// let list = List::from_addrs(["127.0.0.1:8001".parse()?, "127.0.0.1:8002".parse()?])?;
 /// let mut balance = BalanceLayer::new(list, "worker:http")?.layer(service_fn(
 ///     |instance: Instance| async move {
-///         let addr = instance.addr();
+///         let address = instance.address().clone();
 ///         let answer = service_fn(move |name: &str| {
-///             let answer = format!("hello {name}, this is {addr}");
+///             let answer = format!("hello {name}, this is {address}");
 ///             async { Ok::<_, Infallible>(answer) }
 ///         });
 ///         Ok::<_, Infallible>(answer)

@@ -17,6 +17,7 @@
 //! | `balance` | the service | `future`, `control` |
 //! | `watch`, `dialler`, `log` | discovery's stream, dials, log lines | |
 //! | `driver` | the task that feeds the fleet | `inner`, `watch`, `dialler`, `log` |
+//! | `race`, `socket` | a connection over TCP or a Unix socket, for connectors | |
 //! | `layer` | builds all of it | `balance`, `driver` |
 
 mod attempt;
@@ -35,7 +36,11 @@ mod inner;
 mod layer;
 mod log;
 mod patience;
+#[cfg(feature = "net")]
+pub(crate) mod race;
 mod shared;
+#[cfg(feature = "net")]
+pub(crate) mod socket;
 mod waiting;
 pub(crate) mod watch;
 

@@ -1,7 +1,7 @@
 //! What a registrar announces of one instance: a registration that passed every check.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
@@ -10,8 +10,9 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use super::{RegisterError, Registration};
+use crate::model::address::Address;
 use crate::model::instance::{
-    Availability, Instance, InstanceId, Visibility, Weight, Zone, check_addr, check_ip,
+    Availability, Instance, InstanceId, Visibility, Weight, Zone, check_address, check_ip,
     check_metadata, check_text,
 };
 use crate::model::name::{Boundary, EndpointName, Role};
@@ -24,7 +25,7 @@ use crate::model::name::{Boundary, EndpointName, Role};
 pub struct Announcement {
     role: Role,
     boundary: Boundary,
-    endpoints: BTreeMap<EndpointName, SocketAddr>,
+    endpoints: BTreeMap<EndpointName, Address>,
     peer_ip: Option<IpAddr>,
     /// All that its endpoints have in common; the address is a placeholder.
     common: Instance,
@@ -44,9 +45,9 @@ impl Announcement {
         }
         check_metadata(&registration.metadata)?;
 
-        let placeholder = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let mut common = Instance::new(id, placeholder)
+        let mut common = Instance::new(id, (Ipv4Addr::UNSPECIFIED, 0))
             .with_weight(registration.weight)
+            .with_rank(registration.rank)
             .with_availability(registration.availability)
             .with_visibility(registration.visibility);
         if let Some(zone) = registration.zone {
@@ -63,8 +64,8 @@ impl Announcement {
             peer_ip: registration.peer_ip,
             common,
         };
-        for (name, addr) in registration.endpoints {
-            announcement.add_endpoint(EndpointName::new(name)?, addr)?;
+        for (name, address) in registration.endpoints {
+            announcement.add_endpoint(EndpointName::new(name)?, address)?;
         }
         Ok(announcement)
     }
@@ -109,6 +110,12 @@ impl Announcement {
         self.common.weight()
     }
 
+    /// Its rank: instances of a higher rank are backups.
+    #[must_use]
+    pub fn rank(&self) -> u8 {
+        self.common.rank()
+    }
+
     /// The failure domain it runs in.
     #[must_use]
     pub fn zone(&self) -> Option<&Zone> {
@@ -137,7 +144,7 @@ impl Announcement {
     pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointName, Instance)> {
         self.endpoints
             .iter()
-            .map(|(name, addr)| (name, self.common.clone().with_addr(*addr)))
+            .map(|(name, address)| (name, self.common.clone().with_address(address.clone())))
     }
 
     /// Whether it has this endpoint.
@@ -149,9 +156,9 @@ impl Announcement {
     /// What [`peers`](super::Discovery::peers) is to find: `None` if nobody knows where its calls come from.
     #[must_use]
     pub fn peer(&self) -> Option<Instance> {
-        let addr = SocketAddr::new(self.peer_ip?, 0);
+        let ip = self.peer_ip?;
         let id = format!("{}/{}", self.role, self.id());
-        Some(self.common.clone().with_id(id).with_addr(addr))
+        Some(self.common.clone().with_id(id).with_address((ip, 0)))
     }
 
     /// Changes whether it wants requests.
@@ -168,11 +175,12 @@ impl Announcement {
     pub fn add_endpoint(
         &mut self,
         endpoint: EndpointName,
-        addr: SocketAddr,
+        address: impl Into<Address>,
     ) -> Result<(), RegisterError> {
-        check_addr(addr)?;
-        self.peer_ip.get_or_insert(addr.ip());
-        self.endpoints.insert(endpoint, addr);
+        let address = address.into();
+        check_address(&address)?;
+        self.peer_ip = self.peer_ip.or(address.ip());
+        self.endpoints.insert(endpoint, address);
         Ok(())
     }
 
@@ -236,6 +244,7 @@ fn host() -> String {
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
+    use std::net::SocketAddr;
 
     use super::*;
 
@@ -281,6 +290,7 @@ mod tests {
             .endpoint("grpc", addr("10.0.0.7:90"))
             .endpoint("http", addr("10.0.0.7:81"))
             .weight(3)
+            .rank(1)
             .zone("a")
             .metadata("version", "7")
             .validate()
@@ -289,11 +299,16 @@ mod tests {
         assert_eq!(open.len(), 2, "of one name the last stays");
         for (name, instance) in open {
             assert_eq!(
-                instance.addr().port(),
-                if *name == "http" { 81 } else { 90 }
+                *instance.address(),
+                addr(if *name == "http" {
+                    "10.0.0.7:81"
+                } else {
+                    "10.0.0.7:90"
+                })
             );
             assert_eq!(*instance.id(), "w-1");
             assert_eq!(instance.weight(), Weight::new(3));
+            assert_eq!(instance.rank(), 1);
             assert_eq!(*instance.zone().unwrap(), "a");
             assert_eq!(instance.metadata()["version"], "7");
         }
@@ -306,14 +321,20 @@ mod tests {
             .endpoint("http", addr("10.0.0.7:80"));
         let peer = registration.clone().validate().unwrap().peer().unwrap();
         assert_eq!(
-            (peer.id().as_str(), peer.addr()),
-            ("worker/w-1", addr("10.0.0.7:0"))
+            (peer.id().as_str(), peer.address()),
+            ("worker/w-1", &addr("10.0.0.7:0").into())
         );
         let told = registration
             .peer_ip([10, 9, 9, 9].into())
             .validate()
             .unwrap();
-        assert_eq!(told.peer().unwrap().addr(), addr("10.9.9.9:0"));
+        assert_eq!(*told.peer().unwrap().address(), addr("10.9.9.9:0"));
+        let unix = Address::unix("/run/w.sock").unwrap();
+        let local = Registration::new("worker").endpoint("unix", unix);
+        let first_tcp = local.clone().endpoint("http", addr("10.0.0.8:80"));
+        assert!(local.validate().unwrap().peer().is_none());
+        let peer = first_tcp.validate().unwrap().peer().unwrap();
+        assert_eq!(*peer.address(), addr("10.0.0.8:0"));
     }
 
     #[test]
@@ -362,7 +383,7 @@ mod tests {
     fn endpoints_open_move_and_close() {
         let mut announcement = Registration::new("worker").validate().unwrap();
         let http = EndpointName::new("http").unwrap();
-        let port = |a: &Announcement| a.endpoints().next().map(|(_, i)| i.addr().port());
+        let port = |a: &Announcement| a.endpoints().next()?.1.address().port();
         announcement
             .add_endpoint(http.clone(), addr("10.0.0.7:80"))
             .unwrap();

@@ -42,7 +42,7 @@ pub enum Change {
 /// use rolecall::Instance;
 /// use rolecall::discovery::{Change, from_changes};
 ///
-/// let instance = Instance::new("worker-1", ([127, 0, 0, 1], 8001).into());
+/// let instance = Instance::new("worker-1", ([127, 0, 0, 1], 8001));
 /// let discovery = from_changes(stream::iter([Ok::<_, std::io::Error>(Change::Insert(instance))]));
 /// ```
 pub fn from_changes<S, E>(changes: S) -> Changes
@@ -302,10 +302,7 @@ mod tests {
     type Step = Result<Change, &'static str>;
 
     fn insert(id: &str, port: u16) -> Step {
-        Ok(Change::Insert(Instance::new(
-            id,
-            ([127, 0, 0, 1], port).into(),
-        )))
+        Ok(Change::Insert(Instance::new(id, ([127, 0, 0, 1], port))))
     }
 
     fn remove(id: &str) -> Step {
@@ -345,7 +342,7 @@ mod tests {
         }
         let set = set_now(&mut answers);
         assert_eq!(set.len(), 1);
-        assert_eq!(set.get("b").unwrap().addr().port(), 3);
+        assert_eq!(set.get("b").unwrap().address().port().unwrap(), 3);
         assert!(!set.is_confirmed());
         assert!(now(&mut answers).is_none());
         steps.unbounded_send(insert("b", 3)).unwrap();

@@ -4,7 +4,6 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::future::{self, Future};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +15,8 @@ use tokio::time;
 use super::BoxFuture;
 use super::announcement::Announcement;
 use crate::error::discovery::RegisterError;
-use crate::model::instance::{Availability, InstanceId, check_addr};
+use crate::model::address::Address;
+use crate::model::instance::{Availability, InstanceId, check_address};
 use crate::model::name::EndpointName;
 
 /// Keeps one instance announced; given by [`register`](super::Registrar::register).
@@ -85,7 +85,7 @@ pub enum LeaseEdit {
     /// Announce whether the instance wants requests.
     Availability(Availability),
     /// Announce an endpoint, or its new address.
-    AddEndpoint(EndpointName, SocketAddr),
+    AddEndpoint(EndpointName, Address),
     /// Announce that an endpoint is gone; nothing happens if it is not there.
     RemoveEndpoint(EndpointName),
 }
@@ -99,7 +99,7 @@ impl LeaseEdit {
     pub fn apply(self, announcement: &mut Announcement) -> Result<(), RegisterError> {
         match self {
             Self::Availability(availability) => announcement.set_availability(availability),
-            Self::AddEndpoint(name, addr) => announcement.add_endpoint(name, addr)?,
+            Self::AddEndpoint(name, address) => announcement.add_endpoint(name, address)?,
             Self::RemoveEndpoint(name) => announcement.remove_endpoint(&name),
         }
         Ok(())
@@ -202,12 +202,13 @@ impl Lease {
     pub async fn add_endpoint(
         &self,
         endpoint: impl AsRef<str>,
-        addr: SocketAddr,
+        address: impl Into<Address>,
     ) -> Result<(), RegisterError> {
         let endpoint = EndpointName::new(endpoint)?;
-        check_addr(addr)?;
+        let address = address.into();
+        check_address(&address)?;
         self.handle
-            .edit(LeaseEdit::AddEndpoint(endpoint, addr))
+            .edit(LeaseEdit::AddEndpoint(endpoint, address))
             .await
     }
 
@@ -477,11 +478,11 @@ mod tests {
     #[tokio::test]
     async fn bad_endpoints_do_not_reach_the_backend() {
         let (lease, calls) = Scripted::lease();
-        let addr = "127.0.0.1:80".parse().unwrap();
+        let addr = ([127, 0, 0, 1], 80);
         assert!(lease.add_endpoint("8080", addr).await.is_err());
         assert!(
             lease
-                .add_endpoint("http", "0.0.0.0:80".parse().unwrap())
+                .add_endpoint("http", ([0, 0, 0, 0], 80))
                 .await
                 .is_err()
         );
@@ -528,7 +529,7 @@ mod tests {
         let lease = Lease::by_platform(&announcement);
         assert!(matches!(lease.state(), LeaseState::ByPlatform));
         assert_eq!(lease.id(), announcement.id());
-        let addr = "127.0.0.1:80".parse().unwrap();
+        let addr = ([127, 0, 0, 1], 80);
         lease.add_endpoint("http", addr).await.unwrap();
         assert!(lease.add_endpoint("8080", addr).await.is_err(), "validated");
         let mut drain = Box::pin(lease.drain(DEADLINE));

@@ -93,7 +93,7 @@ mod tests {
     use crate::discovery::LeaseState;
 
     fn at(id: &str, addr: &str) -> Instance {
-        Instance::new(id, addr.parse().unwrap())
+        Instance::new(id, addr.parse::<SocketAddr>().unwrap())
     }
 
     #[tokio::test]
@@ -129,7 +129,7 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
-        assert_eq!(set.get("a").unwrap().addr().port(), 2);
+        assert_eq!(set.get("a").unwrap().address().to_string(), "127.0.0.1:2");
         assert_eq!(set.duplicates().len(), 1);
     }
 

@@ -14,6 +14,7 @@
 //! | [`List`] | a fixed list | by the platform |
 //! | `RolesFile` (feature `roles-file`) | a file that people write | by the platform |
 //! | `Folder` (feature `folder`) | a folder in which the processes of one machine register | yes |
+//! | `Etcd` (feature `etcd`) | etcd, in which processes of all machines register | yes |
 //! | [`from_changes`] | any stream of inserts and removals | no |
 //! | yours | an implementation of [`Discovery`], made of the parts in [`backend`] | as you like |
 //!
@@ -37,7 +38,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let registry = Registry::new();
 //! let lease = registry
-//!     .register(Registration::new("worker").endpoint("http", "127.0.0.1:8080".parse()?))
+//!     .register(Registration::new("worker").endpoint("http", ([127, 0, 0, 1], 8080)))
 //!     .await?;
 //!
 //! let mut sets = registry.watch(&Target::try_from("worker:http")?);
@@ -60,6 +61,8 @@ pub mod conformance;
     feature = "roles-file"
 ))]
 mod disk;
+#[cfg(feature = "etcd")]
+mod etcd;
 #[cfg(any(
     feature = "cache",
     all(feature = "folder", unix),
@@ -90,6 +93,8 @@ pub use crate::error::discovery::{
 pub use announcement::{Announcement, AnnouncementKey};
 pub use changes::{Change, Changes, from_changes};
 pub use combinators::DiscoveryExt;
+#[cfg(feature = "etcd")]
+pub use etcd::{Etcd, EtcdBuilder, EtcdConfigError, EtcdConfigErrorKind};
 #[cfg(all(feature = "folder", unix))]
 pub use folder::Folder;
 pub use lease::{Lease, LeaseEdit, LeaseHandle, LeaseState, LeaseStates};

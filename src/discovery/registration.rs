@@ -1,9 +1,10 @@
 //! What a program asks a registrar to announce.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::{Announcement, RegisterError};
+use crate::model::address::Address;
 use crate::model::instance::{Availability, InstanceId, Visibility, Weight};
 
 /// One instance of a role, as a program wants it announced.
@@ -13,8 +14,8 @@ use crate::model::instance::{Availability, InstanceId, Visibility, Weight};
 ///
 /// # Defaults
 ///
-/// An id `host-pid-random` that is new for every registration, the boundary `default`, no endpoint, weight 1, no zone, available, internal,
-/// no metadata.
+/// An id `host-pid-random` that is new for every registration, the boundary `default`, no endpoint, weight 1, rank 0, no zone,
+/// available, internal, no metadata.
 ///
 /// # Examples
 ///
@@ -22,8 +23,8 @@ use crate::model::instance::{Availability, InstanceId, Visibility, Weight};
 /// use rolecall::{Registration, Visibility};
 ///
 /// let registration = Registration::new("worker")
-///     .endpoint("http", ([10, 0, 0, 7], 8080).into())
-///     .endpoint("grpc", ([10, 0, 0, 7], 9090).into())
+///     .endpoint("http", ([10, 0, 0, 7], 8080))
+///     .endpoint("grpc", ([10, 0, 0, 7], 9090))
 ///     .visibility(Visibility::Public)
 ///     .weight(2);
 /// assert!(registration.validate().is_ok());
@@ -33,10 +34,11 @@ pub struct Registration {
     pub(super) role: String,
     pub(super) id: Option<InstanceId>,
     pub(super) boundary: Option<String>,
-    pub(super) endpoints: Vec<(String, SocketAddr)>,
+    pub(super) endpoints: Vec<(String, Address)>,
     pub(super) peer_ip: Option<IpAddr>,
     pub(super) visibility: Visibility,
     pub(super) weight: Weight,
+    pub(super) rank: u8,
     pub(super) zone: Option<String>,
     pub(super) availability: Availability,
     pub(super) metadata: BTreeMap<String, String>,
@@ -54,6 +56,7 @@ impl Registration {
             peer_ip: None,
             visibility: Visibility::default(),
             weight: Weight::default(),
+            rank: 0,
             zone: None,
             availability: Availability::default(),
             metadata: BTreeMap::new(),
@@ -76,18 +79,18 @@ impl Registration {
 
     /// Adds a named port, in place of an earlier one of this name.
     ///
-    /// The address is the one that callers dial: not `0.0.0.0`, and not port 0.
+    /// The address is the one that callers dial: not `0.0.0.0`, not port 0, and of a Unix socket the absolute path.
     #[must_use]
-    pub fn endpoint(mut self, name: impl Into<String>, addr: SocketAddr) -> Self {
+    pub fn endpoint(mut self, name: impl Into<String>, address: impl Into<Address>) -> Self {
         let name = name.into();
         self.endpoints.retain(|(other, _)| *other != name);
-        self.endpoints.push((name, addr));
+        self.endpoints.push((name, address.into()));
         self
     }
 
     /// Sets where its own calls come from, which is what guards admit.
     ///
-    /// By default the ip of its first endpoint. Without either it is absent from
+    /// By default the ip of its first TCP endpoint. Without either it is absent from
     /// [`peers`](super::Discovery::peers).
     #[must_use]
     pub fn peer_ip(mut self, ip: IpAddr) -> Self {
@@ -106,6 +109,15 @@ impl Registration {
     #[must_use]
     pub fn weight(mut self, weight: impl Into<Weight>) -> Self {
         self.weight = weight.into();
+        self
+    }
+
+    /// Sets its rank, 0 to 255: instances of a higher rank are backups.
+    ///
+    /// The rank is announced and stored, but no rule reads it yet: all ranks are picked alike.
+    #[must_use]
+    pub fn rank(mut self, rank: u8) -> Self {
+        self.rank = rank;
         self
     }
 

@@ -31,7 +31,7 @@ use crate::model::target::Target;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let registry = Registry::new();
-/// let registration = Registration::new("worker").endpoint("http", "127.0.0.1:8080".parse()?);
+/// let registration = Registration::new("worker").endpoint("http", ([127, 0, 0, 1], 8080));
 /// let lease = registry.register(registration).await?;
 /// lease.set_availability(Availability::Busy).await?;
 /// lease.deregister().await?;
@@ -192,7 +192,10 @@ mod tests {
         assert_eq!(error.kind(), DiscoveryErrorKind::UnknownEndpoint);
         assert!(error.to_string().ends_with("it has \"http\""), "{error}");
         lease.add_endpoint("grpc", addr(90)).await.unwrap();
-        assert_eq!(set(&mut answers).await.get("w-1").unwrap().addr(), addr(90));
+        assert_eq!(
+            *set(&mut answers).await.get("w-1").unwrap().address(),
+            addr(90)
+        );
         lease.remove_endpoint("grpc").await.unwrap();
         assert!(
             set(&mut answers).await.is_empty(),
@@ -236,7 +239,10 @@ mod tests {
             "saying the same again is no news"
         );
         lease.add_endpoint("http", addr(81)).await.unwrap();
-        assert_eq!(set(&mut answers).await.get("w-1").unwrap().addr(), addr(81));
+        assert_eq!(
+            *set(&mut answers).await.get("w-1").unwrap().address(),
+            addr(81)
+        );
     }
 
     #[tokio::test]
@@ -263,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn invalid_registrations_leave_no_trace() {
         let registry = Registry::new();
-        let invalid = worker("w-1").endpoint("grpc", "0.0.0.0:90".parse().unwrap());
+        let invalid = worker("w-1").endpoint("grpc", ([0, 0, 0, 0], 90));
         assert!(registry.register(invalid).await.is_err());
         let lease = registry.register(worker("w-1")).await.unwrap();
         let mut answers = watch(&registry, "worker:http");
@@ -319,7 +325,7 @@ mod tests {
         let set = set(&mut peers).await;
         let found: Vec<_> = set
             .iter()
-            .map(|i| (i.id().as_str(), i.addr().to_string()))
+            .map(|i| (i.id().as_str(), i.address().to_string()))
             .collect();
         assert_eq!(
             found,

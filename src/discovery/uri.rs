@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
-use std::net::{AddrParseError, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Backend, List, Registry, Schemes};
+use crate::model::address::{Address, AddressError};
 use crate::model::instance::{Instance, InstanceError, Weight, WeightError};
 use crate::model::name::Role;
 use crate::runtime::text::excerpt;
@@ -16,7 +16,7 @@ use crate::runtime::text::excerpt;
 /// | URI | Backend |
 /// |---|---|
 /// | `list:127.0.0.1:8001,127.0.0.1:8002` | [`List`] of these addresses, each the id of its instance |
-/// | `list:127.0.0.1:8001;weight=3,[::1]:8002` | the same with weights |
+/// | `list:127.0.0.1:8001;weight=3,[::1]:8002;rank=1,unix:/run/w.sock` | the same with weights, ranks and Unix sockets |
 /// | `file:/etc/roles.toml` | `RolesFile` of this path, with the feature `roles-file`; `file:///etc/roles.toml` is the same |
 /// | `folder:/run/roles` | `Folder` of this path, with the feature `folder`; `folder:///run/roles` is the same |
 /// | `registry:` | a new [`Registry`], shared only with those who get a clone of this `Arc` |
@@ -137,22 +137,26 @@ fn list(parts: &str) -> Result<List, Fault> {
 }
 
 fn entry(part: &str) -> Result<Instance, Fault> {
-    let (addr, parameter) = match part.split_once(';') {
-        Some((addr, parameter)) => (addr, Some(parameter)),
+    let (address, parameters) = match part.split_once(';') {
+        Some((address, parameters)) => (address, Some(parameters)),
         None => (part, None),
     };
-    let addr: SocketAddr = addr
+    let address: Address = address
         .parse()
-        .map_err(|error| Fault::Addr(excerpt(part), error))?;
-    let mut instance = Instance::new(addr.to_string(), addr);
-    if let Some(parameter) = parameter {
-        let weight = parameter
-            .strip_prefix("weight=")
-            .ok_or_else(|| Fault::Parameter(excerpt(part)))?;
-        let weight: Weight = weight
-            .parse()
-            .map_err(|error| Fault::Weight(excerpt(part), error))?;
-        instance = instance.with_weight(weight);
+        .map_err(|error| Fault::Address(excerpt(part), error))?;
+    let mut instance = Instance::new(address.to_string(), address);
+    for parameter in parameters.into_iter().flat_map(|text| text.split(';')) {
+        instance = match parameter.split_once('=') {
+            Some(("weight", weight)) => {
+                let weight = weight.parse::<Weight>();
+                instance.with_weight(weight.map_err(|error| Fault::Weight(excerpt(part), error))?)
+            }
+            Some(("rank", rank)) => {
+                let rank = rank.parse();
+                instance.with_rank(rank.map_err(|_| Fault::Rank(excerpt(part)))?)
+            }
+            _ => return Err(Fault::Parameter(excerpt(part))),
+        };
     }
     instance
         .validate()
@@ -180,7 +184,8 @@ enum Fault {
     EmptyList,
     Twice(Box<str>),
     Parameter(Box<str>),
-    Addr(Box<str>, AddrParseError),
+    Address(Box<str>, AddressError),
+    Rank(Box<str>),
     Weight(Box<str>, WeightError),
     Instance(Box<str>, InstanceError),
 }
@@ -223,14 +228,12 @@ impl fmt::Display for UriError {
             Fault::Parameter(part) => {
                 write!(
                     f,
-                    "the parameter in \"{part}\" is unknown; write 127.0.0.1:8001;weight=3"
+                    "a parameter of \"{part}\" is unknown; write 127.0.0.1:8001;weight=3;rank=1"
                 )
             }
-            Fault::Addr(part, _) => {
-                write!(
-                    f,
-                    "\"{part}\" is not an IP address with a port; write {LIST}"
-                )
+            Fault::Address(part, _) => write!(f, "\"{part}\" is not an address; write {LIST}"),
+            Fault::Rank(part) => {
+                write!(f, "the rank of \"{part}\" is not an integer from 0 to 255")
             }
             Fault::Weight(part, _) => write!(f, "the weight of \"{part}\" is invalid"),
             Fault::Instance(part, _) => write!(f, "\"{part}\" cannot be called"),
@@ -242,7 +245,7 @@ impl StdError for UriError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.fault {
             Fault::Refused(_, error) => Some(&**error),
-            Fault::Addr(_, error) => Some(error),
+            Fault::Address(_, error) => Some(error),
             Fault::Weight(_, error) => Some(error),
             Fault::Instance(_, error) => Some(error),
             _ => None,
@@ -268,16 +271,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_is_read_with_its_weights() {
-        let backend = from_uri("list:127.0.0.1:8001;weight=3, [::1]:8002").unwrap();
+        let backend =
+            from_uri("list:127.0.0.1:8001;weight=3, [::1]:8002;rank=1;weight=2, unix:/run/w.sock")
+                .unwrap();
         let set = backend
             .watch(&"worker:http".parse().unwrap())
             .next()
             .await
             .unwrap()
             .unwrap();
-        assert_eq!(set.len(), 2);
+        assert_eq!(set.len(), 3);
+        let unix = set.get("unix:/run/w.sock").unwrap().address().path();
+        assert_eq!(unix, Some(std::path::Path::new("/run/w.sock")));
+        assert_eq!(set.get("[::1]:8002").unwrap().rank(), 1);
         assert_eq!(set.get("127.0.0.1:8001").unwrap().weight().get(), 3);
-        assert_eq!(set.get("[::1]:8002").unwrap().weight().get(), 1);
+        assert_eq!(set.get("[::1]:8002").unwrap().weight().get(), 2);
         let lease = backend.register(Registration::new("worker")).await.unwrap();
         assert!(matches!(lease.state(), LeaseState::ByPlatform));
     }
@@ -290,7 +298,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_named_registry_is_one_for_each_name() {
-        let worker = Registration::new("worker").endpoint("http", ([10, 0, 0, 7], 80).into());
+        let worker = Registration::new("worker").endpoint("http", ([10, 0, 0, 7], 80));
         let named = from_uri("registry:uri-test").unwrap();
         let _lease = named.register(worker).await.unwrap();
         let target = "worker:http".parse().unwrap();
@@ -364,30 +372,26 @@ mod tests {
                 "unknown scheme \"lost\"; write one of list:",
             ),
             ("list:", "it lists no address"),
-            (
-                "list:127.0.0.1",
-                "\"127.0.0.1\" is not an IP address with a port",
-            ),
-            (
-                "list:localhost:80",
-                "\"localhost:80\" is not an IP address with a port",
-            ),
-            (
-                "list:127.0.0.1:1,,127.0.0.1:2",
-                "\"\" is not an IP address with a port",
-            ),
+            ("list:127.0.0.1", "\"127.0.0.1\" is not an address"),
+            ("list:localhost:80", "\"localhost:80\" is not an address"),
+            ("list:127.0.0.1:1,,127.0.0.1:2", "\"\" is not an address"),
             (
                 "list:127.0.0.1:1,127.0.0.1:1",
                 "\"127.0.0.1:1\" occurs twice",
             ),
             (
                 "list:127.0.0.1:99999",
-                "\"127.0.0.1:99999\" is not an IP address",
+                "\"127.0.0.1:99999\" is not an address",
             ),
             ("list:0.0.0.0:80", "where a server listens"),
             ("list:127.0.0.1:0", "port 0"),
             ("list:127.0.0.1:1;weight=65536", "0 to 65535"),
-            ("list:127.0.0.1:1;wait=1", "write 127.0.0.1:8001;weight=3"),
+            (
+                "list:127.0.0.1:1;wait=1",
+                "write 127.0.0.1:8001;weight=3;rank=1",
+            ),
+            ("list:127.0.0.1:1;rank=256", "not an integer from 0 to 255"),
+            ("list:unix:w.sock", "the path is not absolute"),
             ("registry:Here", "\"Here\" is not a name"),
             ("file:", "it names no path; write file:/etc/roles.toml"),
             ("folder:", "it names no path; write folder:/run/roles"),

@@ -92,7 +92,7 @@ mod tests {
 
     fn worker(id: &str, visibility: Visibility) -> Announcement {
         let registration = Registration::new("worker").id(id).boundary("media");
-        let registration = registration.endpoint("http", "127.0.0.1:80".parse().unwrap());
+        let registration = registration.endpoint("http", ([127, 0, 0, 1], 80));
         registration.visibility(visibility).validate().unwrap()
     }
 

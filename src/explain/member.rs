@@ -453,7 +453,7 @@ impl Sums {
 
 impl fmt::Display for MemberExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (id, addr) = (self.instance.id(), self.instance.addr());
+        let (id, addr) = (self.instance.id(), self.instance.address());
         write!(f, "{id} ({addr}) ")?;
         self.write_predicate(f)
     }
@@ -657,7 +657,7 @@ pub(super) mod tests {
 
     pub(in crate::explain) fn member(state: MemberState) -> MemberStatus {
         MemberStatus {
-            instance: Instance::new("pay-1", "10.0.0.7:80".parse().unwrap()),
+            instance: Instance::new("pay-1", ([10, 0, 0, 7], 80)),
             state,
             since: 34 * SECOND,
             in_flight: 0,

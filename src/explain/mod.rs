@@ -24,11 +24,12 @@ use crate::status::Status;
 /// ```
 /// use rolecall::fleet::Fleet;
 /// use rolecall::{BalanceConfig, Instance};
+/// use std::net::SocketAddr;
 /// use std::time::Instant;
 ///
 /// let now = Instant::now();
 /// let fleet = Fleet::new(BalanceConfig::default(), 1, now);
-/// let set = ["127.0.0.1:1", "127.0.0.1:2"].map(|addr| Instance::new(addr, addr.parse().unwrap()));
+/// let set = ["127.0.0.1:1", "127.0.0.1:2"].map(|addr| Instance::new(addr, addr.parse::<SocketAddr>().unwrap()));
 /// let mut dials = fleet.apply(set.into_iter().collect(), now).into_iter();
 /// fleet.connected(dials.next().map(|dial| (dial.ticket, ())), now);
 /// let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);

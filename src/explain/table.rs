@@ -30,7 +30,10 @@ impl fmt::Display for Status {
         write_wrapped(f, &head, "", "  ")?;
         let ids = self.members.iter().map(|m| width(m.instance.id().as_str()));
         let ids = ids.max().unwrap_or(0).min(ID);
-        let addrs = self.members.iter().map(|m| m.instance.addr().to_string());
+        let addrs = self
+            .members
+            .iter()
+            .map(|m| m.instance.address().to_string());
         let addrs = addrs.map(|addr| width(&addr)).max().unwrap_or(0).min(ADDR);
         for (member, explained) in self.members.iter().zip(&explained.members) {
             write_row(f, member, (ids, addrs))?;
@@ -61,7 +64,7 @@ fn write_row(
     (ids, addrs): (usize, usize),
 ) -> fmt::Result {
     let id = end_of(member.instance.id().as_str(), ID);
-    let addr = end_of(&member.instance.addr().to_string(), ADDR);
+    let addr = end_of(&member.instance.address().to_string(), ADDR);
     let latency = member
         .latency
         .map_or_else(|| "-".to_owned(), |latency| Rounded(latency).to_string());
@@ -143,8 +146,12 @@ mod tests {
         ] {
             let mut member = member(state);
             let id = format!("deployment-with-a-long-name-7d9f8b6c5d-{state}");
-            member.instance =
-                Instance::new(id, "[2001:db8:85a3::8a2e:370:7334]:65535".parse().unwrap());
+            member.instance = Instance::new(
+                id,
+                "[2001:db8:85a3::8a2e:370:7334]:65535"
+                    .parse::<std::net::SocketAddr>()
+                    .unwrap(),
+            );
             member.ejection = Some(ejection());
             member.error = Some("certificate not valid for name worker ".repeat(5));
             member.latency = Some(Duration::from_micros(123_456));

@@ -17,7 +17,7 @@
 //!
 //! let set: InstanceSet = ["a", "b", "c"]
 //!     .into_iter()
-//!     .map(|id| Instance::new(id, "127.0.0.1:80".parse().unwrap()))
+//!     .map(|id| Instance::new(id, ([127, 0, 0, 1], 80)))
 //!     .collect();
 //! for dial in fleet.apply(set, at(0)) {
 //!     fleet.connected([(dial.ticket, ())], at(1));

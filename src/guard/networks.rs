@@ -1,7 +1,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tower_service::Service;
 
 use crate::error::BoxError;
 use crate::event::DialError;
+use crate::model::address::Address;
 use crate::model::instance::{Instance, InstanceId};
 use crate::runtime::text::excerpt;
 
@@ -189,7 +190,8 @@ where
     }
 
     fn call(&mut self, instance: Instance) -> Self::Future {
-        let outcome = if self.networks.contains(instance.addr().ip()) {
+        let ip = instance.address().ip();
+        let outcome = if ip.is_none_or(|ip| self.networks.contains(ip)) {
             Dial::Allowed {
                 future: self.connector.call(instance),
             }
@@ -197,7 +199,7 @@ where
             Dial::Refused {
                 error: Some(OutsideNetworks {
                     instance: instance.id().clone(),
-                    addr: instance.addr(),
+                    address: instance.address().clone(),
                     networks: self.networks.clone(),
                 }),
             }
@@ -260,7 +262,7 @@ impl<F> fmt::Debug for ConfinedFuture<F> {
 #[derive(Clone, Debug)]
 pub struct OutsideNetworks {
     instance: InstanceId,
-    addr: SocketAddr,
+    address: Address,
     networks: Networks,
 }
 
@@ -271,8 +273,8 @@ impl OutsideNetworks {
     }
 
     /// Its address, as announced.
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// The networks that calls may go to.
@@ -284,10 +286,12 @@ impl OutsideNetworks {
 impl fmt::Display for OutsideNetworks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let instance = excerpt(self.instance.as_str());
-        let Self { addr, networks, .. } = self;
+        let Self {
+            address, networks, ..
+        } = self;
         write!(
             f,
-            "instance {instance} not dialled: {addr} is outside {networks}"
+            "instance {instance} not dialled: {address} is outside {networks}"
         )
     }
 }

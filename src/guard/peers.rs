@@ -48,11 +48,10 @@ impl AllowList {
 
 impl Peers {
     pub(super) fn of(set: &InstanceSet) -> Self {
-        let peers = set.iter();
         // `::ffff:10.0.0.7` and `10.0.0.7` are one host: what a socket tells depends on how it listens.
         Self(
-            peers
-                .map(|peer| (peer.addr().ip().to_canonical(), peer.id().clone()))
+            set.iter()
+                .filter_map(|peer| Some((peer.address().ip()?.to_canonical(), peer.id().clone())))
                 .collect(),
         )
     }

@@ -120,11 +120,14 @@ impl<B> Connector<B> {
     }
 
     fn reached_by(&self, instance: &Instance) -> Result<Peer, ConnectError> {
-        let addr = instance.addr();
+        let address = instance.address();
+        let addr = address
+            .tcp()
+            .ok_or_else(|| ConnectError::unsupported(address.clone()))?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             return tls
-                .expect(instance)
+                .expect(instance, addr)
                 .map(|expected| Peer::tls(addr, expected));
         }
         Ok(Peer::plain(addr))

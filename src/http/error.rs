@@ -14,6 +14,7 @@ use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
 use crate::error::BoxError;
 use crate::event::DialError;
+use crate::model::address::Address;
 use crate::runtime::causes::chain;
 use crate::runtime::local_fault;
 
@@ -22,7 +23,7 @@ use crate::runtime::local_fault;
 /// Its [`source`](StdError::source) is the [`io::Error`] of the failed connect or TLS handshake, or hyper's error of a failed handshake.
 #[derive(Debug, Clone)]
 pub struct ConnectError {
-    addr: SocketAddr,
+    address: Address,
     // Shared, because every request that waits for one HTTP/2 connection is told of its failure.
     cause: Arc<ConnectCause>,
 }
@@ -54,6 +55,7 @@ enum ConnectCause {
     /// The server spoke, or closed, and that was not the protocol of the connector.
     Protocol(Mismatch),
     NoRuntime,
+    Unsupported,
     #[cfg(feature = "tls")]
     Tls(ServerName<'static>, io::Error),
     #[cfg(feature = "tls")]
@@ -86,8 +88,8 @@ pub(super) enum Mismatch {
 }
 
 impl ConnectError {
-    pub(super) fn io(addr: SocketAddr, error: io::Error) -> Self {
-        Self::new(addr, ConnectCause::Io(error))
+    pub(super) fn io(address: impl Into<Address>, error: io::Error) -> Self {
+        Self::new(address, ConnectCause::Io(error))
     }
 
     /// A connect from `from`, or from an address of the system's choice.
@@ -101,40 +103,53 @@ impl ConnectError {
         }
     }
 
-    pub(super) fn timed_out(addr: SocketAddr, step: Step, limit: Duration) -> Self {
+    pub(super) fn timed_out(address: impl Into<Address>, step: Step, limit: Duration) -> Self {
         let error = io::Error::from(io::ErrorKind::TimedOut);
-        Self::new(addr, ConnectCause::TimedOut(step, limit, error))
+        Self::new(address, ConnectCause::TimedOut(step, limit, error))
     }
 
     /// The instance accepted the connection and closed it at once.
-    pub(super) fn closed(addr: SocketAddr) -> Self {
-        Self::io(addr, io::ErrorKind::ConnectionAborted.into())
+    pub(super) fn closed(address: impl Into<Address>) -> Self {
+        Self::io(address, io::ErrorKind::ConnectionAborted.into())
     }
 
-    pub(super) fn handshake(addr: SocketAddr, error: hyper::Error) -> Self {
-        Self::new(addr, ConnectCause::Handshake(error))
+    pub(super) fn handshake(address: impl Into<Address>, error: hyper::Error) -> Self {
+        Self::new(address, ConnectCause::Handshake(error))
     }
 
-    pub(super) fn protocol(addr: SocketAddr, found: Mismatch) -> Self {
-        Self::new(addr, ConnectCause::Protocol(found))
+    pub(super) fn protocol(address: impl Into<Address>, found: Mismatch) -> Self {
+        Self::new(address, ConnectCause::Protocol(found))
     }
 
-    pub(super) fn no_runtime(addr: SocketAddr) -> Self {
-        Self::new(addr, ConnectCause::NoRuntime)
+    /// This connector cannot dial addresses of that kind.
+    pub(super) fn unsupported(address: impl Into<Address>) -> Self {
+        Self::new(address, ConnectCause::Unsupported)
+    }
+
+    pub(super) fn no_runtime(address: impl Into<Address>) -> Self {
+        Self::new(address, ConnectCause::NoRuntime)
     }
 
     #[cfg(feature = "tls")]
-    pub(super) fn tls(addr: SocketAddr, name: ServerName<'static>, error: io::Error) -> Self {
+    pub(super) fn tls(
+        address: impl Into<Address>,
+        name: ServerName<'static>,
+        error: io::Error,
+    ) -> Self {
         use tokio_rustls::rustls::AlertDescription::NoApplicationProtocol;
         if let Some(TlsError::AlertReceived(NoApplicationProtocol)) = rustls_error(&error) {
-            return Self::protocol(addr, Mismatch::NotAgreed);
+            return Self::protocol(address, Mismatch::NotAgreed);
         }
-        Self::new(addr, ConnectCause::Tls(name, error))
+        Self::new(address, ConnectCause::Tls(name, error))
     }
 
     #[cfg(feature = "tls")]
-    pub(super) fn server_name(addr: SocketAddr, name: String, error: InvalidDnsNameError) -> Self {
-        Self::new(addr, ConnectCause::ServerName(name, error))
+    pub(super) fn server_name(
+        address: impl Into<Address>,
+        name: String,
+        error: InvalidDnsNameError,
+    ) -> Self {
+        Self::new(address, ConnectCause::ServerName(name, error))
     }
 
     /// Whether one side could talk to the other one, and does not trust it.
@@ -146,17 +161,17 @@ impl ConnectError {
         false
     }
 
-    fn new(addr: SocketAddr, cause: ConnectCause) -> Self {
+    fn new(address: impl Into<Address>, cause: ConnectCause) -> Self {
         Self {
-            addr,
+            address: address.into(),
             cause: Arc::new(cause),
         }
     }
 
     /// The address that was dialled.
     #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// The kind of failure.
@@ -166,7 +181,9 @@ impl ConnectError {
             ConnectCause::Io(_) => ConnectErrorKind::Io,
             ConnectCause::TimedOut(..) => ConnectErrorKind::TimedOut,
             ConnectCause::Handshake(_) | ConnectCause::Protocol(_) => ConnectErrorKind::Protocol,
-            ConnectCause::Loopback(..) | ConnectCause::NoRuntime => ConnectErrorKind::Setup,
+            ConnectCause::Loopback(..) | ConnectCause::NoRuntime | ConnectCause::Unsupported => {
+                ConnectErrorKind::Setup
+            }
             #[cfg(feature = "tls")]
             ConnectCause::Tls(..) => ConnectErrorKind::Tls,
             #[cfg(feature = "tls")]
@@ -196,6 +213,7 @@ impl ConnectError {
             ConnectCause::Protocol(Mismatch::Http1) => Some("server speaks HTTP/1.1"),
             ConnectCause::Protocol(_) => Some("not HTTP/2"),
             ConnectCause::NoRuntime => Some("no runtime"),
+            ConnectCause::Unsupported => Some("address not supported"),
             #[cfg(feature = "tls")]
             ConnectCause::Tls(_, error) => Some(tls_label(error)),
             #[cfg(feature = "tls")]
@@ -240,7 +258,7 @@ impl From<ConnectError> for DialError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addr = self.addr;
+        let addr = &self.address;
         match &*self.cause {
             ConnectCause::Io(_) => write!(f, "cannot connect to {addr}"),
             ConnectCause::Loopback(from, _) => write!(
@@ -285,6 +303,12 @@ impl fmt::Display for ConnectError {
             ConnectCause::ServerName(name, _) => {
                 write!(f, "invalid TLS server name {name:?} for {addr}")
             }
+            ConnectCause::Unsupported => {
+                write!(
+                    f,
+                    "cannot connect to {addr}: only TCP addresses are dialled"
+                )
+            }
             ConnectCause::NoRuntime => {
                 write!(
                     f,
@@ -306,7 +330,7 @@ impl StdError for ConnectError {
             ConnectCause::Tls(_, error) => Some(error),
             #[cfg(feature = "tls")]
             ConnectCause::ServerName(_, error) => Some(error),
-            ConnectCause::NoRuntime | ConnectCause::Protocol(_) => None,
+            ConnectCause::NoRuntime | ConnectCause::Protocol(_) | ConnectCause::Unsupported => None,
         }
     }
 }
@@ -332,7 +356,7 @@ fn is_abandoned(error: &hyper::Error) -> bool {
 /// Its [`source`](StdError::source) is a [`ConnectError`] or a [`hyper::Error`], if there is one.
 #[derive(Debug)]
 pub struct CallError {
-    addr: SocketAddr,
+    address: Address,
     cause: CallCause,
     returned: Returned,
 }
@@ -361,24 +385,24 @@ enum CallCause {
 impl CallError {
     pub(super) fn connect(error: ConnectError) -> Self {
         Self {
-            addr: error.addr,
+            address: error.address.clone(),
             cause: CallCause::Connect(error),
             returned: Returned::default(),
         }
     }
 
     /// A `https` request, on a connection without TLS.
-    pub(super) fn no_tls(addr: SocketAddr) -> Self {
+    pub(super) fn no_tls(address: impl Into<Address>) -> Self {
         Self {
-            addr,
+            address: address.into(),
             cause: CallCause::NoTls,
             returned: Returned::default(),
         }
     }
 
-    pub(super) fn unsent(addr: SocketAddr, error: hyper::Error) -> Self {
+    pub(super) fn unsent(address: impl Into<Address>, error: hyper::Error) -> Self {
         Self {
-            addr,
+            address: address.into(),
             cause: CallCause::Unsent(error),
             returned: Returned::default(),
         }
@@ -408,9 +432,9 @@ impl CallError {
         }
     }
 
-    pub(super) fn sent(addr: SocketAddr, error: hyper::Error) -> Self {
+    pub(super) fn sent(address: impl Into<Address>, error: hyper::Error) -> Self {
         Self {
-            addr,
+            address: address.into(),
             cause: CallCause::Sent(error),
             returned: Returned::default(),
         }
@@ -418,8 +442,8 @@ impl CallError {
 
     /// The address of the instance.
     #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Whether the instance may have acted on the request.
@@ -457,7 +481,7 @@ impl CallError {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addr = self.addr;
+        let addr = &self.address;
         match self.cause {
             CallCause::Connect(_) => write!(f, "no connection to {addr}"),
             CallCause::NoTls => write!(

@@ -123,8 +123,11 @@ impl Tls {
     }
 
     /// The name that this instance must prove.
-    pub(super) fn expect(&self, instance: &Instance) -> Result<Expected, ConnectError> {
-        let addr = instance.addr();
+    pub(super) fn expect(
+        &self,
+        instance: &Instance,
+        addr: SocketAddr,
+    ) -> Result<Expected, ConnectError> {
         let parsed = |name: &str| {
             ServerName::try_from(name.to_owned())
                 .map_err(|error| ConnectError::server_name(addr, name.to_owned(), error))

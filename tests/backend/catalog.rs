@@ -152,7 +152,7 @@ fn of_one_instance_the_names_of_endpoints_are_bounded_too() {
     for n in 0..5_000 {
         let name = EndpointName::new(format!("e{n}")).unwrap();
         announcement
-            .add_endpoint(name.clone(), ([10, 0, 0, 7], 80).into())
+            .add_endpoint(name.clone(), ([10, 0, 0, 7], 80))
             .unwrap();
         catalog.put(announcement.clone());
         announcement.remove_endpoint(&name);

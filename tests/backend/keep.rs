@@ -114,7 +114,7 @@ async fn edits_that_come_together_are_written_once() {
     let (client, lease) = kept().await;
     let lease = &lease;
     let edits = (0..100).map(|n| async move {
-        let addr = ([10, 0, 0, 7], 1000 + n).into();
+        let addr = ([10, 0, 0, 7], 1000 + n);
         lease.add_endpoint(format!("e{n}"), addr).await
     });
     for edited in join_all(edits).await {
@@ -131,7 +131,7 @@ async fn edits_do_not_hold_up_renewals() {
     let (client, lease) = kept().await;
     for n in 0..100_u16 {
         time::sleep(Duration::from_millis(100)).await;
-        let addr = ([10, 0, 0, 7], 1000 + n).into();
+        let addr = ([10, 0, 0, 7], 1000 + n);
         lease.add_endpoint("http", addr).await.unwrap();
     }
     let renewals = client

@@ -19,7 +19,7 @@ fn worker(id: &str) -> Announcement {
 
 fn of_role(role: &str, id: &str) -> Announcement {
     let registration = Registration::new(role).id(id);
-    let registration = registration.endpoint("http", ([10, 0, 0, 7], 80).into());
+    let registration = registration.endpoint("http", ([10, 0, 0, 7], 80));
     registration.validate().unwrap()
 }
 

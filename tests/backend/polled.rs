@@ -12,7 +12,7 @@ use tokio::time::{self, Instant};
 use super::{ids, now, text, watch};
 
 fn one(id: &str) -> InstanceSet {
-    [Instance::new(id, ([10, 0, 0, 7], 80).into())]
+    [Instance::new(id, ([10, 0, 0, 7], 80))]
         .into_iter()
         .collect()
 }

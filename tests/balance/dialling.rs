@@ -93,7 +93,11 @@ async fn long_waits_are_cut_short_when_the_last_usable_member_goes() {
 async fn an_instance_that_moves_again_and_back_ends_where_it_is_announced() {
     let stage = Stage::of(&["a"]).await;
     let a = stage.node("a");
-    let at = |port| [instance("a").with_addr(addr(port))].into_iter().collect();
+    let at = |port| {
+        [instance("a").with_address(addr(port))]
+            .into_iter()
+            .collect()
+    };
     // The dials to ports 81 and 82 lead nowhere, and then it is back.
     a.when_dialled(Gets::Nowhere);
     stage.announce(at(81));
@@ -113,7 +117,7 @@ async fn a_moved_instance_keeps_its_connection_until_the_new_address_answers() {
     let stage = Stage::of(&["a"]).await;
     let a = stage.node("a");
     a.when_dialled(Gets::Refused);
-    stage.announce([instance("a").with_addr(addr(81))].into_iter().collect());
+    stage.announce([instance("a").with_address(addr(81))].into_iter().collect());
     for _ in 0..20 {
         failures(&stage, "a", 1).await;
         assert_eq!(stage.call().await.unwrap(), "a");
@@ -122,6 +126,22 @@ async fn a_moved_instance_keeps_its_connection_until_the_new_address_answers() {
     let dials = a.dials();
     stage.until(|_| a.dials() > dials).await;
     assert_eq!(stage.call().await.unwrap(), "a");
+    assert_eq!(a.alive(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_alternates_mean_a_new_dial_and_a_new_rank_does_not() {
+    let stage = Stage::of(&["a"]).await;
+    let a = stage.node("a");
+    stage.announce([instance("a").with_rank(1)].into_iter().collect());
+    sleep(60 * SECOND).await;
+    assert_eq!(a.dials(), 1);
+    let moved = || instance("a").with_alternates([addr(81), addr(82)]);
+    stage.announce([moved()].into_iter().collect());
+    stage.until(|_| a.dials() == 2).await;
+    stage.announce([moved().with_rank(2)].into_iter().collect());
+    sleep(60 * SECOND).await;
+    assert_eq!(a.dials(), 2);
     assert_eq!(a.alive(), 1);
 }
 

@@ -311,7 +311,7 @@ async fn a_connection_may_ask_the_balancer_while_it_is_dropped() {
         .unwrap();
     sleep(SECOND).await;
     assert_eq!(asked.lock().unwrap().len(), 2, "draining");
-    let moved = instance("c").with_addr(crate::support::addr(81));
+    let moved = instance("c").with_address(crate::support::addr(81));
     feed.send(Ok([moved].into_iter().collect())).unwrap();
     sleep(SECOND).await;
     assert_eq!(asked.lock().unwrap().len(), 3, "moved");

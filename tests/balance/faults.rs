@@ -146,7 +146,7 @@ async fn a_lost_connection_is_told_of_at_once_even_if_no_deadline_moves() {
     let mut events = stage.balance.control().events();
     // A dial to the new address is under way when the old connection is lost.
     a.when_dialled(Gets::Nowhere);
-    stage.announce([instance("a").with_addr(addr(81))].into_iter().collect());
+    stage.announce([instance("a").with_address(addr(81))].into_iter().collect());
     stage.until(|_| a.dials() == 2).await;
     a.when_polled(Gets::Refused);
     let began = Instant::now();
@@ -159,13 +159,13 @@ async fn a_lost_connection_is_told_of_at_once_even_if_no_deadline_moves() {
 async fn a_failed_dial_to_an_address_that_was_taken_back_is_no_error_of_the_member() {
     let stage = Stage::of(&["a"]).await;
     stage.node("a").when_dialled(Gets::Refused);
-    stage.announce([instance("a").with_addr(addr(81))].into_iter().collect());
+    stage.announce([instance("a").with_address(addr(81))].into_iter().collect());
     stage
         .until(|status| status.members[0].error.is_some())
         .await;
     stage.announce(set(["a"]));
     stage
-        .until(|status| status.members[0].instance.addr() == addr(80))
+        .until(|status| *status.members[0].instance.address() == addr(80))
         .await;
     assert_eq!(stage.member("a").error, None);
 }
@@ -316,13 +316,13 @@ async fn a_call_that_waits_for_readiness_goes_along_with_an_instance_that_moves(
         BalanceLayer::new(script, "worker:http")
             .unwrap()
             .layer(connect::per_instance(|instance: &Instance| {
-                At(instance.addr())
+                At(instance.address().tcp().unwrap())
             }));
     feed.send(Ok(set(["a"]))).unwrap();
     balance.control().wait_usable(SECOND).await.unwrap();
     let call = tokio::spawn(balance.call(()));
     sleep(SECOND).await;
-    let moved = instance("a").with_addr(addr(81));
+    let moved = instance("a").with_address(addr(81));
     feed.send(Ok([moved].into_iter().collect())).unwrap();
     let answer = timeout(SECOND, call).await.expect("it is ready there");
     assert_eq!(answer.unwrap().unwrap(), addr(81));

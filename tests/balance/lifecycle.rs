@@ -472,15 +472,17 @@ async fn duplicate_ids_are_reported_and_the_last_one_counts() {
     let stage = Stage::of(&["a"]).await;
     let mut events = stage.balance.control().events();
     let twice = [
-        instance("b").with_addr(addr(1)),
-        instance("b").with_addr(addr(2)),
+        instance("b").with_address(addr(1)),
+        instance("b").with_address(addr(2)),
     ];
     stage.announce([instance("a")].into_iter().chain(twice).collect());
     let event = next_event(&mut events, |e| matches!(e, Event::DuplicateId { .. })).await;
     assert!(event.to_string().contains('b'), "{event}");
     stage.until(|status| status.usable == 2).await;
     assert_eq!(
-        stage.balance.control().status().members[1].instance.addr(),
+        *stage.balance.control().status().members[1]
+            .instance
+            .address(),
         addr(2)
     );
 }
@@ -489,10 +491,10 @@ async fn duplicate_ids_are_reported_and_the_last_one_counts() {
 async fn an_unusable_announcement_is_refused_and_what_works_stays() {
     let stage = Stage::of(&["a"]).await;
     let mut events = stage.balance.control().events();
-    let nowhere = "0.0.0.0:80".parse().unwrap();
+    let nowhere = ([0, 0, 0, 0], 80);
     let bad = [
-        instance("a").with_addr(nowhere),
-        instance("b").with_addr(addr(0)),
+        instance("a").with_address(nowhere),
+        instance("b").with_address(addr(0)),
     ];
     stage.announce(bad.into_iter().collect());
     for id in ["a", "b"] {
@@ -501,7 +503,7 @@ async fn an_unusable_announcement_is_refused_and_what_works_stays() {
     }
     let status = stage.balance.control().status();
     assert_eq!(status.members.len(), 1);
-    assert_eq!(status.members[0].instance.addr(), addr(80));
+    assert_eq!(*status.members[0].instance.address(), addr(80));
     assert_eq!(status.members[0].state, MemberState::Usable);
     assert!(stage.call().await.is_ok());
 }

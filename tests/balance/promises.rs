@@ -234,7 +234,7 @@ async fn a_moved_instance_is_dialled_before_its_old_connection_is_given_up() {
     let stage = Stage::of(&["a"]).await;
     let a = stage.node("a");
     a.when_dialled(Gets::Nowhere);
-    stage.announce([instance("a").with_addr(addr(81))].into_iter().collect());
+    stage.announce([instance("a").with_address(addr(81))].into_iter().collect());
     stage.until(|_| a.dials() == 2).await;
     assert_eq!(
         stage.call().await.unwrap(),

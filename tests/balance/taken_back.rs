@@ -111,7 +111,7 @@ async fn balance_of(
     });
     let instances = ids
         .iter()
-        .map(|id| Instance::new(*id, ([127, 0, 0, 1], 80).into()));
+        .map(|id| Instance::new(*id, ([127, 0, 0, 1], 80)));
     let balance = BalanceLayer::new(List::new(instances).unwrap(), "worker:http")
         .unwrap()
         .classify(TakeBack)

@@ -184,8 +184,8 @@ async fn there_is_a_private_file_for_each_target_and_for_peers() {
     let cached = registry.clone().cached(scratch.folder());
     let registration = Registration::new("worker")
         .id("w-1")
-        .endpoint("http", ([10, 0, 0, 7], 80).into())
-        .endpoint("grpc", ([10, 0, 0, 7], 90).into())
+        .endpoint("http", ([10, 0, 0, 7], 80))
+        .endpoint("grpc", ([10, 0, 0, 7], 90))
         .visibility(Visibility::Public)
         .weight(7)
         .zone("a")

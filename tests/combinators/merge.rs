@@ -62,10 +62,10 @@ async fn of_one_id_the_left_instance_wins() {
     right.say(Ok(set(&["b", "c"], 2)));
     let merged = watch.set().await;
     assert_eq!(ids(&merged), ["a", "b", "c"]);
-    assert_eq!(merged.get("b").unwrap().addr().port(), 1);
+    assert_eq!(merged.get("b").unwrap().address().port().unwrap(), 1);
     left.say(Ok(set(&["a"], 1)));
     let merged = watch.set().await;
-    assert_eq!(merged.get("b").unwrap().addr().port(), 2);
+    assert_eq!(merged.get("b").unwrap().address().port().unwrap(), 2);
 }
 
 #[tokio::test(start_paused = true)]

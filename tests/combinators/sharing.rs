@@ -109,7 +109,7 @@ fn it_survives_the_end_of_one_of_two_runtimes() {
 #[tokio::test(start_paused = true)]
 async fn registrations_reach_the_registrar() {
     let shared = Registry::new().shared();
-    let registration = Registration::new("worker").endpoint("http", ([127, 0, 0, 1], 1).into());
+    let registration = Registration::new("worker").endpoint("http", ([127, 0, 0, 1], 1));
     let _lease = shared.register(registration).await.unwrap();
     assert_eq!(Watch::of(&shared).set().await.len(), 1);
 }

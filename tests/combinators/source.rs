@@ -86,7 +86,7 @@ impl Discovery for Source {
 
 /// A set of these ids, at a port of its own.
 pub(crate) fn set(ids: &[&str], port: u16) -> InstanceSet {
-    let at = |id: &&str| Instance::new(*id, ([127, 0, 0, 1], port).into());
+    let at = |id: &&str| Instance::new(*id, ([127, 0, 0, 1], port));
     ids.iter().map(at).collect()
 }
 

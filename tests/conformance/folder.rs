@@ -102,7 +102,11 @@ impl Subject for InFolder {
     fn victim(&self, registration: Registration) -> BoxFuture<'_, Option<Victim>> {
         let announced = registration.validate().unwrap();
         let (_, instance) = announced.endpoints().next().unwrap();
-        let mut child = Child::start_at(&self.path, announced.id().as_str(), instance.addr());
+        let mut child = Child::start_at(
+            &self.path,
+            announced.id().as_str(),
+            instance.address().tcp().unwrap(),
+        );
         child.registered();
         let victim = Victim::new(Duration::from_secs(1), move || child.kill());
         Box::pin(std::future::ready(Some(victim)))

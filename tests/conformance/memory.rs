@@ -16,7 +16,7 @@ async fn storm(backend: &dyn Backend) {
         leases.push(backend.register(worker(&id.to_string())).await.unwrap());
     }
     let mut answers = Answers::of(backend, "worker:http");
-    let last = |set: &InstanceSet| set.get("9").is_some_and(|w| w.addr() == addr(999));
+    let last = |set: &InstanceSet| set.get("9").is_some_and(|w| *w.address() == addr(999));
     let watching = answers.until(last);
     let changing = async {
         let mut pace = time::interval(Duration::from_millis(1));

@@ -151,7 +151,7 @@ impl Book {
 fn described(announced: &Announcement) -> Value {
     let endpoints: BTreeMap<_, _> = announced
         .endpoints()
-        .map(|(name, instance)| (name.clone(), instance.addr()))
+        .map(|(name, instance)| (name.clone(), instance.address().clone()))
         .collect();
     let first = announced.endpoints().next().map(|(_, instance)| instance);
     let mut described = json!(first.or_else(|| announced.peer()));
@@ -159,11 +159,12 @@ fn described(announced: &Announcement) -> Value {
         described = json!({});
     }
     let fields = described.as_object_mut().unwrap();
-    fields.remove("addr");
+    fields.remove("address");
+    fields.remove("alternates");
     fields.insert("id".to_owned(), json!(announced.id()));
     fields.insert("endpoints".to_owned(), json!(endpoints));
     if let Some(peer) = announced.peer() {
-        fields.insert("peer_ip".to_owned(), json!(peer.addr().ip()));
+        fields.insert("peer_ip".to_owned(), json!(peer.address().ip()));
     }
     fields.retain(|_, value| !value.is_null());
     described

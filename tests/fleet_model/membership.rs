@@ -60,7 +60,7 @@ impl World {
     }
 
     pub(super) fn changed(&mut self, id: &str, known: Option<Instance>) -> Instance {
-        let addr = |rng: &mut SmallRng| ([127, 0, 0, 1], rng.random_range(1..4)).into();
+        let addr = |rng: &mut SmallRng| ([127_u8, 0, 0, 1], rng.random_range(1..4_u16));
         let fresh = Instance::new(id, addr(&mut self.rng));
         let instance = known.unwrap_or(fresh);
         match self.rng.random_range(0..5) {
@@ -69,7 +69,7 @@ impl World {
             2 => instance.with_availability(
                 [Availability::Busy, Availability::Draining][self.rng.random_range(0..2)],
             ),
-            3 => instance.with_addr(addr(&mut self.rng)),
+            3 => instance.with_address(addr(&mut self.rng)),
             _ => instance.with_metadata("version", self.rng.random_range(0..9).to_string()),
         }
     }
@@ -104,14 +104,17 @@ impl World {
             if member.instance == *instance {
                 continue;
             }
-            let moved = member.instance.addr() != instance.addr();
+            let moved = member.instance.address() != instance.address();
             member.instance = instance.clone();
             if draining {
                 let tenure = member.tenure;
                 *member = Modelled { tenure, ..new() };
                 continue;
             }
-            if member.up.is_some_and(|(_, addr)| addr == instance.addr()) {
+            if member
+                .up
+                .is_some_and(|(_, addr)| *instance.address() == addr)
+            {
                 member.dial = None;
                 member.waiting = false;
             } else if moved || member.dial.is_none() && !member.waiting {
@@ -177,7 +180,8 @@ impl World {
         };
         if let Some(member) = awaited {
             member.dial = None;
-            member.up = Some((number, member.instance.addr()));
+            let addr = member.instance.address().tcp().unwrap();
+            member.up = Some((number, addr));
         }
         // A stale ticket's service is dropped, which `compare` sees.
         self.fleet.connected([(ticket, service)], self.now);

@@ -112,7 +112,7 @@ async fn thousands_of_endpoints_leave_one_file() {
     for n in 0..2000_u16 {
         let name = EndpointName::new(format!("e{n}")).unwrap();
         lease
-            .add_endpoint(&name, ([10, 0, 0, 7], 1 + n).into())
+            .add_endpoint(&name, ([10, 0, 0, 7], 1 + n))
             .await
             .unwrap();
         lease.remove_endpoint(&name).await.unwrap();

@@ -111,7 +111,7 @@ fn ids(set: &InstanceSet) -> Vec<&str> {
 
 fn worker(id: &str) -> Registration {
     let registration = Registration::new("worker").id(id);
-    registration.endpoint("http", ([10, 0, 0, 7], 80).into())
+    registration.endpoint("http", ([10, 0, 0, 7], 80))
 }
 
 async fn registered(folder: &Folder, id: &str) -> Lease {

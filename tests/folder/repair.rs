@@ -25,12 +25,12 @@ async fn a_record_that_others_removed_or_overwrote_is_written_again() {
         .await;
     }
     lease
-        .add_endpoint("http", ([10, 0, 0, 7], 81).into())
+        .add_endpoint("http", ([10, 0, 0, 7], 81))
         .await
         .unwrap();
     loop {
         let set = answers.ids(&["a"]).await;
-        if set.get("a").unwrap().addr().port() == 81 {
+        if set.get("a").unwrap().address().port().unwrap() == 81 {
             break;
         }
     }

@@ -51,7 +51,7 @@ fn node(delay: Duration) -> Node {
 async fn channel(delays: &[Duration]) -> Channel<Node> {
     let mut nodes = HashMap::new();
     let instances = (1_u16..).zip(delays).map(|(number, delay)| {
-        let instance = Instance::new(number.to_string(), ([127, 0, 0, 1], number).into());
+        let instance = Instance::new(number.to_string(), ([127, 0, 0, 1], number));
         nodes.insert(instance.id().clone(), node(*delay));
         instance
     });
@@ -70,7 +70,7 @@ async fn channel(delays: &[Duration]) -> Channel<Node> {
 
 fn members(channel: &Channel<Node>) -> Vec<MemberStatus> {
     let mut members = channel.control().status().members;
-    members.sort_by_key(|member| member.instance.addr());
+    members.sort_by_key(|member| member.instance.address().clone());
     members
 }
 

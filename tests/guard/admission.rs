@@ -37,12 +37,9 @@ impl Discovery for Scripted {
 }
 
 fn set(ips: &[&str]) -> InstanceSet {
-    let peers = ips.iter().map(|ip| {
-        Instance::new(
-            format!("worker/{ip}"),
-            (ip.parse::<IpAddr>().unwrap(), 0).into(),
-        )
-    });
+    let peers = ips
+        .iter()
+        .map(|ip| Instance::new(format!("worker/{ip}"), (ip.parse::<IpAddr>().unwrap(), 0)));
     peers.collect()
 }
 
@@ -229,13 +226,13 @@ async fn a_poisoned_answer_breaks_nothing_and_forges_no_line() {
     let long = "x".repeat(1 << 20);
     let many = (0..90_000_u32).map(|n| {
         let ip = std::net::Ipv4Addr::from_bits((11 << 24) + n);
-        Instance::new(format!("worker/{n}"), (ip, 0).into())
+        Instance::new(format!("worker/{n}"), (ip, 0))
     });
     let evil = [
-        Instance::new("a\nadmitted: everybody\u{1b}[2J", (FRIEND, 0).into()),
-        Instance::new(long, (STRANGER, 0).into()),
-        Instance::new("", ([0, 0, 0, 0], 0).into()),
-        Instance::new("b", ([224, 0, 0, 1], 9).into()),
+        Instance::new("a\nadmitted: everybody\u{1b}[2J", (FRIEND, 0)),
+        Instance::new(long, (STRANGER, 0)),
+        Instance::new("", ([0, 0, 0, 0], 0)),
+        Instance::new("b", ([224, 0, 0, 1], 9)),
     ];
     answers
         .unbounded_send(Ok(evil.into_iter().chain(many).collect()))

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use rolecall::discovery::DiscoveryError;
 use rolecall::guard::{Networks, OutsideNetworks};
-use rolecall::{BalanceLayer, Discovery, ErrorKind, Event, Instance, InstanceSet, Target};
+use rolecall::{Address, BalanceLayer, Discovery, ErrorKind, Event, Instance, InstanceSet, Target};
 use tower::{Layer, Service, service_fn};
 
 use super::support::*;
@@ -80,11 +80,11 @@ impl Dialled {
 #[tokio::test(start_paused = true)]
 async fn an_instance_outside_is_never_dialled_and_is_reported() {
     let networks: Networks = "127.0.0.0/8, fd00::/8".parse().unwrap();
-    let metadata = "169.254.169.254:80".parse().unwrap();
+    let metadata: Address = "169.254.169.254:80".parse().unwrap();
     let discovery = Answer::new([
-        Instance::new("good", "127.0.0.1:80".parse().unwrap()),
-        Instance::new("evil", metadata),
-        Instance::new("clothed", "[::ffff:6.6.6.6]:80".parse().unwrap()),
+        Instance::new("good", ([127, 0, 0, 1], 80)),
+        Instance::new("evil", metadata.clone()),
+        Instance::new("clothed", "[::ffff:6.6.6.6]:80".parse::<Address>().unwrap()),
     ]);
     let dialled = Dialled::default();
     let layer = BalanceLayer::new(discovery, "worker:http").unwrap();
@@ -102,7 +102,7 @@ async fn an_instance_outside_is_never_dialled_and_is_reported() {
     .await;
     assert_eq!(error.label(), "outside the networks");
     let outside: &OutsideNetworks = error.source().downcast_ref().unwrap();
-    assert_eq!(outside.addr(), metadata);
+    assert_eq!(*outside.address(), metadata);
     assert_eq!(
         error.to_string(),
         "outside the networks: instance evil not dialled: 169.254.169.254:80 is outside 127.0.0.0/8, fd00::/8"
@@ -118,7 +118,7 @@ async fn an_instance_outside_is_never_dialled_and_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn with_nobody_inside_the_error_counts_who_is_outside() {
     let networks: Networks = "10.0.0.0/8".parse().unwrap();
-    let discovery = Answer::new([Instance::new("evil", "127.0.0.1:80".parse().unwrap())]);
+    let discovery = Answer::new([Instance::new("evil", ([127, 0, 0, 1], 80))]);
     let dialled = Dialled::default();
     let layer = BalanceLayer::new(discovery, "worker:http").unwrap();
     let mut balance = layer.layer(networks.layer(dialled.connector()));
@@ -134,14 +134,14 @@ async fn with_nobody_inside_the_error_counts_who_is_outside() {
 /// What a poisoned registry can say of one instance: ids that are huge or break terminals, addresses of nobody.
 #[tokio::test(start_paused = true)]
 async fn broken_instances_are_reported_and_not_dialled() {
-    let addr = "127.0.0.2:80".parse().unwrap();
+    let addr = ([127, 0, 0, 2], 80);
     let discovery = Answer::new([
         Instance::new("x".repeat(1 << 20), addr),
         Instance::new("a\nadmitted\u{1b}[2J", addr),
         Instance::new("", addr),
-        Instance::new("nowhere", "0.0.0.0:80".parse().unwrap()),
-        Instance::new("everybody", "224.0.0.1:80".parse().unwrap()),
-        Instance::new("good", "127.0.0.1:80".parse().unwrap()),
+        Instance::new("nowhere", ([0, 0, 0, 0], 80)),
+        Instance::new("everybody", ([224, 0, 0, 1], 80)),
+        Instance::new("good", ([127, 0, 0, 1], 80)),
     ]);
     let networks: Networks = "127.0.0.0/8".parse().unwrap();
     let dialled = Dialled::default();
@@ -168,9 +168,9 @@ async fn a_crowd_from_anywhere_leads_nobody_out(crowd: u32) {
     let networks: Networks = "127.0.0.0/8".parse().unwrap();
     let anywhere = (0..crowd).map(|n| {
         let ip = Ipv4Addr::from_bits(0x0800_0001 + n);
-        Instance::new(format!("evil-{n}"), (ip, 80).into())
+        Instance::new(format!("evil-{n}"), (ip, 80))
     });
-    let good = Instance::new("good", "127.0.0.1:80".parse().unwrap());
+    let good = Instance::new("good", ([127, 0, 0, 1], 80));
     let discovery = Answer::new(anywhere.chain([good]));
     let dialled = Dialled::default();
     let layer = BalanceLayer::new(discovery, "worker:http").unwrap();

@@ -178,8 +178,7 @@ fn a_connection_can_be_shared_even_if_its_bodies_cannot() {
 
 #[test]
 fn a_dial_without_a_runtime_is_an_error() {
-    let dial =
-        Connector::<Empty<Bytes>>::new().oneshot(Instance::new("a", ([127, 0, 0, 1], 9).into()));
+    let dial = Connector::<Empty<Bytes>>::new().oneshot(Instance::new("a", ([127, 0, 0, 1], 9)));
     let error = futures::executor::block_on(dial).unwrap_err();
     assert!(error.to_string().contains("runtime"), "{error}");
 }

@@ -67,7 +67,7 @@ async fn a_refusing_instance_fails_the_dial_with_the_cause() {
         .await
         .unwrap_err();
     let error: &ConnectError = error.source().downcast_ref().unwrap();
-    assert_eq!(error.addr(), addr);
+    assert_eq!(*error.address(), addr);
     assert!(!error.is_timeout());
     assert_eq!(io_kind(error), io::ErrorKind::ConnectionRefused);
 }
@@ -83,7 +83,7 @@ async fn a_lost_instance_shows_in_poll_ready() {
         io_turn().await;
         let error = client.clone().ready().await.map(drop).unwrap_err();
         assert!(!error.was_sent());
-        assert_eq!(error.addr(), addr);
+        assert_eq!(*error.address(), addr);
         assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -269,7 +269,7 @@ async fn serves_until_it_is_killed(kind: Kind, tls: bool) {
         let members = client.control().status().members;
         let lost = members
             .iter()
-            .find(|member| member.instance.addr() == proxies[0].addr);
+            .find(|member| *member.instance.address() == proxies[0].addr);
         assert_ne!(
             lost.unwrap().state,
             MemberState::Ejected,

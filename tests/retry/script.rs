@@ -161,7 +161,7 @@ impl Stage {
         });
         let instances = (0..instances).map(|number| {
             let port = 1000 + u16::try_from(number).unwrap();
-            Instance::new(number.to_string(), ([127, 0, 0, 1], port).into())
+            Instance::new(number.to_string(), ([127, 0, 0, 1], port))
         });
         let balance = BalanceLayer::new(List::new(instances).unwrap(), "worker:http")
             .unwrap()

@@ -250,7 +250,7 @@ fn standing(event: &Event) -> Option<(usize, Standing)> {
 
 /// The server behind an instance, or behind the dial of one.
 pub(crate) fn server_of(instance: &Instance) -> usize {
-    usize::from(instance.addr().port() - FIRST_PORT)
+    usize::from(instance.address().port().expect("a TCP address") - FIRST_PORT)
 }
 
 #[cfg(test)]

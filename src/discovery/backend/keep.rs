@@ -87,7 +87,7 @@ pub trait Publish: Send + 'static {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let row = Arc::default();
-/// let worker = Registration::new("worker").endpoint("http", ([10, 0, 0, 7], 80).into());
+/// let worker = Registration::new("worker").endpoint("http", ([10, 0, 0, 7], 80));
 /// let lease = keep(Row(Arc::clone(&row)), worker.validate()?).await?;
 /// assert!(row.lock().expect("no panic").is_some());
 /// lease.deregister().await?;

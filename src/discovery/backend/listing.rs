@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn instance(id: &str, port: u16) -> Instance {
-        Instance::new(id, ([127, 0, 0, 1], port).into())
+        Instance::new(id, ([127, 0, 0, 1], port))
     }
 
     #[test]

@@ -41,7 +41,7 @@ use crate::runtime::panic::{Panicked, caught};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // What a list and then a watch of some store would give.
 /// let open = || {
-///     let worker = Registration::new("worker").endpoint("http", ([10, 0, 0, 7], 80).into());
+///     let worker = Registration::new("worker").endpoint("http", ([10, 0, 0, 7], 80));
 ///     let listed = worker.validate().map(|worker| CatalogUpdate::Replace(Scope::All, vec![worker]));
 ///     stream::iter([listed]).chain(stream::pending())
 /// };

@@ -146,7 +146,7 @@ mod tests {
     use crate::model::instance::Instance;
 
     fn set(count: u16) -> InstanceSet {
-        let at = |n: u16| Instance::new(n.to_string(), ([127, 0, 0, 1], n).into());
+        let at = |n: u16| Instance::new(n.to_string(), ([127, 0, 0, 1], n));
         (1..=count).map(at).collect()
     }
 

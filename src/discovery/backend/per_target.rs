@@ -40,7 +40,7 @@ type Answer = Result<InstanceSet, DiscoveryError>;
 /// // What a subscription to some server would give.
 /// let subscribe = |target: Target| {
 ///     let id = format!("{}-1", target.role());
-///     let set = [Instance::new(id, ([10, 0, 0, 7], 80).into())].into_iter().collect();
+///     let set = [Instance::new(id, ([10, 0, 0, 7], 80))].into_iter().collect();
 ///     stream::iter([Ok(set)]).chain(stream::pending())
 /// };
 /// let discovery = per_target(subscribe, Backoff::default());

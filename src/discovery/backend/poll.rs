@@ -43,7 +43,7 @@ use crate::runtime::panic::Panicked;
 ///     |target| async move {
 ///         // A lookup of the target's role would be here.
 ///         let id = format!("{}-1", target.role());
-///         let set: InstanceSet = [Instance::new(id, ([10, 0, 0, 7], 80).into())].into_iter().collect();
+///         let set: InstanceSet = [Instance::new(id, ([10, 0, 0, 7], 80))].into_iter().collect();
 ///         Ok(PollAnswer::new(set).valid_for(Duration::from_secs(5)))
 ///     },
 ///     PollBounds::default(),

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::discovery::announcement::Announcement;
 use crate::discovery::registration::Registration;
+use crate::model::address::Address;
 use crate::model::instance::{Availability, InstanceId, Visibility, Weight, Zone};
 use crate::model::name::{Boundary, EndpointName, Role};
 
@@ -23,7 +24,7 @@ use crate::model::name::{Boundary, EndpointName, Role};
 /// use rolecall::discovery::backend::Record;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let worker = Registration::new("worker").endpoint("http", ([10, 0, 0, 7], 80).into()).validate()?;
+/// let worker = Registration::new("worker").endpoint("http", ([10, 0, 0, 7], 80)).validate()?;
 /// let stored = serde_json::to_string(&Record::from(&worker))?;
 /// assert!(stored.starts_with(r#"{"rolecall":1,"#));
 ///
@@ -65,19 +66,29 @@ struct Stored {
     role: Role,
     id: InstanceId,
     #[serde(default)]
-    endpoints: BTreeMap<EndpointName, SocketAddr>,
+    endpoints: BTreeMap<EndpointName, Address>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     peer_ip: Option<IpAddr>,
     #[serde(default, deserialize_with = "known_or_default")]
     visibility: Visibility,
     #[serde(default)]
     weight: Weight,
+    #[serde(default, skip_serializing_if = "is_first_rank")]
+    rank: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     zone: Option<Zone>,
     #[serde(default, deserialize_with = "known_or_default")]
     availability: Availability,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     metadata: BTreeMap<String, String>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_first_rank(rank: &u8) -> bool {
+    *rank == 0
 }
 
 /// What a later version may have more values of.
@@ -108,11 +119,12 @@ impl Serialize for Record {
             role: announcement.role().clone(),
             id: announcement.id().clone(),
             endpoints: endpoints
-                .map(|(name, instance)| (name.clone(), instance.addr()))
+                .map(|(name, instance)| (name.clone(), instance.address().clone()))
                 .collect(),
             peer_ip: announcement.peer_ip(),
             visibility: announcement.visibility().clone(),
             weight: announcement.weight(),
+            rank: announcement.rank(),
             zone: announcement.zone().cloned(),
             availability: announcement.availability(),
             metadata: announcement.metadata().clone(),
@@ -135,12 +147,13 @@ impl<'de> Deserialize<'de> for Record {
             .id(stored.id)
             .visibility(stored.visibility)
             .weight(stored.weight)
+            .rank(stored.rank)
             .availability(stored.availability);
         registration.peer_ip = stored.peer_ip;
         registration.zone = stored.zone.map(|zone| zone.as_str().to_owned());
         registration.metadata = stored.metadata;
-        for (name, addr) in stored.endpoints {
-            registration = registration.endpoint(name.as_str(), addr);
+        for (name, address) in stored.endpoints {
+            registration = registration.endpoint(name.as_str(), address);
         }
         let announcement = registration.validate().map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -158,11 +171,13 @@ mod tests {
         Registration::new("worker")
             .id("w-1")
             .boundary("media")
-            .endpoint("http", ([10, 0, 0, 7], 80).into())
-            .endpoint("grpc", "[::1]:90".parse().unwrap())
+            .endpoint("http", ([10, 0, 0, 7], 80))
+            .endpoint("grpc", "[::1]:90".parse::<Address>().unwrap())
+            .endpoint("unix", Address::unix("/run/w.sock").unwrap())
             .peer_ip([10, 0, 0, 9].into())
             .visibility(Visibility::Granted(vec![Boundary::new("batch").unwrap()]))
             .weight(3)
+            .rank(1)
             .zone("a")
             .availability(Availability::Busy)
             .metadata("version", "7")

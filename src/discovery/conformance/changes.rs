@@ -167,7 +167,7 @@ pub(super) async fn a_taken_id_is_refused_and_its_holder_stays(subject: &dyn Sub
 }
 
 pub(super) async fn invalid_registrations_leave_no_trace(subject: &dyn Subject) -> Done {
-    let invalid = worker(1).endpoint("grpc", ([0, 0, 0, 0], 90).into());
+    let invalid = worker(1).endpoint("grpc", ([0, 0, 0, 0], 90));
     assert!(subject.announce(invalid).await.is_err());
     assert!(subject.announce(worker(1).id("w\n1")).await.is_err());
     let lease = subject.announced(worker(1)).await;

@@ -29,7 +29,10 @@ pub(super) fn worker(number: u32) -> Registration {
 
 /// Where an instance is.
 pub(super) fn at(instance: &Instance) -> SocketAddr {
-    instance.addr()
+    instance
+        .address()
+        .tcp()
+        .expect("the suite announces TCP addresses")
 }
 
 impl dyn Subject + '_ {

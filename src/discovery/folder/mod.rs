@@ -76,7 +76,7 @@ use crate::model::target::Target;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let path = std::env::temp_dir().join(format!("rolecall-doc-folder-{}", std::process::id()));
 /// let discovery = Folder::new(&path);
-/// let registration = Registration::new("worker").endpoint("http", "127.0.0.1:8080".parse()?);
+/// let registration = Registration::new("worker").endpoint("http", ([127, 0, 0, 1], 8080));
 /// let lease = discovery.register(registration).await?;
 /// lease.deregister().await?;
 /// # std::fs::remove_dir_all(path)?;

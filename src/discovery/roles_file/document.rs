@@ -1,7 +1,7 @@
 //! The text of a roles file, in TOML or JSON.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -9,8 +9,9 @@ use serde::Deserialize;
 use crate::discovery::fault::Fault;
 use crate::discovery::{Announcement, Registration};
 use crate::error::discovery::RegisterError;
+use crate::model::address::Address;
 use crate::model::instance::{
-    Availability, InstanceError, InstanceId, Visibility, Weight, Zone, check_addr, check_ip,
+    Availability, InstanceError, InstanceId, Visibility, Weight, Zone, check_address, check_ip,
     check_metadata,
 };
 use crate::model::name::{Boundary, EndpointName, Role};
@@ -60,6 +61,8 @@ struct Described {
     #[serde(default)]
     weight: Weight,
     #[serde(default)]
+    rank: u8,
+    #[serde(default)]
     zone: Option<Zone>,
     #[serde(default)]
     availability: Availability,
@@ -67,15 +70,15 @@ struct Described {
     metadata: Metadata,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "SocketAddr")]
-struct Dialled(SocketAddr);
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "Address")]
+struct Dialled(Address);
 
-impl TryFrom<SocketAddr> for Dialled {
+impl TryFrom<Address> for Dialled {
     type Error = InstanceError;
 
-    fn try_from(addr: SocketAddr) -> Result<Self, InstanceError> {
-        check_addr(addr).map(|()| Self(addr))
+    fn try_from(address: Address) -> Result<Self, InstanceError> {
+        check_address(&address).map(|()| Self(address))
     }
 }
 
@@ -110,6 +113,7 @@ impl Described {
             .id(self.id)
             .visibility(self.visibility)
             .weight(self.weight)
+            .rank(self.rank)
             .availability(self.availability);
         if let Some(PeerIp(ip)) = self.peer_ip {
             registration = registration.peer_ip(ip);
@@ -117,8 +121,8 @@ impl Described {
         if let Some(zone) = self.zone {
             registration = registration.zone(zone.as_str());
         }
-        for (name, Dialled(addr)) in self.endpoints {
-            registration = registration.endpoint(name.as_str(), addr);
+        for (name, Dialled(address)) in self.endpoints {
+            registration = registration.endpoint(name.as_str(), address);
         }
         for (key, value) in self.metadata.0 {
             registration = registration.metadata(key, value);
@@ -230,7 +234,7 @@ mod tests {
 
         [[role.instance]]
         id = "w-1"
-        endpoints = { http = "10.0.0.7:80", grpc = "[::1]:90" }
+        endpoints = { http = "10.0.0.7:80", grpc = "[::1]:90", unix = "unix:/run/w.sock" }
         weight = 3
         zone = "a"
         visibility = { granted = ["media"] }
@@ -239,7 +243,7 @@ mod tests {
         [[role]]
         name = "cron"
         boundary = "media"
-        instance = [{ id = "1", peer_ip = "10.0.0.9" }]
+        instance = [{ id = "1", peer_ip = "10.0.0.9", rank = 2 }]
     "#;
 
     #[test]
@@ -248,7 +252,8 @@ mod tests {
         let [worker, cron] = &read.announced[..] else {
             unreachable!("two instances");
         };
-        assert_eq!(worker.endpoints().count(), 2);
+        assert_eq!(worker.endpoints().count(), 3);
+        assert_eq!(cron.rank(), 2);
         assert_eq!(worker.weight().get(), 3);
         assert_eq!(*cron.boundary(), "media");
         assert_eq!(cron.peer().unwrap().id(), &InstanceId::from("cron/1"));
@@ -331,14 +336,14 @@ mod tests {
     #[test]
     fn if_an_id_occurs_twice_the_last_entry_wins_and_it_is_reported() {
         let twice = GOOD.replace(
-            "instance = [{ id = \"1\", peer_ip = \"10.0.0.9\" }]",
+            "instance = [{ id = \"1\", peer_ip = \"10.0.0.9\", rank = 2 }]",
             "instance = [{ id = \"1\" }, { id = \"1\", peer_ip = \"10.0.0.8\" }]",
         );
         let read = roles(Path::new("roles.toml"), twice.as_bytes()).unwrap();
         assert_eq!(read.announced.len(), 2);
         assert_eq!(
-            read.announced[1].peer().unwrap().addr().ip(),
-            IpAddr::from([10, 0, 0, 8])
+            read.announced[1].peer_ip(),
+            Some(IpAddr::from([10, 0, 0, 8]))
         );
         assert_eq!(
             read.duplicate.unwrap().to_string(),

@@ -282,7 +282,7 @@ mod tests {
         let record = Record {
             stats: Arc::default(),
             generation: generation as u64,
-            instance: Instance::new(format!("{generation:03}"), ([127, 0, 0, 1], 80).into()),
+            instance: Instance::new(format!("{generation:03}"), ([127, 0, 0, 1], 80)),
         };
         (Arc::new(Member::new(record, ())), Weight::default())
     }

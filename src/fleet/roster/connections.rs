@@ -55,7 +55,7 @@ impl<T> Roster<T> {
         };
         let seat = &mut self.seats[index];
         if let Connection::Up(old) = &seat.connection
-            && old.instance.addr() != seat.instance.addr()
+            && !old.instance.has_addresses_of(&seat.instance)
         {
             seat.stats.move_to_address(&self.shared.tokens, now);
         }
@@ -167,7 +167,8 @@ impl<T> Roster<T> {
     fn disconnect(&mut self, index: usize, now: u64) -> Option<u64> {
         let seat = &mut self.seats[index];
         // The next connection goes to another address.
-        if seat.member()?.instance.addr() != seat.instance.addr() {
+        let connected = &seat.member()?.instance;
+        if !connected.has_addresses_of(&seat.instance) {
             seat.stats.move_to_address(&self.shared.tokens, now);
         }
         let lasted = now.saturating_sub(seat.since);

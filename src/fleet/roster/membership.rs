@@ -175,14 +175,14 @@ impl<T> Roster<T> {
         let seat = &mut self.seats[index];
         let was_eligible = seat.eligible().is_some();
         let before = std::mem::replace(&mut seat.instance, instance.clone());
-        let (addr, moved) = (instance.addr(), before.addr() != instance.addr());
+        let moved = !before.has_addresses_of(instance);
         let is_current = seat
             .member()
-            .is_some_and(|member| member.instance.addr() == addr);
+            .is_some_and(|member| member.instance.has_addresses_of(instance));
         let dialled = seat.dial.is_dialled();
         let draining = seat.is_draining();
         if draining && let Some(member) = seat.member() {
-            if member.instance.addr() != addr {
+            if !member.instance.has_addresses_of(instance) {
                 seat.stats.move_to_address(&self.shared.tokens, now);
             }
             seat.stats.trial().forget(&self.shared.tokens);

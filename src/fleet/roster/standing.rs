@@ -127,7 +127,7 @@ impl Standing {
             .0
             .as_ref()
             .and_then(|history| history.instance.as_ref());
-        self.is_ejected() && then.is_some_and(|then| then.addr() != instance.addr())
+        self.is_ejected() && then.is_some_and(|then| !then.has_addresses_of(instance))
     }
 
     /// Trials as a suspect that failed since its last success.

@@ -80,7 +80,7 @@ mod tests {
 
     fn set(size: usize) -> InstanceSet {
         (0..size)
-            .map(|n| Instance::new(format!("i{n}"), ([127, 0, 0, 1], 80).into()))
+            .map(|n| Instance::new(format!("i{n}"), ([127, 0, 0, 1], 80)))
             .collect()
     }
 

@@ -6,7 +6,7 @@ mod set;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use attributes::{Availability, InstanceId, Visibility, Weight, Zone};
@@ -14,10 +14,12 @@ pub(crate) use error::check_text;
 pub use error::{InstanceError, WeightError};
 pub use set::InstanceSet;
 
+use crate::model::address::{Address, ip_fault};
+
 /// One running copy of a role, as announced for one target.
 ///
-/// Its [`id`](Self::id) identifies it. A changed address means a new connection to the same instance; a change of any other
-/// field keeps connection, load and history.
+/// Its [`id`](Self::id) identifies it. A changed address or a change of its alternates means a new connection to the same
+/// instance; a change of any other field keeps connection, load and history.
 ///
 /// Plain data, cheap to clone and infallible to build. [`validate`](Self::validate) finds invalid values; `register`,
 /// [`List`](crate::List) and the balancer call it for every instance that they receive.
@@ -27,7 +29,7 @@ pub use set::InstanceSet;
 /// ```
 /// use rolecall::{Instance, Weight};
 ///
-/// let instance = Instance::new("worker-1", ([127, 0, 0, 1], 8080).into()).with_weight(3);
+/// let instance = Instance::new("worker-1", ([127, 0, 0, 1], 8080)).with_weight(3);
 /// assert_eq!(instance.weight(), Weight::new(3));
 /// assert!(instance.validate().is_ok());
 /// ```
@@ -36,12 +38,16 @@ pub struct Instance(Arc<Announced>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename = "Instance", deny_unknown_fields))]
+#[cfg_attr(feature = "serde", serde(rename = "Instance"))]
 struct Announced {
     id: InstanceId,
-    addr: SocketAddr,
+    address: Address,
+    #[cfg_attr(feature = "serde", serde(default))]
+    alternates: Vec<Address>,
     #[cfg_attr(feature = "serde", serde(default))]
     weight: Weight,
+    #[cfg_attr(feature = "serde", serde(default))]
+    rank: u8,
     #[cfg_attr(feature = "serde", serde(default))]
     zone: Option<Zone>,
     #[cfg_attr(feature = "serde", serde(default))]
@@ -56,14 +62,20 @@ struct Announced {
 const MOST_METADATA_ENTRIES: usize = 64;
 const MOST_METADATA_BYTES: usize = 16 * 1024;
 
+/// A connector that tries one every 250 ms is through with them in 4 s.
+const MOST_ALTERNATES: usize = 16;
+
 impl Instance {
-    /// The instance of this id at this address: weight 1, no zone, available, internal, without metadata.
+    /// The instance of this id at this address: no alternates, weight 1, rank 0, no zone, available, internal, without
+    /// metadata.
     #[must_use]
-    pub fn new(id: impl Into<InstanceId>, addr: SocketAddr) -> Self {
+    pub fn new(id: impl Into<InstanceId>, address: impl Into<Address>) -> Self {
         Self(Arc::new(Announced {
             id: id.into(),
-            addr,
+            address: address.into(),
+            alternates: Vec::new(),
             weight: Weight::default(),
+            rank: 0,
             zone: None,
             availability: Availability::default(),
             visibility: Visibility::default(),
@@ -78,8 +90,21 @@ impl Instance {
 
     /// Sets the address.
     #[must_use]
-    pub fn with_addr(mut self, addr: SocketAddr) -> Self {
-        self.edit().addr = addr;
+    pub fn with_address(mut self, address: impl Into<Address>) -> Self {
+        self.edit().address = address.into();
+        self
+    }
+
+    /// Sets the other addresses of the same server, such as that of the other IP family. Default none.
+    ///
+    /// A connector tries them in this order after the address. Keep the order from one announcement to the next: another
+    /// order means a new connection.
+    #[must_use]
+    pub fn with_alternates<A: Into<Address>>(
+        mut self,
+        alternates: impl IntoIterator<Item = A>,
+    ) -> Self {
+        self.edit().alternates = alternates.into_iter().map(Into::into).collect();
         self
     }
 
@@ -87,6 +112,15 @@ impl Instance {
     #[must_use]
     pub fn with_weight(mut self, weight: impl Into<Weight>) -> Self {
         self.edit().weight = weight.into();
+        self
+    }
+
+    /// Sets its rank, 0 to 255: instances of a higher rank are backups. Default 0.
+    ///
+    /// The rank is announced and stored, but no rule reads it yet: all ranks are picked alike.
+    #[must_use]
+    pub fn with_rank(mut self, rank: u8) -> Self {
+        self.edit().rank = rank;
         self
     }
 
@@ -126,14 +160,37 @@ impl Instance {
 
     /// Where it can be reached.
     #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.0.addr
+    pub fn address(&self) -> &Address {
+        &self.0.address
+    }
+
+    /// The other addresses of the same server, in the order in which a connector tries them after
+    /// [`address`](Self::address).
+    #[must_use]
+    pub fn alternates(&self) -> &[Address] {
+        &self.0.alternates
+    }
+
+    /// The address, and then the alternates.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        std::iter::once(self.address()).chain(self.alternates())
+    }
+
+    /// Whether a connection to the other one is a connection to this one: the same address and the same alternates.
+    pub(crate) fn has_addresses_of(&self, other: &Self) -> bool {
+        self.0.address == other.0.address && self.0.alternates == other.0.alternates
     }
 
     /// The share of requests it asks for, relative to the others.
     #[must_use]
     pub fn weight(&self) -> Weight {
         self.0.weight
+    }
+
+    /// Its rank: instances of a higher rank are backups. No rule reads it yet, see [`with_rank`](Self::with_rank).
+    #[must_use]
+    pub fn rank(&self) -> u8 {
+        self.0.rank
     }
 
     /// The failure domain it runs in.
@@ -167,11 +224,15 @@ impl Instance {
     /// An [`InstanceError`] names the field and its value if
     ///
     /// - the id is empty, longer than 253 bytes, or contains whitespace, control or invisible characters;
-    /// - the address is unspecified (`0.0.0.0`), multicast or broadcast, or its port is 0;
+    /// - the address or an alternate is unspecified (`0.0.0.0`), multicast or broadcast, or its port is 0;
+    /// - the path of a Unix socket is not absolute, is longer than 107 bytes, or contains NUL, control or invisible
+    ///   characters;
+    /// - there are more than 16 alternates;
     /// - the metadata has more than 64 entries, or more than 16 KiB in total.
     pub fn validate(&self) -> Result<(), InstanceError> {
         check_text("id", self.id().as_str())?;
-        check_addr(self.addr())?;
+        check_address(self.address())?;
+        check_alternates(self.alternates())?;
         check_metadata(self.metadata())
     }
 
@@ -197,8 +258,10 @@ impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Announced {
             id,
-            addr,
+            address,
+            alternates,
             weight,
+            rank,
             zone,
             availability,
             visibility,
@@ -206,8 +269,10 @@ impl fmt::Debug for Instance {
         } = &*self.0;
         f.debug_struct("Instance")
             .field("id", &id.as_str())
-            .field("addr", addr)
+            .field("address", &format_args!("{address}"))
+            .field("alternates", alternates)
             .field("weight", &weight.get())
+            .field("rank", rank)
             .field("zone", &zone.as_ref().map(Zone::as_str))
             .field("availability", availability)
             .field("visibility", visibility)
@@ -245,27 +310,27 @@ impl From<Stored> for Instance {
     }
 }
 
-pub(crate) fn check_addr(addr: SocketAddr) -> Result<(), InstanceError> {
-    let refuse = |reason| Err(InstanceError::new("address", &addr.to_string(), reason));
-    check_ip("address", addr.ip())?;
-    if addr.port() == 0 {
-        return refuse(
-            "port 0 asks for any free port; announce the one that local_addr() then tells",
-        );
+pub(crate) fn check_address(address: &Address) -> Result<(), InstanceError> {
+    match address.fault() {
+        Some(reason) => Err(InstanceError::new("address", &address.to_string(), reason)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+fn check_alternates(alternates: &[Address]) -> Result<(), InstanceError> {
+    if alternates.len() > MOST_ALTERNATES {
+        let count = format!("{} alternates", alternates.len());
+        let reason = "at most 16 alternates are announced";
+        return Err(InstanceError::new("address", &count, reason));
+    }
+    alternates.iter().try_for_each(check_address)
 }
 
 pub(crate) fn check_ip(field: &'static str, ip: IpAddr) -> Result<(), InstanceError> {
-    let canonical = ip.to_canonical();
-    let reason = if canonical.is_unspecified() {
-        "it is where a server listens, not where it can be reached; announce the address callers dial"
-    } else if canonical.is_multicast() || canonical == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
-        "it reaches many hosts; announce the address of one"
-    } else {
-        return Ok(());
-    };
-    Err(InstanceError::new(field, &ip.to_string(), reason))
+    match ip_fault(ip) {
+        Some(reason) => Err(InstanceError::new(field, &ip.to_string(), reason)),
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), InstanceError> {
@@ -297,7 +362,7 @@ mod tests {
     use super::*;
 
     fn at(addr: &str) -> Instance {
-        Instance::new("w-1", addr.parse().unwrap())
+        Instance::new("w-1", addr.parse::<Address>().unwrap())
     }
 
     fn refusal(instance: &Instance) -> String {
@@ -309,6 +374,8 @@ mod tests {
         let instance = at("127.0.0.1:80");
         assert!(instance.validate().is_ok());
         assert_eq!(instance.weight().get(), 1);
+        assert_eq!(instance.rank(), 0);
+        assert!(instance.alternates().is_empty());
         assert_eq!(instance.zone(), None);
         assert_eq!(instance.availability(), Availability::Available);
         assert_eq!(instance.visibility(), &Visibility::Internal);
@@ -344,8 +411,19 @@ mod tests {
     }
 
     #[test]
+    fn alternates_are_checked_like_the_address() {
+        let both = at("10.0.0.1:80").with_alternates(["[::1]:80".parse::<Address>().unwrap()]);
+        assert!(both.validate().is_ok());
+        assert!(!both.has_addresses_of(&at("10.0.0.1:80")));
+        let broken = at("10.0.0.1:80").with_alternates([([0, 0, 0, 0], 80)]);
+        assert!(refusal(&broken).starts_with("invalid instance address \"0.0.0.0:80\""));
+        let many = at("10.0.0.1:80").with_alternates((1..18).map(|port| ([10, 0, 0, 1], port)));
+        assert!(refusal(&many).contains("\"17 alternates\""));
+    }
+
+    #[test]
     fn unprintable_and_over_long_ids_are_refused() {
-        let with_id = |id: &str| Instance::new(id, "127.0.0.1:80".parse().unwrap());
+        let with_id = |id: &str| Instance::new(id, ([127, 0, 0, 1], 80));
         assert!(refusal(&with_id("")).contains("it is empty"));
         assert!(refusal(&with_id("a b")).contains("whitespace"));
         assert!(refusal(&with_id("a\nb")).contains("\"a\\nb\""));
@@ -380,8 +458,11 @@ mod tests {
     #[cfg(feature = "serde")]
     #[test]
     fn serde_fills_in_defaults_and_refuses_what_validate_refuses() {
-        let text = r#"{"id":"w-1","addr":"127.0.0.1:80","weight":3,"zone":"a","visibility":{"granted":["media"]}}"#;
+        let text = r#"{"id":"w-1","address":"127.0.0.1:80","alternates":["[::1]:80","unix:/run/w.sock"],"weight":3,"rank":2,
+            "zone":"a","visibility":{"granted":["media"]},"of_a_later_release":1}"#;
         let instance: Instance = serde_json::from_str(text).unwrap();
+        assert_eq!(instance.alternates().len(), 2);
+        assert_eq!(instance.rank(), 2);
         assert_eq!(instance.weight().get(), 3);
         assert_eq!(
             instance.visibility(),
@@ -390,9 +471,9 @@ mod tests {
         let again = serde_json::to_string(&instance).unwrap();
         assert_eq!(serde_json::from_str::<Instance>(&again).unwrap(), instance);
         for bad in [
-            r#"{"id":"w-1","addr":"0.0.0.0:80"}"#,
-            r#"{"id":"w-1","addr":"127.0.0.1:80","weight":65536}"#,
-            r#"{"id":"w-1","addr":"127.0.0.1:80","wieght":1}"#,
+            r#"{"id":"w-1","address":"0.0.0.0:80"}"#,
+            r#"{"id":"w-1","address":"127.0.0.1:80","weight":65536}"#,
+            r#"{"id":"w-1","address":"unix:w.sock"}"#,
         ] {
             assert!(serde_json::from_str::<Instance>(bad).is_err(), "{bad}");
         }

@@ -18,11 +18,11 @@ use super::{Instance, InstanceId};
 /// use rolecall::{Instance, InstanceSet};
 ///
 /// let set: InstanceSet = [8002, 8001]
-///     .map(|port| Instance::new(format!("worker-{port}"), ([127, 0, 0, 1], port).into()))
+///     .map(|port| Instance::new(format!("worker-{port}"), ([127, 0, 0, 1], port)))
 ///     .into_iter()
 ///     .collect();
 /// assert_eq!(set.len(), 2);
-/// assert_eq!(set.get("worker-8001").map(|instance| instance.addr().port()), Some(8001));
+/// assert_eq!(set.get("worker-8001").map(|instance| instance.address().to_string()), Some("127.0.0.1:8001".into()));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InstanceSet {
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn instance(id: &str, port: u16) -> Instance {
-        Instance::new(id, ([127, 0, 0, 1], port).into())
+        Instance::new(id, ([127, 0, 0, 1], port))
     }
 
     fn ids(set: &InstanceSet) -> Vec<&str> {
@@ -211,7 +211,7 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(ids(&set), ["a", "b", "c"]);
-        assert_eq!(set.get("b").unwrap().addr().port(), 2);
+        assert_eq!(set.get("b").unwrap().address().port().unwrap(), 2);
         assert!(set.get("d").is_none());
         assert!(set.duplicates().is_empty());
         assert!(!set.is_empty() && !set.is_confirmed() && set.clone().confirmed().is_confirmed());
@@ -229,8 +229,8 @@ mod tests {
         .into_iter()
         .collect();
         assert_eq!(ids(&set), ["a", "b"]);
-        assert_eq!(set.get("a").unwrap().addr().port(), 5);
-        assert_eq!(set.get("b").unwrap().addr().port(), 4);
+        assert_eq!(set.get("a").unwrap().address().port().unwrap(), 5);
+        assert_eq!(set.get("b").unwrap().address().port().unwrap(), 4);
         assert_eq!(
             set.duplicates(),
             [InstanceId::from("a"), InstanceId::from("b")]
@@ -257,7 +257,7 @@ mod tests {
         let theirs = of(&[("a", 2), ("c", 2), ("d", 2), ("f", 2)]).confirmed();
         let both = mine.merged(&theirs);
         assert_eq!(ids(&both), ["a", "b", "c", "d", "e", "f"]);
-        assert_eq!(both.get("c").unwrap().addr().port(), 1);
+        assert_eq!(both.get("c").unwrap().address().port().unwrap(), 1);
         assert!(both.is_confirmed() && both.provisional_age().is_none());
         assert_eq!(mine.merged(&InstanceSet::empty().confirmed()), mine);
 

@@ -19,7 +19,7 @@ impl Scenario {
         id: &str,
         change: impl FnOnce(Instance) -> Instance,
     ) -> &mut Self {
-        let new = || Instance::new(id, ([127, 0, 0, 1], 80).into());
+        let new = || Instance::new(id, ([127, 0, 0, 1], 80));
         let instance = self.set.remove(id).unwrap_or_else(new);
         self.set.insert(id.to_owned(), change(instance));
         self.announce()
@@ -43,9 +43,7 @@ impl Scenario {
     }
 
     pub(crate) fn readdress(&mut self, id: &str, port: u16) -> &mut Self {
-        self.change(id, |instance| {
-            instance.with_addr(([127, 0, 0, 1], port).into())
-        })
+        self.change(id, |instance| instance.with_address(([127, 0, 0, 1], port)))
     }
 
     /// Lets dials hang until they are let through.

@@ -88,7 +88,7 @@ pub(crate) fn seeded_fleet(members: usize, config: ConfigBuilder, seed: u64) -> 
     };
     for member in 0..members {
         let id = name(member);
-        let instance = Instance::new(id.as_str(), ([127, 0, 0, 1], 80).into());
+        let instance = Instance::new(id.as_str(), ([127, 0, 0, 1], 80));
         scenario.set.insert(id, instance);
     }
     scenario.announce();

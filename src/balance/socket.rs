@@ -1,0 +1,195 @@
+//! Opens a TCP connection or a Unix socket to an instance.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+use super::race::race;
+use crate::model::address::Address;
+use crate::model::instance::Instance;
+use crate::runtime::local_fault::is_local_fault;
+
+/// Opens a connection to an instance: to its address, and to its alternates if that does not answer soon.
+///
+/// Addresses are tried in order, each 250 ms after the one before it or as soon as all before it have failed, as in RFC 8305
+/// ("happy eyeballs"). The first connection wins. TCP connections have `TCP_NODELAY` set. There is no time limit; the
+/// balancer's [`connect_timeout`](crate::ConfigBuilder::connect_timeout) is one.
+///
+/// # Errors
+///
+/// A [`SocketError`] with the cause for each address.
+///
+/// # Cancellation
+///
+/// Dropping the future closes what it has opened.
+///
+/// # Examples
+///
+/// ```no_run
+/// use rolecall::{BalanceLayer, Instance, List, connect};
+/// use tower::{Layer, service_fn};
+/// # type Lines = tower::util::BoxCloneSyncService<String, String, std::io::Error>;
+/// # fn lines(_: connect::Socket) -> Lines { unimplemented!() }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let list = List::from_addrs(["127.0.0.1:8001".parse()?])?;
+/// let connector = service_fn(|instance: Instance| async move {
+///     let socket = connect::dial(&instance).await?;
+///     Ok::<_, connect::SocketError>(lines(socket))
+/// });
+/// let balance = BalanceLayer::new(list, "worker:lines")?.layer(connector);
+/// # drop(balance);
+/// # Ok(())
+/// # }
+/// ```
+pub async fn dial(instance: &Instance) -> Result<Socket, SocketError> {
+    race(instance.addresses(), dial_address)
+        .await
+        .map_err(SocketError::new)
+}
+
+/// Opens a connection to one address.
+pub(crate) async fn dial_address(address: &Address) -> io::Result<Socket> {
+    match address {
+        Address::Tcp(addr) => {
+            let stream = TcpStream::connect(addr).await?;
+            stream.set_nodelay(true)?;
+            Ok(Socket::Tcp(stream))
+        }
+        #[cfg(unix)]
+        Address::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
+        #[cfg(not(unix))]
+        Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// An open connection to an instance, made by [`dial`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Socket {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+macro_rules! forwarded {
+    ($socket:expr, $stream:ident => $call:expr) => {
+        match $socket {
+            Socket::Tcp($stream) => $call,
+            #[cfg(unix)]
+            Socket::Unix($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        forwarded!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        forwarded!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        forwarded!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        forwarded!(self, stream => stream.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forwarded!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forwarded!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+/// No address of an instance could be connected to; has the cause for each.
+///
+/// Its text names every address with its cause. Its [`source`](StdError::source) is the [`io::Error`] that
+/// [`kind`](Self::kind) is of: that of the first address, or a fault of this process, such as a lack of file descriptors, if
+/// one of them is.
+#[derive(Debug)]
+pub struct SocketError {
+    failures: Vec<(Address, io::Error)>,
+    decisive: usize,
+}
+
+impl SocketError {
+    fn new(failures: Vec<(&Address, io::Error)>) -> Self {
+        let local = failures.iter().position(|(_, error)| is_local_fault(error));
+        Self {
+            decisive: local.unwrap_or_default(),
+            failures: failures
+                .into_iter()
+                .map(|(address, error)| (address.clone(), error))
+                .collect(),
+        }
+    }
+
+    /// What went wrong, as of its source.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.decisive()
+            .map_or(io::ErrorKind::Other, io::Error::kind)
+    }
+
+    /// Each address that was tried, and why it could not be connected to.
+    pub fn failures(&self) -> impl Iterator<Item = (&Address, &io::Error)> {
+        self.failures
+            .iter()
+            .map(|(address, error)| (address, error))
+    }
+
+    fn decisive(&self) -> Option<&io::Error> {
+        self.failures.get(self.decisive).map(|(_, error)| error)
+    }
+}
+
+impl fmt::Display for SocketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot connect to ")?;
+        for (place, (address, error)) in self.failures().enumerate() {
+            let joint = if place == 0 { "" } else { "; nor to " };
+            // Of a single one the cause is the source, which is not repeated.
+            match self.failures.len() {
+                1 => write!(f, "{address}")?,
+                _ => write!(f, "{joint}{address}: {error}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StdError for SocketError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.decisive().map(|error| error as _)
+    }
+}

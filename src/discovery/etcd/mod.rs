@@ -1,0 +1,11 @@
+//! Instances that register in etcd.
+
+mod builder;
+mod cluster;
+mod connection;
+mod keys;
+mod registrant;
+mod source;
+
+pub use builder::{EtcdBuilder, EtcdConfigError, EtcdConfigErrorKind};
+pub use cluster::Etcd;
