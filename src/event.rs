@@ -1,12 +1,12 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::BoxError;
 use crate::error::discovery::DiscoveryError;
+use crate::model::address::Address;
 use crate::model::instance::{Availability, InstanceError, InstanceId};
 use crate::runtime::causes::{chain, with_causes};
 use crate::runtime::duration::Rounded;
@@ -90,7 +90,7 @@ pub enum Event {
         /// The instance.
         id: InstanceId,
         /// Its address.
-        addr: SocketAddr,
+        address: Address,
         /// The new availability.
         availability: Availability,
     },
@@ -100,7 +100,7 @@ pub enum Event {
         /// The instance.
         id: InstanceId,
         /// Its address.
-        addr: SocketAddr,
+        address: Address,
         /// How long it had no connection.
         #[cfg_attr(feature = "serde", serde(serialize_with = "seconds::serialize"))]
         after: Duration,
@@ -115,7 +115,7 @@ pub enum Event {
         /// The instance.
         id: InstanceId,
         /// Its address.
-        addr: SocketAddr,
+        address: Address,
         /// Why.
         #[cfg_attr(feature = "serde", serde(serialize_with = "told::dial"))]
         error: Arc<DialError>,
@@ -131,7 +131,7 @@ pub enum Event {
         /// The instance.
         id: InstanceId,
         /// Its address.
-        addr: SocketAddr,
+        address: Address,
         /// Why the last dial failed.
         #[cfg_attr(feature = "serde", serde(serialize_with = "told::dial"))]
         error: Arc<DialError>,
@@ -147,7 +147,7 @@ pub enum Event {
         /// The instance.
         id: InstanceId,
         /// Its address.
-        addr: SocketAddr,
+        address: Address,
         /// How long the connection lasted.
         #[cfg_attr(feature = "serde", serde(serialize_with = "seconds::serialize"))]
         after: Duration,
@@ -158,7 +158,7 @@ pub enum Event {
         /// The instance.
         id: InstanceId,
         /// Its address.
-        addr: SocketAddr,
+        address: Address,
         /// The rule that fired, with its figures.
         reason: EjectionReason,
         /// For how long.
@@ -171,7 +171,7 @@ pub enum Event {
         /// The instance.
         id: InstanceId,
         /// Its address.
-        addr: SocketAddr,
+        address: Address,
         /// The rule that fired, with its figures.
         reason: EjectionReason,
         /// Why it stays.
@@ -183,7 +183,7 @@ pub enum Event {
         /// The instance.
         id: InstanceId,
         /// Its address.
-        addr: SocketAddr,
+        address: Address,
     },
     /// A trial failed, which ejects the member again.
     #[non_exhaustive]
@@ -191,7 +191,7 @@ pub enum Event {
         /// The instance.
         id: InstanceId,
         /// Its address.
-        addr: SocketAddr,
+        address: Address,
         /// How many trials failed since it was ejected.
         failed_trials: u32,
         /// The [label](crate::Attempt::failure_labelled) of the failure, if it had one.
@@ -206,7 +206,7 @@ pub enum Event {
         /// The instance.
         id: InstanceId,
         /// Its address.
-        addr: SocketAddr,
+        address: Address,
         /// How many trials failed since it was ejected.
         failed_trials: u32,
         /// How long it was out.
@@ -420,19 +420,19 @@ impl fmt::Display for Event {
             }
             Self::AvailabilityChanged {
                 id,
-                addr,
+                address,
                 availability,
-            } => write!(f, "instance {id} ({addr}) is {availability}"),
+            } => write!(f, "instance {id} ({address}) is {availability}"),
             Self::Connected {
                 id,
-                addr,
+                address,
                 after,
                 failed_dials,
                 ..
             } => {
                 write!(
                     f,
-                    "instance {id} ({addr}) connected after {}",
+                    "instance {id} ({address}) connected after {}",
                     Rounded(*after)
                 )?;
                 match failed_dials {
@@ -442,63 +442,66 @@ impl fmt::Display for Event {
             }
             Self::DialFailed {
                 id,
-                addr,
+                address,
                 error,
                 failed_dials,
                 retry_in,
             } => write!(
                 f,
-                "dial {failed_dials} of instance {id} ({addr}) failed: {error}; again in {}",
+                "dial {failed_dials} of instance {id} ({address}) failed: {error}; again in {}",
                 Rounded(*retry_in)
             ),
             Self::Unreachable {
                 id,
-                addr,
+                address,
                 error,
                 failed_dials,
                 since,
             } => write!(
                 f,
-                "instance {id} ({addr}) has been unreachable for {} and {}, the last: {error}; it is dialled until it answers",
+                "instance {id} ({address}) has been unreachable for {} and {}, the last: {error}; it is dialled until it answers",
                 Rounded(*since),
                 Counted(*failed_dials, "dial")
             ),
-            Self::ConnectionLost { id, addr, after } => write!(
+            Self::ConnectionLost { id, address, after } => write!(
                 f,
-                "connection to instance {id} ({addr}) lost after {}",
+                "connection to instance {id} ({address}) lost after {}",
                 Rounded(*after)
             ),
             Self::Ejected {
                 id,
-                addr,
+                address,
                 reason,
                 time,
             } => write!(
                 f,
-                "instance {id} ({addr}) ejected for {}: {reason}",
+                "instance {id} ({address}) ejected for {}: {reason}",
                 Rounded(*time)
             ),
             Self::EjectionWithheld {
                 id,
-                addr,
+                address,
                 reason,
                 by,
             } => write!(
                 f,
-                "instance {id} ({addr}) is an outlier, and stays ({by}): {reason}"
+                "instance {id} ({address}) is an outlier, and stays ({by}): {reason}"
             ),
-            Self::Probation { id, addr } => write!(
+            Self::Probation { id, address } => write!(
                 f,
-                "instance {id} ({addr}) is on probation: a trial decides whether it returns"
+                "instance {id} ({address}) is on probation: a trial decides whether it returns"
             ),
             Self::TrialFailed {
                 id,
-                addr,
+                address,
                 failed_trials,
                 label,
                 time,
             } => {
-                write!(f, "trial {failed_trials} of instance {id} ({addr}) failed")?;
+                write!(
+                    f,
+                    "trial {failed_trials} of instance {id} ({address}) failed"
+                )?;
                 if let Some(label) = label {
                     write!(f, ": {label}")?;
                 }
@@ -506,13 +509,13 @@ impl fmt::Display for Event {
             }
             Self::Returned {
                 id,
-                addr,
+                address,
                 failed_trials,
                 after,
             } => {
                 write!(
                     f,
-                    "instance {id} ({addr}) is back after {}",
+                    "instance {id} ({address}) is back after {}",
                     Rounded(*after)
                 )?;
                 match failed_trials {
@@ -806,7 +809,7 @@ mod tests {
         let refused = DialError::new(io::Error::from_raw_os_error(111));
         let event = Event::Unreachable {
             id: InstanceId::from("pay-1"),
-            addr: "10.0.0.7:80".parse().unwrap(),
+            address: ([10, 0, 0, 7], 80).into(),
             error: Arc::new(refused),
             failed_dials: 4,
             since: Duration::from_millis(1250),
@@ -840,10 +843,13 @@ mod tests {
 
     #[test]
     fn a_line_says_what_where_why_and_for_how_long() {
-        let (id, addr) = (InstanceId::from("pay-1"), "10.0.0.7:80".parse().unwrap());
+        let (id, address) = (
+            InstanceId::from("pay-1"),
+            Address::from(([10, 0, 0, 7], 80)),
+        );
         let ejected = Event::Ejected {
             id: id.clone(),
-            addr,
+            address,
             reason: EjectionReason::FailuresInRow {
                 failures: 3,
                 threshold: 2,
@@ -857,7 +863,7 @@ mod tests {
         );
         let connected = Event::Connected {
             id,
-            addr,
+            address,
             after: Duration::from_secs(12),
             failed_dials: 8,
             was_unreachable: true,

@@ -51,10 +51,11 @@ struct Budget {
 impl Log {
     pub(super) fn write(&mut self, target: &Target, event: &Event, now: Instant) {
         let level = self.level(event, now);
-        let level = match (level, self.budget(event)) {
-            (Level::Debug, _) => Level::Debug,
-            (level, (about, budget)) if budget.admits(about, target, now) => level,
-            _ => Level::Debug,
+        let (about, budget) = self.budget(event);
+        let level = if level != Level::Debug && budget.admits(about, target, now) {
+            level
+        } else {
+            Level::Debug
         };
         let began = match event {
             Event::PanicModeBegan { .. } => {

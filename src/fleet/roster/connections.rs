@@ -73,7 +73,7 @@ impl<T> Roster<T> {
             0
         };
         seat.since = now;
-        let addr = seat.instance.addr();
+        let address = seat.instance.address().clone();
         let (failed_dials, was_unreachable) = seat.dial.forget_failures();
         let error = seat.error.take();
         let replaced = std::mem::replace(&mut seat.connection, Connection::Up(member));
@@ -83,7 +83,7 @@ impl<T> Roster<T> {
         self.relist(index);
         self.note(Event::Connected {
             id: ticket.id().clone(),
-            addr,
+            address,
             after: Duration::from_nanos(after),
             failed_dials,
             was_unreachable,
@@ -107,14 +107,14 @@ impl<T> Roster<T> {
             self.dial_again(index, now)
         };
         let seat = &mut self.seats[index];
-        let (id, addr) = (ticket.id(), seat.instance.addr());
+        let (id, address) = (ticket.id(), seat.instance.address().clone());
         let failed_dials = seat.dial.count_failure();
         let since = now.saturating_sub(seat.since);
         let is_down = seat.member().is_none() && since >= UNREACHABLE_AFTER;
         let is_news = is_down && seat.dial.begin_unreachable();
         self.note(Event::DialFailed {
             id: id.clone(),
-            addr,
+            address: address.clone(),
             error: Arc::clone(error),
             failed_dials,
             retry_in: Duration::from_nanos(wait),
@@ -122,7 +122,7 @@ impl<T> Roster<T> {
         if is_news {
             self.note(Event::Unreachable {
                 id: id.clone(),
-                addr,
+                address,
                 error: Arc::clone(error),
                 failed_dials,
                 since: Duration::from_nanos(since),
@@ -139,7 +139,9 @@ impl<T> Roster<T> {
         if !self.seats[index].member().is_some_and(is_it) {
             return;
         }
-        let Some(addr) = (self.seats[index].member()).map(|member| member.instance.addr()) else {
+        let Some(address) =
+            (self.seats[index].member()).map(|member| member.instance.address().clone())
+        else {
             return;
         };
         let Some(lasted) = self.disconnect(index, now) else {
@@ -148,7 +150,7 @@ impl<T> Roster<T> {
         self.relist(index);
         self.note(Event::ConnectionLost {
             id: id.clone(),
-            addr,
+            address,
             after: Duration::from_nanos(lasted),
         });
         self.shorten_backoffs(now);

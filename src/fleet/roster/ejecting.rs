@@ -42,10 +42,10 @@ impl<T> Roster<T> {
             stats.cooldown().begin(now);
             let is_by_cap = by == Withheld::ByCap;
             self.standings.counters_mut().refused_by_cap += u64::from(is_by_cap);
-            let addr = self.seats[index].instance.addr();
+            let address = self.seats[index].instance.address().clone();
             self.note(Event::EjectionWithheld {
                 id: id.clone(),
-                addr,
+                address,
                 reason,
                 by,
             });

@@ -1,5 +1,7 @@
 //! Applies sets of instances to the seats.
 
+use std::time::Duration;
+
 use super::dials::Dial;
 use super::seat::{Connection, Seat};
 use super::{Received, Roster};
@@ -193,7 +195,7 @@ impl<T> Roster<T> {
         if before.availability() != instance.availability() {
             self.note(Event::AvailabilityChanged {
                 id: instance.id().clone(),
-                addr,
+                address: instance.address().clone(),
                 availability: instance.availability(),
             });
         }

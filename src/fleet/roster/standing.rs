@@ -281,7 +281,7 @@ impl Standings {
         });
         Event::Probation {
             id: member.id.clone(),
-            addr: member.instance.addr(),
+            address: member.instance.address().clone(),
         }
     }
 
@@ -300,7 +300,7 @@ impl Standings {
         });
         Event::TrialFailed {
             id: member.id.clone(),
-            addr: member.instance.addr(),
+            address: member.instance.address().clone(),
             failed_trials,
             label: member.stats.label().get(),
             time: Duration::from_nanos(time),
@@ -341,7 +341,7 @@ impl Standings {
         self.counters.returned += 1;
         Event::Returned {
             id: id.clone(),
-            addr: instance.addr(),
+            address: instance.address().clone(),
             failed_trials,
             after: Duration::from_nanos(out),
         }
@@ -559,7 +559,7 @@ impl History {
 fn ejected(member: &Subject<'_>, reason: EjectionReason, time: u64) -> Event {
     Event::Ejected {
         id: member.id.clone(),
-        addr: member.instance.addr(),
+        address: member.instance.address().clone(),
         reason,
         time: Duration::from_nanos(time),
     }
