@@ -849,7 +849,7 @@ mod tests {
         );
         let ejected = Event::Ejected {
             id: id.clone(),
-            address,
+            address: address.clone(),
             reason: EjectionReason::FailuresInRow {
                 failures: 3,
                 threshold: 2,
