@@ -193,8 +193,6 @@ where
     }
 
     fn reconfigure(&self, config: BalanceConfig) {
-        let target = &self.shared.target;
-        tracing::info!(target: "rolecall", %target, ?config, "reconfigured");
         self.shared.reconfigure(&config);
         self.fleet.reconfigure(config, clock::now());
         self.shared.driver.notify_one();

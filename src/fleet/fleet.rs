@@ -309,6 +309,12 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.shared.reads_clock()
     }
 
+    /// Why no member is usable; `None` while one is.
+    pub(crate) fn why_unusable(&self) -> Option<PickError> {
+        let unusable = self.unusable_since().is_some();
+        unusable.then(|| self.state.lock().why_unusable().into())
+    }
+
     /// Takes the dials that the last [`apply`](Self::apply) or [`on_deadline`](Self::on_deadline) cancelled, because their
     /// instances left, are draining or have a new address.
     pub(crate) fn take_cancelled(&self) -> Vec<Ticket> {

@@ -334,14 +334,14 @@ async fn events_tell_the_story_and_a_late_reader_what_it_missed() {
     for _ in 0..3 {
         told.push(events.next().await.unwrap().to_string());
     }
-    assert_eq!(
-        told,
-        [
-            "set changed: 1 added, 0 removed, 0 changed, 1 known",
-            "instance a connected",
-            "usable"
-        ]
-    );
+    let began = [
+        "set changed: 1 added, 0 removed, 0 changed, 1 known",
+        "instance a (",
+        "an instance is usable after ",
+    ];
+    for (told, began) in told.iter().zip(began) {
+        assert!(told.starts_with(began), "{told}");
+    }
     for number in 0..2000 {
         let anew = instance("a").with_metadata("number", number.to_string());
         stage.announce([anew].into_iter().collect());

@@ -1,16 +1,20 @@
 //! Applies sets of instances to the seats.
 
+use std::time::Duration;
+
 use super::dials::Dial;
 use super::seat::{Connection, Seat};
 use super::{Received, Roster};
 use crate::event::Event;
 use crate::fleet::branch::Branch;
-use crate::fleet::rules::doubt::judge;
-use crate::model::instance::{Instance, InstanceId, InstanceSet, check_text};
+use crate::fleet::rules::doubt::{Doubt, judge};
+use crate::model::instance::{Instance, InstanceError, InstanceId, InstanceSet, check_text};
 use crate::runtime::text::excerpt;
 
 /// How many invalid instances of one set are reported, and how many duplicate ids: a poisoned answer may hold any number.
 const MAX_REPORTED: usize = 8;
+/// How many removed instances an event names.
+const NAMED: usize = 3;
 
 /// What happens to instances that a set lacks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,9 +29,7 @@ impl<T> Roster<T> {
         let age = set.provisional_age().unwrap_or_default();
         let first = self.received.replace(Received { at: now, age }).is_none();
         self.dials.take_cancelled();
-        for id in set.duplicates().iter().take(MAX_REPORTED) {
-            self.note(Event::DuplicateId { id: printable(id) });
-        }
+        self.report_duplicates(set);
         let known = if self.is_provisional {
             0
         } else {
@@ -37,8 +39,14 @@ impl<T> Roster<T> {
         let gone = || self.seats.iter().filter(lacks).count();
         match judge(set, known, gone, self.doubt.as_ref(), &self.config, now) {
             None => {
-                if self.doubt.take().is_some() {
+                if let Some(doubt) = self.doubt.take() {
                     Branch::DoubtLifted.reach();
+                    self.note(Event::DoubtEnded {
+                        believed: false,
+                        known,
+                        answered: set.len(),
+                        after: Duration::from_nanos(now.saturating_sub(doubt.since())),
+                    });
                 }
                 self.is_provisional = set.provisional_age().is_some();
                 self.replace_seats(set, Absent::Leave, first, now)
@@ -58,9 +66,16 @@ impl<T> Roster<T> {
     }
 
     /// Applies a set whose doubt is over. Returns the dials to make.
-    pub(super) fn follow(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
+    pub(super) fn follow(&mut self, doubt: Doubt, now: u64) -> Vec<Dial> {
+        self.note(Event::DoubtEnded {
+            believed: true,
+            known: self.seats.len(),
+            answered: doubt.set().len(),
+            after: Duration::from_nanos(now.saturating_sub(doubt.since())),
+        });
+        let set = doubt.into_set();
         self.is_provisional = set.provisional_age().is_some();
-        self.replace_seats(set, Absent::Leave, false, now)
+        self.replace_seats(&set, Absent::Leave, false, now)
     }
 
     /// Adds, updates and removes seats to match a set. Returns the dials to make.
@@ -76,7 +91,7 @@ impl<T> Roster<T> {
         // Both sorted by seat index: of the seat to remove, or of the seat to insert before.
         let mut gone = Vec::new();
         let mut added = Vec::new();
-        let mut refusals = MAX_REPORTED;
+        let mut refusals = Vec::new();
         let mut index = 0;
         for instance in set {
             while let Some(seat) = self.seats.get(index)
@@ -98,10 +113,14 @@ impl<T> Roster<T> {
             }
             index += usize::from(same);
         }
+        self.refused = refusals;
         gone.extend(index..self.seats.len());
         if absent == Absent::Stay {
             gone.clear();
         }
+        let removed = gone.iter().take(NAMED);
+        let removed_ids = removed.map(|&index| self.seats[index].instance.id().clone());
+        let removed_ids = removed_ids.collect();
         for &index in &gone {
             self.clear_seat(index);
         }
@@ -118,6 +137,7 @@ impl<T> Roster<T> {
             self.note(Event::SetChanged {
                 added: added.len(),
                 removed: gone.len(),
+                removed_ids,
                 changed,
                 known: self.seats.len(),
             });
@@ -175,6 +195,7 @@ impl<T> Roster<T> {
         if before.availability() != instance.availability() {
             self.note(Event::AvailabilityChanged {
                 id: instance.id().clone(),
+                address: instance.address().clone(),
                 availability: instance.availability(),
             });
         }
@@ -185,6 +206,7 @@ impl<T> Roster<T> {
         if moved {
             let seat = &mut self.seats[index];
             seat.dial.forget_attempts();
+            seat.dial.forget_failures();
             // An existing connection keeps its statistics until the new address is connected.
             if seat.member().is_none() {
                 seat.stats.move_to_address(&self.shared.tokens, now);
@@ -216,17 +238,36 @@ impl<T> Roster<T> {
         self.listing.forget(&mut self.seats[index]);
     }
 
-    /// Whether an instance is valid. The first few invalid ones of a set are reported.
-    fn is_valid(&mut self, instance: &Instance, refusals: &mut usize) -> bool {
+    /// Whether an instance is valid. The first few invalid ones of a set are reported, unless the last set had them too.
+    fn is_valid(
+        &mut self,
+        instance: &Instance,
+        refusals: &mut Vec<(InstanceId, InstanceError)>,
+    ) -> bool {
         let Err(error) = instance.validate() else {
             return true;
         };
-        if *refusals > 0 {
-            *refusals -= 1;
-            let id = printable(instance.id());
-            self.note(Event::InstanceRefused { id, error });
+        if refusals.len() < MAX_REPORTED {
+            let refusal = (printable(instance.id()), error);
+            if !self.refused.contains(&refusal) {
+                let (id, error) = refusal.clone();
+                self.note(Event::InstanceRefused { id, error });
+            }
+            refusals.push(refusal);
         }
         false
+    }
+
+    /// Reports the first few duplicate ids of a set, unless the last set had them too.
+    fn report_duplicates(&mut self, set: &InstanceSet) {
+        let duplicates = set.duplicates().iter().take(MAX_REPORTED).map(printable);
+        let duplicates: Vec<_> = duplicates.collect();
+        for id in &duplicates {
+            if !self.duplicates.contains(id) {
+                self.note(Event::DuplicateId { id: id.clone() });
+            }
+        }
+        self.duplicates = duplicates;
     }
 }
 

@@ -39,7 +39,7 @@ use super::shared::Shared;
 use super::time::nanos;
 use crate::error::census::Census;
 use crate::event::{DialError, Event};
-use crate::model::instance::InstanceId;
+use crate::model::instance::{InstanceError, InstanceId};
 
 /// The shortest stall of this process that is reported as an event, in nanoseconds.
 const REPORTED_STALL: u64 = 1_000_000_000;
@@ -65,6 +65,9 @@ pub(crate) struct Roster<T> {
     /// Whether every member in play is failing.
     all_fail: bool,
     doubt: Option<Doubt>,
+    /// What was reported of the last set, so that a fault that discovery repeats is reported once.
+    refused: Vec<(InstanceId, InstanceError)>,
+    duplicates: Vec<InstanceId>,
     /// The last set that arrived.
     received: Option<Received>,
     /// Whether the seats follow a provisional set. No set is doubted by comparison with those.
@@ -108,6 +111,8 @@ impl<T> Roster<T> {
             late_from: 0,
             all_fail: false,
             doubt: None,
+            refused: Vec::new(),
+            duplicates: Vec::new(),
             received: None,
             is_provisional: false,
             unusable_since: Some(now),
@@ -127,6 +132,10 @@ impl<T> Roster<T> {
     pub(crate) fn reconfigure(&mut self, config: BalanceConfig) {
         if let Some(doubt) = &mut self.doubt {
             doubt.reconfigure(&config);
+        }
+        let changes = self.config.changes_to(&config);
+        if !changes.is_empty() {
+            self.note(Event::Reconfigured { changes });
         }
         self.config = config;
         self.dirty = true;
@@ -170,7 +179,7 @@ impl<T> Roster<T> {
         }
         self.end_ejections(now);
         if let Some(doubt) = self.doubt.take_if(|doubt| doubt.until() <= now) {
-            dials = self.follow(&doubt.into_set(), now);
+            dials = self.follow(doubt, now);
         }
         while let Some(id) = self.dials.due(now) {
             if let Some(index) = self.find(&id) {
@@ -220,9 +229,10 @@ impl<T> Roster<T> {
                 self.unusable_since = Some(now);
                 self.note(Event::NothingUsable);
             }
-            (false, Some(_)) => {
+            (false, Some(since)) => {
                 self.unusable_since = None;
-                self.note(Event::Usable);
+                let after = now.saturating_duration_since(since);
+                self.note(Event::Usable { after });
             }
             _ => {}
         }

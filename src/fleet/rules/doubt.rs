@@ -29,6 +29,11 @@ impl Doubt {
         &self.set
     }
 
+    /// When the doubt began.
+    pub(crate) fn since(&self) -> u64 {
+        self.since
+    }
+
     /// Ends the doubt and returns the set.
     pub(crate) fn into_set(self) -> InstanceSet {
         self.set
