@@ -149,9 +149,9 @@
 //! picks, failures, latency, recent failures, and why the last dial failed. For the last ejection it shows the rule with
 //! its figures and threshold, how often the member was ejected, and until when. [`Control::explain`] says in one sentence
 //! for each member why it gets the share of requests that it gets. [`Control::events`] is a stream of changes.
-//! They are also logged with `tracing` under the target `rolecall`: ejections and returns at `info`; at `warn` an outlier
-//! that the cap keeps, panic mode, no usable member, and failing discovery; dials and connections at `debug`. Requests are
-//! not logged. [`Control::eject`] and [`Control::restore`] override the rules, and [`Control::reconfigure`] changes them at
+//! They are also logged with `tracing` under the target `rolecall`: at `warn` what begins, such as an ejection, an
+//! unreachable instance or failing discovery; at `info` its end, with how long it lasted; at `debug` what is normal or
+//! repeats. Requests are not logged. [`Control::eject`] and [`Control::restore`] override the rules, and [`Control::reconfigure`] changes them at
 //! run time.
 //!
 //! # Simulate it

@@ -417,7 +417,7 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         let mut wakes_calls = false;
         for event in self.fleet.take_events() {
             // A failed dial changes no candidate. In an outage there are many of them, and many calls wait.
-            wakes_calls |= !matches!(event, Event::DialFailed { .. });
+            wakes_calls |= !matches!(event, Event::DialFailed { .. } | Event::Unreachable { .. });
             match &event {
                 Event::DialFailed { error, .. } => self.dial_error = Some(Arc::clone(error)),
                 Event::Usable { .. } => self.dial_error = None,

@@ -145,13 +145,13 @@ async fn many_ejections_fill_no_log() {
         let written = std::str::from_utf8(&written).unwrap();
         written.lines().filter(|line| line.contains(text)).count()
     };
-    let written = count("ejected") + count("ejection withheld");
-    assert_eq!(written, 20, "within ten seconds");
-    sleep(10 * SECOND).await;
+    let written = count("event=\"ejected\"") + count("event=\"ejection-withheld\"");
+    assert_eq!(written, 20, "within a minute");
+    sleep(60 * SECOND).await;
     stage.balance.control().eject(&"i0".into(), SECOND);
     stage.until(is("i0", MemberState::Probation)).await;
     assert_eq!(
-        count("lines about ejections were left to debug"),
+        count("lines about ejections were written at debug only"),
         1,
         "and says so"
     );
