@@ -91,6 +91,13 @@ impl<B> Connector<B> {
         self
     }
 
+    /// Speaks HTTP/1.1: a connection for each request in flight.
+    #[must_use]
+    pub fn http1(mut self) -> Self {
+        self.http2 = false;
+        self
+    }
+
     /// Encrypts connections by TLS, and finds out who the instance is: see [`Tls`].
     ///
     /// The handshake is part of the dial, and of [`connect_timeout`](Self::connect_timeout). It offers `h2` to instances if
@@ -141,6 +148,10 @@ impl<B> Connector<B> {
     }
 
     /// Limits the time to open one connection, handshake included. Any duration; zero fails every dial.
+    ///
+    /// A balancer limits the first dial of an instance by its own
+    /// [`connect_timeout`](crate::ConfigBuilder::connect_timeout) too: the shorter one counts. The dials of more connections
+    /// have this limit alone. `http::Client` and `grpc::Channel` set it to the balancer's.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.limits.connect_timeout = timeout;

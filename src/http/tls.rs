@@ -122,6 +122,12 @@ impl Tls {
         self
     }
 
+    /// The same, with this role unless the program set one.
+    pub(super) fn or_role(mut self, role: &Role) -> Self {
+        self.role.get_or_insert_with(|| role.clone());
+        self
+    }
+
     /// The name that this instance must prove.
     pub(super) fn expect(
         &self,
