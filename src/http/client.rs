@@ -19,6 +19,7 @@ use super::connection::Connection;
 use super::connector::Connector;
 use super::replay::ReplayBody;
 use super::resend::{Resend, ResendLayer};
+use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use crate::balance::{Balance, BalanceLayer, Control};
@@ -227,7 +228,9 @@ impl fmt::Debug for ClientFuture {
 /// - [`attempt_timeout`](Self::attempt_timeout): none
 /// - [`resend`](Self::resend): on
 /// - `tls` (feature `tls`): none
-/// - [`http1`](Self::http1), [`http2`](Self::http2): HTTP/1.1
+/// - [`http1`](Self::http1), [`http2`](Self::http2): what an instance chooses in the TLS handshake (ALPN), HTTP/2 preferred;
+///   without TLS HTTP/1.1
+/// - [`tcp`](Self::tcp): those of [`TcpOptions`]
 /// - [`connector`](Self::connector): the defaults of [`Connector`]
 ///
 /// # Examples
@@ -342,7 +345,13 @@ impl<B> ClientBuilder<B> {
         self
     }
 
-    /// Changes what is set on the [`Connector`]: pools, pings, `Host`, local address.
+    /// Sets the options of TCP connections, see [`TcpOptions`].
+    pub fn tcp(mut self, options: TcpOptions) -> Self {
+        self.connector = self.connector.tcp(options);
+        self
+    }
+
+    /// Changes what is set on the [`Connector`]: pools, pings, `Host`.
     pub fn connector(
         mut self,
         set: impl FnOnce(Connector<ReplayBody>) -> Connector<ReplayBody>,

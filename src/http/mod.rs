@@ -37,6 +37,7 @@ pub(crate) mod resend;
 pub(crate) mod retry_after;
 mod socket;
 mod stream;
+mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 pub(crate) mod tried;
@@ -51,6 +52,7 @@ pub use connector::Connector;
 pub use error::{CallError, ConnectError, ConnectErrorKind};
 pub use replay::{Body, ReplayBody};
 pub use resend::{Resend, ResendFuture, ResendLayer};
+pub use tcp::TcpOptions;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 pub use tried::Tried;

@@ -15,7 +15,7 @@ use crate::balance::BalanceLayer;
 use crate::discovery::{Backend, Lease, Registrar, Registration, Schemes};
 use crate::error::discovery::RegisterError;
 use crate::guard::{Guard, Listener};
-use crate::http::Client;
+use crate::http::{Client, TcpOptions};
 use crate::model::instance::{Availability, InstanceId, Visibility};
 use crate::model::name::Boundary;
 use crate::model::target::{Target, TargetError};
@@ -272,9 +272,7 @@ impl Worker {
         if bind.is_unspecified() {
             return client.build();
         }
-        client
-            .connector(|connector| connector.local_address(bind))
-            .build()
+        client.tcp(TcpOptions::new().local_address(bind)).build()
     }
 
     /// The layer for any other connector, in its boundary.
