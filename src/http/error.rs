@@ -11,7 +11,6 @@ use tokio_rustls::rustls::Error as TlsError;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
-use crate::balance::socket::SocketError;
 use crate::event::DialError;
 use crate::model::address::Address;
 use crate::runtime::causes::chain;
@@ -47,9 +46,8 @@ pub enum ConnectErrorKind {
 #[derive(Debug)]
 enum ConnectCause {
     Io(io::Error),
-    Socket(SocketError),
     /// From a loopback address to another host.
-    Loopback(IpAddr, SocketError),
+    Loopback(IpAddr, io::Error),
     TimedOut(Step, Duration, io::Error),
     Handshake(hyper::Error),
     /// The server spoke, or closed, and that was not the protocol of the connector.
@@ -92,14 +90,14 @@ impl ConnectError {
         Self::new(address, ConnectCause::Io(error))
     }
 
-    /// No address of the instance could be connected to, from `from` or from an address of the system's choice.
-    pub(super) fn socket(addr: SocketAddr, from: Option<IpAddr>, error: SocketError) -> Self {
+    /// A connect from `from`, or from an address of the system's choice.
+    pub(super) fn connect(addr: SocketAddr, from: Option<IpAddr>, error: io::Error) -> Self {
         let loopback = from.filter(|from| from.is_loopback() && !addr.ip().is_loopback());
         match loopback {
             Some(from) if !local_fault::is_local_fault(&error) => {
                 Self::new(addr, ConnectCause::Loopback(from, error))
             }
-            _ => Self::new(addr, ConnectCause::Socket(error)),
+            _ => Self::io(addr, error),
         }
     }
 
@@ -178,7 +176,7 @@ impl ConnectError {
     #[must_use]
     pub fn kind(&self) -> ConnectErrorKind {
         match *self.cause {
-            ConnectCause::Io(_) | ConnectCause::Socket(_) => ConnectErrorKind::Io,
+            ConnectCause::Io(_) => ConnectErrorKind::Io,
             ConnectCause::TimedOut(..) => ConnectErrorKind::TimedOut,
             ConnectCause::Handshake(_) | ConnectCause::Protocol(_) => ConnectErrorKind::Protocol,
             ConnectCause::Loopback(..) | ConnectCause::NoRuntime | ConnectCause::Unsupported => {
@@ -194,11 +192,7 @@ impl ConnectError {
     /// Whether this process has no file descriptors, local ports or memory for a connection: no fault of the instance.
     #[must_use]
     pub fn is_local_fault(&self) -> bool {
-        match &*self.cause {
-            ConnectCause::Io(error) => local_fault::is_local_fault(error),
-            ConnectCause::Socket(error) => local_fault::is_local_fault(error),
-            _ => false,
-        }
+        matches!(&*self.cause, ConnectCause::Io(error) if local_fault::is_local_fault(error))
     }
 
     /// Whether the connect timeout passed without an answer.
@@ -210,7 +204,7 @@ impl ConnectError {
     /// What a census counts it under, unless that follows from the I/O error.
     fn label(&self) -> Option<&'static str> {
         match &*self.cause {
-            ConnectCause::Io(_) | ConnectCause::Socket(_) | ConnectCause::TimedOut(..) => None,
+            ConnectCause::Io(_) | ConnectCause::TimedOut(..) => None,
             ConnectCause::Loopback(..) => Some("dialled from loopback"),
             ConnectCause::Handshake(_) => Some("HTTP handshake failed"),
             ConnectCause::Protocol(Mismatch::Tls) => Some("server speaks TLS"),
@@ -265,8 +259,6 @@ impl fmt::Display for ConnectError {
         let addr = &self.address;
         match &*self.cause {
             ConnectCause::Io(_) => write!(f, "cannot connect to {addr}"),
-            // Its own text names all addresses.
-            ConnectCause::Socket(error) => error.fmt(f),
             ConnectCause::Loopback(from, _) => write!(
                 f,
                 "cannot connect to {addr} from {from}: a loopback address reaches only this host"
@@ -328,8 +320,9 @@ impl fmt::Display for ConnectError {
 impl StdError for ConnectError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &*self.cause {
-            ConnectCause::Io(error) | ConnectCause::TimedOut(_, _, error) => Some(error),
-            ConnectCause::Socket(error) | ConnectCause::Loopback(_, error) => error.source(),
+            ConnectCause::Io(error)
+            | ConnectCause::Loopback(_, error)
+            | ConnectCause::TimedOut(_, _, error) => Some(error),
             ConnectCause::Handshake(error) => Some(error),
             #[cfg(feature = "tls")]
             ConnectCause::Tls(_, error) => Some(error),

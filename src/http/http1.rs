@@ -79,7 +79,8 @@ where
 {
     type Body = B;
 
-    const ALPN: &[&'static str] = &["http/1.1"];
+    #[cfg(feature = "tls")]
+    const ALPN: &'static str = "http/1.1";
 
     async fn open(
         stream: Stream,

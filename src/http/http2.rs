@@ -85,7 +85,8 @@ where
 {
     type Body = B;
 
-    const ALPN: &[&'static str] = &["h2"];
+    #[cfg(feature = "tls")]
+    const ALPN: &'static str = "h2";
 
     async fn open(
         stream: Stream,

@@ -34,7 +34,9 @@ pub(super) fn deadline(headers: &HeaderMap, now: Instant) -> Option<Instant> {
 
 /// Tells the next instance what time is left, if the caller set a limit, and how many had the call before.
 pub(super) fn prepare(headers: &mut HeaderMap, attempts: u32, left: Option<Duration>) {
-    headers.insert(PREVIOUS_ATTEMPTS, attempts.into());
+    if attempts > 0 {
+        headers.insert(PREVIOUS_ATTEMPTS, attempts.into());
+    }
     if let Some(left) = left.filter(|_| deadline::limit(headers).is_some()) {
         deadline::set_limit(headers, left);
     }

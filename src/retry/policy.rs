@@ -36,6 +36,8 @@ pub struct Retry {
 /// One request's attempts: tower clones the policy for each request.
 #[derive(Debug, Clone, Default)]
 struct Session {
+    is_begun: bool,
+    /// How often the request was sent, without the free resend.
     attempts: u32,
     /// Whether an instance may have seen the request.
     was_sent: bool,
@@ -57,7 +59,7 @@ impl Retry {
         }
     }
 
-    /// Sends a request at most so many times, the first included. Zero counts as one.
+    /// Sends a request at most so many times, the first included and the one free resend not. Zero counts as one.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
@@ -103,8 +105,8 @@ impl Retry {
                 return None;
             }
             Ending::Final => return None,
-            _ if self.session.attempts >= self.attempts => return None,
             Ending::Unsent { .. } if is_free => Wait::NONE,
+            _ if self.session.attempts >= self.attempts => return None,
             Ending::Unsent { .. } => self.backoff.next()?,
             Ending::Failed if mark::is_idempotent(request, self.by_method) => {
                 self.after_failure(request, result, now)?
@@ -115,8 +117,12 @@ impl Retry {
         if deadline.is_some_and(|deadline| wait.ends(now) >= deadline) {
             return None;
         }
-        self.session.was_resent |= is_free;
-        (is_free || self.budget.withdraw()).then_some(wait)
+        if is_free {
+            self.session.was_resent = true;
+            self.session.attempts -= 1;
+            return Some(wait);
+        }
+        self.budget.withdraw().then_some(wait)
     }
 
     #[cfg(feature = "grpc")]
@@ -206,7 +212,8 @@ where
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        if self.session.attempts == 0 {
+        if !self.session.is_begun {
+            self.session.is_begun = true;
             self.session.deadline = Self::deadline(request);
         }
         let mut clone = Request::new(request.body().try_clone()?);
@@ -223,7 +230,7 @@ impl Retry {
     /// Tells the caller which instances were tried before the last one.
     fn tell<B, R, E: 'static>(&self, request: &Request<B>, result: &mut Result<Response<R>, E>) {
         let before = request.extensions().get::<Tried>();
-        if self.session.attempts < 2 {
+        if self.session.attempts < 2 && !self.session.was_resent {
             return;
         }
         match result {

@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use rolecall::{BalanceConfig, Event, Instance, List, MemberStatus, OutlierConfig, Status};
+use rolecall::http::{self, ClassifyStatus, Connector};
+use rolecall::{
+    BalanceConfig, BalanceLayer, Event, Instance, List, MemberStatus, OutlierConfig, Status,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
+use tower::Layer;
 
 use crate::load::{Client, Load};
 use crate::server::{Server, Work};
@@ -34,14 +38,14 @@ pub(crate) struct Stage {
 static PLACES: Semaphore = Semaphore::const_new(2);
 
 impl Stage {
-    /// So many servers, named `a` and on, and one client for all, through [`Client`] as it is.
+    /// So many servers, named `a` and on, and one client for all, through [`http::client`] as it is.
     pub(crate) async fn of(servers: usize, work: Work) -> Self {
         Self::with_clients(servers, work, 1).await
     }
 
     pub(crate) async fn with_clients(servers: usize, work: Work, clients: usize) -> Self {
         Self::build(servers, work, clients, |list| {
-            Client::new(list, "worker:http").unwrap()
+            http::client(list, "worker:http").unwrap()
         })
         .await
     }
@@ -53,8 +57,9 @@ impl Stage {
         config: &BalanceConfig,
     ) -> Self {
         Self::build(servers, work, clients, |list| {
-            let client = Client::builder(list, "worker:http").config(config.clone());
-            client.build().unwrap()
+            let layer = BalanceLayer::new(list, "worker:http").unwrap();
+            let layer = layer.config(config.clone()).classify(ClassifyStatus::new());
+            layer.layer(Connector::new())
         })
         .await
     }

@@ -17,5 +17,4 @@ mod loss;
 mod outcomes;
 mod refused;
 mod runtimes;
-mod service;
 mod support;

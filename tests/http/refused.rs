@@ -94,7 +94,7 @@ fn first(verdict: Verdict) -> impl Fn(usize) -> Verdict + Clone + Send + Sync + 
     }
 }
 
-type Client = Resend<Balance<http::Connection<ReplayBody>, http::HttpClassifier>>;
+type Client = Resend<Balance<http::Connection<ReplayBody>, http::ClassifyStatus>>;
 
 fn client_of(discovery: impl Discovery) -> Client {
     // Nobody is ejected: that is not what these tests are about.
@@ -102,7 +102,7 @@ fn client_of(discovery: impl Discovery) -> Client {
     let balance = BalanceLayer::new(discovery, "worker:http")
         .unwrap()
         .config(config)
-        .classify(http::HttpClassifier::new())
+        .classify(http::ClassifyStatus::new())
         .layer(Connector::new().http2());
     ResendLayer::new().layer(balance)
 }

@@ -5,7 +5,6 @@
 
 mod connections;
 mod identity;
-mod negotiation;
 mod plain;
 mod renewal;
 mod support;

@@ -246,10 +246,7 @@ where
 
 pub(crate) fn connector(http2: bool) -> Connector<Empty<Bytes>> {
     let connector = Connector::new();
-    match http2 {
-        true => connector.http2(),
-        false => connector.http1(),
-    }
+    if http2 { connector.http2() } else { connector }
 }
 
 pub(crate) async fn dial(
@@ -271,10 +268,7 @@ pub(crate) fn request() -> Request<Empty<Bytes>> {
     Request::get("/").body(Empty::new()).unwrap()
 }
 
-pub(crate) async fn body<B>(response: Response<B>) -> Bytes
-where
-    B: hyper::body::Body<Data = Bytes, Error: std::fmt::Debug>,
-{
+pub(crate) async fn body(response: Response<Incoming>) -> Bytes {
     let body = within(response.into_body().collect()).await;
     body.unwrap().to_bytes()
 }
