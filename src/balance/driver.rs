@@ -135,7 +135,6 @@ struct Drive<M, S, C> {
 struct Run<S, C> {
     fleet: Arc<Fleet<Connected<S, C>>>,
     shared: Arc<Shared<C>>,
-    balancer: Weak<Inner<S, C>>,
     /// `None` once discovery's stream has ended.
     watch: Option<Watch>,
     discovery: Arc<View>,
@@ -220,7 +219,6 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
             log: Log::default(),
             fleet,
             shared,
-            balancer: Weak::clone(&drive.balancer),
         }
     }
 
@@ -308,7 +306,6 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
                     let service = Connected {
                         service,
                         shared: Arc::clone(&self.shared),
-                        balancer: Weak::clone(&self.balancer),
                     };
                     connected.push((ticket, service));
                 }
