@@ -246,6 +246,7 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
                     // A stand-in, such as a cached set, overcomes no error of discovery.
                     if set.provisional_age().is_none() {
                         self.shared.set_discovery_error(None);
+                        self.log.discovery_works(&self.shared.target, clock::now());
                     }
                     newest = Some(set);
                 }
@@ -263,6 +264,8 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         if let Some(set) = newest {
             let dials = self.fleet.apply(set, clock::now());
             self.queue(dials);
+            self.report();
+            self.log.set_applied(&self.shared.target);
         }
         answered
     }
