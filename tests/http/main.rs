@@ -13,9 +13,12 @@ mod exhausted;
 #[path = "../common/frames.rs"]
 mod frames;
 mod host;
+mod life;
 mod loss;
 mod outcomes;
+mod random;
 mod refused;
 mod runtimes;
 mod service;
+mod streaming;
 mod support;

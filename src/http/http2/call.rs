@@ -69,7 +69,7 @@ impl Call {
         let writes = begun.writes();
         let upload = match ends {
             true => Ok(None),
-            false => Upload::start(body, begun.body, slot.connection().runtime()),
+            false => Upload::start(body, begun.body, slot.connection().runtime()).map(Some),
         };
         Self(match upload {
             Ok(upload) => {

@@ -16,8 +16,17 @@ use crate::error::BoxError;
 use crate::http::lock::lock;
 use crate::runtime::panic::caught;
 
-/// A body that is sent in the background. Dropping this resets the stream and drops the body, unless all of it was sent.
-pub(super) struct Upload(Arc<Shared>);
+/// A body that is sent. Dropping this resets the stream and drops the body, unless all of it has left.
+///
+/// h2 resets a stream that is merely dropped after all that it has buffered for it, which is never if the server does not read.
+/// So the stream is held until the response is complete, and reset here.
+pub(super) struct Upload(Option<State>);
+
+enum State {
+    /// All of the body is in the hands of h2.
+    Sent(SendStream<Bytes>),
+    Sending(Arc<Shared>),
+}
 
 /// Why a body was not sent to its end: it failed, or it panicked.
 pub(super) type Failed = BoxError;
@@ -26,6 +35,8 @@ struct Shared {
     stop: AtomicU8,
     task: AtomicWaker,
     failed: Mutex<Option<Failed>>,
+    /// The stream, when all of the body is in the hands of h2.
+    sent: Mutex<Option<SendStream<Bytes>>>,
 }
 
 /// Why a body is not sent any further.
@@ -36,12 +47,12 @@ const ANSWERED: u8 = 1;
 const CANCELLED: u8 = 2;
 
 impl Upload {
-    /// Sends what can be sent at once, and the rest in a task. `None`: all of it is sent, or the stream takes no more.
+    /// Sends what can be sent at once, and the rest in a task.
     pub(super) fn start<B>(
         body: B,
         stream: SendStream<Bytes>,
         runtime: &Handle,
-    ) -> Result<Option<Self>, Failed>
+    ) -> Result<Self, Failed>
     where
         B: Body + Send + Unpin + 'static,
         B::Data: Send,
@@ -50,32 +61,42 @@ impl Upload {
         let mut sending = Sending { body, stream };
         let mut cx = Context::from_waker(Waker::noop());
         if let Poll::Ready(sent) = sending.poll(&mut cx) {
-            return sent.map(|()| None);
+            sent?;
+            return Ok(Self(Some(State::Sent(sending.stream))));
         }
         let shared = Arc::new(Shared {
             stop: AtomicU8::new(RUNNING),
             task: AtomicWaker::new(),
             failed: Mutex::new(None),
+            sent: Mutex::new(None),
         });
         runtime.spawn(send(sending, Arc::clone(&shared)));
-        Ok(Some(Self(shared)))
+        Ok(Self(Some(State::Sending(shared))))
     }
 
     /// Ends it because the response is complete.
-    pub(super) fn answered(self) {
+    pub(super) fn answered(mut self) {
         self.stop(ANSWERED);
     }
 
     /// Why the body failed, if it did.
     pub(super) fn take_failed(&self) -> Option<Failed> {
-        lock(&self.0.failed).take()
+        match &self.0 {
+            Some(State::Sending(shared)) => lock(&shared.failed).take(),
+            Some(State::Sent(_)) | None => None,
+        }
     }
 
-    fn stop(&self, why: u8) {
-        let stop = &self.0.stop;
-        let first = stop.compare_exchange(RUNNING, why, Ordering::AcqRel, Ordering::Relaxed);
-        if first.is_ok() {
-            self.0.task.wake();
+    fn stop(&mut self, why: u8) {
+        match self.0.take() {
+            // It does nothing if all has left.
+            Some(State::Sent(mut stream)) => stream.send_reset(reason(why)),
+            Some(State::Sending(shared)) => {
+                shared.stop.store(why, Ordering::Release);
+                shared.task.wake();
+                shared.reset_sent();
+            }
+            None => {}
         }
     }
 }
@@ -86,28 +107,53 @@ impl Drop for Upload {
     }
 }
 
+impl Shared {
+    /// Resets a stream whose body was sent, if it is to be stopped.
+    fn reset_sent(&self) {
+        let why = self.stop.load(Ordering::Acquire);
+        if why != RUNNING {
+            let sent = lock(&self.sent).take();
+            if let Some(mut stream) = sent {
+                stream.send_reset(reason(why));
+            }
+        }
+    }
+}
+
+fn reason(why: u8) -> Reason {
+    match why {
+        ANSWERED => Reason::NO_ERROR,
+        _ => Reason::CANCEL,
+    }
+}
+
 async fn send<B>(mut sending: Sending<B>, shared: Arc<Shared>)
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    poll_fn(|cx| {
+    let reset = poll_fn(|cx| {
         shared.task.register(cx.waker());
-        let reason = match shared.stop.load(Ordering::Acquire) {
-            RUNNING => match ready!(sending.poll(cx)) {
-                Ok(()) => return Poll::Ready(()),
-                Err(failed) => {
-                    *lock(&shared.failed) = Some(failed);
-                    Reason::INTERNAL_ERROR
-                }
-            },
-            ANSWERED => Reason::NO_ERROR,
-            _ => Reason::CANCEL,
-        };
-        sending.stream.send_reset(reason);
-        Poll::Ready(())
-    })
-    .await;
+        let why = shared.stop.load(Ordering::Acquire);
+        if why != RUNNING {
+            return Poll::Ready(Some(reason(why)));
+        }
+        Poll::Ready(match ready!(sending.poll(cx)) {
+            Ok(()) => None,
+            Err(failed) => {
+                *lock(&shared.failed) = Some(failed);
+                Some(Reason::INTERNAL_ERROR)
+            }
+        })
+    });
+    match reset.await {
+        Some(reason) => sending.stream.send_reset(reason),
+        None => {
+            *lock(&shared.sent) = Some(sending.stream);
+            // It may be stopped by now.
+            shared.reset_sent();
+        }
+    }
 }
 
 struct Sending<B> {
