@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use super::watcher::{RequestError, ResourceEvent};
 use crate::discovery::announcement::Announcement;
 use crate::discovery::backend::{CatalogUpdate, Scope};
 use crate::discovery::registration::Registration;
+use crate::model::address::Address;
 use crate::model::instance::{Availability, Visibility, Zone};
 use crate::model::name::{Boundary, EndpointName, Role};
 use crate::runtime::clock::now;
@@ -27,6 +28,11 @@ use crate::runtime::clock::now;
 /// in none, in a watch as in a list. They need milliseconds. A pod that is really gone is worth this time, because it
 /// refuses connections and the balancer passes it over.
 const HOLD: Duration = Duration::from_secs(2);
+
+/// What is added to it, so that endpoints that vanish one after the other leave together.
+const BATCH: Duration = Duration::from_millis(50);
+
+const MOST_AT_ONCE: usize = 256;
 
 /// The endpoint of a port without a name.
 const UNNAMED: &str = "default";
@@ -45,28 +51,29 @@ pub(super) fn service_updates(
         names: BTreeSet::new(),
         new_names: Vec::new(),
     };
-    let state = (Box::pin(events), service);
-    let updates = stream::unfold(state, |(mut events, mut service)| async move {
-        let event = match service.next_expiry() {
-            None => events.next().await,
+    // Events that are there already make one set, as after a burst.
+    let events = Box::pin(events.ready_chunks(MOST_AT_ONCE));
+    let updates = stream::unfold((events, service), |(mut events, mut service)| async move {
+        let chunk = match service.next_expiry() {
+            None => events.next().await?,
             Some(at) => {
                 let expiry = std::pin::pin!(time::sleep_until(at.into()));
                 match select(events.next(), expiry).await {
-                    Either::Left((event, _)) => event,
-                    Either::Right(_) => {
-                        service.expire(now());
-                        return Some((service.updates(), (events, service)));
-                    }
+                    Either::Left((chunk, _)) => chunk?,
+                    Either::Right(_) => Vec::new(),
                 }
             }
         };
-        let updates = match event? {
-            Ok(event) => {
-                service.apply(event, now());
-                service.updates()
+        let mut failed = None;
+        for event in chunk {
+            match event {
+                Ok(event) => service.apply(event, now()),
+                Err(error) => failed = Some(Err(error)),
             }
-            Err(error) => vec![Err(error)],
-        };
+        }
+        service.expire(now());
+        let mut updates = service.updates();
+        updates.extend(failed);
         Some((updates, (events, service)))
     });
     updates.flat_map(stream::iter)
@@ -168,7 +175,8 @@ impl Service {
 
     fn next_expiry(&self) -> Option<Instant> {
         let entries = self.entries.values().flat_map(BTreeMap::values);
-        entries.filter_map(|entry| entry.expiry).min()
+        let first = entries.filter_map(|entry| entry.expiry).min()?;
+        first.checked_add(BATCH)
     }
 
     fn expire(&mut self, now: Instant) {
@@ -219,10 +227,11 @@ impl Service {
         if leader.is_pod {
             registration = registration.metadata("pod", &**name);
         }
-        let mut addresses: BTreeMap<&EndpointName, Vec<SocketAddr>> = BTreeMap::new();
+        let mut announcement = registration.validate().ok()?;
+        let mut addresses: BTreeMap<&EndpointName, Vec<Address>> = BTreeMap::new();
         for (_, entry) in usable.iter().filter(|(other, _)| other.uid == place.uid) {
             for (port, number) in &*entry.ports {
-                let address = SocketAddr::new(entry.ip, *number);
+                let address = Address::from((entry.ip, *number));
                 let known = addresses.entry(port).or_default();
                 if !known.contains(&address) {
                     known.push(address);
@@ -230,11 +239,9 @@ impl Service {
             }
         }
         for (port, all) in addresses {
-            if let Some(first) = all.first() {
-                registration = registration.endpoint(port.as_str(), *first);
-            }
+            announcement.add_endpoint_at(port, all).ok()?;
         }
-        registration.validate().ok()
+        Some(announcement)
     }
 }
 

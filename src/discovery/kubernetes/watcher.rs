@@ -32,22 +32,22 @@ const FORBIDDEN: u16 = 403;
 /// How a cluster is reached.
 #[derive(Clone)]
 pub(super) struct Cluster {
-    client: Option<Client>,
+    access: Access,
     watch_timeout: Duration,
 }
 
-impl Cluster {
-    pub(super) fn inferred() -> Self {
-        Self {
-            client: None,
-            watch_timeout: Duration::from_secs(60),
-        }
-    }
+#[derive(Clone)]
+pub(super) enum Access {
+    Inferred,
+    Config(Box<Config>),
+    Client(Client),
+}
 
-    pub(super) fn of(client: Client) -> Self {
+impl Cluster {
+    pub(super) fn of(access: Access) -> Self {
         Self {
-            client: Some(client),
-            ..Self::inferred()
+            access,
+            watch_timeout: Duration::from_secs(60),
         }
     }
 
@@ -57,10 +57,11 @@ impl Cluster {
 
     /// A client of this runtime: a client ends with the one it was made in.
     async fn client(&self) -> Result<Client, kube::Error> {
-        if let Some(client) = &self.client {
-            return Ok(client.clone());
-        }
-        let mut config = Config::infer().await.map_err(kube::Error::InferConfig)?;
+        let mut config = match &self.access {
+            Access::Client(client) => return Ok(client.clone()),
+            Access::Config(config) => (**config).clone(),
+            Access::Inferred => Config::infer().await.map_err(kube::Error::InferConfig)?,
+        };
         // Failures are told, and the mirror makes the pauses.
         config.default_retry = false;
         config.connect_timeout = Some(REQUEST_TIMEOUT);
@@ -325,18 +326,20 @@ impl Query {
         Ok(event.map_or(Step::Continue, Step::Tell))
     }
 
-    /// The watch ended as its time was over, or its connection is dead.
+    /// The watch ended because its time is over, or its connection is dead.
     fn ended<K: Watched>(&self, position: &mut Position<K>) -> Result<Step<K>, RequestError> {
         let Some(open) = position.open.take() else {
             return Ok(Step::ListAgain);
         };
-        if now().saturating_duration_since(open.since) < SHORTEST_WATCH {
+        let lasted = now().saturating_duration_since(open.since);
+        if lasted < SHORTEST_WATCH {
             return Err(self.error::<K>("watch", "the watch ended at once"));
         }
         position.is_resumed = true;
-        // A server sends at least a bookmark before it ends a watch. One that does not may wait for a resourceVersion that it
-        // lost with its data.
-        Ok(if open.has_spoken {
+        // Only what ended in time is resumed. After a broken connection another server may answer, one that lost its data and
+        // waits in silence for a resourceVersion that it has yet to reach. A healthy one sends a bookmark before the end.
+        let is_over = lasted + SHORTEST_WATCH >= self.cluster.watch_timeout;
+        Ok(if is_over && open.has_spoken {
             Step::Continue
         } else {
             Step::ListAgain

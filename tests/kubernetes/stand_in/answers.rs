@@ -15,12 +15,14 @@ use serde_json::{Value, json};
 use tokio::time;
 
 use super::store::{Key, Selection, plural};
-use super::{Mode, Shared};
+use super::{Cut, Mode, Shared};
 
 pub(crate) type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 /// How often a watch gets a bookmark.
 const BOOKMARKS: Duration = Duration::from_secs(1);
+
+const GARBAGE: &str = "{\"type\":\"ADDED\",\"object\":[]}\n";
 
 pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     let mut mode = shared.mode.subscribe();
@@ -181,7 +183,7 @@ struct Watching {
     after: u64,
     ends: time::Instant,
     bookmark: Option<time::Instant>,
-    cut: tokio::sync::watch::Receiver<(u64, bool)>,
+    cut: tokio::sync::watch::Receiver<(u64, Cut)>,
     changed: tokio::sync::watch::Receiver<()>,
     silence: tokio::sync::watch::Receiver<u64>,
     is_over: bool,
@@ -239,11 +241,11 @@ impl Watching {
             // Before any news, so that what comes after the cut is left to the next watch.
             if self.cut.has_changed().is_ok_and(|has_changed| has_changed) {
                 self.is_over = true;
-                let (_, properly) = *self.cut.borrow_and_update();
-                return if properly {
-                    None
-                } else {
-                    Some(Err(io::ErrorKind::BrokenPipe.into()))
+                let (_, how) = *self.cut.borrow_and_update();
+                return match how {
+                    Cut::Properly => None,
+                    Cut::Broken => Some(Err(io::ErrorKind::BrokenPipe.into())),
+                    Cut::Garbage => Some(Ok(GARBAGE.into())),
                 };
             }
             let mode = *self.open.0.mode.borrow();
@@ -256,7 +258,7 @@ impl Watching {
                 (Mode::Stopped, _) => {}
                 (Mode::Garbage, _) => {
                     self.is_over = true;
-                    return Some(Ok("{\"type\":\"ADDED\",\"object\":[]}\n".into()));
+                    return Some(Ok(GARBAGE.into()));
                 }
                 (_, None) => {
                     self.is_over = true;

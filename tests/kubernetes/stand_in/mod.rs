@@ -37,14 +37,26 @@ pub(crate) enum Mode {
     Forbidden,
 }
 
+/// How watches end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// As when their time is over.
+    #[default]
+    Properly,
+    /// By a broken connection.
+    Broken,
+    /// By a line that is no event.
+    Garbage,
+}
+
 /// What requests and tests share.
 pub(crate) struct Shared {
     pub(crate) store: Mutex<Store>,
     pub(crate) mode: watch::Sender<Mode>,
     /// Rings with every change of the store.
     pub(crate) changed: watch::Sender<()>,
-    /// Rises when all watches are to end, by the end of the answer or by a broken connection.
-    pub(crate) cut: watch::Sender<(u64, bool)>,
+    /// Rises when all watches are to end.
+    pub(crate) cut: watch::Sender<(u64, Cut)>,
     /// Rises when the open watches are to say nothing more and stay open.
     pub(crate) silence: watch::Sender<u64>,
     pub(crate) counts: Mutex<Counts>,
@@ -128,11 +140,9 @@ impl ApiServer {
         self.shared.store().compact();
     }
 
-    /// Ends every watch, properly or by a broken connection.
-    pub(crate) fn cut_watches(&self, properly: bool) {
-        self.shared
-            .cut
-            .send_modify(|cut| *cut = (cut.0 + 1, properly));
+    /// Ends every watch that is open.
+    pub(crate) fn cut_watches(&self, how: Cut) {
+        self.shared.cut.send_modify(|cut| *cut = (cut.0 + 1, how));
     }
 
     /// Makes every open watch say nothing more, as if its connection were dead. Later ones speak.
