@@ -29,7 +29,7 @@ use crate::runtime::local_fault::is_local_fault;
 /// At each event of the fleet, candidates that may not be picked any more are given up, and an empty place is filled again.
 pub(super) struct Waiting<S, C> {
     inner: Arc<Inner<S, C>>,
-    /// Instances that this call found without a connection, or that returned it unsent.
+    /// Instances to which this process could open no connection for want of a resource of its own.
     avoid: Vec<InstanceId>,
     /// The pick and the runner-up. Each holds a slot.
     candidates: [Option<Candidate<S, C>>; 2],
@@ -83,18 +83,6 @@ where
     pub(super) fn after_loss(mut self, picked: &mut Picked<S, C>, error: BoxError) -> Self {
         self.lose(picked, error);
         self
-    }
-
-    /// Starts after an instance returned the request unsent.
-    pub(super) fn after_unsent(mut self, avoid: Vec<InstanceId>, error: BoxError) -> Self {
-        self.avoid = avoid;
-        self.lost = Some(error);
-        self
-    }
-
-    /// The instances that this call found without a connection, or that returned it unsent.
-    pub(super) fn avoid(&self) -> &[InstanceId] {
-        &self.avoid
     }
 
     /// Ready with a slot and its service. `hints` is called before every pick.

@@ -9,7 +9,6 @@ use tonic::Code;
 use super::code::{self, Head};
 use super::details;
 use super::origin;
-use super::resent;
 use super::tracked::{Judgement, TrackedBody};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
 use crate::http::label::label;
@@ -43,9 +42,6 @@ use crate::model::hints::Hints;
 /// caller reads on and has to wait. The instance's load counts the call until the trailers, or the end of the body: the outcome
 /// is told then. Dropped before that, it is cancelled, unless the head told the outcome; a caller that waited for a first
 /// message after the head is no sign of an instance that does not answer, however long he did.
-///
-/// A call that was not sent, or that an instance did not act on before it went away, goes to another one, up to twice, as long
-/// as not more of its messages was read than is kept for that (64 KiB).
 ///
 /// A call goes to another instance than those in its extension [`http::Tried`](crate::http::Tried), while one is usable.
 ///
@@ -100,7 +96,6 @@ impl ClassifyStatus {
 
 impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
 where
-    R: 'static,
     B: http_body::Body<Error: 'static>,
     E: 'static,
 {
@@ -114,10 +109,6 @@ where
 
     fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
         Hints::avoid(tried.instances())
-    }
-
-    fn take_back(&self, error: &mut E) -> Option<Request<R>> {
-        resent::take_back(error)
     }
 
     fn classify(

@@ -11,8 +11,6 @@ use super::answered;
 use super::body::{Judgement, TrackedBody};
 use super::error::CallError;
 use super::retry_after::retry_after;
-use super::returned;
-use super::rewound::Rewound;
 use super::tried::{self, Tried};
 use crate::balance::classify::{io_label, is_blameless};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
@@ -26,7 +24,9 @@ use crate::model::hints::Hints;
 /// | status below 500 | success |
 /// | status 429, or 503 with a `Retry-After` | overloaded: it is given less to do, and not blamed |
 /// | any other status from 500 | failure |
-/// | a [`CallError`] whose request was not sent | unsent; neutral, if it was for want of something in this process |
+/// | a [`CallError`] whose HTTP/2 stream was [refused](CallError::is_refused) | overloaded |
+/// | a [`CallError`] by a [`GOAWAY`](CallError::is_go_away) | neutral; failure, if that names an error |
+/// | any other [`CallError`] whose request was not sent | unsent; neutral, if this process lacks a resource |
 /// | a [`CallError`] that is the caller's fault: the request's own body failed, or `https` without TLS | neutral |
 /// | what a balancer below did not send, or tower's `LoadShed` refused, as in [`ClassifyResult`](crate::ClassifyResult) | neutral |
 /// | any other error | failure |
@@ -38,8 +38,7 @@ use crate::model::hints::Hints;
 /// the outcome is told then. A body that breaks is a failure. One dropped before its end is cancelled, unless the status says
 /// failure or overloaded: callers seldom read those bodies.
 ///
-/// A request that was not sent, with an instance that went away meanwhile, goes to another one, up to twice. One whose body was
-/// read by then does not: its error [was not sent](crate::Error::was_sent).
+/// The classifier sends nothing again: that is for [`Resend`](super::Resend).
 ///
 /// A request goes to another instance than those in its extension [`Tried`](super::Tried), while one is usable.
 ///
@@ -106,7 +105,6 @@ impl ClassifyStatus {
 
 impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
 where
-    R: 'static,
     B: http_body::Body,
     E: 'static,
 {
@@ -120,10 +118,6 @@ where
 
     fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
         Hints::avoid(tried.instances())
-    }
-
-    fn take_back(&self, error: &mut E) -> Option<Request<R>> {
-        take_back(error).and_then(returned::unread)
     }
 
     fn classify(
@@ -161,12 +155,6 @@ pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
     }
 }
 
-/// The request of an error, for another instance, unless it is this process that cannot send it.
-pub(crate) fn take_back<R: 'static>(error: &mut dyn Any) -> Option<Request<Rewound<R>>> {
-    let error = CallError::of(error).filter(|error| !error.is_local_fault())?;
-    error.take_returned()
-}
-
 /// Ends the attempt of a request that got no response.
 pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
     let any: &dyn Any = &error;
@@ -184,10 +172,16 @@ pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
             return Failed::unsent(error);
         }
         Some(found) if !found.was_sent() => {
-            // The connection stays if it is this process that lacks something.
-            match found.is_local_fault() {
-                true => attempt.neutral(),
-                false => attempt.unsent(),
+            if found.is_refused() {
+                attempt.overloaded(None);
+            } else if found.is_go_away_with_error() {
+                attempt.failure_labelled("GOAWAY");
+            } else if found.is_go_away() || found.is_local_fault() {
+                // The instance's service dials the next connection by itself, and knows if it cannot. A fault of this process
+                // is no reason to give up a connection.
+                attempt.neutral();
+            } else {
+                attempt.unsent();
             }
             return Failed::unsent(error);
         }

@@ -1,9 +1,8 @@
 //! What goes wrong between a caller and one instance, and whether the request had left by then.
 
-use std::any::Any;
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -12,7 +11,6 @@ use tokio_rustls::rustls::Error as TlsError;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
-use crate::error::BoxError;
 use crate::event::DialError;
 use crate::model::address::Address;
 use crate::runtime::causes::chain;
@@ -358,19 +356,6 @@ fn is_abandoned(error: &hyper::Error) -> bool {
 pub struct CallError {
     address: Address,
     cause: CallCause,
-    returned: Returned,
-}
-
-/// A request that was not sent, for whoever knows its type.
-///
-/// An error is shared between threads, which no request needs to be.
-#[derive(Default)]
-struct Returned(Mutex<Option<Box<dyn Any + Send>>>);
-
-impl fmt::Debug for Returned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("..")
-    }
 }
 
 #[derive(Debug)]
@@ -379,65 +364,49 @@ enum CallCause {
     /// `https` was asked for, without TLS.
     NoTls,
     Unsent(hyper::Error),
+    Refused(hyper::Error),
+    GoAway {
+        error: hyper::Error,
+        graceful: bool,
+    },
     Sent(hyper::Error),
 }
 
 impl CallError {
-    pub(super) fn connect(error: ConnectError) -> Self {
+    fn new(address: impl Into<Address>, cause: CallCause) -> Self {
         Self {
-            address: error.address.clone(),
-            cause: CallCause::Connect(error),
-            returned: Returned::default(),
+            address: address.into(),
+            cause,
         }
+    }
+
+    pub(super) fn connect(error: ConnectError) -> Self {
+        Self::new(error.address.clone(), CallCause::Connect(error))
     }
 
     /// A `https` request, on a connection without TLS.
     pub(super) fn no_tls(address: impl Into<Address>) -> Self {
-        Self {
-            address: address.into(),
-            cause: CallCause::NoTls,
-            returned: Returned::default(),
-        }
+        Self::new(address, CallCause::NoTls)
     }
 
     pub(super) fn unsent(address: impl Into<Address>, error: hyper::Error) -> Self {
-        Self {
-            address: address.into(),
-            cause: CallCause::Unsent(error),
-            returned: Returned::default(),
-        }
+        Self::new(address, CallCause::Unsent(error))
     }
 
-    /// Gives the request of one that was not sent along.
-    pub(super) fn returning(mut self, request: Option<impl Any + Send>) -> Self {
-        let request = request.map(|request| Box::new(request) as Box<dyn Any + Send>);
-        self.returned = Returned(Mutex::new(request));
-        self
+    pub(super) fn refused(address: impl Into<Address>, error: hyper::Error) -> Self {
+        Self::new(address, CallCause::Refused(error))
     }
 
-    /// The request that it gives along, if that is of this type.
-    pub(crate) fn take_returned<T: 'static>(&mut self) -> Option<T> {
-        let slot = self.returned.0.get_mut();
-        let slot = slot.unwrap_or_else(PoisonError::into_inner);
-        let request = slot.take_if(|request| request.is::<T>())?;
-        request.downcast().ok().map(|request| *request)
-    }
-
-    /// The error itself, if nothing is round it but a box.
-    pub(crate) fn of(error: &mut dyn Any) -> Option<&mut Self> {
-        if error.is::<BoxError>() {
-            error.downcast_mut::<BoxError>()?.downcast_mut()
-        } else {
-            error.downcast_mut()
-        }
+    pub(super) fn go_away(
+        address: impl Into<Address>,
+        error: hyper::Error,
+        graceful: bool,
+    ) -> Self {
+        Self::new(address, CallCause::GoAway { error, graceful })
     }
 
     pub(super) fn sent(address: impl Into<Address>, error: hyper::Error) -> Self {
-        Self {
-            address: address.into(),
-            cause: CallCause::Sent(error),
-            returned: Returned::default(),
-        }
+        Self::new(address, CallCause::Sent(error))
     }
 
     /// The address of the instance.
@@ -456,6 +425,29 @@ impl CallError {
         matches!(self.cause, CallCause::Sent(_))
     }
 
+    /// Whether the instance refused the HTTP/2 stream (`REFUSED_STREAM`): it has too much to do.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self.cause, CallCause::Refused(_))
+    }
+
+    /// Whether the instance closes its HTTP/2 connection with a `GOAWAY`, and does not act on the request.
+    #[must_use]
+    pub fn is_go_away(&self) -> bool {
+        matches!(self.cause, CallCause::GoAway { .. })
+    }
+
+    /// Whether that `GOAWAY` names an error. Sending the request again would repeat what the instance complains of.
+    pub(super) fn is_go_away_with_error(&self) -> bool {
+        matches!(
+            self.cause,
+            CallCause::GoAway {
+                graceful: false,
+                ..
+            }
+        )
+    }
+
     /// Whether the connection failed because this process lacks a resource, see [`ConnectError::is_local_fault`].
     #[must_use]
     pub fn is_local_fault(&self) -> bool {
@@ -468,7 +460,10 @@ impl CallError {
         match &self.cause {
             CallCause::Sent(error) => is_callers(error),
             CallCause::NoTls => true,
-            CallCause::Connect(_) | CallCause::Unsent(_) => false,
+            CallCause::Connect(_)
+            | CallCause::Unsent(_)
+            | CallCause::Refused(_)
+            | CallCause::GoAway { .. } => false,
         }
     }
 
@@ -489,6 +484,13 @@ impl fmt::Display for CallError {
                 "a https request needs TLS, and the connector to {addr} has none"
             ),
             CallCause::Unsent(_) => write!(f, "lost {addr} before the request was sent"),
+            CallCause::Refused(_) => write!(f, "{addr} refused the stream"),
+            CallCause::GoAway { .. } => {
+                write!(
+                    f,
+                    "{addr} closes the connection and did not act on the request"
+                )
+            }
             CallCause::Sent(_) => write!(f, "no response from {addr}"),
         }
     }
@@ -499,7 +501,10 @@ impl StdError for CallError {
         match &self.cause {
             CallCause::Connect(error) => Some(error),
             CallCause::NoTls => None,
-            CallCause::Unsent(error) | CallCause::Sent(error) => Some(error),
+            CallCause::Unsent(error)
+            | CallCause::Refused(error)
+            | CallCause::GoAway { error, .. }
+            | CallCause::Sent(error) => Some(error),
         }
     }
 }

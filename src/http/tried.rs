@@ -1,14 +1,14 @@
 //! Which instances had a request before.
 
-use http::Request;
+use http::{Request, Response};
 
 use crate::model::instance::InstanceId;
 
 /// Instances that a request had better not go to, since it was there before: an extension of [`http::Request`].
 ///
 /// [`ClassifyStatus`](super::ClassifyStatus) and that of `grpc` [avoid](crate::Hints::avoid) them while another one is
-/// usable. The feature `retry` writes it, and leaves it in the extensions of the response too; so may a retry loop of your
-/// own, or a caller that wants a second opinion:
+/// usable. [`Resend`](super::Resend) and the feature `retry` write it, and leave it in the extensions of the response too. So
+/// may a retry loop of your own, or a caller that wants a second opinion:
 ///
 /// ```
 /// use rolecall::http::{Tried, answered_by};
@@ -44,4 +44,15 @@ impl Extend<InstanceId> for Tried {
 /// Of a request that was not sent before it is empty, and allocates nothing.
 pub(crate) fn of<B>(request: &Request<B>) -> Tried {
     request.extensions().get().cloned().unwrap_or_default()
+}
+
+/// Makes a request avoid one more instance.
+pub(crate) fn add<B>(request: &mut Request<B>, id: &InstanceId) {
+    let tried = request.extensions_mut().get_or_insert_default::<Tried>();
+    tried.extend([id.clone()]);
+}
+
+/// Names the instance that had a request before, in its response.
+pub(super) fn note<B>(response: &mut Response<B>, id: InstanceId) {
+    response.extensions_mut().insert(Tried(vec![id]));
 }
