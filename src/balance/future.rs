@@ -60,6 +60,8 @@ pin_project! {
         context: Kept<X>,
         // Times the attempt, if attempts have a limit. The first poll without a response starts it.
         timeout: Option<Pin<Box<Timer>>>,
+        // How long the call waited before, in microseconds.
+        waited: u32,
     }
 }
 
@@ -83,6 +85,7 @@ impl<F, S, C, X> Sent<F, S, C, X> {
             picked,
             context: Kept::Context(context),
             timeout: None,
+            waited: 0,
         }
     }
 }
@@ -147,7 +150,8 @@ where
                     let Kept::Context(context) = mem::replace(sent.context, Kept::Taken) else {
                         unreachable!("{POLLED_AGAIN}");
                     };
-                    return Poll::Ready(classified(sent.picked, context, result));
+                    let waited = Duration::from_micros((*sent.waited).into());
+                    return Poll::Ready(classified(sent.picked, context, result, waited));
                 }
                 StateProj::Waiting { held } => {
                     let Held { waiting, request } = &mut **held;
@@ -161,7 +165,9 @@ where
                         }
                     };
                     let (request, context) = request.take().expect(POLLED_AGAIN);
-                    let sent = Sent::new(service.call(request), picked, context);
+                    let waited = waiting.waited();
+                    let mut sent = Sent::new(service.call(request), picked, context);
+                    sent.waited = waited.as_micros().try_into().unwrap_or(u32::MAX);
                     state.set(State::Sent { sent });
                 }
                 StateProj::Failed { error } => {
@@ -201,13 +207,14 @@ fn classified<S, Req, C>(
     picked: &mut Picked<S, C>,
     context: C::Context,
     result: Result<S::Response, S::Error>,
+    waited: Duration,
 ) -> Result<C::Response, Error>
 where
     S: Service<Req> + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
 {
-    let attempt = picked.pass_on();
+    let attempt = picked.pass_on(waited);
     let shared = &picked.connected().shared;
     let failed = match shared.classifier.classify(context, result, attempt) {
         Ok(response) => return Ok(response),

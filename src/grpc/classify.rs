@@ -28,15 +28,15 @@ use crate::model::hints::Hints;
 /// | a body that ends without | that of `Unknown` |
 /// | a body that breaks | failure; neutral, if the body of the request did |
 /// | HTTP status 401 or 403 | success |
-/// | HTTP status 429, or 503 with a `Retry-After` | overloaded, for as long as [`http::ClassifyStatus`](crate::http::ClassifyStatus) says |
+/// | HTTP status 429, or 503 with a `Retry-After` | overloaded, for as long as [`http::HttpClassifier`](crate::http::HttpClassifier) says |
 /// | any other HTTP status, or other content than gRPC | failure: what answers there is not the service |
-/// | an error | as with [`http::ClassifyStatus`](crate::http::ClassifyStatus) |
+/// | an error | as with [`http::HttpClassifier`](crate::http::HttpClassifier) |
 ///
 /// With a status that makes it overloaded an instance may say for how long, by `grpc-retry-pushback-ms`: 1 s to 60 s, else the
 /// default of 1 s.
 ///
 /// A failure is [labelled](crate::Attempt::failure_labelled) by the name of its status, such as `"Unavailable"`, or as with
-/// [`http::ClassifyStatus`](crate::http::ClassifyStatus).
+/// [`http::HttpClassifier`](crate::http::HttpClassifier).
 ///
 /// The latency is taken when the first message is there, or the status: that is with the head of the answer, or later if the
 /// caller reads on and has to wait. The instance's load counts the call until the trailers, or the end of the body: the outcome
@@ -45,7 +45,7 @@ use crate::model::hints::Hints;
 ///
 /// A call goes to another instance than those in its extension [`http::Tried`](crate::http::Tried), while one is usable.
 ///
-/// The instance is noted as with [`http::ClassifyStatus`](crate::http::ClassifyStatus): in the response's extensions and in
+/// The instance is noted as with [`http::HttpClassifier`](crate::http::HttpClassifier): in the response's extensions and in
 /// the field `rolecall.instance` of the current span. A status other than `Ok` gets its id as the metadata
 /// `rolecall-instance`, which is what [`failed_at`](super::failed_at) reads.
 #[derive(Clone, Default)]
@@ -113,7 +113,7 @@ where
 
     fn classify(
         &self,
-        _: Tried,
+        tried: Tried,
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
     ) -> Result<Self::Response, Failed<E>> {
@@ -121,7 +121,7 @@ where
         match result {
             Ok(mut response) => {
                 attempt.answered();
-                answered::note(response.extensions_mut(), &attempt);
+                answered::note(response.extensions_mut(), &attempt, &tried);
                 let known = match Head::of(&response) {
                     Head::Begun => None,
                     Head::Ended(code) => {

@@ -50,13 +50,13 @@ use crate::model::hints::Hints;
 /// Which instance it was is told by [`answered_by`](super::answered_by) of the response, by [`Error::instance`](crate::Error::instance)
 /// of an error, and in the field `rolecall.instance` of the caller's `tracing` span, if that declares one.
 #[derive(Clone, Default)]
-pub struct ClassifyStatus {
+pub struct HttpClassifier {
     outcomes: Option<Arc<Outcomes>>,
 }
 
 type Outcomes = dyn Fn(&Parts) -> Outcome + Send + Sync;
 
-impl ClassifyStatus {
+impl HttpClassifier {
     /// The classifier of the table above.
     #[must_use]
     pub fn new() -> Self {
@@ -67,15 +67,15 @@ impl ClassifyStatus {
     ///
     /// ```
     /// use http_body_util::Empty;
-    /// use rolecall::http::{ClassifyStatus, Connector};
+    /// use rolecall::http::{HttpClassifier, Connector};
     /// use rolecall::{BalanceLayer, Outcome, Registry};
     /// use tower::Layer;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), rolecall::TargetError> {
     /// // An instance that knows of nothing has lost its data. One that has not implemented something is well.
-    /// let usual = ClassifyStatus::new();
-    /// let classify = ClassifyStatus::by(move |head| match head.status.as_u16() {
+    /// let usual = HttpClassifier::new();
+    /// let classify = HttpClassifier::by(move |head| match head.status.as_u16() {
     ///     404 => Outcome::Failure,
     ///     501 => Outcome::Success,
     ///     _ => usual.outcome(head),
@@ -103,7 +103,7 @@ impl ClassifyStatus {
     }
 }
 
-impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
+impl<R, B, E> Classify<Request<R>, Response<B>, E> for HttpClassifier
 where
     B: http_body::Body,
     E: 'static,
@@ -122,7 +122,7 @@ where
 
     fn classify(
         &self,
-        _: Tried,
+        tried: Tried,
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
     ) -> Result<Self::Response, Failed<E>> {
@@ -132,7 +132,7 @@ where
                 attempt.answered();
                 let (mut head, body) = response.into_parts();
                 let outcome = self.outcome(&head);
-                answered::note(&mut head.extensions, &attempt);
+                answered::note(&mut head.extensions, &attempt, &tried);
                 let body = TrackedBody::new(body, Judgement::new(attempt, outcome, head.status));
                 Ok(Response::from_parts(head, body))
             }
@@ -195,8 +195,8 @@ pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
     Failed::sent(error)
 }
 
-impl fmt::Debug for ClassifyStatus {
+impl fmt::Debug for HttpClassifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClassifyStatus").finish_non_exhaustive()
+        f.debug_struct("HttpClassifier").finish_non_exhaustive()
     }
 }

@@ -11,6 +11,7 @@ use tokio_rustls::rustls::Error as TlsError;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
+use crate::balance::socket::SocketError;
 use crate::event::DialError;
 use crate::model::address::Address;
 use crate::runtime::causes::chain;
@@ -46,8 +47,9 @@ pub enum ConnectErrorKind {
 #[derive(Debug)]
 enum ConnectCause {
     Io(io::Error),
+    Socket(SocketError),
     /// From a loopback address to another host.
-    Loopback(IpAddr, io::Error),
+    Loopback(IpAddr, SocketError),
     TimedOut(Step, Duration, io::Error),
     Handshake(hyper::Error),
     /// The server spoke, or closed, and that was not the protocol of the connector.
@@ -90,14 +92,14 @@ impl ConnectError {
         Self::new(address, ConnectCause::Io(error))
     }
 
-    /// A connect from `from`, or from an address of the system's choice.
-    pub(super) fn connect(addr: SocketAddr, from: Option<IpAddr>, error: io::Error) -> Self {
+    /// No address of the instance could be connected to, from `from` or from an address of the system's choice.
+    pub(super) fn socket(addr: SocketAddr, from: Option<IpAddr>, error: SocketError) -> Self {
         let loopback = from.filter(|from| from.is_loopback() && !addr.ip().is_loopback());
         match loopback {
             Some(from) if !local_fault::is_local_fault(&error) => {
                 Self::new(addr, ConnectCause::Loopback(from, error))
             }
-            _ => Self::io(addr, error),
+            _ => Self::new(addr, ConnectCause::Socket(error)),
         }
     }
 
@@ -176,7 +178,7 @@ impl ConnectError {
     #[must_use]
     pub fn kind(&self) -> ConnectErrorKind {
         match *self.cause {
-            ConnectCause::Io(_) => ConnectErrorKind::Io,
+            ConnectCause::Io(_) | ConnectCause::Socket(_) => ConnectErrorKind::Io,
             ConnectCause::TimedOut(..) => ConnectErrorKind::TimedOut,
             ConnectCause::Handshake(_) | ConnectCause::Protocol(_) => ConnectErrorKind::Protocol,
             ConnectCause::Loopback(..) | ConnectCause::NoRuntime | ConnectCause::Unsupported => {
@@ -192,7 +194,11 @@ impl ConnectError {
     /// Whether this process has no file descriptors, local ports or memory for a connection: no fault of the instance.
     #[must_use]
     pub fn is_local_fault(&self) -> bool {
-        matches!(&*self.cause, ConnectCause::Io(error) if local_fault::is_local_fault(error))
+        match &*self.cause {
+            ConnectCause::Io(error) => local_fault::is_local_fault(error),
+            ConnectCause::Socket(error) => local_fault::is_local_fault(error),
+            _ => false,
+        }
     }
 
     /// Whether the connect timeout passed without an answer.
@@ -204,7 +210,7 @@ impl ConnectError {
     /// What a census counts it under, unless that follows from the I/O error.
     fn label(&self) -> Option<&'static str> {
         match &*self.cause {
-            ConnectCause::Io(_) | ConnectCause::TimedOut(..) => None,
+            ConnectCause::Io(_) | ConnectCause::Socket(_) | ConnectCause::TimedOut(..) => None,
             ConnectCause::Loopback(..) => Some("dialled from loopback"),
             ConnectCause::Handshake(_) => Some("HTTP handshake failed"),
             ConnectCause::Protocol(Mismatch::Tls) => Some("server speaks TLS"),
@@ -259,6 +265,8 @@ impl fmt::Display for ConnectError {
         let addr = &self.address;
         match &*self.cause {
             ConnectCause::Io(_) => write!(f, "cannot connect to {addr}"),
+            // Its own text names all addresses.
+            ConnectCause::Socket(error) => error.fmt(f),
             ConnectCause::Loopback(from, _) => write!(
                 f,
                 "cannot connect to {addr} from {from}: a loopback address reaches only this host"
@@ -320,9 +328,8 @@ impl fmt::Display for ConnectError {
 impl StdError for ConnectError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &*self.cause {
-            ConnectCause::Io(error)
-            | ConnectCause::Loopback(_, error)
-            | ConnectCause::TimedOut(_, _, error) => Some(error),
+            ConnectCause::Io(error) | ConnectCause::TimedOut(_, _, error) => Some(error),
+            ConnectCause::Socket(error) | ConnectCause::Loopback(_, error) => error.source(),
             ConnectCause::Handshake(error) => Some(error),
             #[cfg(feature = "tls")]
             ConnectCause::Tls(_, error) => Some(error),

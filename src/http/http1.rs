@@ -79,8 +79,7 @@ where
 {
     type Body = B;
 
-    #[cfg(feature = "tls")]
-    const ALPN: &'static str = "http/1.1";
+    const ALPN: &[&'static str] = &["http/1.1"];
 
     async fn open(
         stream: Stream,

@@ -85,8 +85,7 @@ where
 {
     type Body = B;
 
-    #[cfg(feature = "tls")]
-    const ALPN: &'static str = "h2";
+    const ALPN: &[&'static str] = &["h2"];
 
     async fn open(
         stream: Stream,

@@ -36,8 +36,7 @@ pub(super) trait Transport: Line + Send + 'static {
     type Body: Send + 'static;
 
     /// What TLS calls the protocol: RFC 7301.
-    #[cfg(feature = "tls")]
-    const ALPN: &'static str;
+    const ALPN: &[&'static str];
 
     /// Makes a line of a connection to `addr`, which runs in the background and gives freed lines back to `home`.
     fn open(

@@ -13,13 +13,25 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
 use crate::error::BoxError;
 use crate::runtime::panic::caught;
 
 /// The most bytes of a body that are kept.
 pub(super) const LIMIT: usize = 64 * 1024;
+
+/// A request body of any type: what [`Client`](super::Client) takes unless told otherwise.
+///
+/// ```
+/// use rolecall::http::Body;
+///
+/// let empty = Body::empty();
+/// let text = Body::from("hello");
+/// let any = Body::new(http_body_util::Full::new(bytes::Bytes::from_static(b"hello")));
+/// # drop((empty, text, any));
+/// ```
+pub type Body = ReplayBody;
 
 /// A request body of any type that can be sent again, as long as little of it was read.
 ///
@@ -106,7 +118,7 @@ struct Piece {
 
 impl<B> Source for Mutex<Option<B>>
 where
-    B: Body<Error: Into<BoxError>> + Send + Unpin,
+    B: http_body::Body<Error: Into<BoxError>> + Send + Unpin,
 {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Piece> {
         let end = |frame| Piece {
@@ -143,14 +155,14 @@ impl ReplayBody {
     /// Makes a body that keeps up to 64 KiB. A `ReplayBody` stays the same one.
     pub fn new<B>(body: B) -> Self
     where
-        B: Body<Error: Into<BoxError>> + Send + Unpin + 'static,
+        B: http_body::Body<Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         Self::with_limit(body, LIMIT)
     }
 
     pub(crate) fn with_limit<B>(body: B, limit: usize) -> Self
     where
-        B: Body<Error: Into<BoxError>> + Send + Unpin + 'static,
+        B: http_body::Body<Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let mut body = Some(body);
         if let Some(same) = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>() {
@@ -183,7 +195,9 @@ impl ReplayBody {
         }))
     }
 
-    fn empty() -> Self {
+    /// A body without data.
+    #[must_use]
+    pub fn empty() -> Self {
         Self(None)
     }
 
@@ -415,7 +429,7 @@ impl Drop for Handle {
     }
 }
 
-impl Body for ReplayBody {
+impl http_body::Body for ReplayBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -461,6 +475,60 @@ impl Body for ReplayBody {
         }
         hint.set_lower(state.rest.lower().saturating_add(recorded));
         hint
+    }
+}
+
+/// Data that is there as a whole.
+struct Whole(Bytes);
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let data = std::mem::take(&mut self.0);
+        Poll::Ready((!data.is_empty()).then(|| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+impl From<Bytes> for ReplayBody {
+    fn from(data: Bytes) -> Self {
+        Self::new(Whole(data))
+    }
+}
+
+impl From<Vec<u8>> for ReplayBody {
+    fn from(data: Vec<u8>) -> Self {
+        Bytes::from(data).into()
+    }
+}
+
+impl From<String> for ReplayBody {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<&'static str> for ReplayBody {
+    fn from(text: &'static str) -> Self {
+        Bytes::from_static(text.as_bytes()).into()
+    }
+}
+
+impl From<&'static [u8]> for ReplayBody {
+    fn from(data: &'static [u8]) -> Self {
+        Bytes::from_static(data).into()
     }
 }
 
@@ -512,6 +580,8 @@ mod tests {
 
     use futures_util::{FutureExt, StreamExt, stream};
     use http_body_util::{BodyExt, Collected, Full, StreamBody};
+
+    use http_body::Body as _;
 
     use super::*;
 

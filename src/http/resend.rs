@@ -27,13 +27,13 @@ use crate::model::instance::InstanceId;
 /// backoff or budget, but only one time; then the error goes to the caller. [`Error::tried`], or the extension
 /// [`Tried`](super::Tried) of the response, names the instance that did not act on it.
 ///
-/// It sends nothing again if this process lacked a resource, such as file descriptors, if a `GOAWAY` names an error, or if the
-/// body is not [replayable](ReplayBody::is_replayable) any more. [`retry::Retry`](crate::retry) above it uses the one free
-/// resend too, and no second one.
+/// It sends nothing again if the request is at fault, if this process lacked a resource, such as file descriptors, if a
+/// `GOAWAY` names an error, or if the body is not [replayable](ReplayBody::is_replayable) any more.
+/// [`retry::Retry`](crate::retry) above it uses the one free resend too, and no second one.
 ///
 /// ```
 /// use http_body_util::Empty;
-/// use rolecall::http::{ClassifyStatus, Connector, ReplayBody, ResendLayer};
+/// use rolecall::http::{Connector, HttpClassifier, ReplayBody, ResendLayer};
 /// use rolecall::{BalanceLayer, Registry};
 /// use tower::{Service, ServiceBuilder};
 ///
@@ -41,7 +41,7 @@ use crate::model::instance::InstanceId;
 /// # async fn main() -> Result<(), rolecall::TargetError> {
 /// let client = ServiceBuilder::new()
 ///     .layer(ResendLayer::new())
-///     .layer(BalanceLayer::new(Registry::new(), "worker:http")?.classify(ClassifyStatus::new()))
+///     .layer(BalanceLayer::new(Registry::new(), "worker:http")?.classify(HttpClassifier::new()))
 ///     .service(Connector::<ReplayBody>::new().http2());
 /// # fn is_client<T: Service<http::Request<Empty<bytes::Bytes>>>>(_: T) {}
 /// # is_client(client);

@@ -12,7 +12,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = ServiceBuilder::new()
 //!     .layer(RetryLayer::new(Retry::new().idempotent_methods()))
-//!     .service(http::client::<Full<bytes::Bytes>, _>(Registry::new(), "worker:http")?);
+//!     .service(http::Client::<Full<bytes::Bytes>>::new(Registry::new(), "worker:http")?);
 //! # let _ = client;
 //! # Ok(())
 //! # }

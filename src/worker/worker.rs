@@ -5,20 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use http_body::Body;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tower_layer::Layer;
 
 use super::WorkerError;
 use super::environment::Environment;
-use crate::balance::{Balance, BalanceLayer};
+use crate::balance::BalanceLayer;
 use crate::discovery::{Backend, Lease, Registrar, Registration, Schemes};
-use crate::error::BoxError;
 use crate::error::discovery::RegisterError;
 use crate::guard::{Guard, Listener};
-use crate::http::{ClassifyStatus, Connection, Connector};
+use crate::http::{Client, TcpOptions};
 use crate::model::instance::{Availability, InstanceId, Visibility};
 use crate::model::name::Boundary;
 use crate::model::target::{Target, TargetError};
@@ -35,15 +32,14 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use http_body_util::Empty;
-/// use rolecall::Worker;
+/// use rolecall::{Worker, http};
 /// # async fn serve(_: rolecall::guard::Listener) {}
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let worker = Worker::from_env()?;
 /// let listener = worker.listen("http").await?;
-/// let client = worker.client::<Empty<bytes::Bytes>, _>("billing:http")?;
+/// let client: http::Client = worker.client("billing:http")?;
 /// tokio::spawn(serve(listener));
 /// tokio::signal::ctrl_c().await?;
 /// worker.drain(Duration::from_secs(30)).await?;
@@ -258,32 +254,25 @@ impl Worker {
             .await
     }
 
-    /// Balances HTTP/1.1 requests over the instances of another role, or its own: [`http::client`](crate::http::client) in
-    /// its boundary. It calls from the ip that it listens at, by which the guards of others know it; where it listens at all
-    /// addresses, from the one that the system chooses.
+    /// An HTTP/1.1 client of another role, or of its own: an [`http::Client`](crate::http::Client) in its boundary. It calls
+    /// from the ip that it listens at, by which the guards of others know it; where it listens at all addresses, from the one
+    /// that the system chooses.
     ///
     /// # Errors
     ///
     /// `target` is not written as one.
-    pub fn client<B, T>(
-        &self,
-        target: T,
-    ) -> Result<Balance<Connection<B>, ClassifyStatus>, TargetError>
+    pub fn client<B, T>(&self, target: T) -> Result<Client<B>, TargetError>
     where
-        B: Body + Send + Unpin + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
         T: TryInto<Target>,
         T::Error: Into<TargetError>,
     {
-        let layer = self.balance(target)?.classify(ClassifyStatus::new());
-        let connector = Connector::new();
+        let client =
+            Client::builder(self.discovery(), target).boundary(self.inner.boundary.clone());
         let bind = self.inner.bind;
-        Ok(layer.layer(if bind.is_unspecified() {
-            connector
-        } else {
-            connector.local_address(bind)
-        }))
+        if bind.is_unspecified() {
+            return client.build();
+        }
+        client.tcp(TcpOptions::new().local_address(bind)).build()
     }
 
     /// The layer for any other connector, in its boundary.

@@ -36,7 +36,7 @@ async fn no_call_fails(server: &Raw, http2: bool, body: &'static str) {
         .layer(
             BalanceLayer::new(list, "worker:http")
                 .unwrap()
-                .classify(http::ClassifyStatus::new()),
+                .classify(http::HttpClassifier::new()),
         )
         .service(connector);
     let control = client.get_ref().control();

@@ -94,7 +94,7 @@ fn first(verdict: Verdict) -> impl Fn(usize) -> Verdict + Clone + Send + Sync + 
     }
 }
 
-type Client = Resend<Balance<http::Connection<ReplayBody>, http::ClassifyStatus>>;
+type Client = Resend<Balance<http::Connection<ReplayBody>, http::HttpClassifier>>;
 
 fn client_of(discovery: impl Discovery) -> Client {
     // Nobody is ejected: that is not what these tests are about.
@@ -102,7 +102,7 @@ fn client_of(discovery: impl Discovery) -> Client {
     let balance = BalanceLayer::new(discovery, "worker:http")
         .unwrap()
         .config(config)
-        .classify(http::ClassifyStatus::new())
+        .classify(http::HttpClassifier::new())
         .layer(Connector::new().http2());
     ResendLayer::new().layer(balance)
 }
