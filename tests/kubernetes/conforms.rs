@@ -12,7 +12,7 @@ use rolecall::{Availability, Discovery, InstanceId, Lease, Registration};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
-use super::stand_in::{ApiServer, Cut, Slice, endpoint, pod};
+use super::stand_in::{ApiServer, Slice, endpoint, pod};
 
 /// A server on a runtime of its own, since those of the suite end.
 struct InCluster {
@@ -107,7 +107,7 @@ impl Subject for InCluster {
     }
 
     fn spoil(&self) -> bool {
-        self.server.lock().unwrap().cut_watches(Cut::Garbage);
+        self.server.lock().unwrap().garble_watch();
         true
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -245,11 +246,14 @@ impl Watching {
                 return match how {
                     Cut::Properly => None,
                     Cut::Broken => Some(Err(io::ErrorKind::BrokenPipe.into())),
-                    Cut::Garbage => Some(Ok(GARBAGE.into())),
                 };
             }
-            let mode = *self.open.0.mode.borrow();
             self.changed.mark_unchanged();
+            if self.open.0.garbage_due.swap(false, Ordering::Relaxed) {
+                self.is_over = true;
+                return Some(Ok(GARBAGE.into()));
+            }
+            let mode = *self.open.0.mode.borrow();
             let (events, version) = {
                 let store = self.open.0.store();
                 (store.events(&self.selection, self.after), store.version)

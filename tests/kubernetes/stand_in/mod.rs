@@ -9,6 +9,7 @@ mod store;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::service::service_fn;
@@ -45,8 +46,6 @@ pub(crate) enum Cut {
     Properly,
     /// By a broken connection.
     Broken,
-    /// By a line that is no event.
-    Garbage,
 }
 
 /// What requests and tests share.
@@ -59,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) cut: watch::Sender<(u64, Cut)>,
     /// Rises when the open watches are to say nothing more and stay open.
     pub(crate) silence: watch::Sender<u64>,
+    /// Whether a watch is to end by a line that is no event.
+    pub(crate) garbage_due: AtomicBool,
     pub(crate) counts: Mutex<Counts>,
 }
 
@@ -96,6 +97,7 @@ impl ApiServer {
                 changed: watch::Sender::default(),
                 cut: watch::Sender::default(),
                 silence: watch::Sender::default(),
+                garbage_due: AtomicBool::new(false),
                 counts: Mutex::default(),
             }),
             address: ([127, 0, 0, 1], 0).into(),
@@ -143,6 +145,12 @@ impl ApiServer {
     /// Ends every watch that is open.
     pub(crate) fn cut_watches(&self, how: Cut) {
         self.shared.cut.send_modify(|cut| *cut = (cut.0 + 1, how));
+    }
+
+    /// Ends one watch by a line that is no event: one that is open, or the next.
+    pub(crate) fn garble_watch(&self) {
+        self.shared.garbage_due.store(true, Ordering::Relaxed);
+        self.shared.changed.send_replace(());
     }
 
     /// Makes every open watch say nothing more, as if its connection were dead. Later ones speak.
