@@ -153,14 +153,14 @@ impl Kubernetes {
             Some(namespace) if *boundary == Boundary::default() => namespace,
             _ => boundary,
         };
-        Query::all_of(&self.cluster, namespace.as_str())
+        Query::new(&self.cluster, namespace.as_str())
     }
 
     fn open(&self, subject: &Subject) -> Mirror {
         match subject.clone() {
             Subject::Service(boundary, role) => {
-                let labels = format!("{SERVICE_NAME}={role}");
-                let query = self.query(&boundary).with_labels(labels);
+                let mut query = self.query(&boundary);
+                query.labels = Some(format!("{SERVICE_NAME}={role}"));
                 let visibility = self.visibility.clone();
                 let open = move || {
                     let (boundary, role) = (boundary.clone(), role.clone());
@@ -169,8 +169,8 @@ impl Kubernetes {
                 mirror(open, Backoff::default())
             }
             Subject::Pods(boundary) => {
-                let query = self.query(&boundary);
-                let query = query.with_fields("status.phase=Running");
+                let mut query = self.query(&boundary);
+                query.fields = Some("status.phase=Running");
                 let open = move || peer_updates(query.watch(), boundary.clone());
                 mirror(open, Backoff::default())
             }

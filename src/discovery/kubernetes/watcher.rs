@@ -74,8 +74,8 @@ impl Cluster {
 pub(super) struct Query {
     cluster: Cluster,
     namespace: String,
-    labels: Option<String>,
-    fields: Option<&'static str>,
+    pub(super) labels: Option<String>,
+    pub(super) fields: Option<&'static str>,
 }
 
 /// What a watched resource tells.
@@ -88,26 +88,12 @@ pub(super) enum ResourceEvent<K> {
 }
 
 impl Query {
-    pub(super) fn all_of(cluster: &Cluster, namespace: &str) -> Self {
+    pub(super) fn new(cluster: &Cluster, namespace: &str) -> Self {
         Self {
             cluster: cluster.clone(),
             namespace: namespace.to_owned(),
             labels: None,
             fields: None,
-        }
-    }
-
-    pub(super) fn with_labels(self, labels: String) -> Self {
-        Self {
-            labels: Some(labels),
-            ..self
-        }
-    }
-
-    pub(super) fn with_fields(self, fields: &'static str) -> Self {
-        Self {
-            fields: Some(fields),
-            ..self
         }
     }
 
@@ -136,11 +122,9 @@ impl Query {
         verb: &'static str,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> RequestError {
-        let (plural, group) = (K::plural(&()), K::group(&()));
-        let dot = if group.is_empty() { "" } else { "." };
         RequestError {
             verb,
-            resource: format!("{plural}{dot}{group}"),
+            resource: K::RESOURCE,
             namespace: self.namespace.clone(),
             code: 0,
             cause: cause.into(),
@@ -180,16 +164,8 @@ pub(super) trait Watched:
     + Send
     + 'static
 {
-}
-
-impl<K> Watched for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static
-{
+    /// As errors and roles name it.
+    const RESOURCE: &str;
 }
 
 struct Watcher<K> {
@@ -351,7 +327,7 @@ impl Query {
 #[derive(Debug)]
 pub(super) struct RequestError {
     verb: &'static str,
-    resource: String,
+    resource: &'static str,
     namespace: String,
     /// Of the server's answer, or 0.
     code: u16,
