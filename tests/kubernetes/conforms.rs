@@ -87,6 +87,7 @@ impl Subject for InCluster {
             Ability::Confirmation,
             Ability::Memory,
             Ability::Weight,
+            Ability::Rank,
             Ability::Availability,
             Ability::Visibility,
             Ability::Metadata,
