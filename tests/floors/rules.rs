@@ -33,7 +33,6 @@ pub(crate) const KNOWN_CYCLES: &[(u32, &[&str])] = &[
         "guard/connection.rs", "guard/forward.rs", "guard/gate.rs", "guard/guard.rs", "guard/listener.rs",
         "guard/watcher.rs",
     ]),
-    (16, &["http/dial.rs", "http/http2.rs", "http/line.rs", "http/pool.rs", "http/socket.rs"]),
     (15, &["worker/environment.rs", "worker/error.rs"]),
 ];
 
