@@ -97,7 +97,8 @@ struct Slices {
 /// One instance: what each slice says of it, and what is announced.
 #[derive(Default)]
 struct Merged {
-    entries: BTreeMap<Place, Entry>,
+    /// A vector, because most pods are in one slice, and a node of a tree has room for eleven.
+    entries: Vec<(Place, Entry)>,
     announced: Option<Announcement>,
 }
 
@@ -173,17 +174,19 @@ impl Slices {
         });
         for ((place, instance), entry) in listed {
             let entries = &mut self.instances.entry(instance.clone()).or_default().entries;
-            if entries.get(&place) == Some(&entry) {
+            if entries
+                .iter()
+                .any(|(at, known)| (at, known) == (&place, &entry))
+            {
                 continue;
             }
             self.touched.insert(instance);
-            // It has moved here: what its former slice said is no longer needed.
-            entries.retain(|other, held| {
-                held.expiry.is_none()
-                    || other.uid != place.uid
-                    || held.ip.is_ipv4() != entry.ip.is_ipv4()
+            // It has changed or moved here: what was said before is no longer needed.
+            entries.retain(|(other, held)| {
+                let is_held = held.expiry.is_some() && other.uid == place.uid;
+                *other != place && !(is_held && held.ip.is_ipv4() == entry.ip.is_ipv4())
             });
-            entries.insert(place, entry);
+            entries.push((place, entry));
         }
         let names = ports.iter().map(|(name, _)| Some(name.clone()));
         for name in [None].into_iter().chain(names) {
@@ -196,7 +199,7 @@ impl Slices {
     /// Entries that their slice dropped go, at once or after the hold.
     fn drop_where(&mut self, now: Instant, is_dropped: impl Fn(&Place, &InstanceName) -> bool) {
         for (name, instance) in &mut self.instances {
-            instance.entries.retain(|place, entry| {
+            instance.entries.retain_mut(|(place, entry)| {
                 if entry.expiry.is_some() || !is_dropped(place, name) {
                     return true;
                 }
@@ -208,8 +211,8 @@ impl Slices {
     }
 
     fn next_expiry(&self) -> Option<Instant> {
-        let entries = self.instances.values().flat_map(|i| i.entries.values());
-        let first = entries.filter_map(|entry| entry.expiry).min()?;
+        let entries = self.instances.values().flat_map(|i| &i.entries);
+        let first = entries.filter_map(|(_, entry)| entry.expiry).min()?;
         first.checked_add(BATCH)
     }
 
@@ -217,7 +220,7 @@ impl Slices {
         for (name, instance) in &mut self.instances {
             let before = instance.entries.len();
             let is_left = |entry: &Entry| entry.expiry.is_none_or(|at| now < at);
-            instance.entries.retain(|_, entry| is_left(entry));
+            instance.entries.retain(|(_, entry)| is_left(entry));
             if instance.entries.len() < before {
                 self.touched.insert(name.clone());
             }
@@ -258,20 +261,18 @@ impl Service {
     fn announcement(
         &self,
         name: &InstanceName,
-        entries: &BTreeMap<Place, Entry>,
+        entries: &[(Place, Entry)],
     ) -> Option<Announcement> {
         let usable = entries.iter().filter(|(_, e)| e.availability.is_some());
         let mut usable: Vec<_> = usable.collect();
-        // The readiest entry first, and of equals IPv4.
-        usable.sort_by_key(|(_, entry)| {
+        // The readiest entry first, of equals IPv4, and always the same.
+        let rank = |(place, entry): &(Place, Entry)| {
             let is_available = entry.availability == Some(Availability::Available);
-            (
-                Reverse(is_available),
-                entry.expiry.is_some(),
-                entry.ip.is_ipv6(),
-            )
-        });
-        let (place, leader) = *usable.first()?;
+            let (is_held, is_ipv6) = (entry.expiry.is_some(), entry.ip.is_ipv6());
+            (Reverse(is_available), is_held, is_ipv6, place.clone())
+        };
+        usable.sort_by_cached_key(|entry| rank(entry));
+        let (place, leader) = usable.first()?;
         let mut registration = Registration::new(self.role.as_str())
             .id(&**name)
             .boundary(self.boundary.as_str())

@@ -1,6 +1,6 @@
 //! Requests of the API and their answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -81,6 +81,8 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> A
             );
         }
     };
+    let asked = (verb, (*plural).to_owned());
+    shared.count(|counts| counts.asked.insert(asked));
     if mode == Mode::Forbidden {
         let of = if group.is_empty() { "" } else { "." };
         let place = namespace.unwrap_or_default();
@@ -358,7 +360,11 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("", "v1", "Pod"),
     ("", "v1", "Service"),
     ("", "v1", "Event"),
+    ("", "v1", "ServiceAccount"),
+    ("apps", "v1", "Deployment"),
     ("discovery.k8s.io", "v1", "EndpointSlice"),
+    ("rbac.authorization.k8s.io", "v1", "Role"),
+    ("rbac.authorization.k8s.io", "v1", "RoleBinding"),
 ];
 
 fn kind_of(wanted: &str) -> &'static str {
@@ -367,10 +373,13 @@ fn kind_of(wanted: &str) -> &'static str {
 }
 
 fn groups() -> Value {
-    let version = json!({ "groupVersion": "discovery.k8s.io/v1", "version": "v1" });
-    let group =
-        json!({ "name": "discovery.k8s.io", "versions": [version], "preferredVersion": version });
-    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [group] })
+    let names: BTreeSet<_> = KINDS.iter().map(|kind| (kind.0, kind.1)).collect();
+    let groups = names.into_iter().filter(|(group, _)| !group.is_empty());
+    let groups = groups.map(|(group, version)| {
+        let version = json!({ "groupVersion": format!("{group}/{version}"), "version": version });
+        json!({ "name": group, "versions": [version], "preferredVersion": version })
+    });
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups.collect::<Vec<_>>() })
 }
 
 fn resources(group: &str, version: &str) -> Value {

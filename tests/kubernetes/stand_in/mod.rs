@@ -7,6 +7,7 @@ mod answers;
 mod objects;
 mod store;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,11 +65,13 @@ pub(crate) struct Shared {
 }
 
 /// Requests that were served.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) lists: usize,
     pub(crate) watches: usize,
     pub(crate) open_watches: usize,
+    /// Verbs and resources.
+    pub(crate) asked: BTreeSet<(&'static str, String)>,
 }
 
 impl Shared {
@@ -159,7 +162,7 @@ impl ApiServer {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.shared.count(|counts| *counts)
+        self.shared.count(|counts| counts.clone())
     }
 
     /// Adds an object, or replaces the one of its name.
