@@ -73,7 +73,7 @@ async fn what_one_serves_another_of_the_boundary_calls() {
     tokio::spawn(serve(server.listen("http").await.unwrap()));
     let caller = worker(&registry, "b");
     assert_eq!(caller.register().await.unwrap(), *"b");
-    server.guard().heard().await;
+    server.guard().synced().await;
 
     let client = caller.client("worker:http");
     let mut client: Balance<Connection<Empty<Bytes>>, ClassifyStatus> = client.unwrap();
@@ -93,7 +93,7 @@ async fn one_calls_from_where_it_listens() {
     let (server, caller) = (at("a", 2), at("b", 3));
     tokio::spawn(serve(server.listen("http").await.unwrap()));
     caller.register().await.unwrap();
-    server.guard().heard().await;
+    server.guard().synced().await;
     let client = caller.client("worker:http");
     let mut client: Balance<Connection<Empty<Bytes>>, ClassifyStatus> = client.unwrap();
     let answer = client.call(Request::new(Empty::new())).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_stranger_is_turned_away() {
     let server = worker(&registry, "a");
     let mut listener = server.listen("http").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    server.guard().heard().await;
+    server.guard().synced().await;
     let mut stranger = dial(STRANGER, addr).await;
     let mut byte = [0];
     let read = tokio::select! {
@@ -129,7 +129,7 @@ async fn a_boundary_that_was_granted_access_is_let_in() {
         .peer_ip(STRANGER);
     let caller = Worker::new(registry.clone(), registration, HERE).unwrap();
     caller.register().await.unwrap();
-    server.guard().heard().await;
+    server.guard().synced().await;
     assert!(server.guard().admits(STRANGER));
 }
 
@@ -206,7 +206,7 @@ async fn a_drain_waits_for_the_connections_that_are_open() {
     let server = worker(&registry, "a");
     let mut listener = server.listen("http").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    server.guard().heard().await;
+    server.guard().synced().await;
     let friend = dial(HERE, addr).await;
     let (connection, _) = listener.accept().await;
 
@@ -239,7 +239,7 @@ async fn a_drain_ends_at_its_deadline() {
     let server = worker(&registry, "a");
     let mut listener = server.listen("http").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    server.guard().heard().await;
+    server.guard().synced().await;
     let _friend = dial(HERE, addr).await;
     let _open = listener.accept().await;
     let drained = server.drain(Duration::from_millis(50));
@@ -334,7 +334,7 @@ async fn who_drains_a_second_time_waits_for_the_first() {
     let server = worker(&registry, "a");
     let mut listener = server.listen("http").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    server.guard().heard().await;
+    server.guard().synced().await;
     let friend = dial(HERE, addr).await;
     let (connection, _) = listener.accept().await;
     let drain = || {

@@ -11,7 +11,7 @@ use crate::news::News;
 
 pub(crate) async fn serve(ip: IpAddr) -> Result<(), BoxError> {
     let news = News::default();
-    let guard = Guard::new(news.clone(), Boundary::new("shop")?);
+    let guard = Guard::builder(news.clone(), Boundary::new("shop")?).build()?;
     let mut commands = news.commands();
     while let Some(command) = commands.recv().await {
         let answer = match command.split_once(' ').unwrap_or((&command, "")) {
@@ -22,11 +22,11 @@ pub(crate) async fn serve(ip: IpAddr) -> Result<(), BoxError> {
                 addr.to_string()
             }
             ("allow", boundary) => {
-                guard.allow_boundary(Boundary::new(boundary)?);
+                guard.allow(Boundary::new(boundary)?);
                 "allowed".to_owned()
             }
             ("revoke", boundary) => {
-                guard.revoke_boundary(&Boundary::new(boundary)?);
+                guard.revoke(&Boundary::new(boundary)?);
                 "revoked".to_owned()
             }
             ("explain", ip) => guard.explain(ip.parse()?).to_string(),

@@ -8,7 +8,7 @@ use futures_util::future::{Either, select};
 use http_body::Body;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tower_layer::Layer;
 
 use super::WorkerError;
@@ -23,9 +23,6 @@ use crate::model::instance::{Availability, InstanceId, Visibility};
 use crate::model::name::Boundary;
 use crate::model::target::{Target, TargetError};
 use crate::runtime::clock;
-
-/// How often a worker that drains looks whether its connections are over.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// One instance of a role: registers itself, lets only its boundary in, and calls others.
 ///
@@ -143,10 +140,10 @@ impl Worker {
     ) -> Result<Self, WorkerError> {
         let announced = registration.clone().validate()?;
         let boundary = announced.boundary().clone();
-        let guard = Guard::new(Arc::clone(&backend), boundary.clone());
+        let guard = Guard::builder(Arc::clone(&backend), boundary.clone()).build()?;
         if let Visibility::Granted(others) = announced.visibility() {
             for other in others {
-                guard.allow_boundary(other.clone());
+                guard.allow(other.clone());
             }
         }
         let advertise = announced.peer_ip().or(advertise);
@@ -349,19 +346,10 @@ impl Worker {
         if let Place::Registered(lease) = lease {
             let waited = clock::now().saturating_duration_since(began);
             let left = deadline.saturating_sub(waited);
-            lease.drain_until(self.idle(), left).await?;
+            lease.drain_until(self.inner.guard.idle(), left).await?;
         }
         let open = self.inner.guard.status().open;
         Ok(Drained { open })
-    }
-
-    async fn idle(&self) {
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        looks.tick().await;
-        while self.inner.guard.status().open > 0 {
-            looks.tick().await;
-        }
     }
 }
 
@@ -370,7 +358,7 @@ impl Inner {
     async fn synced(&self) -> Result<(), WorkerError> {
         let mut drains = self.drains.subscribe();
         let drained = pin!(drains.wait_for(|drains| *drains));
-        match select(drained, pin!(self.guard.heard())).await {
+        match select(drained, pin!(self.guard.synced())).await {
             Either::Left(_) => Err(WorkerError::Drained),
             Either::Right(_) => Ok(()),
         }

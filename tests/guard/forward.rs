@@ -2,7 +2,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rolecall::guard::{Event, Guard};
+use rolecall::guard::{Guard, GuardEvent};
 use rolecall::{Lease, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -22,8 +22,11 @@ struct Stage {
 async fn stage() -> Stage {
     let registry = Registry::new();
     let lease = register(&registry, "shop", FRIEND).await;
-    let guard = Guard::new(registry, boundary("shop")).cut_off(true);
-    in_time(guard.heard()).await;
+    let guard = Guard::builder(registry, boundary("shop"))
+        .cut_off(true)
+        .build()
+        .unwrap();
+    in_time(guard.synced()).await;
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = front.local_addr().unwrap();
@@ -126,7 +129,10 @@ async fn a_server_that_is_not_there_is_told_of() {
     drop(server);
     let mut friend = connect(FRIEND, front).await;
     assert_eq!(in_time(friend.read(&mut [0])).await.unwrap_or(0), 0);
-    event(&mut events, |e| matches!(e, Event::ForwardFailed { .. })).await;
+    event(&mut events, |e| {
+        matches!(e, GuardEvent::ForwardFailed { .. })
+    })
+    .await;
     forwarding.abort();
 }
 

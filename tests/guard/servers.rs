@@ -18,8 +18,8 @@ use super::support::*;
 async fn stage() -> (Guard, TcpListener, SocketAddr, Lease) {
     let registry = Registry::new();
     let lease = register(&registry, "shop", FRIEND).await;
-    let guard = Guard::new(registry, boundary("shop"));
-    in_time(guard.heard()).await;
+    let guard = Guard::builder(registry, boundary("shop")).build().unwrap();
+    in_time(guard.synced()).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     (guard, listener, addr, lease)
