@@ -15,6 +15,7 @@
 //! | `RolesFile` (feature `roles-file`) | a file that people write | by the platform |
 //! | `Folder` (feature `folder`) | a folder in which the processes of one machine register | yes |
 //! | `Etcd` (feature `etcd`) | etcd, in which processes of all machines register | yes |
+//! | `Kubernetes` (feature `kubernetes`) | the services of a cluster | by the platform |
 //! | [`from_changes`] | any stream of inserts and removals | no |
 //! | yours | an implementation of [`Discovery`], made of the parts in [`backend`] | as you like |
 //!
@@ -71,6 +72,8 @@ mod etcd;
 mod fault;
 #[cfg(all(feature = "folder", unix))]
 mod folder;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod lease;
 mod list;
 mod registration;
@@ -97,6 +100,8 @@ pub use combinators::DiscoveryExt;
 pub use etcd::{Etcd, EtcdBuilder, EtcdConfigError, EtcdConfigErrorKind};
 #[cfg(all(feature = "folder", unix))]
 pub use folder::Folder;
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::Kubernetes;
 pub use lease::{Lease, LeaseEdit, LeaseHandle, LeaseState, LeaseStates};
 pub use list::List;
 pub use registration::Registration;

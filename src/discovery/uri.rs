@@ -19,6 +19,8 @@ use crate::runtime::text::excerpt;
 /// | `list:127.0.0.1:8001;weight=3,[::1]:8002;rank=1,unix:/run/w.sock` | the same with weights, ranks and Unix sockets |
 /// | `file:/etc/roles.toml` | `RolesFile` of this path, with the feature `roles-file`; `file:///etc/roles.toml` is the same |
 /// | `folder:/run/roles` | `Folder` of this path, with the feature `folder`; `folder:///run/roles` is the same |
+/// | `kubernetes:` | `Kubernetes`, with the feature `kubernetes`: the cluster of the kubeconfig file, else the one of this pod |
+/// | `kubernetes:?namespace=shop` | the same, with the boundary `default` taken for this namespace |
 /// | `registry:` | a new [`Registry`], shared only with those who get a clone of this `Arc` |
 /// | `registry:jobs` | the [`Registry`] of this process that has this name |
 ///
@@ -54,6 +56,7 @@ const LIST: &str = "list:127.0.0.1:8001,127.0.0.1:8002";
 const REGISTRY: &str = "registry:";
 const FILE: &str = "file:/etc/roles.toml";
 const FOLDER: &str = "folder:/run/roles";
+const KUBERNETES: &str = "kubernetes:?namespace=shop";
 
 fn parse(uri: &str, schemes: &Schemes) -> Result<Arc<dyn Backend>, Fault> {
     if let Some((scheme, _)) = uri.split_once(':')
@@ -65,6 +68,7 @@ fn parse(uri: &str, schemes: &Schemes) -> Result<Arc<dyn Backend>, Fault> {
         Some(("list", addrs)) => Ok(Arc::new(list(addrs)?)),
         Some(("file", rest)) => roles_file(path(rest, FILE)?),
         Some(("folder", rest)) => folder(path(rest, FOLDER)?),
+        Some(("kubernetes", rest)) => kubernetes(rest),
         Some(("registry", "")) => Ok(Arc::new(Registry::new())),
         Some(("registry", name)) => named_registry(name),
         Some((scheme, _)) => Err(Fault::UnknownScheme(excerpt(scheme), examples(schemes))),
@@ -76,7 +80,7 @@ fn parse(uri: &str, schemes: &Schemes) -> Result<Arc<dyn Backend>, Fault> {
 fn examples(schemes: &Schemes) -> Box<str> {
     let others = schemes.names().map(|name| format!("{}:..", excerpt(name)));
     let others = others.fold(String::new(), |all, one| format!("{all}, {one}"));
-    format!("{LIST}, {FILE}, {FOLDER}, {REGISTRY}{others}").into()
+    format!("{LIST}, {FILE}, {FOLDER}, {KUBERNETES}, {REGISTRY}{others}").into()
 }
 
 /// One for each name, for as long as the process lives.
@@ -118,6 +122,17 @@ fn folder(path: &str) -> Result<Arc<dyn Backend>, Fault> {
 #[cfg(not(all(feature = "folder", unix)))]
 fn folder(_: &str) -> Result<Arc<dyn Backend>, Fault> {
     Err(Fault::NoFeature("folder"))
+}
+
+#[cfg(feature = "kubernetes")]
+fn kubernetes(rest: &str) -> Result<Arc<dyn Backend>, Fault> {
+    let kubernetes = super::kubernetes::parse(rest);
+    Ok(Arc::new(kubernetes.map_err(Fault::Kubernetes)?))
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn kubernetes(_: &str) -> Result<Arc<dyn Backend>, Fault> {
+    Err(Fault::NoFeature("kubernetes"))
 }
 
 fn list(parts: &str) -> Result<List, Fault> {
@@ -179,7 +194,14 @@ enum Fault {
     AfterRegistry(Box<str>),
     Host(Box<str>, &'static str),
     NoPath(&'static str),
-    #[cfg(not(all(feature = "roles-file", feature = "folder", unix)))]
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(String),
+    #[cfg(not(all(
+        feature = "roles-file",
+        feature = "folder",
+        feature = "kubernetes",
+        unix
+    )))]
     NoFeature(&'static str),
     EmptyList,
     Twice(Box<str>),
@@ -218,7 +240,14 @@ impl fmt::Display for UriError {
                 "\"{host}\" would be a host, and files are of this machine; write {example}"
             ),
             Fault::NoPath(example) => write!(f, "it names no path; write {example}"),
-            #[cfg(not(all(feature = "roles-file", feature = "folder", unix)))]
+            #[cfg(feature = "kubernetes")]
+            Fault::Kubernetes(problem) => write!(f, "{problem}; write {KUBERNETES}"),
+            #[cfg(not(all(
+                feature = "roles-file",
+                feature = "folder",
+                feature = "kubernetes",
+                unix
+            )))]
             Fault::NoFeature(feature) => write!(
                 f,
                 "this program was built without it; enable the feature \"{feature}\" of rolecall"
@@ -358,6 +387,14 @@ mod tests {
         std::fs::remove_dir_all(root).unwrap();
     }
 
+    #[cfg(feature = "kubernetes")]
+    #[test]
+    fn a_cluster_needs_no_more_than_its_scheme() {
+        for uri in ["kubernetes:", "kubernetes://", "kubernetes:?namespace=shop"] {
+            assert!(from_uri(uri).is_ok(), "{uri}");
+        }
+    }
+
     #[test]
     fn errors_name_the_part_and_show_what_is_right() {
         for (uri, says) in [
@@ -386,6 +423,17 @@ mod tests {
             ("list:0.0.0.0:80", "where a server listens"),
             ("list:127.0.0.1:0", "port 0"),
             ("list:127.0.0.1:1;weight=65536", "0 to 65535"),
+            #[cfg(feature = "kubernetes")]
+            (
+                "kubernetes:shop",
+                "\"shop\" has no meaning there; write kubernetes:?namespace=shop",
+            ),
+            #[cfg(feature = "kubernetes")]
+            ("kubernetes:?zone=a", "unknown parameter \"zone=a\""),
+            #[cfg(feature = "kubernetes")]
+            ("kubernetes:?namespace=Shop", "namespace: "),
+            #[cfg(not(feature = "kubernetes"))]
+            ("kubernetes:", "enable the feature \"kubernetes\""),
             (
                 "list:127.0.0.1:1;wait=1",
                 "write 127.0.0.1:8001;weight=3;rank=1",

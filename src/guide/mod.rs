@@ -11,3 +11,7 @@ pub mod boundary {}
 
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
+
+#[cfg(feature = "kubernetes")]
+#[doc = include_str!("kubernetes.md")]
+pub mod kubernetes {}

@@ -92,7 +92,7 @@ fn stalls_are_counted_and_long_ones_reported() {
     assert_eq!(scenario.status().stalls, 0);
     scenario.stall(800 * MS).meet_deadline();
     assert_eq!(scenario.status().stalls, 1);
-    assert_eq!(reported(&mut scenario), [], "a short one");
+    assert!(reported(&mut scenario).is_empty(), "a short one");
     scenario.stall(5 * SECOND).meet_deadline();
     assert_eq!(scenario.status().stalls, 2);
     let reported = reported(&mut scenario);

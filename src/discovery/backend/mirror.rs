@@ -1,5 +1,6 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use futures_core::Stream;
@@ -57,17 +58,11 @@ where
     S: Stream<Item = Result<CatalogUpdate, E>> + Send + 'static,
     E: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
 {
-    let catalog = Catalog::pending();
-    let (fed, open) = (catalog.clone(), Arc::new(open));
-    let task = Task::new(move |mut users| {
-        let (catalog, open) = (fed.clone(), Arc::clone(&open));
-        async move {
-            users.while_any(run(&*open, backoff, &catalog)).await;
-            // Nobody reads, so nothing is followed: what is here grows old.
-            catalog.unlist();
-        }
-    });
-    Mirror { catalog, task }
+    let open = Arc::new(open);
+    Mirror::fed_by(move |catalog| {
+        let open = Arc::clone(&open);
+        async move { run(&*open, backoff, &catalog).await }
+    })
 }
 
 /// The discovery that [`mirror`] makes; clones share the task and the contents.
@@ -75,6 +70,34 @@ where
 pub struct Mirror {
     catalog: Catalog,
     task: Arc<Task>,
+}
+
+impl Mirror {
+    /// Of work that feeds the catalog while there are watches.
+    pub(in crate::discovery) fn fed_by<W>(
+        work: impl Fn(Catalog) -> W + Send + Sync + 'static,
+    ) -> Self
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let catalog = Catalog::pending();
+        let fed = catalog.clone();
+        let task = Task::new(move |mut users| {
+            let (catalog, work) = (fed.clone(), work(fed.clone()));
+            async move {
+                users.while_any(work).await;
+                // Nobody reads, so nothing is followed: what is here grows old.
+                catalog.unlist();
+            }
+        });
+        Self { catalog, task }
+    }
+
+    /// The work, for those who need it without a watch.
+    #[cfg(all(feature = "folder", unix))]
+    pub(in crate::discovery) fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
 }
 
 /// Updates that are applied at once, at most.

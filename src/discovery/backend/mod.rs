@@ -41,5 +41,5 @@ pub use update::{CatalogUpdate, Scope};
 pub(super) use guarded::guarded;
 pub(super) use listing::Listing;
 pub(super) use per_target::Fanout;
-#[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
+#[cfg(all(feature = "folder", unix))]
 pub(super) use task::Task;

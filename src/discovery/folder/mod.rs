@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use self::place::Place;
 use self::registrants::{Registrant, Registrants};
-use super::backend::{Catalog, Task, keep};
+use super::backend::{Mirror, keep};
 use super::lease::Lease;
 use super::registration::Registration;
 use super::{BoxFuture, BoxStream, Discovery, Registrar};
@@ -86,10 +86,8 @@ use crate::model::target::Target;
 #[derive(Clone)]
 pub struct Folder {
     place: Place,
-    catalog: Catalog,
     registrants: Registrants,
-    /// Follows the folder.
-    watcher: Arc<Task>,
+    mirror: Mirror,
 }
 
 impl Folder {
@@ -112,37 +110,28 @@ impl Folder {
     }
 
     fn at(place: Place) -> Self {
-        let catalog = Catalog::pending();
         let registrants = Registrants::default();
-        let (of, fed, told) = (place.clone(), catalog.clone(), registrants.clone());
-        let watcher = Task::new(move |mut users| {
-            let (place, catalog, registrants) = (of.clone(), fed.clone(), told.clone());
-            async move {
-                let followed = watcher::follow(place, &catalog, &registrants);
-                users.while_any(followed).await;
-                // Nobody reads, so nothing is followed: what is here grows old.
-                catalog.unlist();
-            }
-        });
+        let (followed, told) = (place.clone(), registrants.clone());
+        let mirror =
+            Mirror::fed_by(move |catalog| watcher::follow(followed.clone(), catalog, told.clone()));
         Self {
             place,
-            catalog,
             registrants,
-            watcher,
+            mirror,
         }
     }
 }
 
 impl Discovery for Folder {
     fn watch(&self, target: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        self.watcher.feeding(self.catalog.watch(target))
+        self.mirror.watch(target)
     }
 
     fn peers(
         &self,
         boundary: &Boundary,
     ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        self.watcher.feeding(self.catalog.peers(boundary))
+        self.mirror.peers(boundary)
     }
 
     fn refresh(&self, _: &Target) {}
@@ -154,7 +143,7 @@ impl Registrar for Folder {
         registration: Registration,
     ) -> BoxFuture<'static, Result<Lease, RegisterError>> {
         let (place, registrants) = (self.place.clone(), self.registrants.clone());
-        let registrant = Registrant::new(place, registrants, Arc::clone(&self.watcher));
+        let registrant = Registrant::new(place, registrants, Arc::clone(self.mirror.task()));
         Box::pin(async move { keep(registrant, registration.validate()?).await })
     }
 }

@@ -28,7 +28,7 @@ const AFTER_CLOSE: [Duration; 4] = [
     Duration::from_millis(800),
 ];
 
-pub(super) async fn follow(place: Place, catalog: &Catalog, registrants: &Registrants) {
+pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registrants) {
     let mut look = Look::new(place.clone(), !catalog.is_listed());
     let mut sight = Sight::Everything;
     let mut events = None;

@@ -6,12 +6,11 @@ use std::fmt;
 use std::future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time;
 
-use super::backend::{Catalog, CatalogUpdate, Scope, Task};
+use super::backend::{Catalog, CatalogUpdate, Mirror, Scope};
 use super::disk::{self, LATE, Stamp};
 use super::fault::Fault;
 use super::lease::Lease;
@@ -82,8 +81,7 @@ use crate::runtime::clock;
 #[derive(Clone)]
 pub struct RolesFile {
     path: PathBuf,
-    catalog: Catalog,
-    task: Arc<Task>,
+    mirror: Mirror,
 }
 
 /// Between two looks. A look is one `stat`: a few microseconds.
@@ -99,25 +97,13 @@ impl RolesFile {
     /// The file at this path, which need not exist yet.
     pub fn new(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_owned();
-        let catalog = Catalog::pending();
-        let (fed, of) = (catalog.clone(), path.clone());
-        let task = Task::new(move |mut users| {
-            let (catalog, path) = (fed.clone(), of.clone());
-            async move {
-                users.while_any(follow(path, &catalog)).await;
-                // Nobody reads, so nothing is followed: what is here grows old.
-                catalog.unlist();
-            }
-        });
-        Self {
-            path,
-            catalog,
-            task,
-        }
+        let followed = path.clone();
+        let mirror = Mirror::fed_by(move |catalog| follow(followed.clone(), catalog));
+        Self { path, mirror }
     }
 }
 
-async fn follow(path: PathBuf, catalog: &Catalog) {
+async fn follow(path: PathBuf, catalog: Catalog) {
     let mut roles = Roles::new(path.clone());
     loop {
         let look = move || {
@@ -231,14 +217,14 @@ fn told(fault: Fault) -> CatalogUpdate {
 
 impl Discovery for RolesFile {
     fn watch(&self, target: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        self.task.feeding(self.catalog.watch(target))
+        self.mirror.watch(target)
     }
 
     fn peers(
         &self,
         boundary: &Boundary,
     ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        self.task.feeding(self.catalog.peers(boundary))
+        self.mirror.peers(boundary)
     }
 
     fn refresh(&self, _: &Target) {}

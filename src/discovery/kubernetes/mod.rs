@@ -1,0 +1,239 @@
+//! Services of a Kubernetes cluster.
+
+mod pods;
+mod slices;
+mod uri;
+mod watcher;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+
+use self::pods::peer_updates;
+use self::slices::service_updates;
+use self::watcher::{Cluster, Query};
+use super::backend::{Backoff, Mirror, mirror};
+use super::lease::Lease;
+use super::registration::Registration;
+use super::{BoxFuture, BoxStream, Discovery, Registrar};
+use crate::error::discovery::{DiscoveryError, RegisterError};
+use crate::model::instance::{InstanceSet, Visibility};
+use crate::model::name::{Boundary, Role};
+use crate::model::target::Target;
+
+pub(super) use uri::parse;
+
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The services of a Kubernetes cluster, as their `EndpointSlice`s list them.
+///
+/// The target `shop/worker:http` is the port `http` of the service `worker` in the namespace `shop`. A port without a
+/// name is the endpoint `default`. Only TCP ports count. A worker needs permission to `list` and `watch` `endpointslices`, and
+/// `pods` if it has a guard; [`guide::kubernetes`](crate::guide::kubernetes) has the manifest.
+///
+/// - All slices of a service are merged. An endpoint that several slices list is one instance, and the readiest entry wins.
+/// - An instance has the name of its pod as id, or its IP address if no pod is behind it. Its zone is the endpoint's.
+///   Its metadata has the entries `pod` and `node`.
+/// - A ready endpoint is available. A terminating one drains while it is ready or serving. Any other is absent.
+/// - An endpoint that vanishes without terminating stays for 2 s. Controllers move endpoints between slices, and replace
+///   slices, in steps of which each is visible.
+/// - [`peers`](Discovery::peers) are the pods of the namespace that run, by all their addresses. Pods in their host's
+///   network are left out, because other programs of the host share that address.
+/// - A registration is [left to the platform](Lease::by_platform).
+///
+/// One watch of a service serves all balancers of the process that use clones of this value. A watch that fails is opened again
+/// after a pause of 200 ms to 10 s, with a new list. Sets are not confirmed.
+///
+/// # Defaults
+///
+/// The cluster and credentials of the kubeconfig file (`KUBECONFIG`, else `~/.kube/config`), else those of the pod;
+/// visibility [`Public`](Visibility::Public), since a cluster has no such notion; a watch timeout of 60 s.
+///
+/// # Panics
+///
+/// A watch has to be polled in a tokio runtime with timers and I/O; elsewhere it gives nothing.
+///
+/// # Examples
+///
+/// ```
+/// use rolecall::BalanceLayer;
+/// use rolecall::discovery::Kubernetes;
+///
+/// let layer = BalanceLayer::<_>::new(Kubernetes::new(), "shop/worker:http")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Kubernetes {
+    cluster: Cluster,
+    /// The namespace of the boundary `default`.
+    namespace: Option<Boundary>,
+    visibility: Visibility,
+    mirrors: Arc<Mutex<HashMap<Subject, Weak<Mirror>>>>,
+}
+
+/// What one watch of the cluster is about.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Subject {
+    Service(Boundary, Role),
+    Pods(Boundary),
+}
+
+impl Kubernetes {
+    /// The cluster that the kubeconfig file names, else the one that this process runs in.
+    ///
+    /// Both are read when a watch begins, and again after a failure. If neither is there, that is the error of the watch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(Cluster::inferred())
+    }
+
+    /// The cluster of this client.
+    ///
+    /// The client belongs to the runtime it was made in, and no watch outlives that.
+    #[must_use]
+    pub fn with_client(client: kube::Client) -> Self {
+        Self::of(Cluster::of(client))
+    }
+
+    fn of(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            namespace: None,
+            visibility: Visibility::Public,
+            mirrors: Arc::default(),
+        }
+    }
+
+    /// Takes the boundary `default` for this namespace, so that a program need not know where it runs. Default: the
+    /// namespace `default`.
+    #[must_use]
+    pub fn namespace(mut self, namespace: Boundary) -> Self {
+        self.namespace = Some(namespace);
+        self.with_own_mirrors()
+    }
+
+    /// Sets which boundaries may see the instances. Default: all.
+    #[must_use]
+    pub fn visibility(mut self, visibility: Visibility) -> Self {
+        self.visibility = visibility;
+        self.with_own_mirrors()
+    }
+
+    /// Sets for how long the server keeps a watch open: 5 s to 290 s, and the nearer bound outside. Default: 60 s.
+    ///
+    /// A connection that died unnoticed is replaced 5 s after that time. Each watch of a process costs the server one request
+    /// in that time.
+    #[must_use]
+    pub fn watch_timeout(mut self, timeout: Duration) -> Self {
+        self.cluster.set_watch_timeout(timeout);
+        self.with_own_mirrors()
+    }
+
+    /// Clones made before go on with their own settings.
+    fn with_own_mirrors(mut self) -> Self {
+        self.mirrors = Arc::default();
+        self
+    }
+
+    fn query(&self, boundary: &Boundary) -> Query {
+        let namespace = match &self.namespace {
+            Some(namespace) if *boundary == Boundary::default() => namespace,
+            _ => boundary,
+        };
+        Query::all_of(&self.cluster, namespace.as_str())
+    }
+
+    fn open(&self, subject: &Subject) -> Mirror {
+        match subject.clone() {
+            Subject::Service(boundary, role) => {
+                let labels = format!("{SERVICE_NAME}={role}");
+                let query = self.query(&boundary).with_labels(labels);
+                let visibility = self.visibility.clone();
+                let open = move || {
+                    let (boundary, role) = (boundary.clone(), role.clone());
+                    service_updates(query.watch(), boundary, role, visibility.clone())
+                };
+                mirror(open, Backoff::default())
+            }
+            Subject::Pods(boundary) => {
+                let query = self.query(&boundary);
+                let query = query.with_fields("status.phase=Running");
+                let open = move || peer_updates(query.watch(), boundary.clone());
+                mirror(open, Backoff::default())
+            }
+        }
+    }
+
+    /// The mirror that all watches of the subject share while there are any.
+    fn mirror(&self, subject: Subject) -> Arc<Mirror> {
+        let made = Arc::new(self.open(&subject));
+        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = mirrors.get(&subject).and_then(Weak::upgrade) {
+            return there;
+        }
+        mirrors.retain(|_, mirror| mirror.strong_count() > 0);
+        mirrors.insert(subject, Arc::downgrade(&made));
+        made
+    }
+}
+
+/// The answers, which keep the mirror.
+fn keeping(
+    mirror: Arc<Mirror>,
+    answers: BoxStream<'static, Result<InstanceSet, DiscoveryError>>,
+) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+    Box::pin(answers.map(move |answer| {
+        let _ = &mirror;
+        answer
+    }))
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Discovery for Kubernetes {
+    fn watch(&self, target: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+        let boundary = target.boundary().cloned().unwrap_or_default();
+        let mirror = self.mirror(Subject::Service(boundary, target.role().clone()));
+        let answers = mirror.watch(target);
+        keeping(mirror, answers)
+    }
+
+    fn peers(
+        &self,
+        boundary: &Boundary,
+    ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+        let mirror = self.mirror(Subject::Pods(boundary.clone()));
+        let answers = mirror.peers(boundary);
+        keeping(mirror, answers)
+    }
+
+    fn refresh(&self, _: &Target) {}
+}
+
+impl Registrar for Kubernetes {
+    /// Announces nothing: the cluster lists a pod by the labels and the readiness that its manifest gives it.
+    fn register(
+        &self,
+        registration: Registration,
+    ) -> BoxFuture<'static, Result<Lease, RegisterError>> {
+        let announcement = registration.validate();
+        Box::pin(future::ready(announcement.map(|a| Lease::by_platform(&a))))
+    }
+}
+
+impl fmt::Debug for Kubernetes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kubernetes")
+            .field("namespace", &self.namespace)
+            .field("visibility", &self.visibility)
+            .finish_non_exhaustive()
+    }
+}
