@@ -42,7 +42,8 @@ async fn greet(mut listener: Listener) {
     loop {
         let (mut friend, from) = listener.accept().await;
         tokio::spawn(async move {
-            let greeting = format!("hello {}\n", from.ip());
+            let from = from.ip().map_or_else(String::new, |ip| ip.to_string());
+            let greeting = format!("hello {from}\n");
             // Whoever does not wait for the greeting goes without it.
             let _ = friend.write_all(greeting.as_bytes()).await;
         });

@@ -71,6 +71,13 @@ impl Builder {
         })
     }
 
+    /// Dials from this ip, see [`Connector::local_address`].
+    #[cfg(feature = "worker")]
+    pub(crate) fn local_address(mut self, ip: std::net::IpAddr) -> Self {
+        self.connector = self.connector.local_address(ip);
+        self
+    }
+
     /// Sets the boundary that asks, see [`BalanceLayer::boundary`].
     pub fn boundary(mut self, boundary: Boundary) -> Self {
         self.layer = self.layer.boundary(boundary);

@@ -17,6 +17,8 @@ use super::forward::Forwarder;
 use super::gate::Gate;
 use super::listener::Listener;
 use super::networks::Networks;
+#[cfg(unix)]
+use super::socket_file;
 use super::status::GuardStatus;
 use super::watched::WatchedGate;
 use crate::balance::watch::Watch;
@@ -267,6 +269,25 @@ impl Guard {
     #[cfg(unix)]
     pub fn wrap_unix(&self, listener: UnixListener) -> Listener {
         Listener::unix(Arc::clone(&self.watched), listener)
+    }
+
+    /// Binds a Unix socket at this path, and closes denied connections of it.
+    ///
+    /// A socket that is already there is replaced if it belongs to the own effective uid and nobody listens on it; any other
+    /// file is left alone. The socket is removed when the listener is dropped. Its mode is left to the umask, and its folder
+    /// decides who may reach it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system: [`AddrInUse`](std::io::ErrorKind::AddrInUse) if there is a file that is not replaced.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[cfg(unix)]
+    pub fn listen_unix(&self, path: impl AsRef<std::path::Path>) -> std::io::Result<Listener> {
+        let (listener, file) = socket_file::bind(path.as_ref())?;
+        Ok(self.wrap_unix(listener).removing(file))
     }
 
     /// Relays admitted connections of `listener` to the server at `addr`, which needs to know nothing of the guard and should

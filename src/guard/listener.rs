@@ -22,6 +22,8 @@ use super::gate::Gate;
 use super::live::Origin;
 use super::peer::Peer;
 use super::proxy::{self, HeaderError, Source};
+#[cfg(unix)]
+use super::socket_file::SocketFile;
 use super::watched::WatchedGate;
 use crate::balance::socket::Socket;
 use crate::model::address::Address;
@@ -63,6 +65,9 @@ pub struct Listener {
     pause: Option<Pin<Box<Sleep>>>,
     next_pause: Duration,
     failure_told: Option<Instant>,
+    /// Dropped after the listener.
+    #[cfg(unix)]
+    file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -104,7 +109,16 @@ impl Listener {
             pause: None,
             next_pause: FIRST_PAUSE,
             failure_told: None,
+            #[cfg(unix)]
+            file: None,
         }
+    }
+
+    /// Removes this file when it is dropped.
+    #[cfg(unix)]
+    pub(super) fn removing(mut self, file: SocketFile) -> Self {
+        self.file = Some(file);
+        self
     }
 
     /// The next admitted connection, and where it comes from.

@@ -26,6 +26,8 @@ mod networks;
 mod peer;
 mod peers;
 mod proxy;
+#[cfg(unix)]
+mod socket_file;
 mod status;
 #[cfg(feature = "tonic")]
 mod tonic;

@@ -2,10 +2,11 @@ use std::error::Error as StdError;
 use std::net::SocketAddr;
 use std::{fmt, io};
 
-use super::environment::Variable;
+use super::variable::Variable;
 use crate::error::BoxError;
 use crate::error::discovery::RegisterError;
 use crate::guard::GuardError;
+use crate::model::address::Address;
 use crate::runtime::text::excerpt;
 
 /// Why a worker could not be made, or could not serve.
@@ -36,7 +37,7 @@ pub enum WorkerError {
     #[non_exhaustive]
     Bind {
         /// The address.
-        addr: SocketAddr,
+        address: Address,
         /// What the system says.
         source: io::Error,
     },
@@ -90,7 +91,7 @@ impl fmt::Display for WorkerError {
                 f,
                 "{variable} is \"{value}\"; set it as in {variable}={example}"
             ),
-            Self::Bind { addr, .. } => write!(f, "cannot listen at {addr}"),
+            Self::Bind { address, .. } => write!(f, "cannot listen at {address}"),
             Self::NoAddress { addr } => write!(
                 f,
                 "it listens at {addr}, which nobody can call; say by which address it is reached, as in ROLECALL_ADVERTISE=10.0.0.7"

@@ -30,12 +30,7 @@ pub(crate) const KNOWN_CYCLES: &[(u32, &[&str])] = &[
     (15, &["discovery/announcement.rs", "discovery/registration.rs"]),
     (16, &["grpc/builder.rs", "grpc/channel.rs"]),
     (16, &["grpc/classify.rs", "grpc/tracked.rs"]),
-    (15, &[
-        "guard/connection.rs", "guard/forward.rs", "guard/gate.rs", "guard/guard.rs", "guard/listener.rs",
-        "guard/watcher.rs",
-    ]),
     (16, &["http/dial.rs", "http/http2.rs", "http/lent.rs", "http/line.rs", "http/pool.rs", "http/socket.rs"]),
-    (15, &["worker/environment.rs", "worker/error.rs"]),
 ];
 
 /// The module of the crate root that a file belongs to.

@@ -96,7 +96,7 @@ async fn an_address_is_explained() {
         .unwrap();
     assert_eq!(
         guard.explain(STRANGER).to_string(),
-        "unknown; nothing was heard yet of shop, billing or default"
+        "denied: 127.0.0.9; discovery has not answered yet for boundary shop, billing or default"
     );
     in_time(guard.synced()).await;
     tokio::time::advance(Duration::from_secs(12)).await;
@@ -105,15 +105,15 @@ async fn an_address_is_explained() {
     assert_eq!(why.age(), Some(Duration::from_secs(12)));
     assert_eq!(
         why.to_string(),
-        "unknown: no registration of shop, billing or default has this address; 12 s old"
+        "denied: no instance registered in boundary shop, billing or default has address 127.0.0.9; 12 s old"
     );
     let why = guard.explain("::ffff:127.0.0.8".parse().unwrap());
     assert!(why.is_admitted());
     assert_eq!(why.ip(), FRIEND);
     let text = why.to_string();
-    assert!(text.starts_with("known: worker/"), "{text}");
+    assert!(text.starts_with("admitted: worker/"), "{text}");
     assert!(
-        text.ends_with(" of billing has this address; 12 s old"),
+        text.ends_with(" of boundary billing has address 127.0.0.8; 12 s old"),
         "{text}"
     );
 }
@@ -151,7 +151,7 @@ async fn errors_and_an_end_of_discovery_change_nothing_and_are_told() {
     assert!(guard.admits(FRIEND));
     assert_eq!(
         guard.explain(STRANGER).to_string(),
-        "unknown: no registration of shop has this address; 60 s old; discovery of shop's peers reports: \
+        "denied: no instance registered in boundary shop has address 127.0.0.9; 60 s old; discovery of shop's peers reports: \
          discovery failed while watching etcd: connection refused"
     );
     drop(answers);
@@ -208,12 +208,15 @@ async fn ever_new_errors_of_discovery_are_told_of_in_few_events_and_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_discovery_that_cannot_list_peers_admits_nobody_and_says_so() {
     let list = List::from_addrs(["127.0.0.8:80".parse().unwrap()]).unwrap();
-    let guard = Guard::builder(list, boundary("shop")).build().unwrap();
+    let nowhere = "192.0.2.1".parse().unwrap();
+    let guard = Guard::builder(list, boundary("shop")).allow_networks(nowhere);
+    let guard = guard.build().unwrap();
     let mut events = guard.events();
     event(&mut events, |e| {
         matches!(e, GuardEvent::DiscoveryFailed { .. })
     })
     .await;
+    in_time(guard.synced()).await;
     assert!(!guard.admits(FRIEND));
     let why = guard.explain(FRIEND).to_string();
     assert!(why.contains("unsupported: listing the peers"), "{why}");

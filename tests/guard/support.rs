@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use rolecall::guard::{Guard, GuardEvent};
+use rolecall::guard::{Guard, GuardEvent, Peer};
 use rolecall::{Boundary, Lease, Registrar, Registration, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -69,7 +69,7 @@ pub(crate) async fn until(
 /// A guarded server that greets whoever sends a byte, for as long as it sends some, and tells who came.
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
-    pub(crate) came: mpsc::UnboundedReceiver<SocketAddr>,
+    pub(crate) came: mpsc::UnboundedReceiver<Peer>,
     accepting: JoinHandle<()>,
 }
 
@@ -80,8 +80,8 @@ impl Server {
     }
 
     pub(crate) fn on(guard: &Guard, listener: TcpListener) -> Self {
-        let mut listener = guard.wrap(listener);
         let addr = listener.local_addr().unwrap();
+        let mut listener = guard.wrap(listener);
         let (tell, came) = mpsc::unbounded_channel();
         let accepting = tokio::spawn(async move {
             loop {
