@@ -49,7 +49,7 @@
 //! # }
 //! ```
 //!
-//! With the feature `http`, `http::client(registry, "worker:http")?` is a complete HTTP client. With `grpc`,
+//! With the feature `http`, `http::Client::new(registry, "worker:http")?` is a complete HTTP client. With `grpc`,
 //! `GreeterClient::new(grpc::channel(registry, "worker:grpc")?)` serves clients generated for tonic.
 //!
 //! # What happens when
@@ -191,7 +191,7 @@
 //! | `axum` | `axum::serve` takes a `guard::Listener` |
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
 //! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
-//! | `http` | `http::client` and its parts: pooled HTTP/1.1 and HTTP/2 |
+//! | `http` | `http::Client` and its parts: pooled HTTP/1.1 and HTTP/2 |
 //! | `net` | `connect::dial`: a TCP connection or a Unix socket to an instance, over the first of its addresses that answers |
 //! | `retry` | `retry::Retry`, a policy for `tower::retry`: retries on another instance if that is safe |
 //! | `etcd` | `discovery::Etcd`: instances that register in etcd; building it needs `protoc` |

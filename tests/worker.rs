@@ -22,10 +22,10 @@ use rolecall::discovery::{
     Registrar,
 };
 use rolecall::guard::Listener;
-use rolecall::http::{ClassifyStatus, Connection};
+use rolecall::http;
 use rolecall::{
-    Availability, Balance, Instance, InstanceId, InstanceSet, Lease, Registration, Registry,
-    Target, Visibility, Worker, WorkerError,
+    Availability, Instance, InstanceId, InstanceSet, Lease, Registration, Registry, Target,
+    Visibility, Worker, WorkerError,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -76,7 +76,7 @@ async fn what_one_serves_another_of_the_boundary_calls() {
     server.guard().synced().await;
 
     let client = caller.client("worker:http");
-    let mut client: Balance<Connection<Empty<Bytes>>, ClassifyStatus> = client.unwrap();
+    let mut client: http::Client<Empty<Bytes>> = client.unwrap();
     let answer = client.call(Request::new(Empty::new())).await.unwrap();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "hello");
@@ -95,7 +95,7 @@ async fn one_calls_from_where_it_listens() {
     caller.register().await.unwrap();
     server.guard().synced().await;
     let client = caller.client("worker:http");
-    let mut client: Balance<Connection<Empty<Bytes>>, ClassifyStatus> = client.unwrap();
+    let mut client: http::Client<Empty<Bytes>> = client.unwrap();
     let answer = client.call(Request::new(Empty::new())).await.unwrap();
     assert!(answer.status().is_success());
     let registry_knows = server.guard().explain(HERE).to_string();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Body;
 use hyper::{Request, Response};
-use rolecall::http::{ClassifyStatus, Connection, Connector};
+use rolecall::http::{Connection, Connector, HttpClassifier};
 use rolecall::{Balance, BalanceLayer, BoxError, Instance, List};
 use tokio::runtime::Runtime;
 use tower::balance::p2c;
@@ -88,14 +88,14 @@ pub(crate) fn balance<B>(
     runtime: &Runtime,
     connector: Connector<B>,
     servers: &[SocketAddr],
-) -> Result<Balance<Connection<B>, ClassifyStatus>, BoxError>
+) -> Result<Balance<Connection<B>, HttpClassifier>, BoxError>
 where
     B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
     let list = List::from_addrs(servers.iter().copied())?;
-    let layer = BalanceLayer::new(list, "bench:http")?.classify(ClassifyStatus::new());
+    let layer = BalanceLayer::new(list, "bench:http")?.classify(HttpClassifier::new());
     runtime.block_on(async {
         let balance = layer.layer(connector);
         let connected = async {

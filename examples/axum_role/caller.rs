@@ -4,19 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use hyper::Request;
-use rolecall::http::{ClassifyStatus, Connection};
-use rolecall::{Balance, BoxError};
+use rolecall::BoxError;
+use rolecall::http::{Body, Client};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
-use tower::Service;
 
 const GAP: Duration = Duration::from_millis(20);
-
-type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
 
 /// What the workers did, and what failed.
 #[derive(Default)]
@@ -96,9 +92,9 @@ async fn send(client: Client, book: Arc<Mutex<Book>>, mut stopped: oneshot::Rece
 }
 
 /// The worker that answered, and the peer that it asked.
-async fn ask(mut client: Client) -> Result<(String, String), BoxError> {
+async fn ask(client: Client) -> Result<(String, String), BoxError> {
     let answer = client
-        .call(Request::get("/peer").body(Empty::new())?)
+        .request(Request::get("/peer").body(Body::empty())?)
         .await?;
     let status = answer.status();
     let text = answer.into_body().collect().await?.to_bytes();

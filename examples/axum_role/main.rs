@@ -39,7 +39,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     }
 
     let (crier, news) = Crier::new();
-    let client = http::client(news, "worker:http")?;
+    let client = http::Client::new(news, "worker:http")?;
     let usable = |names: &[&str]| {
         let members = client.control().status().members;
         let are_there = |name: &&str| members.iter().any(|m| m.instance.id() == *name);

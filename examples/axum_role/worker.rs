@@ -9,16 +9,14 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use hyper::Request;
-use rolecall::http::{self, ClassifyStatus, Connection};
-use rolecall::{Balance, BoxError, Registrar, Registration};
+use rolecall::http::{Body, Client};
+use rolecall::{BoxError, Registrar, Registration};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
-use tower::Service;
 
 use crate::stdio::{self, Announcer};
 
@@ -28,8 +26,6 @@ const NEWS: Duration = Duration::from_secs(1);
 /// How long what is in flight may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Peers = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
-
 /// The name to work under, if this process is to be a worker.
 pub(crate) fn asked_for() -> Option<String> {
     let mut args = env::args().skip(1);
@@ -38,7 +34,7 @@ pub(crate) fn asked_for() -> Option<String> {
 
 pub(crate) async fn run(name: String) -> Result<(), BoxError> {
     let (peers, starter) = stdio::peers_of(&name);
-    let peers = http::client(peers, "worker:http")?;
+    let peers = Client::new(peers, "worker:http")?;
     let own_name = name.clone();
     let router = Router::new()
         .route("/name", get(|| async { own_name }))
@@ -72,13 +68,13 @@ pub(crate) async fn run(name: String) -> Result<(), BoxError> {
 
 /// Asks a peer for its name.
 async fn ask(
-    State((name, mut peers)): State<(String, Peers)>,
+    State((name, peers)): State<(String, Client)>,
 ) -> Result<String, (StatusCode, String)> {
     let failed = |error: BoxError| (StatusCode::BAD_GATEWAY, format!("{name}: {error}"));
-    let request = Request::get("/name").body(Empty::new());
+    let request = Request::get("/name").body(Body::empty());
     let request = request.map_err(|error| failed(error.into()))?;
     let answer = peers
-        .call(request)
+        .request(request)
         .await
         .map_err(|error| failed(error.into()))?;
     let peer = answer.into_body().collect().await;

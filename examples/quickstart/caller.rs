@@ -3,22 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use hyper::Request;
-use rolecall::http::{self, ClassifyStatus, Connection};
-use rolecall::{Balance, BoxError};
+use rolecall::BoxError;
+use rolecall::http::{self, Body, Client};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tower::Service;
 
 const GAP: Duration = Duration::from_micros(2500);
 /// How long a caller waits for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 const PROGRESS: Duration = Duration::from_millis(500);
-
-pub(crate) type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
 
 /// What became of one request.
 pub(crate) struct Call {
@@ -86,10 +82,10 @@ async fn send(
     Ok(calls)
 }
 
-async fn one(mut client: Client, phase: &'static str, began: Instant) -> Call {
+async fn one(client: Client, phase: &'static str, began: Instant) -> Call {
     let sent = Instant::now();
     let answer = async {
-        let response = client.call(Request::new(Empty::new())).await?;
+        let response = client.request(Request::new(Body::empty())).await?;
         let instance = http::answered_by(&response).map(ToString::to_string);
         if !response.status().is_success() {
             return Err(format!("{}", response.status()).into());

@@ -4,10 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use rolecall::http::Client;
 use rolecall::{EjectionReason, Event};
-
-use crate::caller::Client;
-
 /// What the balancer's events tell of it, with when they came.
 pub(crate) struct Ejections(Arc<Mutex<Vec<(Duration, Event)>>>);
 

@@ -26,7 +26,7 @@ use rolecall::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::caller::{Caller, Client};
+use crate::caller::Caller;
 use crate::ejections::Ejections;
 use crate::report::Report;
 use crate::worker::{Does, Worker};
@@ -48,7 +48,7 @@ fn hurried() -> Result<BalanceConfig, ConfigError> {
 }
 
 /// Waits until an instance is in that state. When it never is, the report will say so.
-async fn reached(client: &Client, id: &str, state: MemberState) {
+async fn reached(client: &http::Client, id: &str, state: MemberState) {
     let is = |member: &MemberStatus| *member.instance.id() == *id && member.state == state;
     let looks = async {
         while !client.control().status().members.iter().any(is) {
@@ -67,7 +67,7 @@ async fn main() -> Result<ExitCode, rolecall::BoxError> {
     let mut c = Worker::start("c", USUAL, &registry).await?;
     let mut d = Worker::start("d", USUAL, &registry).await?;
 
-    let client = http::client(registry.clone(), "worker:http")?;
+    let client = http::Client::new(registry.clone(), "worker:http")?;
     client.control().reconfigure(hurried()?);
     client.control().wait_usable(Duration::from_secs(5)).await?;
     let ejections = Ejections::follow(&client);

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use rolecall::http::{self, ClassifyStatus, Connection, Connector};
+use rolecall::http::{self, Connection, Connector, HttpClassifier};
 use rolecall::{Balance, BalanceLayer, BoxError, Discovery};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -35,7 +35,7 @@ const MOST_BEHIND: Duration = Duration::from_millis(200);
 const BRIEF_REQUESTS: u32 = 20;
 const BRIEF_EVERY: Duration = Duration::from_secs(3);
 
-pub(crate) type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
+pub(crate) type Client = Balance<Connection<Empty<Bytes>>, HttpClassifier>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -57,7 +57,7 @@ impl fmt::Display for Caller {
 
 /// A balancer of its own.
 pub(crate) fn client(discovery: impl Discovery) -> Result<Client, BoxError> {
-    let layer = BalanceLayer::new(discovery, "worker:http")?.classify(ClassifyStatus::new());
+    let layer = BalanceLayer::new(discovery, "worker:http")?.classify(HttpClassifier::new());
     Ok(layer.layer(Connector::new().idle_timeout(IDLE)))
 }
 

@@ -4,22 +4,19 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::{BodyExt, Full};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rolecall::guard::Listener;
-use rolecall::http::{ClassifyStatus, Connection};
-use rolecall::{Balance, BoxError, Error, InstanceId, Worker};
+use rolecall::http::{Body, Client};
+use rolecall::{BoxError, Error, InstanceId, Worker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::interval;
-use tower::Service;
 
 const GAP: Duration = Duration::from_millis(40);
-
-type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
 
 pub(crate) async fn run() -> Result<(), BoxError> {
     let mut told_to_end = signal(SignalKind::terminate())?;
@@ -60,9 +57,9 @@ async fn serve(mut listener: Listener, id: InstanceId) {
 }
 
 /// Asks one of the role, and says what came of it.
-async fn ask(mut client: Client) {
+async fn ask(client: Client) {
     let answer = async {
-        let answer = client.call(Request::new(Empty::new())).await?;
+        let answer = client.request(Request::new(Body::empty())).await?;
         let name = answer.into_body().collect().await?.to_bytes();
         Ok::<_, BoxError>(String::from_utf8_lossy(&name).into_owned())
     };

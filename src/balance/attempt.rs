@@ -17,6 +17,7 @@ use crate::runtime::clock;
 #[must_use = "a dropped attempt counts as cancelled"]
 pub struct Attempt {
     picked: Guard<Arc<dyn Signal + Send + Sync>>,
+    waited: Duration,
 }
 
 impl Attempt {
@@ -25,6 +26,11 @@ impl Attempt {
     /// Id and address are current. Weight, availability and metadata are those announced when its connection was dialled.
     pub fn instance(&self) -> &Instance {
         self.picked.slot.instance()
+    }
+
+    /// How long the call waited for an instance that is usable and ready. Zero if one was there at once.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Records the latency and keeps the slot, for a response whose body is still to come. Only the first call counts.
@@ -145,13 +151,15 @@ where
     }
 
     /// Passes the slot on to an attempt. What stays behind keeps the member alive and gives no verdict.
-    pub(super) fn pass_on(&mut self) -> Attempt {
+    /// `waited`: how long the call waited before it was sent.
+    pub(super) fn pass_on(&mut self, waited: Duration) -> Attempt {
         let slot = self.slot.hand_over(|holder| match holder {
             MemberRef::Direct(member) => Arc::clone(member) as Arc<dyn Signal + Send + Sync>,
             MemberRef::Counted(counted) => Arc::clone(counted) as Arc<_>,
         });
         Attempt {
             picked: Guard { slot },
+            waited,
         }
     }
 }

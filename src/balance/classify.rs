@@ -77,13 +77,6 @@ pub trait Classify<Req, Res, Err> {
         Hints::none()
     }
 
-    /// Recovers an unsent request from its error, so that it goes to another instance.
-    #[doc(hidden)]
-    fn take_back(&self, error: &mut Err) -> Option<Req> {
-        let _ = error;
-        None
-    }
-
     /// Ends the attempt, or passes it on, and returns what the caller gets.
     ///
     /// # Errors

@@ -135,7 +135,6 @@ struct Drive<M, S, C> {
 struct Run<S, C> {
     fleet: Arc<Fleet<Connected<S, C>>>,
     shared: Arc<Shared<C>>,
-    balancer: Weak<Inner<S, C>>,
     /// `None` once discovery's stream has ended.
     watch: Option<Watch>,
     discovery: Arc<View>,
@@ -211,7 +210,6 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
             log: Log::default(),
             fleet,
             shared,
-            balancer: Weak::clone(&drive.balancer),
         }
     }
 
@@ -248,6 +246,7 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
                     // A stand-in, such as a cached set, overcomes no error of discovery.
                     if set.provisional_age().is_none() {
                         self.shared.set_discovery_error(None);
+                        self.log.discovery_works(&self.shared.target, clock::now());
                     }
                     newest = Some(set);
                 }
@@ -265,6 +264,8 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         if let Some(set) = newest {
             let dials = self.fleet.apply(set, clock::now());
             self.queue(dials);
+            self.report();
+            self.log.set_applied(&self.shared.target);
         }
         answered
     }
@@ -291,7 +292,6 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
                     let service = Connected {
                         service,
                         shared: Arc::clone(&self.shared),
-                        balancer: Weak::clone(&self.balancer),
                     };
                     connected.push((ticket, service));
                 }

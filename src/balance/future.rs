@@ -14,6 +14,7 @@ use super::classify::Classify;
 use super::waiting::Waiting;
 use crate::error::{BoxError, Error};
 use crate::fleet::Verdict;
+#[cfg(feature = "grpc")]
 use crate::model::instance::InstanceId;
 use crate::runtime::timer::Timer;
 use crate::runtime::{clock, timer};
@@ -57,8 +58,10 @@ pin_project! {
         future: F,
         picked: Picked<S, C>,
         context: Kept<X>,
-        // In one box, since every request moves this struct.
-        extra: Option<Box<Extra>>,
+        // Times the attempt, if attempts have a limit. The first poll without a response starts it.
+        timeout: Option<Pin<Box<Timer>>>,
+        // How long the call waited before, in microseconds.
+        waited: u32,
     }
 }
 
@@ -67,16 +70,6 @@ pin_project! {
 enum Kept<X> {
     Context(X),
     Taken,
-}
-
-/// What few attempts need.
-#[derive(Default)]
-struct Extra {
-    /// Times the attempt, if attempts have a limit. The first poll without a response starts it.
-    timeout: Option<Pin<Box<Timer>>>,
-    /// Instances that this call tried before. If the present one returns the request unsent, the next attempt avoids these
-    /// as well.
-    avoid: Vec<InstanceId>,
 }
 
 /// A waiting call, and its request with the context: `None` once sent.
@@ -91,7 +84,8 @@ impl<F, S, C, X> Sent<F, S, C, X> {
             future,
             picked,
             context: Kept::Context(context),
-            extra: None,
+            timeout: None,
+            waited: 0,
         }
     }
 }
@@ -145,7 +139,7 @@ where
                     let sent = sent.project();
                     let Poll::Ready(result) = sent.future.poll(cx) else {
                         let shared = &sent.picked.connected().shared;
-                        let limit = ready!(poll_timeout(shared.attempt_timeout, sent.extra, cx));
+                        let limit = ready!(poll_timeout(shared.attempt_timeout, sent.timeout, cx));
                         let target = shared.target.clone();
                         let id = sent.picked.instance().id().clone();
                         sent.picked.end(Verdict::Unanswered);
@@ -156,10 +150,8 @@ where
                     let Kept::Context(context) = mem::replace(sent.context, Kept::Taken) else {
                         unreachable!("{POLLED_AGAIN}");
                     };
-                    match classified(sent.picked, context, sent.extra, result) {
-                        Ok(response) => return Poll::Ready(response),
-                        Err(held) => state.set(State::Waiting { held }),
-                    }
+                    let waited = Duration::from_micros((*sent.waited).into());
+                    return Poll::Ready(classified(sent.picked, context, result, waited));
                 }
                 StateProj::Waiting { held } => {
                     let Held { waiting, request } = &mut **held;
@@ -173,10 +165,9 @@ where
                         }
                     };
                     let (request, context) = request.take().expect(POLLED_AGAIN);
+                    let waited = waiting.waited();
                     let mut sent = Sent::new(service.call(request), picked, context);
-                    if !waiting.avoid().is_empty() {
-                        sent.extra.get_or_insert_default().avoid = waiting.avoid().to_vec();
-                    }
+                    sent.waited = waited.as_micros().try_into().unwrap_or(u32::MAX);
                     state.set(State::Sent { sent });
                 }
                 StateProj::Failed { error } => {
@@ -192,13 +183,12 @@ where
 /// Returns an attempt's time limit once it has passed. Without a limit it is always pending.
 fn poll_timeout(
     limit: Option<Duration>,
-    extra: &mut Option<Box<Extra>>,
+    timeout: &mut Option<Pin<Box<Timer>>>,
     cx: &mut Context<'_>,
 ) -> Poll<Duration> {
     let Some(limit) = limit else {
         return Poll::Pending;
     };
-    let timeout = &mut extra.get_or_insert_default().timeout;
     if timeout.is_none() {
         *timeout = timer::sleep_until(clock::now() + limit);
     }
@@ -212,52 +202,29 @@ fn poll_timeout(
 
 const POLLED_AGAIN: &str = "a future is not polled again after it was ready";
 
-/// The outcome of a response: a result for the caller, or the call to be repeated on another instance.
-type Classified<S, Req, C, X, Res> = Result<Result<Res, Error>, Box<Held<S, Req, C, X>>>;
-
+/// Ends the attempt, and makes the result for the caller.
 fn classified<S, Req, C>(
     picked: &mut Picked<S, C>,
     context: C::Context,
-    extra: &mut Option<Box<Extra>>,
     result: Result<S::Response, S::Error>,
-) -> Classified<S, Req, C, C::Context, C::Response>
+    waited: Duration,
+) -> Result<C::Response, Error>
 where
-    S: Service<Req> + Clone + Send + Sync + 'static,
+    S: Service<Req> + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     C: Classify<Req, S::Response, S::Error> + Send + Sync + 'static,
 {
-    let attempt = picked.pass_on();
-    let connected = picked.connected();
-    let classifier = &connected.shared.classifier;
-    let mut failed = match classifier.classify(context, result, attempt) {
-        Ok(response) => return Ok(Ok(response)),
+    let attempt = picked.pass_on(waited);
+    let shared = &picked.connected().shared;
+    let failed = match shared.classifier.classify(context, result, attempt) {
+        Ok(response) => return Ok(response),
         Err(failed) => failed,
     };
-    let id = picked.instance().id();
-    if !failed.was_sent
-        && let Some(inner) = connected.balancer.upgrade()
-        && let Some(request) = classifier.take_back(&mut failed.error)
-    {
-        let waiting = match Waiting::new(inner) {
-            Ok(waiting) => waiting,
-            Err(error) => return Ok(Err(error)),
-        };
-        // Avoid every instance that has already had this request, whatever the classifier hints, as long as another one is
-        // usable.
-        let mut avoid = extra.take().map_or_else(Vec::new, |extra| extra.avoid);
-        if !avoid.contains(id) {
-            avoid.push(id.clone());
-        }
-        let waiting = waiting.after_unsent(avoid, failed.error.into());
-        let context = classifier.begin(&request);
-        let request = Some((request, context));
-        return Err(Box::new(Held { waiting, request }));
-    }
+    let id = picked.instance().id().clone();
     let error: BoxError = failed.error.into();
     let below = error.downcast_ref::<Error>();
     let was_sent = failed.was_sent && below.is_none_or(Error::was_sent);
-    let target = connected.shared.target.clone();
-    Ok(Err(Error::call(target, id.clone(), was_sent, error)))
+    Err(Error::call(shared.target.clone(), id, was_sent, error))
 }
 
 impl<S, Req, C, X> fmt::Debug for ResponseFuture<S, Req, C, X>

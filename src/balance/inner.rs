@@ -1,4 +1,4 @@
-//! The state that all clones of a balancer share, and the way back to it from each connection.
+//! The state that all clones of a balancer share, and what each connection carries of it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -33,12 +33,11 @@ pub(super) struct Inner<S, C> {
     _alive: oneshot::Sender<()>,
 }
 
-/// A member's service, as the fleet keeps it, and the way back to the balancer.
+/// A member's service, as the fleet keeps it, with what its attempts need of the balancer.
 pub(super) struct Connected<S, C> {
     pub(super) service: S,
+    /// Not the whole balancer, so that calls that have an instance do not keep it alive.
     pub(super) shared: Arc<Shared<C>>,
-    /// Weak, so that calls that have an instance do not keep the balancer alive.
-    pub(super) balancer: Weak<Inner<S, C>>,
 }
 
 impl<S, C> Inner<S, C>

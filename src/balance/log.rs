@@ -2,6 +2,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
+use super::faults::{Faults, Flaw};
+use crate::error::discovery::DiscoveryErrorKind;
 use crate::event::{Event, Withheld};
 use crate::model::target::Target;
 use crate::runtime::text::legible;
@@ -17,6 +19,7 @@ pub(super) struct Log {
     ejections: Budget,
     fleet: Budget,
     discovery: Budget,
+    faults: Faults,
 }
 
 /// The lines of one kind in the current period.
@@ -120,7 +123,43 @@ impl Log {
         }
     }
 
+    /// Discovery gave a set, and its events were written.
+    pub(super) fn set_applied(&mut self, target: &Target) {
+        for (flaw, sets) in self.faults.end_set() {
+            match flaw {
+                Flaw::Refused(id) => {
+                    info!(target: "rolecall", %target, %id, sets, "instance is refused no more");
+                }
+                Flaw::Duplicate(id) => {
+                    info!(target: "rolecall", %target, %id, sets, "id is not a duplicate any more");
+                }
+            }
+        }
+    }
+
+    /// Discovery itself gave a set.
+    pub(super) fn discovery_works(&mut self, target: &Target, now: Instant) {
+        if let Some(failure) = self.faults.recover() {
+            let (errors, lasted) = (failure.errors, failure.lasted(now));
+            info!(target: "rolecall", %target, errors, ?lasted, "discovery gives sets again");
+        }
+    }
+
+    /// Whether the event says something that the one before it did not.
+    fn is_news(&mut self, event: &Event, now: Instant) -> bool {
+        match event {
+            Event::InstanceRefused { id, .. } => self.faults.begins(Flaw::Refused(id.clone())),
+            Event::DuplicateId { id } => self.faults.begins(Flaw::Duplicate(id.clone())),
+            Event::DiscoveryFailed { error } => self.faults.fails(&error.with_causes(), now),
+            _ => true,
+        }
+    }
+
     fn discovery(&mut self, target: &Target, event: &Event, now: Instant) {
+        if !self.is_news(event, now) {
+            let event = legible(event);
+            return debug!(target: "rolecall", %target, event, "about discovery, as before");
+        }
         let admitted = self.discovery.admits("discovery", target, now);
         match event {
             Event::SetDoubted {
@@ -135,6 +174,12 @@ impl Log {
             }
             Event::DuplicateId { id } if admitted => {
                 warn!(target: "rolecall", %target, %id, "duplicate id");
+            }
+            // Normal where callers start before the first instance.
+            Event::DiscoveryFailed { error }
+                if admitted && error.kind() == DiscoveryErrorKind::UnknownRole =>
+            {
+                info!(target: "rolecall", %target, %error, "waiting for the first instance");
             }
             Event::DiscoveryFailed { error } if admitted => {
                 let error = error.with_causes();

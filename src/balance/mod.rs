@@ -31,6 +31,7 @@ pub mod connect;
 mod control;
 mod dialler;
 mod driver;
+mod faults;
 mod future;
 mod inner;
 mod layer;

@@ -143,7 +143,7 @@ pub struct SocketError {
 }
 
 impl SocketError {
-    fn new(failures: Vec<(&Address, io::Error)>) -> Self {
+    pub(crate) fn new(failures: Vec<(&Address, io::Error)>) -> Self {
         let local = failures.iter().position(|(_, error)| is_local_fault(error));
         Self {
             decisive: local.unwrap_or_default(),

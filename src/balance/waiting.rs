@@ -3,6 +3,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use tokio::sync::futures::OwnedNotified;
 use tower_service::Service;
@@ -14,6 +15,7 @@ use crate::error::{BoxError, Error};
 use crate::fleet::{PickError, Verdict};
 use crate::model::hints::Hints;
 use crate::model::instance::InstanceId;
+use crate::runtime::clock;
 use crate::runtime::local_fault::is_local_fault;
 
 /// A call that no instance has yet.
@@ -29,7 +31,8 @@ use crate::runtime::local_fault::is_local_fault;
 /// At each event of the fleet, candidates that may not be picked any more are given up, and an empty place is filled again.
 pub(super) struct Waiting<S, C> {
     inner: Arc<Inner<S, C>>,
-    /// Instances that this call found without a connection, or that returned it unsent.
+    began: Instant,
+    /// Instances to which this process could open no connection for want of a resource of its own.
     avoid: Vec<InstanceId>,
     /// The pick and the runner-up. Each holds a slot.
     candidates: [Option<Candidate<S, C>>; 2],
@@ -63,6 +66,7 @@ where
         inner.shared.begin_waiting()?;
         Ok(Self {
             inner,
+            began: clock::now(),
             avoid: Vec::new(),
             candidates: [None, None],
             searched: false,
@@ -85,16 +89,9 @@ where
         self
     }
 
-    /// Starts after an instance returned the request unsent.
-    pub(super) fn after_unsent(mut self, avoid: Vec<InstanceId>, error: BoxError) -> Self {
-        self.avoid = avoid;
-        self.lost = Some(error);
-        self
-    }
-
-    /// The instances that this call found without a connection, or that returned it unsent.
-    pub(super) fn avoid(&self) -> &[InstanceId] {
-        &self.avoid
+    /// How long it has waited.
+    pub(super) fn waited(&self) -> Duration {
+        clock::now().saturating_duration_since(self.began)
     }
 
     /// Ready with a slot and its service. `hints` is called before every pick.

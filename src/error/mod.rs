@@ -6,6 +6,7 @@ pub(crate) mod discovery;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -38,7 +39,10 @@ struct Inner {
     instance: Option<InstanceId>,
     kind: ErrorKind,
     was_sent: AtomicBool,
-    /// The instances of earlier attempts, in their order. Set late, when other layers may have wrapped this error already.
+    // Both are set late, when other layers may have wrapped this error already.
+    /// The instance that did not act on the request before it was sent again without a retry.
+    resent: OnceLock<InstanceId>,
+    /// The instances of earlier attempts, in their order, that one included.
     tried: OnceLock<Vec<InstanceId>>,
     source: Option<BoxError>,
 }
@@ -109,6 +113,7 @@ impl Error {
             instance: None,
             kind,
             was_sent: AtomicBool::new(false),
+            resent: OnceLock::new(),
             tried: OnceLock::new(),
             source,
         }))
@@ -123,6 +128,7 @@ impl Error {
             instance: Some(instance),
             kind: ErrorKind::Deadline,
             was_sent: AtomicBool::new(true),
+            resent: OnceLock::new(),
             tried: OnceLock::new(),
             source: Some(source.into()),
         }))
@@ -139,6 +145,7 @@ impl Error {
             instance: Some(instance),
             kind: ErrorKind::Call,
             was_sent: AtomicBool::new(was_sent),
+            resent: OnceLock::new(),
             tried: OnceLock::new(),
             source: Some(source),
         }))
@@ -151,6 +158,7 @@ impl Error {
             was_sent: AtomicBool::new(instance.is_some()),
             instance,
             kind: ErrorKind::Deadline,
+            resent: OnceLock::new(),
             tried: OnceLock::new(),
             source: None,
         }))
@@ -165,6 +173,18 @@ impl Error {
         let source = self.0.source.take();
         self.0.source = Some(wrap(&self, source));
         self
+    }
+
+    /// Records the instance that had the request before it was sent again. Only the first call counts.
+    #[cfg(feature = "http")]
+    pub(crate) fn note_resent(&self, instance: &InstanceId) {
+        self.0.resent.get_or_init(|| instance.clone());
+    }
+
+    /// The instance that had the request before it was sent again without a retry.
+    #[cfg(feature = "retry")]
+    pub(crate) fn resent(&self) -> Option<&InstanceId> {
+        self.0.resent.get()
     }
 
     /// Records the instances of earlier attempts, in their order. Only the first call counts.
@@ -184,10 +204,14 @@ impl Error {
         self.0.instance.as_ref()
     }
 
-    /// The instances of earlier attempts, if `retry::Retry` sent the request again. That of the last attempt is
-    /// [`instance`](Error::instance).
+    /// The instances of earlier attempts, if `http::Resend` or `retry::Retry` sent the request again. That of the last attempt
+    /// is [`instance`](Error::instance).
     pub fn tried(&self) -> &[InstanceId] {
-        self.0.tried.get().map_or(&[], Vec::as_slice)
+        match (self.0.tried.get(), self.0.resent.get()) {
+            (Some(tried), _) => tried,
+            (None, Some(resent)) => slice::from_ref(resent),
+            (None, None) => &[],
+        }
     }
 
     /// The kind of failure.

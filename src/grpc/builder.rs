@@ -8,7 +8,7 @@ use super::classify::ClassifyStatus;
 use crate::balance::{BalanceLayer, Outcome};
 use crate::discovery::Discovery;
 use crate::fleet::BalanceConfig;
-use crate::http::Connector;
+use crate::http::{Connector, ReplayBody};
 use crate::model::name::Boundary;
 use crate::model::target::{Target, TargetError};
 
@@ -48,7 +48,7 @@ use crate::model::target::{Target, TargetError};
 #[must_use = "nothing is balanced before `build`"]
 pub struct Builder {
     layer: BalanceLayer<ClassifyStatus>,
-    connector: Connector<tonic::body::Body>,
+    connector: Connector<ReplayBody>,
     #[cfg(feature = "tls")]
     role: crate::model::name::Role,
 }
@@ -71,10 +71,11 @@ impl Builder {
         })
     }
 
-    /// Dials from this ip, see [`Connector::local_address`].
+    /// Dials from this ip.
     #[cfg(feature = "worker")]
     pub(crate) fn local_address(mut self, ip: std::net::IpAddr) -> Self {
-        self.connector = self.connector.local_address(ip);
+        let options = crate::http::TcpOptions::new().local_address(ip);
+        self.connector = self.connector.tcp(options);
         self
     }
 

@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use http_body::Body;
+use tower_layer::Layer;
 use tower_service::Service;
 
 use super::body::ResponseBody;
@@ -15,7 +16,7 @@ use super::held::HoldHead;
 use crate::balance::{Balance, Control};
 use crate::discovery::Discovery;
 use crate::error::{BoxError, Error};
-use crate::http::Connection;
+use crate::http::{Connection, ReplayBody, Resend, ResendLayer};
 use crate::model::target::{Target, TargetError};
 
 /// Balances gRPC calls over the instances of a target, with the defaults of [`Builder`].
@@ -42,12 +43,11 @@ where
 ///
 /// ```
 /// use rolecall::{BalanceLayer, Instance, Registry, grpc, http};
-/// use tonic::body::Body;
 /// use tower::{Layer, ServiceExt, limit::ConcurrencyLimit, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), rolecall::TargetError> {
-/// let http = http::Connector::<Body>::new().http2();
+/// let http = http::Connector::<http::ReplayBody>::new().http2();
 /// let connector = service_fn(move |instance: Instance| {
 ///     let dial = http.clone().oneshot(instance);
 ///     async { Ok::<_, rolecall::DialError>(tower::timeout::Timeout::new(dial.await?, LIMIT)) }
@@ -57,7 +57,7 @@ where
 ///     .classify(grpc::ClassifyStatus::new())
 ///     .layer(connector);
 /// let channel = grpc::Channel::from(balance);
-/// # fn is_channel<T: tonic::client::GrpcService<Body>>(_: T) {}
+/// # fn is_channel<T: tonic::client::GrpcService<tonic::body::Body>>(_: T) {}
 /// # is_channel(channel);
 /// # Ok(())
 /// # }
@@ -66,8 +66,8 @@ where
 /// # Errors
 ///
 /// Every [`Error`] has a [`tonic::Status`] as its source, and that the cause, if there is one.
-pub struct Channel<S = Connection<tonic::body::Body>> {
-    balance: Balance<S, ClassifyStatus>,
+pub struct Channel<S = Connection<ReplayBody>> {
+    balance: Resend<Balance<S, ClassifyStatus>>,
     target: Arc<Target>,
 }
 
@@ -89,24 +89,25 @@ impl Channel {
 impl<S> Channel<S> {
     /// The handle to observe and steer the balancer below: status, events, ejection by hand, configuration.
     pub fn control(&self) -> &Control {
-        self.balance.control()
+        self.balance.get_ref().control()
     }
 }
 
 impl<S: Send + Sync + 'static> From<Balance<S, ClassifyStatus>> for Channel<S> {
     fn from(balance: Balance<S, ClassifyStatus>) -> Self {
         let target = Arc::new(balance.target().clone());
+        let balance = ResendLayer::new().layer(balance);
         Self { balance, target }
     }
 }
 
-/// For a request body of any type, tonic's own being one.
+/// For a request body of any type that is `Unpin`, tonic's own being one.
 impl<S, B, R> Service<Request<R>> for Channel<S>
 where
-    S: Service<Request<tonic::body::Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Request<ReplayBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError> + 'static,
     B: Body<Error: Into<BoxError> + 'static>,
-    R: Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Response = Response<ResponseBody<B>>;
     type Error = Error;
@@ -118,8 +119,9 @@ where
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let deadline = Deadline::of(request.headers());
-        let holds = request.extensions().get::<HoldHead>().is_some();
-        let call = self.balance.call(request.map(tonic::body::Body::new));
+        let holds = request.extensions().get::<HoldHead>();
+        let holds = holds.map(|HoldHead(progress)| progress.clone());
+        let call = self.balance.call(request);
         ResponseFuture::new(call, holds, Arc::clone(&self.target), deadline)
     }
 }

@@ -9,7 +9,6 @@ use tonic::Code;
 use super::code::{self, Head};
 use super::details;
 use super::origin;
-use super::resent;
 use super::tracked::{Judgement, TrackedBody};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
 use crate::http::label::label;
@@ -29,27 +28,24 @@ use crate::model::hints::Hints;
 /// | a body that ends without | that of `Unknown` |
 /// | a body that breaks | failure; neutral, if the body of the request did |
 /// | HTTP status 401 or 403 | success |
-/// | HTTP status 429, or 503 with a `Retry-After` | overloaded, for as long as [`http::ClassifyStatus`](crate::http::ClassifyStatus) says |
+/// | HTTP status 429, or 503 with a `Retry-After` | overloaded, for as long as [`http::HttpClassifier`](crate::http::HttpClassifier) says |
 /// | any other HTTP status, or other content than gRPC | failure: what answers there is not the service |
-/// | an error | as with [`http::ClassifyStatus`](crate::http::ClassifyStatus) |
+/// | an error | as with [`http::HttpClassifier`](crate::http::HttpClassifier) |
 ///
 /// With a status that makes it overloaded an instance may say for how long, by `grpc-retry-pushback-ms`: 1 s to 60 s, else the
 /// default of 1 s.
 ///
 /// A failure is [labelled](crate::Attempt::failure_labelled) by the name of its status, such as `"Unavailable"`, or as with
-/// [`http::ClassifyStatus`](crate::http::ClassifyStatus).
+/// [`http::HttpClassifier`](crate::http::HttpClassifier).
 ///
 /// The latency is taken when the first message is there, or the status: that is with the head of the answer, or later if the
 /// caller reads on and has to wait. The instance's load counts the call until the trailers, or the end of the body: the outcome
 /// is told then. Dropped before that, it is cancelled, unless the head told the outcome; a caller that waited for a first
 /// message after the head is no sign of an instance that does not answer, however long he did.
 ///
-/// A call that was not sent, or that an instance did not act on before it went away, goes to another one, up to twice, as long
-/// as not more of its messages was read than is kept for that (64 KiB).
-///
 /// A call goes to another instance than those in its extension [`http::Tried`](crate::http::Tried), while one is usable.
 ///
-/// The instance is noted as with [`http::ClassifyStatus`](crate::http::ClassifyStatus): in the response's extensions and in
+/// The instance is noted as with [`http::HttpClassifier`](crate::http::HttpClassifier): in the response's extensions and in
 /// the field `rolecall.instance` of the current span. A status other than `Ok` gets its id as the metadata
 /// `rolecall-instance`, which is what [`failed_at`](super::failed_at) reads.
 #[derive(Clone, Default)]
@@ -100,7 +96,6 @@ impl ClassifyStatus {
 
 impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
 where
-    R: 'static,
     B: http_body::Body<Error: 'static>,
     E: 'static,
 {
@@ -116,13 +111,9 @@ where
         Hints::avoid(tried.instances())
     }
 
-    fn take_back(&self, error: &mut E) -> Option<Request<R>> {
-        resent::take_back(error)
-    }
-
     fn classify(
         &self,
-        _: Tried,
+        tried: Tried,
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
     ) -> Result<Self::Response, Failed<E>> {
@@ -130,7 +121,7 @@ where
         match result {
             Ok(mut response) => {
                 attempt.answered();
-                answered::note(response.extensions_mut(), &attempt);
+                answered::note(response.extensions_mut(), &attempt, &tried);
                 let known = match Head::of(&response) {
                     Head::Begun => None,
                     Head::Ended(code) => {

@@ -16,13 +16,15 @@ use super::deadline::Deadline;
 use super::held::Held;
 use super::status;
 use super::tracked::TrackedBody;
-use crate::balance;
+use crate::balance::{self, Balance};
 use crate::error::{BoxError, Error};
-use crate::http::Tried;
+use crate::http::replay::Progress;
+use crate::http::{ReplayBody, ResendFuture, Tried};
 use crate::model::target::Target;
 
-type BalanceFuture<S> =
-    balance::ResponseFuture<S, Request<tonic::body::Body>, ClassifyStatus, Tried>;
+type BalanceFuture<S> = balance::ResponseFuture<S, Request<ReplayBody>, ClassifyStatus, Tried>;
+
+type CallFuture<S> = ResendFuture<BalanceFuture<S>, Balance<S, ClassifyStatus>>;
 
 pin_project! {
     /// The answer of a [`Channel`](super::Channel).
@@ -34,14 +36,14 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B>
     where
-        S: Service<Request<tonic::body::Body>>,
+        S: Service<Request<ReplayBody>>,
     {
         // None once it is over.
         #[pin]
-        call: Option<BalanceFuture<S>>,
+        call: Option<CallFuture<S>>,
         // What it came to, if that is held until the first message.
         held: Option<Held<B>>,
-        holds: bool,
+        holds: Option<Progress>,
         target: Arc<Target>,
         deadline: Option<Deadline>,
     }
@@ -49,12 +51,12 @@ pin_project! {
 
 impl<S, B> ResponseFuture<S, B>
 where
-    S: Service<Request<tonic::body::Body>>,
+    S: Service<Request<ReplayBody>>,
 {
-    /// `holds`: whether the caller sees nothing before the first message.
+    /// `holds`: the caller sees nothing before the first message, if the request body was sent to its end by then.
     pub(super) fn new(
-        call: BalanceFuture<S>,
-        holds: bool,
+        call: CallFuture<S>,
+        holds: Option<Progress>,
         target: Arc<Target>,
         deadline: Option<Deadline>,
     ) -> Self {
@@ -70,7 +72,7 @@ where
 
 impl<S, B> Future for ResponseFuture<S, B>
 where
-    S: Service<Request<tonic::body::Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Request<ReplayBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError> + 'static,
     B: Body<Error: Into<BoxError> + 'static>,
 {
@@ -87,7 +89,7 @@ where
                     .call
                     .as_ref()
                     .as_pin_ref()
-                    .and_then(|call| call.get_ref().instance()),
+                    .and_then(|call| call.get_ref().call().instance()),
             };
             Err(status::timed_out(
                 this.target,
@@ -106,7 +108,7 @@ where
 
 impl<S, B> ResponseFuture<S, B>
 where
-    S: Service<Request<tonic::body::Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Request<ReplayBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError> + 'static,
     B: Body<Error: Into<BoxError> + 'static>,
 {
@@ -120,7 +122,8 @@ where
             let call = call.expect("a future is not polled again after it was ready");
             let response = ready!(call.poll(cx)).map_err(status::with_status)?;
             let response = grpc_only(response, this.target)?;
-            if !*this.holds || Head::of(&response) != Head::Begun {
+            let holds = this.holds.as_ref().is_some_and(Progress::has_ended);
+            if !holds || Head::of(&response) != Head::Begun {
                 let (target, deadline) = (Arc::clone(this.target), this.deadline.take());
                 let answer = response.map(|body| ResponseBody::new(body, target, deadline));
                 return Poll::Ready(Ok(answer));
@@ -160,7 +163,7 @@ where
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>
 where
-    S: Service<Request<tonic::body::Body>>,
+    S: Service<Request<ReplayBody>>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()

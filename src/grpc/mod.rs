@@ -48,8 +48,8 @@
 //!
 //! A service that passes a status of its own callee on to its callers passes the names on too.
 //!
-//! A call that an instance says it did not act on, because it goes away or refuses the stream, is sent to it again before
-//! it fails: all kinds of calls, see [`http::Connection`](crate::http::Connection) for the limits.
+//! A call that no instance acted on, because its connection had ended or the instance closes it or refuses the stream, is sent
+//! once more: all kinds of calls, see [`http::Resend`](crate::http::Resend).
 //!
 //! # Time limits
 //!
@@ -75,7 +75,6 @@ mod details;
 mod future;
 pub(crate) mod held;
 mod origin;
-mod resent;
 mod status;
 mod tracked;
 

@@ -11,7 +11,7 @@ use super::label::label;
 use crate::balance::{Attempt, Outcome};
 
 pin_project! {
-    /// A response body that tells the balancer how it ended; see [`ClassifyStatus`](super::ClassifyStatus).
+    /// A response body that tells the balancer how it ended; see [`HttpClassifier`](super::HttpClassifier).
     ///
     /// # Cancellation
     ///

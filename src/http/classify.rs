@@ -11,8 +11,6 @@ use super::answered;
 use super::body::{Judgement, TrackedBody};
 use super::error::CallError;
 use super::retry_after::retry_after;
-use super::returned;
-use super::rewound::Rewound;
 use super::tried::{self, Tried};
 use crate::balance::classify::{io_label, is_blameless};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
@@ -26,7 +24,9 @@ use crate::model::hints::Hints;
 /// | status below 500 | success |
 /// | status 429, or 503 with a `Retry-After` | overloaded: it is given less to do, and not blamed |
 /// | any other status from 500 | failure |
-/// | a [`CallError`] whose request was not sent | unsent; neutral, if it was for want of something in this process |
+/// | a [`CallError`] whose HTTP/2 stream was [refused](CallError::is_refused) | overloaded |
+/// | a [`CallError`] by a [`GOAWAY`](CallError::is_go_away) | neutral; failure, if that names an error |
+/// | any other [`CallError`] whose request was not sent | unsent; neutral, if this process lacks a resource |
 /// | a [`CallError`] that is the caller's fault: the request's own body failed, or `https` without TLS | neutral |
 /// | what a balancer below did not send, or tower's `LoadShed` refused, as in [`ClassifyResult`](crate::ClassifyResult) | neutral |
 /// | any other error | failure |
@@ -38,8 +38,7 @@ use crate::model::hints::Hints;
 /// the outcome is told then. A body that breaks is a failure. One dropped before its end is cancelled, unless the status says
 /// failure or overloaded: callers seldom read those bodies.
 ///
-/// A request that was not sent, with an instance that went away meanwhile, goes to another one, up to twice. One whose body was
-/// read by then does not: its error [was not sent](crate::Error::was_sent).
+/// The classifier sends nothing again: that is for [`Resend`](super::Resend).
 ///
 /// A request goes to another instance than those in its extension [`Tried`](super::Tried), while one is usable.
 ///
@@ -51,13 +50,13 @@ use crate::model::hints::Hints;
 /// Which instance it was is told by [`answered_by`](super::answered_by) of the response, by [`Error::instance`](crate::Error::instance)
 /// of an error, and in the field `rolecall.instance` of the caller's `tracing` span, if that declares one.
 #[derive(Clone, Default)]
-pub struct ClassifyStatus {
+pub struct HttpClassifier {
     outcomes: Option<Arc<Outcomes>>,
 }
 
 type Outcomes = dyn Fn(&Parts) -> Outcome + Send + Sync;
 
-impl ClassifyStatus {
+impl HttpClassifier {
     /// The classifier of the table above.
     #[must_use]
     pub fn new() -> Self {
@@ -68,15 +67,15 @@ impl ClassifyStatus {
     ///
     /// ```
     /// use http_body_util::Empty;
-    /// use rolecall::http::{ClassifyStatus, Connector};
+    /// use rolecall::http::{HttpClassifier, Connector};
     /// use rolecall::{BalanceLayer, Outcome, Registry};
     /// use tower::Layer;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), rolecall::TargetError> {
     /// // An instance that knows of nothing has lost its data. One that has not implemented something is well.
-    /// let usual = ClassifyStatus::new();
-    /// let classify = ClassifyStatus::by(move |head| match head.status.as_u16() {
+    /// let usual = HttpClassifier::new();
+    /// let classify = HttpClassifier::by(move |head| match head.status.as_u16() {
     ///     404 => Outcome::Failure,
     ///     501 => Outcome::Success,
     ///     _ => usual.outcome(head),
@@ -104,9 +103,8 @@ impl ClassifyStatus {
     }
 }
 
-impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
+impl<R, B, E> Classify<Request<R>, Response<B>, E> for HttpClassifier
 where
-    R: 'static,
     B: http_body::Body,
     E: 'static,
 {
@@ -122,13 +120,9 @@ where
         Hints::avoid(tried.instances())
     }
 
-    fn take_back(&self, error: &mut E) -> Option<Request<R>> {
-        take_back(error).and_then(returned::unread)
-    }
-
     fn classify(
         &self,
-        _: Tried,
+        tried: Tried,
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
     ) -> Result<Self::Response, Failed<E>> {
@@ -138,7 +132,7 @@ where
                 attempt.answered();
                 let (mut head, body) = response.into_parts();
                 let outcome = self.outcome(&head);
-                answered::note(&mut head.extensions, &attempt);
+                answered::note(&mut head.extensions, &attempt, &tried);
                 let body = TrackedBody::new(body, Judgement::new(attempt, outcome, head.status));
                 Ok(Response::from_parts(head, body))
             }
@@ -161,12 +155,6 @@ pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
     }
 }
 
-/// The request of an error, for another instance, unless it is this process that cannot send it.
-pub(crate) fn take_back<R: 'static>(error: &mut dyn Any) -> Option<Request<Rewound<R>>> {
-    let error = CallError::of(error).filter(|error| !error.is_local_fault())?;
-    error.take_returned()
-}
-
 /// Ends the attempt of a request that got no response.
 pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
     let any: &dyn Any = &error;
@@ -184,10 +172,16 @@ pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
             return Failed::unsent(error);
         }
         Some(found) if !found.was_sent() => {
-            // The connection stays if it is this process that lacks something.
-            match found.is_local_fault() {
-                true => attempt.neutral(),
-                false => attempt.unsent(),
+            if found.is_refused() {
+                attempt.overloaded(None);
+            } else if found.is_go_away_with_error() {
+                attempt.failure_labelled("GOAWAY");
+            } else if found.is_go_away() || found.is_local_fault() {
+                // The instance's service dials the next connection by itself, and knows if it cannot. A fault of this process
+                // is no reason to give up a connection.
+                attempt.neutral();
+            } else {
+                attempt.unsent();
             }
             return Failed::unsent(error);
         }
@@ -201,8 +195,8 @@ pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
     Failed::sent(error)
 }
 
-impl fmt::Debug for ClassifyStatus {
+impl fmt::Debug for HttpClassifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClassifyStatus").finish_non_exhaustive()
+        f.debug_struct("HttpClassifier").finish_non_exhaustive()
     }
 }

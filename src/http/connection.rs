@@ -16,7 +16,6 @@ use super::http1::Lane;
 use super::http2::Share;
 use super::line::{Fate, Transport, Unanswered};
 use super::pool::Pool;
-use super::returned::Original;
 use crate::error::BoxError;
 
 /// The connections to one instance, as a service.
@@ -27,11 +26,9 @@ use crate::error::BoxError;
 ///   response's body it is idle again. A body dropped before its end closes its connection.
 /// - HTTP/2: the one connection for all. When the instance has closed it, it is opened again.
 ///
-/// A request whose connection turns out closed before anything was written is sent on another one. So is an HTTP/2 request
-/// that the instance says it did not act on (`GOAWAY`, `REFUSED_STREAM`), up to eight times. For that, what is read of its body
-/// is kept until the request is answered: up to 64 KiB, of which every frame takes 64 bytes at least. Nothing is copied if the
-/// data are [`Bytes`](bytes::Bytes). If more was read by then, or if there is no
-/// other connection, [`CallError::was_sent`] is false; the balancer then sends what it can to another instance.
+/// A request whose idle connection turns out closed before anything was written is sent on another one. Otherwise a request is
+/// sent once. [`CallError::was_sent`] is false if the instance certainly did not act on it: [`Resend`](super::Resend) sends
+/// such a request once more.
 ///
 /// `call` without `poll_ready` before is no mistake: the response future claims by itself.
 ///
@@ -95,51 +92,29 @@ where
     }
 }
 
-/// How often a request is sent again that the instance did not act on: it goes away now and then, and others may have been
-/// first on the next connection too.
-const REFUSALS: u32 = 8;
-
 async fn exchange<L: Transport>(
     mut checkout: Checkout<L>,
     request: Request<L::Body>,
 ) -> Result<Response<Incoming>, CallError> {
     let pool = checkout.pool();
+    let addr = pool.addr();
     if pool.fallback().lacks_tls_for(request.uri()) {
-        return Err(CallError::no_tls(pool.addr()));
+        return Err(CallError::no_tls(addr));
     }
-    let original = Original::of(&request);
     let mut request = L::prepare(request, checkout.pool().fallback());
-    let mut refusals = 0;
     loop {
-        let grant = match checkout.take().await {
-            Ok(grant) => grant,
-            Err(error) => {
-                let request = original.restored(L::rewound(request));
-                return Err(CallError::connect(error).returning(request));
-            }
-        };
-        let (is_unspent, is_fresh) = (grant.is_unspent(), grant.fresh);
+        let grant = checkout.take().await.map_err(CallError::connect)?;
+        let is_fresh = grant.fresh;
         let Unanswered { error, fate } = match grant.line.send(request, checkout.pool()).await {
             Ok(response) => return Ok(response),
             Err(unanswered) => unanswered,
         };
-        let addr = checkout.pool().addr();
         match fate {
-            // One that was opened for this request and is lost again says that the instance is.
-            // So does one that others were first on, if it happens again and again.
-            Fate::Unsent(unsent) if !is_unspent && (!is_fresh || refusals < REFUSALS) => {
-                refusals += u32::from(is_fresh);
-                request = unsent;
-            }
-            Fate::Refused(Some(refused)) if refusals < REFUSALS => {
-                refusals += 1;
-                request = refused;
-            }
-            Fate::Unsent(request) | Fate::Refused(Some(request)) => {
-                let request = original.restored(L::rewound(request));
-                return Err(CallError::unsent(addr, error).returning(request));
-            }
-            Fate::Refused(None) => return Err(CallError::unsent(addr, error)),
+            // It had ended while it was idle. Each of these leaves the pool, so the loop ends.
+            Fate::Unsent(unsent) if !is_fresh => request = *unsent,
+            Fate::Unsent(_) => return Err(CallError::unsent(addr, error)),
+            Fate::Refused => return Err(CallError::refused(addr, error)),
+            Fate::GoAway { graceful } => return Err(CallError::go_away(addr, error, graceful)),
             Fate::Sent => return Err(CallError::sent(addr, error)),
         }
     }

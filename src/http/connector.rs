@@ -1,7 +1,7 @@
 //! Dials instances.
 
 use std::marker::PhantomData;
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,24 +15,36 @@ use super::dial::Peer;
 use super::error::ConnectError;
 use super::http2::KeepAlive;
 use super::pool::{Limits, Pool};
+use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use crate::error::BoxError;
 use crate::event::DialError;
 use crate::model::instance::Instance;
 
+/// What a connector speaks.
+#[derive(Debug, Clone, Copy)]
+enum Protocol {
+    Http1,
+    Http2,
+    /// By ALPN; without TLS HTTP/1.1.
+    Negotiated,
+}
+
 /// Makes a [`Connection`] to an instance: the connector for [`BalanceLayer`](crate::BalanceLayer).
 ///
-/// A dial opens a TCP connection to [`Instance::addr`], with `TCP_NODELAY` on, and does the handshakes of TLS and
+/// A dial opens a TCP connection to [`Instance::address`] or to an alternate, as [`connect::dial`](crate::connect::dial)
+/// does, and does the handshakes of TLS and
 /// of the protocol. With
 /// HTTP/2 that is done when the instance has sent its settings. The connection serves the first request.
 ///
 /// # Defaults
 ///
-/// - [`http2`](Self::http2): off, HTTP/1.1 with keep-alive
+/// - [`http1`](Self::http1), [`http2`](Self::http2): what the instance chooses in the TLS handshake (ALPN), HTTP/2 preferred;
+///   without TLS HTTP/1.1
 /// - [`host`](Self::host): the caller's
 /// - `tls` (feature `tls`): none
-/// - [`local_address`](Self::local_address): the system's choice
+/// - [`tcp`](Self::tcp): those of [`TcpOptions`]
 /// - [`connect_timeout`](Self::connect_timeout): 2 s
 /// - [`idle_timeout`](Self::idle_timeout): 60 s
 /// - [`max_idle`](Self::max_idle): 128 connections for each instance
@@ -49,12 +61,12 @@ use crate::model::instance::Instance;
 ///
 /// Dropping the future of a dial closes its socket.
 pub struct Connector<B> {
-    http2: bool,
+    protocol: Protocol,
     host: Host,
     limits: Limits,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
-    local_address: Option<IpAddr>,
+    tcp: Arc<TcpOptions>,
     body: PhantomData<fn(B)>,
 }
 
@@ -63,7 +75,7 @@ impl<B> Connector<B> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            http2: false,
+            protocol: Protocol::Negotiated,
             host: Host::Caller,
             limits: Limits {
                 connect_timeout: Duration::from_secs(2),
@@ -78,7 +90,7 @@ impl<B> Connector<B> {
             },
             #[cfg(feature = "tls")]
             tls: None,
-            local_address: None,
+            tcp: Arc::default(),
             body: PhantomData,
         }
     }
@@ -87,14 +99,21 @@ impl<B> Connector<B> {
     /// requests.
     #[must_use]
     pub fn http2(mut self) -> Self {
-        self.http2 = true;
+        self.protocol = Protocol::Http2;
+        self
+    }
+
+    /// Speaks HTTP/1.1 only: a connection for each request in flight.
+    #[must_use]
+    pub fn http1(mut self) -> Self {
+        self.protocol = Protocol::Http1;
         self
     }
 
     /// Encrypts connections by TLS, and finds out who the instance is: see [`Tls`].
     ///
-    /// The handshake is part of the dial, and of [`connect_timeout`](Self::connect_timeout). It offers `h2` to instances if
-    /// the connector speaks [`http2`](Self::http2), which they have to agree on, and `http/1.1` otherwise. A server of TLS 1.3
+    /// The handshake is part of the dial, and of [`connect_timeout`](Self::connect_timeout). It offers `h2` and
+    /// `http/1.1`, or the one that [`http2`](Self::http2) or [`http1`](Self::http1) asks for; an instance has to agree on `h2`. A server of TLS 1.3
     /// refuses the client's certificate after the handshake: a dial waits for that with HTTP/2, while with HTTP/1.1 the first
     /// request fails.
     #[cfg(feature = "tls")]
@@ -104,33 +123,21 @@ impl<B> Connector<B> {
         self
     }
 
-    /// Dials from this ip, where it is of the instance's family: the one that guards know the caller by.
-    ///
-    /// By default the system chooses. A dial from an ip that this machine does not have fails.
+    /// Sets the options of TCP connections, such as keep-alive and the local address to dial from.
     #[must_use]
-    pub fn local_address(mut self, ip: IpAddr) -> Self {
-        self.local_address = Some(ip);
+    pub fn tcp(mut self, options: TcpOptions) -> Self {
+        self.tcp = Arc::new(options);
         self
     }
 
     fn peer(&self, instance: &Instance) -> Result<Peer, ConnectError> {
-        let mut peer = self.reached_by(instance)?;
-        peer.from = self.local_address;
-        Ok(peer)
-    }
-
-    fn reached_by(&self, instance: &Instance) -> Result<Peer, ConnectError> {
-        let address = instance.address();
-        let addr = address
-            .tcp()
-            .ok_or_else(|| ConnectError::unsupported(address.clone()))?;
+        let peer = Peer::new(instance, Arc::clone(&self.tcp))?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            return tls
-                .expect(instance, addr)
-                .map(|expected| Peer::tls(addr, expected));
+            let expected = tls.expect(instance, peer.addr())?;
+            return Ok(peer.tls(expected));
         }
-        Ok(Peer::plain(addr))
+        Ok(peer)
     }
 
     /// Whom the `Host` of requests names, or their `:authority` in HTTP/2.
@@ -141,6 +148,10 @@ impl<B> Connector<B> {
     }
 
     /// Limits the time to open one connection, handshake included. Any duration; zero fails every dial.
+    ///
+    /// A balancer limits the first dial of an instance by its own
+    /// [`connect_timeout`](crate::ConfigBuilder::connect_timeout) too: the shorter one counts. The dials of more connections
+    /// have this limit alone. `http::Client` and `grpc::Channel` set it to the balancer's.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.limits.connect_timeout = timeout;
@@ -223,17 +234,19 @@ where
 
     fn call(&mut self, instance: Instance) -> Self::Future {
         let (peer, host, limits) = (self.peer(&instance), self.host.clone(), self.limits);
-        if self.http2 {
-            Box::pin(async move {
-                let pool = Pool::open(peer?, &host, limits).await?;
-                Ok(Connection::http2(pool))
+        let protocol = self.protocol;
+        Box::pin(async move {
+            let peer = peer?;
+            let is_http2 = match protocol {
+                Protocol::Http1 => false,
+                Protocol::Http2 => true,
+                Protocol::Negotiated => peer.negotiate(limits.connect_timeout).await?,
+            };
+            Ok(match is_http2 {
+                true => Connection::http2(Pool::open(peer, &host, limits).await?),
+                false => Connection::http1(Pool::open(peer, &host, limits).await?),
             })
-        } else {
-            Box::pin(async move {
-                let pool = Pool::open(peer?, &host, limits).await?;
-                Ok(Connection::http1(pool))
-            })
-        }
+        })
     }
 }
 
@@ -241,6 +254,7 @@ impl<B> Clone for Connector<B> {
     fn clone(&self) -> Self {
         Self {
             host: self.host.clone(),
+            tcp: Arc::clone(&self.tcp),
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
             ..*self
@@ -258,9 +272,9 @@ impl<B> std::fmt::Debug for Connector<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut connector = f.debug_struct("Connector");
         connector
-            .field("http2", &self.http2)
+            .field("protocol", &self.protocol)
             .field("host", &self.host)
-            .field("local_address", &self.local_address)
+            .field("tcp", &self.tcp)
             .field("limits", &self.limits);
         #[cfg(feature = "tls")]
         connector.field("tls", &self.tls);

@@ -1,49 +1,66 @@
 //! Opens one connection, within the connect timeout.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Weak;
+use std::net::SocketAddr;
+#[cfg(feature = "tls")]
+use std::sync::Mutex;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::uri::Scheme;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ConnectError, Step};
 use super::line::{Line, Transport};
+#[cfg(feature = "tls")]
+use super::pool::lock;
 use super::pool::{Limits, Pool};
 use super::stream::Stream;
+use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
 use super::tls::Expected;
+use crate::balance::race::race;
+use crate::balance::socket::SocketError;
+use crate::model::address::Address;
+use crate::model::instance::Instance;
 use crate::runtime::clock;
 
 /// Where a pool connects.
 #[derive(Clone)]
 pub(super) struct Peer {
     addr: SocketAddr,
-    /// The local ip to dial from; `None`: the system's choice.
-    pub(super) from: Option<IpAddr>,
+    /// The address and its alternates, in the order in which they are tried.
+    addresses: Arc<[Address]>,
+    tcp: Arc<TcpOptions>,
     #[cfg(feature = "tls")]
     tls: Option<Expected>,
+    /// What [`negotiate`](Self::negotiate) opened.
+    #[cfg(feature = "tls")]
+    opened: Arc<Mutex<Option<Stream>>>,
 }
 
 impl Peer {
-    pub(super) fn plain(addr: SocketAddr) -> Self {
-        Self {
+    pub(super) fn new(instance: &Instance, tcp: Arc<TcpOptions>) -> Result<Self, ConnectError> {
+        let address = instance.address();
+        let addr = address
+            .tcp()
+            .ok_or_else(|| ConnectError::unsupported(address.clone()))?;
+        Ok(Self {
             addr,
-            from: None,
+            addresses: instance.addresses().cloned().collect(),
+            tcp,
             #[cfg(feature = "tls")]
             tls: None,
-        }
+            #[cfg(feature = "tls")]
+            opened: Arc::default(),
+        })
     }
 
     #[cfg(feature = "tls")]
-    pub(super) fn tls(addr: SocketAddr, expected: Expected) -> Self {
-        let tls = Some(expected);
-        Self {
-            tls,
-            ..Self::plain(addr)
-        }
+    pub(super) fn tls(mut self, expected: Expected) -> Self {
+        self.tls = Some(expected);
+        self
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -59,31 +76,54 @@ impl Peer {
         Scheme::HTTP
     }
 
-    async fn tcp(&self, from: Option<IpAddr>) -> io::Result<TcpStream> {
-        let socket = match self.addr {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        if let Some(ip) = from {
-            bind(&socket, ip)?;
+    /// Whether the server chooses HTTP/2, which it can only over TLS. What is opened to ask is for the first dial.
+    #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "for TLS"))]
+    pub(super) async fn negotiate(&self, limit: Duration) -> Result<bool, ConnectError> {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            let stream = self
+                .reach(deadline(limit), limit, &["h2", "http/1.1"])
+                .await?;
+            let is_http2 = stream.has_agreed_on("h2");
+            *lock(&self.opened) = Some(stream);
+            return Ok(is_http2);
         }
-        socket.set_nodelay(true)?;
-        socket.connect(self.addr).await
+        Ok(false)
     }
 
-    async fn reach<L: Transport>(
+    async fn tcp(&self) -> Result<TcpStream, ConnectError> {
+        let dial = async |address: &Address| match address.tcp() {
+            Some(addr) => self.tcp.connect(addr).await,
+            None => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "only TCP addresses are dialled",
+            )),
+        };
+        let failures = match race(self.addresses.iter(), dial).await {
+            Ok(stream) => return Ok(stream),
+            Err(failures) => failures,
+        };
+        let from = self.tcp.local_address_for(self.addr);
+        Err(ConnectError::socket(
+            self.addr,
+            from,
+            SocketError::new(failures),
+        ))
+    }
+
+    async fn reach(
         &self,
         by: Instant,
         limit: Duration,
+        #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "for TLS"))]
+        protocols: &[&'static str],
     ) -> Result<Stream, ConnectError> {
-        let from = self.from.filter(|ip| ip.is_ipv4() == self.addr.is_ipv4());
-        let stream = timeout_at(by, self.tcp(from))
+        let stream = timeout_at(by, self.tcp())
             .await
-            .map_err(|_| ConnectError::timed_out(self.addr, Step::Connect, limit))?
-            .map_err(|error| ConnectError::connect(self.addr, from, error))?;
+            .map_err(|_| ConnectError::timed_out(self.addr, Step::Connect, limit))??;
         #[cfg(feature = "tls")]
         if let Some(expected) = &self.tls {
-            let handshake = expected.handshake(stream, self.addr, L::ALPN);
+            let handshake = expected.handshake(stream, self.addr, protocols);
             let stream = timeout_at(by, handshake)
                 .await
                 .map_err(|_| ConnectError::timed_out(self.addr, Step::Tls, limit))??;
@@ -91,20 +131,19 @@ impl Peer {
         }
         Ok(Stream::Plain(stream))
     }
+
+    fn take_opened(&self) -> Option<Stream> {
+        #[cfg(feature = "tls")]
+        return lock(&self.opened).take();
+        #[cfg(not(feature = "tls"))]
+        None
+    }
 }
 
-/// Binds a socket to a local ip, without a port where the system can choose that when it connects.
-///
-/// A port that `bind` chooses is taken for all destinations: an ip then has 28 000 of them, instead of as many for each
-/// instance.
-fn bind(socket: &TcpSocket, ip: IpAddr) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    nix::sys::socket::setsockopt(
-        socket,
-        nix::sys::socket::sockopt::IpBindAddressNoPort,
-        &true,
-    )?;
-    socket.bind(SocketAddr::new(ip, 0))
+/// When a dial that may last so long has to be over. Beyond what the clock can count, a limit is none.
+fn deadline(limit: Duration) -> Instant {
+    let now = Instant::from_std(clock::now());
+    now.checked_add(limit).unwrap_or_else(|| now + LONGEST)
 }
 
 /// Connects to `peer` and shakes hands; freed lines come back to `home`.
@@ -114,10 +153,11 @@ pub(super) async fn connect<L: Transport>(
     home: Weak<Pool<L>>,
 ) -> Result<L, ConnectError> {
     let (addr, limit) = (peer.addr, limits.connect_timeout);
-    // Beyond what the clock can count a limit is none.
-    let now = Instant::from_std(clock::now());
-    let by = now.checked_add(limit).unwrap_or_else(|| now + LONGEST);
-    let stream = peer.reach::<L>(by, limit).await?;
+    let by = deadline(limit);
+    let stream = match peer.take_opened() {
+        Some(stream) => stream,
+        None => peer.reach(by, limit, L::ALPN).await?,
+    };
     let line = timeout_at(by, L::open(stream, addr, limits, home))
         .await
         .unwrap_or_else(|_| Err(ConnectError::timed_out(addr, Step::Http, limit)))?;
@@ -169,21 +209,5 @@ impl<L: Line> Drop for Dial<L> {
         if !self.ended {
             self.end(Err(ConnectError::no_runtime(self.peer.addr)));
         }
-    }
-}
-
-#[cfg(test)]
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_local_address_takes_no_port_before_it_connects() {
-        let socket = TcpSocket::new_v4().unwrap();
-        bind(&socket, [127, 0, 0, 1].into()).unwrap();
-        assert_eq!(socket.local_addr().unwrap().port(), 0);
-        let socket = TcpSocket::new_v6().unwrap();
-        bind(&socket, std::net::Ipv6Addr::LOCALHOST.into()).unwrap();
-        assert_eq!(socket.local_addr().unwrap().port(), 0);
     }
 }

@@ -1,9 +1,8 @@
 //! What goes wrong between a caller and one instance, and whether the request had left by then.
 
-use std::any::Any;
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -12,7 +11,7 @@ use tokio_rustls::rustls::Error as TlsError;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
-use crate::error::BoxError;
+use crate::balance::socket::SocketError;
 use crate::event::DialError;
 use crate::model::address::Address;
 use crate::runtime::causes::chain;
@@ -48,8 +47,9 @@ pub enum ConnectErrorKind {
 #[derive(Debug)]
 enum ConnectCause {
     Io(io::Error),
+    Socket(SocketError),
     /// From a loopback address to another host.
-    Loopback(IpAddr, io::Error),
+    Loopback(IpAddr, SocketError),
     TimedOut(Step, Duration, io::Error),
     Handshake(hyper::Error),
     /// The server spoke, or closed, and that was not the protocol of the connector.
@@ -92,14 +92,14 @@ impl ConnectError {
         Self::new(address, ConnectCause::Io(error))
     }
 
-    /// A connect from `from`, or from an address of the system's choice.
-    pub(super) fn connect(addr: SocketAddr, from: Option<IpAddr>, error: io::Error) -> Self {
+    /// No address of the instance could be connected to, from `from` or from an address of the system's choice.
+    pub(super) fn socket(addr: SocketAddr, from: Option<IpAddr>, error: SocketError) -> Self {
         let loopback = from.filter(|from| from.is_loopback() && !addr.ip().is_loopback());
         match loopback {
             Some(from) if !local_fault::is_local_fault(&error) => {
                 Self::new(addr, ConnectCause::Loopback(from, error))
             }
-            _ => Self::io(addr, error),
+            _ => Self::new(addr, ConnectCause::Socket(error)),
         }
     }
 
@@ -178,7 +178,7 @@ impl ConnectError {
     #[must_use]
     pub fn kind(&self) -> ConnectErrorKind {
         match *self.cause {
-            ConnectCause::Io(_) => ConnectErrorKind::Io,
+            ConnectCause::Io(_) | ConnectCause::Socket(_) => ConnectErrorKind::Io,
             ConnectCause::TimedOut(..) => ConnectErrorKind::TimedOut,
             ConnectCause::Handshake(_) | ConnectCause::Protocol(_) => ConnectErrorKind::Protocol,
             ConnectCause::Loopback(..) | ConnectCause::NoRuntime | ConnectCause::Unsupported => {
@@ -194,7 +194,11 @@ impl ConnectError {
     /// Whether this process has no file descriptors, local ports or memory for a connection: no fault of the instance.
     #[must_use]
     pub fn is_local_fault(&self) -> bool {
-        matches!(&*self.cause, ConnectCause::Io(error) if local_fault::is_local_fault(error))
+        match &*self.cause {
+            ConnectCause::Io(error) => local_fault::is_local_fault(error),
+            ConnectCause::Socket(error) => local_fault::is_local_fault(error),
+            _ => false,
+        }
     }
 
     /// Whether the connect timeout passed without an answer.
@@ -206,7 +210,7 @@ impl ConnectError {
     /// What a census counts it under, unless that follows from the I/O error.
     fn label(&self) -> Option<&'static str> {
         match &*self.cause {
-            ConnectCause::Io(_) | ConnectCause::TimedOut(..) => None,
+            ConnectCause::Io(_) | ConnectCause::Socket(_) | ConnectCause::TimedOut(..) => None,
             ConnectCause::Loopback(..) => Some("dialled from loopback"),
             ConnectCause::Handshake(_) => Some("HTTP handshake failed"),
             ConnectCause::Protocol(Mismatch::Tls) => Some("server speaks TLS"),
@@ -261,6 +265,8 @@ impl fmt::Display for ConnectError {
         let addr = &self.address;
         match &*self.cause {
             ConnectCause::Io(_) => write!(f, "cannot connect to {addr}"),
+            // Its own text names all addresses.
+            ConnectCause::Socket(error) => error.fmt(f),
             ConnectCause::Loopback(from, _) => write!(
                 f,
                 "cannot connect to {addr} from {from}: a loopback address reaches only this host"
@@ -322,9 +328,8 @@ impl fmt::Display for ConnectError {
 impl StdError for ConnectError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &*self.cause {
-            ConnectCause::Io(error)
-            | ConnectCause::Loopback(_, error)
-            | ConnectCause::TimedOut(_, _, error) => Some(error),
+            ConnectCause::Io(error) | ConnectCause::TimedOut(_, _, error) => Some(error),
+            ConnectCause::Socket(error) | ConnectCause::Loopback(_, error) => error.source(),
             ConnectCause::Handshake(error) => Some(error),
             #[cfg(feature = "tls")]
             ConnectCause::Tls(_, error) => Some(error),
@@ -358,19 +363,6 @@ fn is_abandoned(error: &hyper::Error) -> bool {
 pub struct CallError {
     address: Address,
     cause: CallCause,
-    returned: Returned,
-}
-
-/// A request that was not sent, for whoever knows its type.
-///
-/// An error is shared between threads, which no request needs to be.
-#[derive(Default)]
-struct Returned(Mutex<Option<Box<dyn Any + Send>>>);
-
-impl fmt::Debug for Returned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("..")
-    }
 }
 
 #[derive(Debug)]
@@ -379,65 +371,49 @@ enum CallCause {
     /// `https` was asked for, without TLS.
     NoTls,
     Unsent(hyper::Error),
+    Refused(hyper::Error),
+    GoAway {
+        error: hyper::Error,
+        graceful: bool,
+    },
     Sent(hyper::Error),
 }
 
 impl CallError {
-    pub(super) fn connect(error: ConnectError) -> Self {
+    fn new(address: impl Into<Address>, cause: CallCause) -> Self {
         Self {
-            address: error.address.clone(),
-            cause: CallCause::Connect(error),
-            returned: Returned::default(),
+            address: address.into(),
+            cause,
         }
+    }
+
+    pub(super) fn connect(error: ConnectError) -> Self {
+        Self::new(error.address.clone(), CallCause::Connect(error))
     }
 
     /// A `https` request, on a connection without TLS.
     pub(super) fn no_tls(address: impl Into<Address>) -> Self {
-        Self {
-            address: address.into(),
-            cause: CallCause::NoTls,
-            returned: Returned::default(),
-        }
+        Self::new(address, CallCause::NoTls)
     }
 
     pub(super) fn unsent(address: impl Into<Address>, error: hyper::Error) -> Self {
-        Self {
-            address: address.into(),
-            cause: CallCause::Unsent(error),
-            returned: Returned::default(),
-        }
+        Self::new(address, CallCause::Unsent(error))
     }
 
-    /// Gives the request of one that was not sent along.
-    pub(super) fn returning(mut self, request: Option<impl Any + Send>) -> Self {
-        let request = request.map(|request| Box::new(request) as Box<dyn Any + Send>);
-        self.returned = Returned(Mutex::new(request));
-        self
+    pub(super) fn refused(address: impl Into<Address>, error: hyper::Error) -> Self {
+        Self::new(address, CallCause::Refused(error))
     }
 
-    /// The request that it gives along, if that is of this type.
-    pub(crate) fn take_returned<T: 'static>(&mut self) -> Option<T> {
-        let slot = self.returned.0.get_mut();
-        let slot = slot.unwrap_or_else(PoisonError::into_inner);
-        let request = slot.take_if(|request| request.is::<T>())?;
-        request.downcast().ok().map(|request| *request)
-    }
-
-    /// The error itself, if nothing is round it but a box.
-    pub(crate) fn of(error: &mut dyn Any) -> Option<&mut Self> {
-        if error.is::<BoxError>() {
-            error.downcast_mut::<BoxError>()?.downcast_mut()
-        } else {
-            error.downcast_mut()
-        }
+    pub(super) fn go_away(
+        address: impl Into<Address>,
+        error: hyper::Error,
+        graceful: bool,
+    ) -> Self {
+        Self::new(address, CallCause::GoAway { error, graceful })
     }
 
     pub(super) fn sent(address: impl Into<Address>, error: hyper::Error) -> Self {
-        Self {
-            address: address.into(),
-            cause: CallCause::Sent(error),
-            returned: Returned::default(),
-        }
+        Self::new(address, CallCause::Sent(error))
     }
 
     /// The address of the instance.
@@ -456,6 +432,29 @@ impl CallError {
         matches!(self.cause, CallCause::Sent(_))
     }
 
+    /// Whether the instance refused the HTTP/2 stream (`REFUSED_STREAM`): it has too much to do.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self.cause, CallCause::Refused(_))
+    }
+
+    /// Whether the instance closes its HTTP/2 connection with a `GOAWAY`, and does not act on the request.
+    #[must_use]
+    pub fn is_go_away(&self) -> bool {
+        matches!(self.cause, CallCause::GoAway { .. })
+    }
+
+    /// Whether that `GOAWAY` names an error. Sending the request again would repeat what the instance complains of.
+    pub(super) fn is_go_away_with_error(&self) -> bool {
+        matches!(
+            self.cause,
+            CallCause::GoAway {
+                graceful: false,
+                ..
+            }
+        )
+    }
+
     /// Whether the connection failed because this process lacks a resource, see [`ConnectError::is_local_fault`].
     #[must_use]
     pub fn is_local_fault(&self) -> bool {
@@ -468,7 +467,10 @@ impl CallError {
         match &self.cause {
             CallCause::Sent(error) => is_callers(error),
             CallCause::NoTls => true,
-            CallCause::Connect(_) | CallCause::Unsent(_) => false,
+            CallCause::Connect(_)
+            | CallCause::Unsent(_)
+            | CallCause::Refused(_)
+            | CallCause::GoAway { .. } => false,
         }
     }
 
@@ -489,6 +491,13 @@ impl fmt::Display for CallError {
                 "a https request needs TLS, and the connector to {addr} has none"
             ),
             CallCause::Unsent(_) => write!(f, "lost {addr} before the request was sent"),
+            CallCause::Refused(_) => write!(f, "{addr} refused the stream"),
+            CallCause::GoAway { .. } => {
+                write!(
+                    f,
+                    "{addr} closes the connection and did not act on the request"
+                )
+            }
             CallCause::Sent(_) => write!(f, "no response from {addr}"),
         }
     }
@@ -499,7 +508,10 @@ impl StdError for CallError {
         match &self.cause {
             CallCause::Connect(error) => Some(error),
             CallCause::NoTls => None,
-            CallCause::Unsent(error) | CallCause::Sent(error) => Some(error),
+            CallCause::Unsent(error)
+            | CallCause::Refused(error)
+            | CallCause::GoAway { error, .. }
+            | CallCause::Sent(error) => Some(error),
         }
     }
 }

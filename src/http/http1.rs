@@ -18,7 +18,6 @@ use super::age::{Age, Aging};
 use super::error::ConnectError;
 use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool, lock};
-use super::rewound::Rewound;
 use super::socket::{Probe, Socket};
 use super::stream::Stream;
 use crate::error::BoxError;
@@ -79,10 +78,8 @@ where
     B::Error: Into<BoxError>,
 {
     type Body = B;
-    type Outgoing = B;
 
-    #[cfg(feature = "tls")]
-    const ALPN: &'static str = "http/1.1";
+    const ALPN: &[&'static str] = &["http/1.1"];
 
     async fn open(
         stream: Stream,
@@ -110,10 +107,6 @@ where
     fn prepare(mut request: Request<B>, fallback: &Fallback) -> Request<B> {
         address::for_http1(&mut request, fallback);
         request
-    }
-
-    fn rewound(request: Request<B>) -> Request<Rewound<B>> {
-        request.map(Rewound::new)
     }
 
     async fn send(
@@ -145,7 +138,9 @@ where
                 Ok(response)
             }
             Err(mut error) => Err(Unanswered {
-                fate: error.take_message().map_or(Fate::Sent, Fate::Unsent),
+                fate: error
+                    .take_message()
+                    .map_or(Fate::Sent, |request| Fate::Unsent(Box::new(request))),
                 error: error.into_error(),
             }),
         }

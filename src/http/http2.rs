@@ -17,10 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use super::address::{self, Fallback};
 use super::age::{Age, Aging};
 use super::error::{ConnectError, Mismatch};
-use super::lent::{Lent, lend};
 use super::line::{Fate, Line, Transport, Unanswered, log_end};
 use super::pool::{Limits, Pool};
-use super::rewound::Rewound;
 use super::socket::{Greeting, Probe, Socket};
 use super::stream::Stream;
 use crate::error::BoxError;
@@ -50,7 +48,7 @@ pub(super) struct KeepAlive {
 
 /// A sending half of one HTTP/2 connection.
 pub(super) struct Share<B> {
-    sender: SendRequest<Lent<B>>,
+    sender: SendRequest<B>,
     probe: Probe,
     age: Age,
 }
@@ -86,10 +84,8 @@ where
     B::Error: Into<BoxError>,
 {
     type Body = B;
-    type Outgoing = Rewound<B>;
 
-    #[cfg(feature = "tls")]
-    const ALPN: &'static str = "h2";
+    const ALPN: &[&'static str] = &["h2"];
 
     async fn open(
         stream: Stream,
@@ -131,38 +127,26 @@ where
         }
     }
 
-    fn prepare(mut request: Request<B>, fallback: &Fallback) -> Request<Rewound<B>> {
+    fn prepare(mut request: Request<B>, fallback: &Fallback) -> Request<B> {
         address::for_http2(&mut request, fallback);
-        request.map(Rewound::new)
-    }
-
-    fn rewound(request: Request<Rewound<B>>) -> Request<Rewound<B>> {
         request
     }
 
     fn send(
         mut self,
-        request: Request<Rewound<B>>,
+        request: Request<B>,
         _pool: &Pool<Self>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<Rewound<B>>>> + Send {
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<B>>> + Send {
         self.age.note_use();
-        let (request, kept) = lend(request);
         let sending = self.sender.try_send_request(request);
         async move {
             let mut error = match sending.await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            let is_unsent = error.take_message().is_some();
+            let unsent = error.take_message();
             let error = error.into_error();
-            let fate = if is_unsent || is_refused(&error) {
-                match kept.restore().await {
-                    Some(request) if is_unsent => Fate::Unsent(request),
-                    request => Fate::Refused(request),
-                }
-            } else {
-                Fate::Sent
-            };
+            let fate = unsent.map_or_else(|| fate(&error), |unsent| Fate::Unsent(Box::new(unsent)));
             Err(Unanswered { error, fate })
         }
     }
@@ -189,12 +173,17 @@ where
     .await
 }
 
-/// Whether the instance says that it did not act on a request: RFC 9113, 8.7. It does so by resetting the stream, or by
-/// going away after an earlier one.
-fn is_refused(error: &hyper::Error) -> bool {
+/// What the instance says of a request that it did not answer: RFC 9113, 8.7. It did not act on one whose stream it refused,
+/// nor on those after the last stream that its `GOAWAY` names.
+fn fate<B>(error: &hyper::Error) -> Fate<B> {
     let cause = error.source().and_then(|cause| cause.downcast_ref());
-    cause.is_some_and(|error: &h2::Error| {
-        let is_reset = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        error.is_remote() && (error.is_go_away() || is_reset)
-    })
+    match cause.filter(|error: &&h2::Error| error.is_remote()) {
+        Some(error) if error.is_go_away() => Fate::GoAway {
+            graceful: error.reason() == Some(h2::Reason::NO_ERROR),
+        },
+        Some(error) if error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
+            Fate::Refused
+        }
+        _ => Fate::Sent,
+    }
 }

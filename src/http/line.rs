@@ -10,7 +10,6 @@ use super::address::Fallback;
 use super::age::Age;
 use super::error::ConnectError;
 use super::pool::{Limits, Pool};
-use super::rewound::Rewound;
 use super::stream::Stream;
 
 /// The sending half of one connection. Dropping the last half of a connection ends it.
@@ -36,12 +35,8 @@ pub(super) trait Transport: Line + Send + 'static {
     /// The body of the requests.
     type Body: Send + 'static;
 
-    /// The same, for as long as it may be sent.
-    type Outgoing: 'static;
-
     /// What TLS calls the protocol: RFC 7301.
-    #[cfg(feature = "tls")]
-    const ALPN: &'static str;
+    const ALPN: &[&'static str];
 
     /// Makes a line of a connection to `addr`, which runs in the background and gives freed lines back to `home`.
     fn open(
@@ -52,10 +47,7 @@ pub(super) trait Transport: Line + Send + 'static {
     ) -> impl Future<Output = Result<Self, ConnectError>> + Send;
 
     /// Gives the request the target form, `Host` and version of the protocol.
-    fn prepare(request: Request<Self::Body>, authority: &Fallback) -> Request<Self::Outgoing>;
-
-    /// What is left of a request that was not sent.
-    fn rewound(request: Request<Self::Outgoing>) -> Request<Rewound<Self::Body>>;
+    fn prepare(request: Request<Self::Body>, authority: &Fallback) -> Request<Self::Body>;
 
     /// Sends one request. After the head of the response the line goes back to the pool, once it can take another one.
     ///
@@ -63,9 +55,9 @@ pub(super) trait Transport: Line + Send + 'static {
     /// handed over in the very moment of the end comes back only when the last of them is gone.
     fn send(
         self,
-        request: Request<Self::Outgoing>,
+        request: Request<Self::Body>,
         pool: &Pool<Self>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<Self::Outgoing>>> + Send;
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered<Self::Body>>> + Send;
 }
 
 /// A request without a response.
@@ -76,10 +68,15 @@ pub(super) struct Unanswered<B> {
 
 /// What became of it.
 pub(super) enum Fate<B> {
-    /// Nothing of it left.
-    Unsent(Request<B>),
-    /// The instance says that it did not act on it; here it is, if not too much of its body was read.
-    Refused(Option<Request<B>>),
+    /// Nothing of it was written: its connection had ended.
+    Unsent(Box<Request<B>>),
+    /// The instance refused its HTTP/2 stream (`REFUSED_STREAM`) and did not act on it.
+    Refused,
+    /// The instance closes its HTTP/2 connection (`GOAWAY`) and did not act on it.
+    GoAway {
+        /// Whether it closes without naming an error.
+        graceful: bool,
+    },
     Sent,
 }
 

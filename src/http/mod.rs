@@ -1,8 +1,9 @@
 //! HTTP over a balanced target (feature `http`).
 //!
-//! [`client`] is all most callers need. It is made of three parts that also work alone, to layer middleware onto the
-//! connector's product or to classify the responses of another client: [`Connector`] dials instances, [`Connection`] sends
-//! requests to one of them, and [`ClassifyStatus`] tells the balancer what came of each.
+//! [`Client`] is all most callers need. It is made of parts that also work alone, to layer middleware onto the connector's
+//! product or to classify the responses of another client: [`Connector`] dials instances, [`Connection`] sends requests to
+//! one of them, [`HttpClassifier`] judges an instance by each response, and [`ResendLayer`] sends a request once more that no
+//! instance acted on.
 //!
 //! The connections of an instance are opened as requests need them and live as long as it is a member. HTTP/1.1 takes a
 //! connection for each request in flight and keeps the idle ones for the next. HTTP/2 sends all requests over one. With the
@@ -29,26 +30,29 @@ pub(crate) mod error;
 mod http1;
 mod http2;
 pub(crate) mod label;
-mod lent;
 mod line;
 mod pool;
+pub(crate) mod replay;
+pub(crate) mod resend;
 pub(crate) mod retry_after;
-pub(crate) mod returned;
-pub(crate) mod rewound;
 mod socket;
 mod stream;
+mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 pub(crate) mod tried;
 
 pub use address::Host;
-pub use answered::answered_by;
+pub use answered::{Answered, answered_by};
 pub use body::TrackedBody;
-pub use classify::ClassifyStatus;
-pub use client::client;
+pub use classify::HttpClassifier;
+pub use client::{Client, ClientBuilder, ClientFuture};
 pub use connection::Connection;
 pub use connector::Connector;
 pub use error::{CallError, ConnectError, ConnectErrorKind};
+pub use replay::{Body, ReplayBody};
+pub use resend::{Resend, ResendFuture, ResendLayer};
+pub use tcp::TcpOptions;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 pub use tried::Tried;

@@ -54,6 +54,17 @@ impl Stream {
         socket.try_io(Interest::READABLE, || Ok(())).is_ok()
     }
 
+    /// Whether both sides agreed on this protocol in the TLS handshake (ALPN).
+    #[cfg(feature = "tls")]
+    pub(super) fn has_agreed_on(&self, protocol: &str) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls { stream, .. } => {
+                stream.get_ref().1.alpn_protocol() == Some(protocol.as_bytes())
+            }
+        }
+    }
+
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

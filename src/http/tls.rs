@@ -122,6 +122,12 @@ impl Tls {
         self
     }
 
+    /// The same, with this role unless the program set one.
+    pub(super) fn or_role(mut self, role: &Role) -> Self {
+        self.role.get_or_insert_with(|| role.clone());
+        self
+    }
+
     /// The name that this instance must prove.
     pub(super) fn expect(
         &self,
@@ -174,17 +180,17 @@ impl Expected {
         &self,
         stream: TcpStream,
         addr: SocketAddr,
-        protocol: &'static str,
+        protocols: &[&'static str],
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let connector = TlsConnector::from((self.config)());
         let stream = connector
-            .with_alpn(vec![protocol.into()])
+            .with_alpn(protocols.iter().map(|&protocol| protocol.into()).collect())
             .connect(self.name.clone(), stream)
             .await
             .map_err(|error| ConnectError::tls(addr, self.name.clone(), error))?;
         // A server that knows nothing of ALPN speaks HTTP/1.1.
         let agreed = stream.get_ref().1.alpn_protocol();
-        if protocol == "h2" && agreed.is_none() {
+        if protocols == ["h2"] && agreed.is_none() {
             return Err(ConnectError::protocol(addr, Mismatch::NotAgreed));
         }
         Ok(stream)

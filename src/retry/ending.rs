@@ -1,12 +1,11 @@
 //! What came of one attempt.
 
-use std::any::Any;
-
 use http::header::HeaderMap;
 use http::{Response, StatusCode};
 
-use crate::error::{BoxError, Error, ErrorKind};
-use crate::http::{CallError, answered};
+use crate::error::{Error, ErrorKind};
+use crate::http::resend::{is_free, ours};
+use crate::http::{CallError, Tried, answered};
 use crate::model::instance::InstanceId;
 
 /// How an attempt ended, as far as another one is to follow.
@@ -14,8 +13,8 @@ use crate::model::instance::InstanceId;
 pub(super) enum Ending {
     /// Answered, and not by a failure that another instance may do better.
     Answered,
-    /// No instance saw the request.
-    Unsent,
+    /// No instance acted on the request. `free`: it may be sent again at once.
+    Unsent { free: bool },
     /// An instance may have acted on it.
     Failed,
     /// It would fail again, or there is nobody to ask.
@@ -45,10 +44,12 @@ pub(super) fn of<B, E: 'static>(result: &Result<Response<B>, E>) -> (Ending, Opt
 
 fn of_error(error: &Error) -> Ending {
     match error.kind() {
-        ErrorKind::Call if !error.was_sent() => Ending::Unsent,
         ErrorKind::Call if CallError::find(error).is_some_and(CallError::is_callers) => {
             Ending::Final
         }
+        ErrorKind::Call if !error.was_sent() => Ending::Unsent {
+            free: is_free(error),
+        },
         // Where it was the caller's whole time that passed, `Retry` finds none left.
         ErrorKind::Deadline if error.was_sent() => Ending::Failed,
         ErrorKind::Call => Ending::Failed,
@@ -71,10 +72,26 @@ fn is_grpc_unavailable(headers: &HeaderMap) -> bool {
         .is_some_and(|status| status == "14")
 }
 
-/// Ours, below what other layers put round it, if the outermost is a box.
-pub(super) fn ours(error: &dyn Any) -> Option<&Error> {
-    match error.downcast_ref::<BoxError>() {
-        Some(boxed) => Error::find(&**boxed),
-        None => error.downcast_ref(),
-    }
+/// What a [`Resend`](crate::http::Resend) below did: the instance that the request was with before it was sent again.
+pub(super) fn resent<B, E: 'static>(result: &Result<Response<B>, E>) -> Resent {
+    let id = match result {
+        Ok(response) => {
+            let tried = response.extensions().get::<Tried>();
+            tried.and_then(|tried| tried.instances().first())
+        }
+        Err(error) => match ours(error) {
+            Some(error) => error.resent(),
+            None => return Resent::Unknown,
+        },
+    };
+    id.cloned().map_or(Resent::No, Resent::From)
+}
+
+/// Whether a request was sent again without a retry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Resent {
+    No,
+    From(InstanceId),
+    /// The error of a layer in between does not tell.
+    Unknown,
 }

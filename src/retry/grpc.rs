@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use http::Request;
 use http::header::{CONTENT_TYPE, HeaderMap};
 
-use super::body::TryClone;
 use super::mark;
 use crate::grpc::deadline;
 use crate::grpc::held::HoldHead;
+use crate::http::ReplayBody;
 
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -18,13 +18,11 @@ pub(super) fn is_call(headers: &HeaderMap) -> bool {
     content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Has nothing told to the caller before the first message, if the call can then still be made again.
-pub(super) fn hold_head<B: TryClone>(mut request: Request<B>) -> Request<B> {
-    let can_be_repeated = is_call(request.headers())
-        && mark::is_idempotent(&request, false)
-        && request.body().try_clone().is_some();
-    if can_be_repeated {
-        request.extensions_mut().insert(HoldHead);
+/// Lets the caller see nothing before the first message, if the call can then still be made again.
+pub(super) fn hold_head(mut request: Request<ReplayBody>) -> Request<ReplayBody> {
+    if is_call(request.headers()) && mark::is_idempotent(&request, false) {
+        let progress = request.body().progress();
+        request.extensions_mut().insert(HoldHead(progress));
     }
     request
 }
@@ -36,7 +34,9 @@ pub(super) fn deadline(headers: &HeaderMap, now: Instant) -> Option<Instant> {
 
 /// Tells the next instance what time is left, if the caller set a limit, and how many had the call before.
 pub(super) fn prepare(headers: &mut HeaderMap, attempts: u32, left: Option<Duration>) {
-    headers.insert(PREVIOUS_ATTEMPTS, attempts.into());
+    if attempts > 0 {
+        headers.insert(PREVIOUS_ATTEMPTS, attempts.into());
+    }
     if let Some(left) = left.filter(|_| deadline::limit(headers).is_some()) {
         deadline::set_limit(headers, left);
     }

@@ -12,7 +12,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = ServiceBuilder::new()
 //!     .layer(RetryLayer::new(Retry::new().idempotent_methods()))
-//!     .service(http::client::<Full<bytes::Bytes>, _>(Registry::new(), "worker:http")?);
+//!     .service(http::Client::<Full<bytes::Bytes>>::new(Registry::new(), "worker:http")?);
 //! # let _ = client;
 //! # Ok(())
 //! # }
@@ -22,7 +22,7 @@
 //!
 //! | Answer | Sent again |
 //! |---|---|
-//! | an [`Error`](crate::Error) of an instance that [was not sent](crate::Error::was_sent) | always, and at once |
+//! | an [`Error`](crate::Error) of an instance that [was not sent](crate::Error::was_sent) | always; the first time at once, without budget |
 //! | any other error of an instance or of a layer below, [`attempt_timeout`](crate::BalanceLayer::attempt_timeout) included | if the request is idempotent |
 //! | status 502, 503 or 504; gRPC `Unavailable` with no message before | if the request is idempotent |
 //! | the request's own body failed; nobody is usable, or all are at `max_in_flight` | never |
@@ -32,17 +32,21 @@
 //! or by the extension [`Idempotent`] for a single request, which also overrules the method. gRPC calls are all `POST`: only
 //! the extension marks them.
 //!
-//! A marked gRPC call that can be sent again gets its answer, head included, only with its first message or its end: many
-//! servers send the head of a stream at once, and what fails after it is sent again like this, too. So do not mark a
+//! A marked gRPC call whose messages were all sent gets its answer, head included, only with its first message or its end: many
+//! servers send the head of a stream at once, and what fails after it can then still be sent again. So do not mark a
 //! subscription whose caller wants to know that it began.
+//!
+//! A request that no instance acted on is sent again once, at once and without budget, whether [`http::Resend`](crate::http::Resend)
+//! below does that or [`Retry`]. So where every instance is down, a request is sent at most twice, and once more for each retry
+//! that attempts, budget and backoff allow.
 //!
 //! Where nobody is usable the balancer has waited already, for
 //! [`unavailable_after`](crate::ConfigBuilder::unavailable_after).
 //!
 //! # Bodies
 //!
-//! A request is cloned before it is sent, so only what can be cloned is sent again: bodies that are `Clone`, as
-//! `http_body_util::Full` is. For all others [`ReplayLayer`] keeps what of the body is at hand when the call is made:
+//! A request is cloned before it is sent, so its body is `Clone`, as `http_body_util::Full` is, or it is an
+//! [`http::ReplayBody`](crate::http::ReplayBody). [`ReplayLayer`] makes one of any body:
 //!
 //! ```no_run
 //! # use rolecall::{Registry, grpc, retry::{ReplayLayer, Retry}};
@@ -145,7 +149,7 @@ mod policy;
 mod replay;
 mod wait;
 
-pub use body::{ReplayBody, TryClone};
+pub use body::TryClone;
 pub use mark::{Deadline, Idempotent};
 pub use policy::Retry;
 pub use replay::{Replay, ReplayLayer};

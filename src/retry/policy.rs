@@ -7,9 +7,10 @@ use tower::retry::Policy;
 use tower::retry::budget::{Budget, TpsBudget};
 
 use super::body::TryClone;
-use super::ending::{self, Ending};
+use super::ending::{self, Ending, Resent};
 use super::mark::{self, Deadline};
 use super::wait::{Backoff, Wait};
+use crate::http::resend::{self, ours};
 use crate::http::{Tried, tried};
 use crate::runtime::clock;
 
@@ -35,9 +36,13 @@ pub struct Retry {
 /// One request's attempts: tower clones the policy for each request.
 #[derive(Debug, Clone, Default)]
 struct Session {
+    is_begun: bool,
+    /// How often the request was sent, without the free resend.
     attempts: u32,
     /// Whether an instance may have seen the request.
     was_sent: bool,
+    /// Whether the one free resend was used, here or by a `Resend` below.
+    was_resent: bool,
     deadline: Option<Instant>,
 }
 
@@ -54,7 +59,7 @@ impl Retry {
         }
     }
 
-    /// Sends a request at most so many times, the first included. Zero counts as one.
+    /// Sends a request at most so many times, the first included and the one free resend not. Zero counts as one.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
@@ -68,14 +73,14 @@ impl Retry {
         self
     }
 
-    /// Limits the load that retries add. What was not sent adds none, and is sent again without.
+    /// Limits the load that retries add. Only the one free resend of a request that no instance acted on is not counted.
     #[must_use]
     pub fn budget(mut self, budget: impl Budget + Send + Sync + 'static) -> Self {
         self.budget = Arc::new(budget);
         self
     }
 
-    /// Waits before a request that was sent is sent again: `min` and up to as much again at random, doubled each time, at most
+    /// Waits before a request is sent again, except for the free resend: `min` and up to as much again at random, doubled each time, at most
     /// `max`.
     ///
     /// Any durations. `max` counts as at least 1 ms, `min` as at most `max`.
@@ -93,14 +98,16 @@ impl Retry {
         result: &Result<Response<R>, E>,
         now: Instant,
     ) -> Option<Wait> {
+        let is_free = ending == Ending::Unsent { free: true } && !self.session.was_resent;
         let wait = match ending {
             Ending::Answered => {
                 self.budget.deposit();
                 return None;
             }
             Ending::Final => return None,
+            Ending::Unsent { .. } if is_free => Wait::NONE,
             _ if self.session.attempts >= self.attempts => return None,
-            Ending::Unsent => Wait::NONE,
+            Ending::Unsent { .. } => self.backoff.next()?,
             Ending::Failed if mark::is_idempotent(request, self.by_method) => {
                 self.after_failure(request, result, now)?
             }
@@ -110,8 +117,12 @@ impl Retry {
         if deadline.is_some_and(|deadline| wait.ends(now) >= deadline) {
             return None;
         }
-        let is_free = matches!(ending, Ending::Unsent);
-        (is_free || self.budget.withdraw()).then_some(wait)
+        if is_free {
+            self.session.was_resent = true;
+            self.session.attempts -= 1;
+            return Some(wait);
+        }
+        self.budget.withdraw().then_some(wait)
     }
 
     #[cfg(feature = "grpc")]
@@ -171,15 +182,26 @@ where
         let now = clock::now();
         self.session.attempts = self.session.attempts.saturating_add(1);
         let (ending, instance) = ending::of(result);
-        let Some(wait) = self.next(ending, request, result, now) else {
+        match ending::resent(result) {
+            Resent::No => {}
+            Resent::From(id) => {
+                self.session.was_resent = true;
+                tried::add(request, &id);
+            }
+            Resent::Unknown => self.session.was_resent = true,
+        }
+        let wait = self.next(ending, request, result, now);
+        let Some(wait) = wait.filter(|_| request.body_mut().restart()) else {
             self.tell(request, result);
             return None;
         };
         self.session.was_sent |= matches!(ending, Ending::Failed);
-        request
-            .extensions_mut()
-            .get_or_insert_default::<Tried>()
-            .extend(instance);
+        if let Some(id) = instance {
+            tried::add(request, &id);
+        }
+        if self.session.was_resent {
+            request.extensions_mut().insert(resend::Resent);
+        }
         #[cfg(feature = "grpc")]
         if super::grpc::is_call(request.headers()) {
             let deadline = self.session.deadline;
@@ -190,7 +212,8 @@ where
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        if self.session.attempts == 0 {
+        if !self.session.is_begun {
+            self.session.is_begun = true;
             self.session.deadline = Self::deadline(request);
         }
         let mut clone = Request::new(request.body().try_clone()?);
@@ -206,12 +229,12 @@ where
 impl Retry {
     /// Tells the caller which instances were tried before the last one.
     fn tell<B, R, E: 'static>(&self, request: &Request<B>, result: &mut Result<Response<R>, E>) {
-        if self.session.attempts < 2 {
+        let before = request.extensions().get::<Tried>();
+        if self.session.attempts < 2 && !self.session.was_resent {
             return;
         }
         match result {
             Ok(response) => {
-                let before = request.extensions().get::<Tried>();
                 drop(
                     response
                         .extensions_mut()
@@ -219,7 +242,7 @@ impl Retry {
                 );
             }
             Err(error) => {
-                if let Some(error) = ending::ours(error) {
+                if let Some(error) = ours(error) {
                     error.note_tried(tried::of(request).instances(), self.session.was_sent);
                 }
             }

@@ -7,16 +7,17 @@ use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::body::ReplayBody;
+use crate::error::BoxError;
+use crate::http::ReplayBody;
 
-/// Keeps request bodies for [`Retry`](super::Retry), above whose layer it belongs, that cannot be cloned: those of tonic's clients,
-/// boxed ones, streams.
+/// Makes a [`ReplayBody`] of each request body, above the layer of [`Retry`](super::Retry): for bodies that cannot be cloned, such
+/// as those of tonic's clients, boxed ones and streams.
 ///
-/// A body is read when the call is made, as far as it is at hand then, without waiting. One that ends within that and within
-/// the limit can be sent again: that is a unary call's message, and whatever is in memory. Any other is sent once, as it comes.
+/// A body can be sent again until more than the limit was read of it. A layer of [`Resend`](crate::http::Resend) below keeps
+/// no second copy.
 ///
-/// The answer to a gRPC call that can be sent again and is marked [`Idempotent`](super::Idempotent) is held until its first
-/// message.
+/// The answer to a gRPC call that is marked [`Idempotent`](super::Idempotent), and whose messages were all sent, is held until
+/// its first message.
 ///
 /// # Defaults
 ///
@@ -65,8 +66,8 @@ pub struct Replay<S> {
 
 impl<S, B> Service<Request<B>> for Replay<S>
 where
-    S: Service<Request<ReplayBody<B>>>,
-    B: Body + Unpin,
+    S: Service<Request<ReplayBody>>,
+    B: Body<Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -78,7 +79,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let limit = self.limit;
-        let request = request.map(|body| ReplayBody::read(body, limit));
+        let request = request.map(|body| ReplayBody::with_limit(body, limit));
         #[cfg(feature = "grpc")]
         let request = super::grpc::hold_head(request);
         self.inner.call(request)

@@ -8,21 +8,18 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use http_body::Body;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
-use tower_layer::Layer;
 
 use super::environment::{Bind, Environment};
 use super::error::WorkerError;
 use super::loopback::WarnOfOtherHosts;
-use crate::balance::{Balance, BalanceLayer};
-use crate::discovery::{Backend, Lease, Registrar, Registration, Schemes};
-use crate::error::BoxError;
+use crate::balance::BalanceLayer;
+use crate::discovery::{Backend, Discovery, Lease, Registrar, Registration, Schemes};
 use crate::error::discovery::RegisterError;
 use crate::guard::{Guard, Listener, Networks};
-use crate::http::{ClassifyStatus, Connection, Connector};
+use crate::http::{Client, TcpOptions};
 use crate::model::address::Address;
 use crate::model::instance::{Availability, InstanceId, Visibility};
 use crate::model::name::{Boundary, EndpointName, Role};
@@ -37,15 +34,14 @@ use crate::runtime::clock;
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use http_body_util::Empty;
-/// use rolecall::Worker;
+/// use rolecall::{Worker, http};
 /// # async fn serve(_: rolecall::guard::Listener) {}
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let worker = Worker::from_env()?;
 /// let listener = worker.listen("http").await?;
-/// let client = worker.client::<Empty<bytes::Bytes>, _>("billing:http")?;
+/// let client: http::Client = worker.client("billing:http")?;
 /// tokio::spawn(serve(listener));
 /// tokio::signal::ctrl_c().await?;
 /// worker.drain(Duration::from_secs(30)).await?;
@@ -324,33 +320,23 @@ impl Worker {
             .await
     }
 
-    /// Balances HTTP/1.1 requests over the instances of another role, or its own: [`http::client`](crate::http::client) in
-    /// its boundary. It calls from the ip that it listens at, by which the guards of others know it; where it listens at all
-    /// addresses, from the one that the system chooses.
+    /// An HTTP/1.1 client of another role, or of its own: an [`http::Client`](crate::http::Client) in its boundary. It calls
+    /// from the ip that it listens at, by which the guards of others know it; where it listens at all addresses, from the one
+    /// that the system chooses.
     ///
     /// # Errors
     ///
     /// `target` is not written as one.
-    pub fn client<B, T>(
-        &self,
-        target: T,
-    ) -> Result<Balance<Connection<B>, ClassifyStatus>, TargetError>
+    pub fn client<B, T>(&self, target: T) -> Result<Client<B>, TargetError>
     where
-        B: Body + Send + Unpin + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
         T: TryInto<Target>,
         T::Error: Into<TargetError>,
     {
-        let layer = self.balance(target)?.classify(ClassifyStatus::new());
-        let mut connector = Connector::new();
-        let bind = self.inner.bind.ip().filter(|bind| !bind.is_unspecified());
-        if let Some(bind) = bind {
-            connector = connector.local_address(bind);
+        let client = Client::builder(self.callees(), target).boundary(self.inner.boundary.clone());
+        match self.calls_from() {
+            Some(ip) => client.tcp(TcpOptions::new().local_address(ip)).build(),
+            None => client.build(),
         }
-        let from = bind.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        let is_warned = Arc::clone(&self.inner.is_warned);
-        Ok(layer.layer(WarnOfOtherHosts::new(connector, from, is_warned)))
     }
 
     /// Balances gRPC calls over the instances of another role, or its own, for clients that tonic generates, in its
@@ -365,10 +351,10 @@ impl Worker {
         T: TryInto<Target>,
         T::Error: Into<TargetError>,
     {
-        let mut channel = crate::grpc::Channel::builder(self.discovery(), target)?
+        let mut channel = crate::grpc::Channel::builder(self.callees(), target)?
             .boundary(self.inner.boundary.clone());
-        if let Some(bind) = self.inner.bind.ip().filter(|bind| !bind.is_unspecified()) {
-            channel = channel.local_address(bind);
+        if let Some(ip) = self.calls_from() {
+            channel = channel.local_address(ip);
         }
         Ok(channel.build())
     }
@@ -383,8 +369,26 @@ impl Worker {
         T: TryInto<Target>,
         T::Error: Into<TargetError>,
     {
-        let layer = BalanceLayer::new(self.discovery(), target)?;
+        let layer = BalanceLayer::new(self.callees(), target)?;
         Ok(layer.boundary(self.inner.boundary.clone()))
+    }
+
+    /// The discovery of its clients.
+    fn callees(&self) -> Arc<dyn Discovery> {
+        let discovery = self.discovery();
+        if !self.calls_from().is_some_and(|ip| ip.is_loopback()) {
+            return discovery;
+        }
+        let is_warned = Arc::clone(&self.inner.is_warned);
+        Arc::new(WarnOfOtherHosts {
+            discovery,
+            is_warned,
+        })
+    }
+
+    /// The ip that its clients dial from, by which the guards of others know it. `None`: the system's choice.
+    fn calls_from(&self) -> Option<IpAddr> {
+        self.inner.bind.ip().filter(|bind| !bind.is_unspecified())
     }
 
     /// Its discovery, for whatever else takes one. Say there who asks: [its boundary](Self::boundary).
@@ -497,7 +501,7 @@ mod tests {
     use http_body_util::Empty;
 
     use super::*;
-    use crate::discovery::{Discovery, List, Registry};
+    use crate::discovery::{List, Registry};
 
     fn registration() -> Registration {
         Registration::new("worker").id("w/1").boundary("shop")

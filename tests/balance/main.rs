@@ -24,5 +24,4 @@ mod races;
 mod readiness;
 mod runtimes;
 mod support;
-mod taken_back;
 mod visibility;

@@ -67,7 +67,12 @@ impl Frames {
 
     /// Acts on no request after `last`.
     pub(crate) async fn go_away(&mut self, last: u32) -> io::Result<()> {
-        let payload = [last.to_be_bytes(), 0_u32.to_be_bytes()].concat();
+        self.abort(last, 0).await
+    }
+
+    /// The same, with an error code.
+    pub(crate) async fn abort(&mut self, last: u32, code: u32) -> io::Result<()> {
+        let payload = [last.to_be_bytes(), code.to_be_bytes()].concat();
         self.write(GOAWAY, 0, 0, &payload).await
     }
 

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
-use rolecall::http::{self, ClassifyStatus, Connection};
-use rolecall::{Balance, BoxError, InstanceId};
+use rolecall::http;
+use rolecall::{BoxError, InstanceId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 use tower::Service;
 
-pub(crate) type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
+pub(crate) type Client = http::Client<Empty<Bytes>>;
 
 /// What became of one request.
 #[derive(Clone, Debug)]

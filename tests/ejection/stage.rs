@@ -6,13 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use rolecall::http::{self, ClassifyStatus, Connector};
-use rolecall::{
-    BalanceConfig, BalanceLayer, Event, Instance, List, MemberStatus, OutlierConfig, Status,
-};
+use rolecall::{BalanceConfig, Event, Instance, List, MemberStatus, OutlierConfig, Status};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
-use tower::Layer;
 
 use crate::load::{Client, Load};
 use crate::server::{Server, Work};
@@ -38,14 +34,14 @@ pub(crate) struct Stage {
 static PLACES: Semaphore = Semaphore::const_new(2);
 
 impl Stage {
-    /// So many servers, named `a` and on, and one client for all, through [`http::client`] as it is.
+    /// So many servers, named `a` and on, and one client for all, through [`Client`] as it is.
     pub(crate) async fn of(servers: usize, work: Work) -> Self {
         Self::with_clients(servers, work, 1).await
     }
 
     pub(crate) async fn with_clients(servers: usize, work: Work, clients: usize) -> Self {
         Self::build(servers, work, clients, |list| {
-            http::client(list, "worker:http").unwrap()
+            Client::new(list, "worker:http").unwrap()
         })
         .await
     }
@@ -57,9 +53,8 @@ impl Stage {
         config: &BalanceConfig,
     ) -> Self {
         Self::build(servers, work, clients, |list| {
-            let layer = BalanceLayer::new(list, "worker:http").unwrap();
-            let layer = layer.config(config.clone()).classify(ClassifyStatus::new());
-            layer.layer(Connector::new())
+            let client = Client::builder(list, "worker:http").config(config.clone());
+            client.build().unwrap()
         })
         .await
     }

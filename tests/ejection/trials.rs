@@ -145,7 +145,7 @@ async fn a_trial_that_is_answered_429_brings_back_an_instance_that_is_given_less
 async fn client_of(bad: &Raw, good: &Raw) -> (Client, impl Stream<Item = Event> + Unpin + use<>) {
     let instances = [("bad", bad.addr), ("good", good.addr)];
     let list = List::new(instances.map(|(id, addr)| Instance::new(id, addr))).unwrap();
-    let client: Client = http::client(list, "worker:http").unwrap();
+    let client = Client::new(list, "worker:http").unwrap();
     let events = client.control().events();
     until(|| client.control().status().usable == 2).await;
     (client, events)

@@ -19,16 +19,19 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS};
 use crate::server::{Order, Server};
-use crate::support::{channel, client, register, tally, until, within};
+use crate::support::{channel, client, register, until, within};
 
 /// Calls that each connection takes.
 const TAKES: usize = 10;
 const CALLERS: usize = 8;
 const CALLS: usize = 20;
 
-/// All callers at once, each call after the other, a unary one and a stream in turn; none may fail.
+/// All callers at once, each call after the other, a unary one and a stream in turn, to this server and to one that stays;
+/// none may fail.
 async fn no_call_fails(server: &Server) {
-    let channel = channel([server]);
+    let staying = Server::tonic();
+    let channel = channel([server, &staying]);
+    until(|| channel.control().status().usable == 2).await;
     let callers = (0..CALLERS).map(|_| async {
         let mut client = client(&channel);
         for _ in 0..CALLS {
@@ -40,7 +43,13 @@ async fn no_call_fails(server: &Server) {
         }
     });
     futures::future::join_all(callers).await;
-    assert_eq!(tally(&channel), (0, 0));
+    for member in channel.control().status().members {
+        assert_eq!((member.in_flight, member.failures), (0, 0));
+    }
+    assert!(
+        staying.arrived() < CALLERS * CALLS * 2,
+        "the other was asked too"
+    );
 }
 
 /// The status for a call that came with this body: `Ok` if that is all of one of the two above.

@@ -5,11 +5,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use futures::StreamExt;
-use http_body_util::StreamBody;
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
 use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use rolecall::grpc::{self, Channel};
+use rolecall::http::ReplayBody;
 use rolecall::retry::{Idempotent, ReplayLayer, Retry};
 use rolecall::{BalanceLayer, Instance, List, MemberStatus, connect};
 use tokio::time::{sleep, timeout};
@@ -22,7 +23,7 @@ use tower::{Layer, ServiceBuilder, service_fn};
 use crate::client::{OrderedClient, read};
 use crate::server::{Answer, Order};
 
-type Node = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+type Node = BoxCloneSyncService<Request<ReplayBody>, Response<Body>, Infallible>;
 
 /// How long nothing happens that a subscriber is told of.
 const NO_EVENT: Duration = Duration::from_secs(60);
@@ -30,8 +31,9 @@ const NO_EVENT: Duration = Duration::from_secs(60);
 /// Sends its head at once, as tonic does, its message after so long, and ends. Calls with streams on both sides are
 /// subscriptions.
 fn node(delay: Duration) -> Node {
-    Node::new(service_fn(move |request: Request<Body>| async move {
+    Node::new(service_fn(move |request: Request<ReplayBody>| async move {
         let is_subscription = request.uri().path().ends_with("/Bidi");
+        request.into_body().collect().await.unwrap();
         let delay = if is_subscription { NO_EVENT } else { delay };
         let message = futures::stream::once(async move {
             sleep(delay).await;

@@ -32,7 +32,7 @@ async fn an_old_connection_makes_way_for_another_and_no_request_fails() {
         let list = List::from_addrs([server.addr]).unwrap();
         let client = BalanceLayer::new(list, "worker:http")
             .unwrap()
-            .classify(http::ClassifyStatus::new())
+            .classify(http::HttpClassifier::new())
             .layer(connector(http2).max_connection_age(AGE));
         let mut events = client.control().events();
         let calls = (0..4).map(|_| async {

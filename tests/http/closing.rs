@@ -12,27 +12,35 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rolecall::http::{self, Connector};
+use rolecall::http::{self, Connector, ResendLayer};
 use rolecall::{BalanceLayer, List};
 use tokio::io::AsyncWriteExt;
-use tower::{Layer, ServiceExt};
+use tower::{ServiceBuilder, ServiceExt};
 
 use crate::frames::{END_HEADERS, END_STREAM, Frames, HEADERS};
-use crate::support::{Raw, read_head, within};
+use crate::support::{Raw, Server, hello, read_head, until, within};
 
 /// Requests that each connection takes.
 const TAKES: usize = 10;
 const CALLERS: usize = 8;
 const CALLS: usize = 30;
 
-/// All callers at once, each call after the other; none may fail.
+/// All callers at once, each call after the other, to this server and to one that stays; none may fail.
 async fn no_call_fails(server: &Raw, http2: bool, body: &'static str) {
+    let staying = Server::start(hello).await;
+    let list = List::from_addrs([server.addr, staying.addr]).unwrap();
     let connector = Connector::new();
     let connector = if http2 { connector.http2() } else { connector };
-    let client = BalanceLayer::new(List::from_addrs([server.addr]).unwrap(), "worker:http")
-        .unwrap()
-        .classify(http::ClassifyStatus::new())
-        .layer(connector);
+    let client = ServiceBuilder::new()
+        .layer(ResendLayer::new())
+        .layer(
+            BalanceLayer::new(list, "worker:http")
+                .unwrap()
+                .classify(http::HttpClassifier::new()),
+        )
+        .service(connector);
+    let control = client.get_ref().control();
+    until(|| control.status().usable == 2).await;
     let calls = (0..CALLERS).map(|_| async {
         for _ in 0..CALLS {
             let request = Request::post("/").body(Full::<Bytes>::from(body)).unwrap();
@@ -44,10 +52,11 @@ async fn no_call_fails(server: &Raw, http2: bool, body: &'static str) {
         }
     });
     futures::future::join_all(calls).await;
-    let member = client.control().status().members.remove(0);
-    assert_eq!((member.in_flight, member.failures), (0, 0));
+    for member in control.status().members {
+        assert_eq!((member.in_flight, member.failures), (0, 0));
+    }
     // A graceful server takes what comes until it knows that it was heard.
-    assert!(server.accepted() >= 10, "{}", server.accepted());
+    assert!(server.accepted() >= 4, "{}", server.accepted());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

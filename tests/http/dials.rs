@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rolecall::http::{ConnectError, ConnectErrorKind};
+use rolecall::http::{ConnectError, ConnectErrorKind, TcpOptions};
 use rolecall::{DialError, Instance};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
@@ -110,7 +110,8 @@ async fn http2_server() -> (SocketAddr, Arc<AtomicUsize>) {
 async fn a_loopback_address_reaches_no_other_host_and_the_error_says_so() {
     // Of a documentation network (RFC 5737). The system refuses the connect: no packet is sent.
     let other: SocketAddr = "192.0.2.1:80".parse().unwrap();
-    let connector = connector(false).local_address([127, 0, 0, 1].into());
+    let loopback = std::net::IpAddr::from([127, 0, 0, 1]);
+    let connector = connector(false).tcp(TcpOptions::new().local_address(loopback));
     let dial = connector.oneshot(Instance::new("a", other));
     let error = within(dial).await.unwrap_err();
     assert_eq!(cause(&error).kind(), ConnectErrorKind::Setup);
@@ -122,6 +123,25 @@ async fn a_loopback_address_reaches_no_other_host_and_the_error_says_so() {
         ),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn alternates_are_dialled_and_all_failures_are_told() {
+    let server = Server::start(hello).await;
+    let dead = [free_addr().await, free_addr().await];
+    for http2 in [false, true] {
+        let instance = Instance::new("a", dead[0]).with_alternates([server.addr]);
+        let client = within(connector(http2).oneshot(instance)).await.unwrap();
+        assert_eq!(body(get(&client, "/").await).await, "hello");
+
+        let instance = Instance::new("a", dead[0]).with_alternates([dead[1]]);
+        let error = within(connector(http2).oneshot(instance)).await;
+        let error = error.unwrap_err();
+        assert_eq!(error.label(), "refused (111)");
+        for addr in dead {
+            assert!(error.to_string().contains(&addr.to_string()), "{error}");
+        }
+    }
 }
 
 #[tokio::test]

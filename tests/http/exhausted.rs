@@ -159,7 +159,7 @@ impl Load {
             List::from_addrs(addrs.iter().copied()).unwrap(),
             "worker:http",
         );
-        let layer = layer.unwrap().classify(http::ClassifyStatus::new());
+        let layer = layer.unwrap().classify(http::HttpClassifier::new());
         let client = layer.layer(connector(http2));
         Self {
             client,

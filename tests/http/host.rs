@@ -89,7 +89,7 @@ async fn https_without_tls_is_refused_and_charged_to_no_instance() {
     for http2 in [false, true] {
         let list = List::from_addrs([server.addr]).unwrap();
         let layer = BalanceLayer::new(list, "worker:http").unwrap();
-        let layer = layer.classify(http::ClassifyStatus::new());
+        let layer = layer.classify(http::HttpClassifier::new());
         let client = layer.layer(connector(http2));
         for _ in 0..10 {
             let call = client.clone().oneshot(request("https://role/"));

@@ -215,7 +215,7 @@ async fn a_request_whose_own_body_fails_is_the_callers_failure() {
         let connector = if http2 { connector.http2() } else { connector };
         let client = BalanceLayer::new(list, "worker:http")
             .unwrap()
-            .classify(http::ClassifyStatus::new())
+            .classify(http::HttpClassifier::new())
             .layer(connector);
         let frames = [
             Ok(hyper::body::Frame::data(Bytes::from_static(b"half"))),
@@ -284,7 +284,7 @@ async fn what_was_in_flight_on_a_lost_connection_is_charged_whoever_finds_the_lo
         let balance = BalanceLayer::new(List::from_addrs([server.addr]).unwrap(), "worker:http")
             .unwrap()
             .config(config.build().unwrap())
-            .classify(http::ClassifyStatus::new())
+            .classify(http::HttpClassifier::new())
             .layer(connector(http2));
         let callers: Vec<_> = (0..5)
             .map(|_| {

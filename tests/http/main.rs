@@ -17,4 +17,5 @@ mod loss;
 mod outcomes;
 mod refused;
 mod runtimes;
+mod service;
 mod support;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use rolecall::http::{ClassifyStatus, Connector};
+use rolecall::http::{Connector, HttpClassifier};
 use rolecall::{BalanceLayer, List, Outcome};
 use tower::{Layer, ServiceExt};
 
@@ -49,7 +49,7 @@ fn retry_after_makes_429_and_503_overloaded() {
     ] {
         let head = answer(status, &headers).into_parts().0;
         assert_eq!(
-            ClassifyStatus::new().outcome(&head),
+            HttpClassifier::new().outcome(&head),
             outcome,
             "{status} {headers:?}"
         );
@@ -79,8 +79,8 @@ async fn what_counts_as_failure_is_a_closure_away() {
         answer(request.uri().path()[1..].parse().unwrap(), &[])
     })
     .await;
-    let usual = ClassifyStatus::new();
-    let classify = ClassifyStatus::by(move |head| match head.status.as_u16() {
+    let usual = HttpClassifier::new();
+    let classify = HttpClassifier::by(move |head| match head.status.as_u16() {
         404 => Outcome::Failure,
         500 => Outcome::Success,
         _ => usual.outcome(head),

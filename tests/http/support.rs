@@ -17,12 +17,12 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rolecall::http::{CallError, Connection, Connector};
-use rolecall::{Balance, Instance, List, MemberStatus, http};
+use rolecall::{Balance, BalanceLayer, Instance, List, MemberStatus, http};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tower::{Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
 pub(crate) type Client = Connection<Empty<Bytes>>;
 
@@ -34,11 +34,14 @@ pub(crate) fn request(uri: &str) -> Request<Empty<Bytes>> {
     Request::get(uri).body(Empty::new()).unwrap()
 }
 
-pub(crate) type Balanced = Balance<Client, http::ClassifyStatus>;
+pub(crate) type Balanced = Balance<Client, http::HttpClassifier>;
 
 pub(crate) fn balanced(addrs: impl IntoIterator<Item = SocketAddr>) -> Balanced {
     let list = List::from_addrs(addrs).unwrap();
-    http::client(list, "worker:http").unwrap()
+    BalanceLayer::new(list, "worker:http")
+        .unwrap()
+        .classify(http::HttpClassifier::new())
+        .layer(Connector::new())
 }
 
 /// Calls without a pause until fifty calls were made after the kill, none of which may fail.

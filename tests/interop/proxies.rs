@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
-use rolecall::http::{ClassifyStatus, Connection, Connector, Tls};
+use rolecall::http::{Connection, Connector, HttpClassifier, Tls};
 use rolecall::{Balance, BalanceLayer, List, MemberState};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -26,7 +26,7 @@ const NAME: &str = "worker.test";
 /// A file of a certificate and its key.
 const IDENTITY: &str = "identity.pem";
 
-type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
+type Client = Balance<Connection<Empty<Bytes>>, HttpClassifier>;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -238,7 +238,7 @@ async fn serves_until_it_is_killed(kind: Kind, tls: bool) {
         };
         let client = BalanceLayer::new(list, "worker:http")
             .unwrap()
-            .classify(ClassifyStatus::new())
+            .classify(HttpClassifier::new())
             .layer(connector);
         until(|| client.control().status().usable == 2).await;
         no_call_fails(&client).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::{Request, Response};
-use rolecall::http::{CallError, ClassifyStatus, Connection, Connector};
+use rolecall::http::{CallError, Connection, Connector, HttpClassifier};
 use rolecall::{Balance, BalanceLayer, BoxError, Control, ErrorKind, MemberState, grpc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,7 +14,7 @@ use tower::{Layer, Service, ServiceExt};
 
 use crate::support::{Server, beside, call_until, until};
 
-type Client = Balance<Connection<Empty<Bytes>>, ClassifyStatus>;
+type Client = Balance<Connection<Empty<Bytes>>, HttpClassifier>;
 
 #[derive(Clone, Copy, Debug)]
 enum Stranger {
@@ -47,7 +47,7 @@ async fn beside_a_stranger(stranger: Stranger) {
         let connector = if http2 { connector.http2() } else { connector };
         let client = BalanceLayer::new(beside(&bad, &healthy), "worker:http")
             .unwrap()
-            .classify(ClassifyStatus::new())
+            .classify(HttpClassifier::new())
             .layer(connector);
         is_usable(&client, "healthy").await;
         let is_settled = || has_lost_its_traffic(client.control());

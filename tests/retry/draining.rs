@@ -9,7 +9,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
-use rolecall::http::{ClassifyStatus, Connector, Tried, answered_by};
+use rolecall::http::{Connector, HttpClassifier, Tried, answered_by};
 use rolecall::{BalanceLayer, Lease, MemberState, MemberStatus, Registrar, Registration, Registry};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
@@ -31,7 +31,7 @@ async fn a_rolling_restart_of_draining_axum_workers_fails_no_request_without_ret
         let connector = Connector::new();
         let client = BalanceLayer::new(registry.clone(), "worker:http")
             .unwrap()
-            .classify(ClassifyStatus::new())
+            .classify(HttpClassifier::new())
             .layer(if http2 { connector.http2() } else { connector });
         usable(&client, 4).await;
         let load = Load::start(asking(client.clone()), 200);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
-use rolecall::http::{self, ClassifyStatus, Connection, Connector};
+use rolecall::http::{Connection, Connector, HttpClassifier};
 use rolecall::retry::Retry;
 use rolecall::{Balance, BalanceLayer, BoxError, List, Status};
 use tokio::sync::oneshot;
@@ -21,7 +21,7 @@ use crate::server::Server;
 
 pub(crate) use crate::waiting::{until, within};
 
-pub(crate) type Client = Balance<Connection<Full<Bytes>>, ClassifyStatus>;
+pub(crate) type Client = Balance<Connection<Full<Bytes>>, HttpClassifier>;
 pub(crate) type Retrying = tower::retry::Retry<Retry, Client>;
 
 pub(crate) fn client(addrs: impl IntoIterator<Item = SocketAddr>, http2: bool) -> Client {
@@ -29,10 +29,13 @@ pub(crate) fn client(addrs: impl IntoIterator<Item = SocketAddr>, http2: bool) -
     if http2 {
         return BalanceLayer::new(list, "worker:http")
             .unwrap()
-            .classify(ClassifyStatus::new())
+            .classify(HttpClassifier::new())
             .layer(Connector::new().http2());
     }
-    http::client(list, "worker:http").unwrap()
+    BalanceLayer::new(list, "worker:http")
+        .unwrap()
+        .classify(HttpClassifier::new())
+        .layer(Connector::new())
 }
 
 pub(crate) fn retrying(client: &Client) -> Retrying {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response};
-use rolecall::http::{ClassifyStatus, TrackedBody, Tried};
+use rolecall::http::{HttpClassifier, TrackedBody, Tried};
 use rolecall::retry::{Idempotent, Retry};
 use rolecall::{
     Attempt, Balance, BalanceConfig, BalanceLayer, BoxError, Classify, Failed, Hints, Instance,
@@ -66,7 +66,7 @@ impl fmt::Display for Lost {
 
 impl std::error::Error for Lost {}
 
-/// [`ClassifyStatus`] for connections that hide their loss.
+/// [`HttpClassifier`] for connections that hide their loss.
 pub(crate) struct ClassifyScript;
 
 impl<R: 'static> Classify<Request<R>, Response<Full<Bytes>>, Lost> for ClassifyScript {
@@ -93,7 +93,7 @@ impl<R: 'static> Classify<Request<R>, Response<Full<Bytes>>, Lost> for ClassifyS
                 Err(Failed::unsent(lost))
             }
             result => Classify::<Request<R>, _, _>::classify(
-                &ClassifyStatus::new(),
+                &HttpClassifier::new(),
                 tried,
                 result,
                 attempt,

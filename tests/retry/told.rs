@@ -30,33 +30,35 @@ async fn a_response_tells_who_answered_and_who_was_tried() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_tells_who_was_tried_and_that_somebody_may_have_acted() {
-    let stage = Stage::new(2, [Does::Break, Does::Unsent]).await;
+    // The second attempt is sent again without a retry.
+    let stage = Stage::new(3, [Does::Break, Does::Unsent, Does::Unsent]).await;
     let retry = Retry::new().attempts(2);
     let error = stage.send(&retry, idempotent()).await.unwrap_err();
     let made = stage.instances();
-    assert_eq!(error.instance().unwrap().as_str(), made[1]);
-    assert_eq!(ids(error.tried()), made[..1]);
+    assert_eq!(error.instance().unwrap().as_str(), made[2]);
+    assert_eq!(ids(error.tried()), made[..2]);
     assert!(error.was_sent(), "by the first attempt");
     let text = error.to_string();
-    assert!(text.ends_with(&format!(", after {}", made[0])), "{text}");
+    let after = format!(", after {}, {}", made[0], made[1]);
+    assert!(text.ends_with(&after), "{text}");
 
     stage.settle().await;
-    stage.then([Does::Unsent; 2]);
+    stage.then([Does::Unsent; 3]);
     let error = stage.send(&retry, ask(Method::POST)).await.unwrap_err();
-    assert!(!error.was_sent(), "by neither");
-    assert_eq!(error.tried().len(), 1);
+    assert!(!error.was_sent(), "by none");
+    assert_eq!(error.tried().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_error_below_anothers_tells_it_too() {
-    let stage = Stage::new(2, [Does::Break, Does::Unsent]).await;
+    let stage = Stage::new(3, [Does::Break, Does::Unsent, Does::Unsent]).await;
     let retry = Retry::new().attempts(2);
     let error = stage.send_wrapped(&retry, idempotent()).await.unwrap_err();
     assert_eq!(error.to_string(), "wrapped");
     let error = Error::find(&*error).unwrap();
     let made = stage.instances();
-    assert_eq!(error.instance().unwrap().as_str(), made[1]);
-    assert_eq!(ids(error.tried()), made[..1]);
+    assert_eq!(error.instance().unwrap().as_str(), made[2]);
+    assert_eq!(ids(error.tried()), made[..2]);
     assert!(error.was_sent(), "by the first attempt");
 }
 

@@ -7,7 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rolecall::grpc::Channel;
-use rolecall::http::{ClassifyStatus, Tls};
+use rolecall::http::{HttpClassifier, Tls};
 use rolecall::{BalanceConfig, BalanceLayer, Instance, List, MemberState, Role};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -210,7 +210,7 @@ async fn status_and_errors_of_the_balancer_tell_of_tls() {
     let balance = BalanceLayer::new(List::from_addrs([server.addr]).unwrap(), "worker:http")
         .unwrap()
         .config(config.build().unwrap())
-        .classify(ClassifyStatus::new())
+        .classify(HttpClassifier::new())
         .layer(connector(true).tls(Authority::new().tls()));
     until(|| {
         let members = balance.control().status().members;

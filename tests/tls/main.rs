@@ -5,6 +5,7 @@
 
 mod connections;
 mod identity;
+mod negotiation;
 mod plain;
 mod renewal;
 mod support;

@@ -246,7 +246,10 @@ where
 
 pub(crate) fn connector(http2: bool) -> Connector<Empty<Bytes>> {
     let connector = Connector::new();
-    if http2 { connector.http2() } else { connector }
+    match http2 {
+        true => connector.http2(),
+        false => connector.http1(),
+    }
 }
 
 pub(crate) async fn dial(
@@ -268,7 +271,10 @@ pub(crate) fn request() -> Request<Empty<Bytes>> {
     Request::get("/").body(Empty::new()).unwrap()
 }
 
-pub(crate) async fn body(response: Response<Incoming>) -> Bytes {
+pub(crate) async fn body<B>(response: Response<B>) -> Bytes
+where
+    B: hyper::body::Body<Data = Bytes, Error: std::fmt::Debug>,
+{
     let body = within(response.into_body().collect()).await;
     body.unwrap().to_bytes()
 }

@@ -69,7 +69,7 @@ impl Contestant {
 
     pub(crate) fn explanation(self) -> &'static str {
         match self {
-            Self::Rolecall => "http::client with its defaults",
+            Self::Rolecall => "http::Client with its defaults",
             Self::RolecallHttp2 => "the same over HTTP/2",
             Self::RolecallGrpc => "grpc::channel with its defaults, unary calls",
             Self::RolecallStream => "grpc::channel with its defaults, streams of one answer",

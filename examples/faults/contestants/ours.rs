@@ -8,26 +8,25 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http_body_util::Empty;
 use hyper::http::uri::PathAndQuery;
-use rolecall::{BalanceLayer, BoxError, Control, Instance, List, grpc, http};
+use rolecall::{BoxError, Control, Instance, List, grpc, http};
 use tonic::Request;
 use tonic::client::Grpc;
 use tonic_prost::ProstCodec;
-use tower::Layer;
 
 use super::{Ask, ask_by};
 
 const TARGET: &str = "worker:http";
 
 pub(super) async fn http1(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
-    let client = http::client::<Empty<Bytes>, _>(list(servers)?, TARGET)?;
+    let client = http::Client::<Empty<Bytes>>::new(list(servers)?, TARGET)?;
     begin(client.control(), tell_events).await?;
     Ok(ask_by(client))
 }
 
 pub(super) async fn http2(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
-    let client = BalanceLayer::new(list(servers)?, TARGET)?
-        .classify(http::ClassifyStatus::new())
-        .layer(http::Connector::<Empty<Bytes>>::new().http2());
+    let client = http::Client::<Empty<Bytes>>::builder(list(servers)?, TARGET)
+        .http2()
+        .build()?;
     begin(client.control(), tell_events).await?;
     Ok(ask_by(client))
 }
