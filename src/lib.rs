@@ -147,10 +147,11 @@
 //!
 //! [`Control::status`] is a table of all members: state, how long the connection has been up or down, requests in flight,
 //! picks, failures, latency, recent failures, and why the last dial failed. For the last ejection it shows the rule with
-//! its figures and threshold, how often the member was ejected, and until when. [`Control::events`] is a stream of changes.
-//! They are also logged with `tracing` under the target `rolecall`: ejections and returns at `info`; at `warn` an outlier
-//! that the cap keeps, panic mode, no usable member, and failing discovery; dials and connections at `debug`. Requests are
-//! not logged. [`Control::eject`] and [`Control::restore`] override the rules, and [`Control::reconfigure`] changes them at
+//! its figures and threshold, how often the member was ejected, and until when. [`Control::explain`] says in one sentence
+//! for each member why it gets the share of requests that it gets. [`Control::events`] is a stream of changes.
+//! They are also logged with `tracing` under the target `rolecall`: at `warn` what begins, such as an ejection, an
+//! unreachable instance or failing discovery; at `info` its end, with how long it lasted; at `debug` what is normal or
+//! repeats. Requests are not logged. [`Control::eject`] and [`Control::restore`] override the rules, and [`Control::reconfigure`] changes them at
 //! run time.
 //!
 //! # Simulate it
@@ -220,6 +221,7 @@ mod balance;
 pub mod discovery;
 mod error;
 mod event;
+mod explain;
 pub mod fleet;
 #[cfg(feature = "grpc")]
 pub mod grpc;
@@ -244,6 +246,9 @@ pub use discovery::{Discovery, DiscoveryExt, Lease, List, Registrar, Registratio
 pub use error::census::Census;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{DialError, EjectionReason, Event, Withheld};
+pub use explain::Explanation;
+pub use explain::member::{MemberExplanation, ShareReason, Spared};
+pub use explain::target::Circumstance;
 pub use fleet::{
     Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig,
 };

@@ -4,10 +4,16 @@ use std::time::Duration;
 use crate::event::EjectionReason;
 use crate::model::instance::Instance;
 use crate::model::target::Target;
+use crate::runtime::duration::Rounded;
+#[cfg(feature = "serde")]
+use crate::runtime::duration::seconds;
 
-/// The state of a balancer at one moment. `Display` is a table for people.
+/// The state of a balancer at one moment. `Display` is a table for people, at most 120 columns wide.
 ///
-/// With the feature `serde` it can be serialized. A [`Duration`] is then `{"secs": 41, "nanos": 62324099}`.
+/// [`explain`](Self::explain) says in words what the figures mean.
+///
+/// With the feature `serde` it can be serialized. Durations are then numbers of seconds, such as `41.062`: programs compare
+/// and draw them without a parser. Configuration, which people write, keeps strings such as `"5s"`.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -19,6 +25,10 @@ pub struct Status {
     /// Most backends answer again only when something changed. So a great age is no sign of trouble, but
     /// [`discovery_error`](Self::discovery_error) is. Of a [cached](crate::DiscoveryExt::cached) set it is the time since
     /// discovery gave it to the process that stored it.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "seconds::option::serialize")
+    )]
     pub set_age: Option<Duration>,
     /// Whether the set is a stand-in, cached or of [another discovery](crate::DiscoveryExt::or), until discovery gives its first
     /// one.
@@ -26,6 +36,10 @@ pub struct Status {
     /// The last error of discovery with its causes, if no set came after it.
     pub discovery_error: Option<String>,
     /// How long the instances that discovery's last answer lacks are still kept, if that answer is doubted.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "seconds::option::serialize")
+    )]
     pub doubted_for: Option<Duration>,
     /// How many members a pick chooses from.
     pub usable: usize,
@@ -38,7 +52,24 @@ pub struct Status {
     /// How often this process stalled for more than 250 ms while there was traffic: it was suspended or throttled, or its
     /// runtime was blocked. Requests that span a stall judge no instance.
     pub stalls: u64,
+    /// How many members may be ejected by the rules at once. Zero for a single member.
+    pub ejection_cap: usize,
+    /// How many more requests refill the budget for trials until the next member that waits for one gets it. Zero: the next
+    /// request is its trial.
+    pub next_trial_in: u32,
+    /// [`max_in_flight`](crate::ConfigBuilder::max_in_flight) of the configuration in force.
+    pub max_in_flight: Option<u32>,
+    /// The balancer's `attempt_timeout`. Without one, an instance that hangs is noticed only when callers give up.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "seconds::option::serialize")
+    )]
+    pub attempt_timeout: Option<Duration>,
     /// The mean latency of successes; `None` until there were a few, and where no latency is measured.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "seconds::option::serialize")
+    )]
     pub mean_latency: Option<Duration>,
     /// Every known instance, by id.
     pub members: Vec<MemberStatus>,
@@ -58,6 +89,10 @@ impl Status {
             ejection_mode: EjectionMode::Off,
             ejections: EjectionCounters::default(),
             stalls: 0,
+            ejection_cap: 0,
+            next_trial_in: 0,
+            max_in_flight: None,
+            attempt_timeout: None,
             mean_latency: None,
             members: Vec::new(),
         }
@@ -74,10 +109,11 @@ pub struct MemberStatus {
     /// Whether it is usable, and if not, why.
     pub state: MemberState,
     /// How long its connection has been up, or down.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "seconds::serialize"))]
     pub since: Duration,
     /// Requests picked and not yet completed.
     pub in_flight: u32,
-    /// Picks so far.
+    /// Requests that it was picked for so far. One that found its service not ready and went to another instance counts there.
     pub picks: u64,
     /// Failures so far: bad answers, and waits without an answer.
     pub failures: u64,
@@ -96,16 +132,38 @@ pub struct MemberStatus {
     ///
     /// It is drawn towards the fleet's mean, the more the less recent traffic it had. A failure counts as twenty times the
     /// mean.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "seconds::option::serialize")
+    )]
     pub latency: Option<Duration>,
     /// The error of the last dial to its address, if none succeeded since.
     pub error: Option<String>,
+    /// The time until the next dial, if one is scheduled.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "seconds::option::serialize")
+    )]
+    pub redial_in: Option<Duration>,
+    /// Whether it is a suspect: it failed, or answered late, and gets too little traffic to be judged. A trial decides.
+    pub is_suspect: bool,
+    /// The part of its share that slow start gives it, from 0.1 to 1, if it is in slow start.
+    pub slow_start: Option<f64>,
+    /// How long it still counts as overloaded, because it said so.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "seconds::option::serialize")
+    )]
+    pub overloaded_for: Option<Duration>,
+    /// Whether discovery's newest answer lacks it, but is doubted.
+    pub is_missing: bool,
     /// Its last ejection, if there was one.
     pub ejection: Option<EjectionStatus>,
 }
 
 impl MemberStatus {
     /// Of one that drains, whether no dial failed since it was connected.
-    fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         match self.state {
             MemberState::Connecting | MemberState::Disconnected => false,
             MemberState::Draining => self.error.is_none(),
@@ -129,10 +187,21 @@ pub struct EjectionStatus {
     /// [`request_volume`](crate::OutlierBuilder::request_volume) successes.
     pub multiplier: u32,
     /// The time since it began, or since it ended if it is over. Failed trials prolong an ejection.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "seconds::serialize"))]
     pub since: Duration,
     /// Whether the member has returned to play.
     pub is_over: bool,
+    /// How long it has been on probation; `None` if it is not.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "seconds::option::serialize")
+    )]
+    pub probation: Option<Duration>,
     /// How long it still lasts; `None` if it is over or only waits for a trial.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "seconds::option::serialize")
+    )]
     pub remaining: Option<Duration>,
 }
 
@@ -209,88 +278,22 @@ impl fmt::Display for MemberState {
     }
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(target) = &self.target {
-            write!(f, "{target}: ")?;
-        }
-        write!(f, "{} of {} usable", self.usable, self.members.len())?;
-        if self.panic_mode {
-            f.write_str(" (panic mode)")?;
-        }
-        match self.ejection_mode {
-            EjectionMode::On => {}
-            EjectionMode::Shadow => f.write_str(", ejection in shadow")?,
-            EjectionMode::Off => f.write_str(", ejection off")?,
-        }
-        match self.set_age {
-            Some(age) => {
-                let provisional = if self.is_provisional {
-                    "provisional "
-                } else {
-                    ""
-                };
-                write!(f, ", {provisional}set {:.1} s old", age.as_secs_f64())?;
-            }
-            None => f.write_str(", no set yet")?,
-        }
-        if self.stalls > 0 {
-            write!(f, ", this process stalled {} times", self.stalls)?;
-        }
-        if let Some(rest) = self.doubted_for {
-            write!(f, ", newest answer doubted for {:.1} s", rest.as_secs_f64())?;
-        }
-        if let Some(error) = &self.discovery_error {
-            write!(f, ", discovery: {error}")?;
-        }
-        for member in &self.members {
-            let id = member.instance.id().to_string();
-            let address = member.instance.address();
-            let latency = member.latency.map_or_else(
-                || "-".to_owned(),
-                |l| format!("{:.2} ms", l.as_secs_f64() * 1e3),
-            );
-            write!(
-                f,
-                "\n  {id:<20} {address:<21} {:<12} {:<4} {:>7.1} s  in flight {:<4} picks {:<8} failures {:<6} latency {latency}",
-                member.state,
-                if member.is_connected() { "up" } else { "down" },
-                member.since.as_secs_f64(),
-                member.in_flight,
-                member.picks,
-                member.failures,
-            )?;
-            if member.recent_failures > 0 {
-                let (failed, of) = (member.recent_failures, member.recent_requests);
-                write!(f, "  {failed} of {of} failed lately")?;
-            }
-            if member.failures_in_row > 0 {
-                write!(f, "  {} in a row", member.failures_in_row)?;
-            }
-            if let Some(label) = member.last_failure {
-                write!(f, "  last failure: {label}")?;
-            }
-            if let Some(error) = &member.error {
-                write!(f, "  {error}")?;
-            }
-            if let Some(ejection) = &member.ejection {
-                write!(f, "  {ejection}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for EjectionStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (since, reason) = (self.since.as_secs_f64(), &self.reason);
-        match (self.is_over, self.remaining) {
-            (true, _) => write!(f, "back for {since:.1} s, was ejected: {reason}"),
-            (false, Some(rest)) => {
-                let rest = rest.as_secs_f64();
-                write!(f, "ejected {since:.1} s ago, {rest:.1} s to go: {reason}")
+        let (since, reason) = (Rounded(self.since), &self.reason);
+        match (self.is_over, self.remaining, self.probation) {
+            (true, ..) => write!(f, "back for {since}, was ejected: {reason}"),
+            (false, Some(rest), _) => {
+                let rest = Rounded(rest);
+                write!(f, "ejected {since} ago, {rest} to go: {reason}")
             }
-            (false, None) => write!(f, "ejected {since:.1} s ago, on probation: {reason}"),
+            (false, None, probation) => {
+                let probation = Rounded(probation.unwrap_or_default());
+                write!(
+                    f,
+                    "ejected {since} ago, on probation for {probation}: {reason}"
+                )
+            }
         }?;
         if self.ejections > 1 {
             write!(f, "; {} ejections so far", self.ejections)?;
@@ -299,52 +302,5 @@ impl fmt::Display for EjectionStatus {
             write!(f, "; multiplier {}", self.multiplier)?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_beside_a_state_is_that_of_the_connection() {
-        let member = |state| MemberStatus {
-            instance: Instance::new("a", ([127, 0, 0, 1], 80)),
-            state,
-            since: Duration::from_secs(34),
-            in_flight: 0,
-            picks: 0,
-            failures: 0,
-            failures_in_row: 0,
-            last_failure: None,
-            recent_requests: 0,
-            recent_failures: 0,
-            latency: None,
-            error: None,
-            ejection: None,
-        };
-        let status = Status {
-            target: None,
-            set_age: None,
-            is_provisional: false,
-            discovery_error: None,
-            doubted_for: None,
-            usable: 0,
-            panic_mode: false,
-            ejection_mode: EjectionMode::On,
-            ejections: EjectionCounters::default(),
-            stalls: 0,
-            mean_latency: None,
-            members: vec![
-                member(MemberState::Ejected),
-                member(MemberState::Disconnected),
-            ],
-        };
-        let text = status.to_string();
-        let mut words = text.lines().map(|line| line.split_whitespace().skip(2));
-        assert!(words.next().is_some());
-        let mut told = words.map(|line| line.take(3).collect::<Vec<_>>().join(" "));
-        assert_eq!(told.next().unwrap(), "ejected up 34.0");
-        assert_eq!(told.next().unwrap(), "disconnected down 34.0");
     }
 }

@@ -128,7 +128,7 @@ impl<H: Signal> Guard<H> {
 
     fn time_of(&self, verdict: Verdict) -> Instant {
         match verdict {
-            Verdict::Neutral => self.slot.epoch(),
+            Verdict::Neutral | Verdict::Unused => self.slot.epoch(),
             Verdict::Unsent | Verdict::Overloaded(_) => clock::now(),
             Verdict::Success | Verdict::Failure | Verdict::Unanswered | Verdict::Cancelled => {
                 self.now()

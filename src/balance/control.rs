@@ -13,6 +13,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::error::{Error, ErrorKind, NoDriver};
 use crate::event::Event;
+use crate::explain::Explanation;
 use crate::fleet::BalanceConfig;
 use crate::model::instance::InstanceId;
 use crate::model::target::Target;
@@ -107,6 +108,13 @@ impl Control {
             Some(balancer) => balancer.status(),
             None => Status::ended(Target::clone(&self.target)),
         }
+    }
+
+    /// Says in words why each member gets the share of requests that it gets, and what affects all of them.
+    ///
+    /// Costs as much as [`status`](Self::status), and nothing while nobody asks.
+    pub fn explain(&self) -> Explanation {
+        self.status().explain()
     }
 
     /// A stream of all events from now on.

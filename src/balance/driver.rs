@@ -17,8 +17,8 @@ use super::shared::Shared;
 use super::watch::Watch;
 use crate::discovery::view::View;
 use crate::error::BoxError;
-use crate::event::Event;
-use crate::fleet::{Dial, Fleet};
+use crate::event::{DialError, Event};
+use crate::fleet::{Dial, Fleet, PickError};
 use crate::model::instance::Instance;
 use crate::runtime::panic::caught;
 use crate::runtime::{clock, random};
@@ -144,6 +144,12 @@ struct Run<S, C> {
     /// Ready when the fleet's next deadline moved earlier, or there is something to report.
     wake_up: Pin<Box<OwnedNotified>>,
     deadline: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Errors of discovery since its last set, and when the first came.
+    discovery_errors: Option<(u32, Instant)>,
+    /// Since when no member is usable, as last reported as unavailable.
+    unavailable_since: Option<Instant>,
+    /// Why the last dial failed.
+    dial_error: Option<Arc<DialError>>,
     log: Log,
 }
 
@@ -207,6 +213,9 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
             dialler,
             wake_up: Box::pin(Arc::clone(&shared.driver).notified_owned()),
             deadline: None,
+            discovery_errors: None,
+            unavailable_since: None,
+            dial_error: None,
             log: Log::default(),
             fleet,
             shared,
@@ -246,13 +255,20 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
                     // A stand-in, such as a cached set, overcomes no error of discovery.
                     if set.provisional_age().is_none() {
                         self.shared.set_discovery_error(None);
-                        self.log.discovery_works(&self.shared.target, clock::now());
+                        if let Some((errors, since)) = self.discovery_errors.take() {
+                            let after = clock::now().saturating_duration_since(since);
+                            self.publish(Event::DiscoveryRecovered { errors, after });
+                        }
                     }
                     newest = Some(set);
                 }
                 Poll::Ready(Some(Err(error))) => {
                     self.shared.set_discovery_error(Some(error.clone()));
-                    self.publish(Event::DiscoveryFailed { error });
+                    let first = (0, clock::now());
+                    let (errors, _) = self.discovery_errors.get_or_insert(first);
+                    *errors = errors.saturating_add(1);
+                    let errors = *errors;
+                    self.publish(Event::DiscoveryFailed { error, errors });
                 }
                 Poll::Ready(None) => {
                     self.watch = None;
@@ -329,7 +345,9 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(next) = self.fleet.next_deadline() else {
+        let unavailable = self.unavailable_at();
+        let next = self.fleet.next_deadline().into_iter().chain(unavailable);
+        let Some(next) = next.min() else {
             self.deadline = None;
             return false;
         };
@@ -348,7 +366,44 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         let now = clock::now().max(next);
         let dials = self.fleet.on_deadline(now);
         self.queue(dials);
+        if unavailable.is_some_and(|at| at <= now) {
+            self.report_unavailable(now);
+        }
         true
+    }
+
+    /// When calls begin to fail because no member is usable, unless that is reported already.
+    fn unavailable_at(&self) -> Option<Instant> {
+        let since = self.fleet.unusable_since()?;
+        let is_reported = self.unavailable_since == Some(since);
+        let after = self.fleet.config().unavailable_after();
+        since.checked_add(after).filter(|_| !is_reported)
+    }
+
+    fn report_unavailable(&mut self, now: Instant) {
+        let Some(since) = self.fleet.unusable_since() else {
+            return;
+        };
+        self.unavailable_since = Some(since);
+        let Some(why) = self.fleet.why_unusable() else {
+            return;
+        };
+        let (census, cause) = match why {
+            PickError::NoneUsable(census) => {
+                let cause = self.dial_error.as_ref().map(ToString::to_string);
+                (census.to_string(), cause)
+            }
+            why => {
+                let cause = self.shared.discovery_error();
+                (why.to_string(), cause.map(|error| error.with_causes()))
+            }
+        };
+        let since = now.saturating_duration_since(since);
+        self.publish(Event::Unavailable {
+            census,
+            cause,
+            since,
+        });
     }
 
     fn queue(&mut self, dials: Vec<Dial>) {
@@ -361,7 +416,12 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         let mut wakes_calls = false;
         for event in self.fleet.take_events() {
             // A failed dial changes no candidate. In an outage there are many of them, and many calls wait.
-            wakes_calls |= !matches!(event, Event::DialFailed { .. });
+            wakes_calls |= !matches!(event, Event::DialFailed { .. } | Event::Unreachable { .. });
+            match &event {
+                Event::DialFailed { error, .. } => self.dial_error = Some(Arc::clone(error)),
+                Event::Usable { .. } => self.dial_error = None,
+                _ => {}
+            }
             self.publish(event);
         }
         if wakes_calls {

@@ -1,7 +1,6 @@
 //! What is wrong with discovery's answers now: logged when it begins and when it ends, and counted in between.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use crate::model::instance::InstanceId;
 
@@ -17,22 +16,14 @@ pub(super) enum Flaw {
 pub(super) struct Faults {
     /// Bounded by what is reported of one set.
     flaws: BTreeMap<Flaw, Flawed>,
-    failure: Option<Failure>,
+    /// The last error of discovery, until it gives a set.
+    failure: Option<String>,
 }
 
 #[derive(Debug)]
 struct Flawed {
     sets: u64,
     is_in_newest: bool,
-}
-
-/// Discovery gives errors, and no set.
-#[derive(Debug)]
-pub(super) struct Failure {
-    text: String,
-    /// How many errors there were.
-    pub(super) errors: u64,
-    since: Instant,
 }
 
 impl Faults {
@@ -63,36 +54,23 @@ impl Faults {
     }
 
     /// Notes an error of discovery; whether the one before was another one.
-    pub(super) fn fails(&mut self, text: &str, now: Instant) -> bool {
-        let failure = self.failure.get_or_insert_with(|| Failure {
-            text: String::new(),
-            errors: 0,
-            since: now,
-        });
-        failure.errors += 1;
-        let is_new = failure.text != text;
+    pub(super) fn fails(&mut self, text: &str) -> bool {
+        let is_new = self.failure.as_deref() != Some(text);
         if is_new {
-            text.clone_into(&mut failure.text);
+            self.failure = Some(text.to_owned());
         }
         is_new
     }
 
-    /// Discovery gave a set: the failure that this ends.
-    pub(super) fn recover(&mut self) -> Option<Failure> {
-        self.failure.take()
-    }
-}
-
-impl Failure {
-    pub(super) fn lasted(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.since)
+    /// Discovery gave a set.
+    pub(super) fn recover(&mut self) {
+        self.failure = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::clock;
 
     #[test]
     fn a_flaw_begins_once_and_ends_with_the_first_set_without_it() {
@@ -107,15 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn the_same_error_again_is_counted() {
-        let now = clock::now();
-        let later = now + Duration::from_secs(9);
+    fn the_same_error_again_is_no_news() {
         let mut faults = Faults::default();
-        assert!(faults.fails("a", now) && !faults.fails("a", now));
-        assert!(faults.fails("b", later));
-        let failure = faults.recover().unwrap();
-        assert_eq!((failure.errors, failure.lasted(later)), (3, later - now));
-        assert!(faults.recover().is_none());
-        assert!(faults.fails("b", later));
+        assert!(faults.fails("a") && !faults.fails("a"));
+        assert!(faults.fails("b"));
+        faults.recover();
+        assert!(faults.fails("b"));
     }
 }

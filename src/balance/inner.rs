@@ -147,6 +147,7 @@ where
         Status {
             target: Some(self.shared.target.clone()),
             discovery_error: error.map(|error| error.with_causes()),
+            attempt_timeout: self.shared.attempt_timeout,
             ..self.fleet.status(clock::now())
         }
     }
@@ -191,8 +192,6 @@ where
     }
 
     fn reconfigure(&self, config: BalanceConfig) {
-        let target = &self.shared.target;
-        tracing::info!(target: "rolecall", %target, ?config, "reconfigured");
         self.shared.reconfigure(&config);
         self.fleet.reconfigure(config, clock::now());
         self.shared.driver.notify_one();

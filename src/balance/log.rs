@@ -1,28 +1,49 @@
+//! Events as log lines. Requests are never logged.
+//!
+//! A warning is written when something begins, an info when it ends. What is normal, and what repeats, goes to `debug`.
+
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, enabled, info, warn};
 
 use super::faults::{Faults, Flaw};
 use crate::error::discovery::DiscoveryErrorKind;
-use crate::event::{Event, Withheld};
+use crate::event::{EjectionReason, Event, Withheld};
+use crate::model::instance::{Availability, InstanceId};
 use crate::model::target::Target;
-use crate::runtime::text::legible;
+use crate::runtime::duration::Rounded;
+use crate::runtime::text::{Counted, legible};
 
-/// The most lines at `info` and `warn` in one [`PERIOD`] of each kind: ejections, the fleet as a whole, discovery. The rest
-/// goes to `debug` and is counted, so that a flapping fleet or a poisoned discovery cannot flood the log.
+/// The most lines at `info` and `warn` in one [`PERIOD`] of each sort: ejections, instances, the fleet as a whole, discovery.
+/// The rest goes to `debug` and is counted, so that a flapping fleet or a poisoned discovery cannot flood the log.
 const MAX_LINES: u32 = 20;
-const PERIOD: Duration = Duration::from_secs(10);
+const PERIOD: Duration = Duration::from_secs(60);
+/// An outlier that stays in play is logged once in this time.
+const WITHHELD_PERIOD: Duration = Duration::from_secs(60);
+/// The most outliers that are remembered for that.
+const WITHHELD_KEPT: usize = 64;
 
-/// Writes every event as a structured log line. Requests are never logged.
+/// Writes every event as one log line: the text of the event, with the target, the kind and the id as fields.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     ejections: Budget,
+    instances: Budget,
     fleet: Budget,
     discovery: Budget,
+    /// Outliers that stay in play, and when each was last logged above `debug`.
+    withheld: Vec<(InstanceId, Instant)>,
     faults: Faults,
+    panic_mode_began: Option<Instant>,
 }
 
-/// The lines of one kind in the current period.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Debug,
+    Info,
+    Warn,
+}
+
+/// The lines of one sort in the current period.
 #[derive(Debug, Default)]
 struct Budget {
     began: Option<Instant>,
@@ -32,162 +53,162 @@ struct Budget {
 
 impl Log {
     pub(super) fn write(&mut self, target: &Target, event: &Event, now: Instant) {
+        let level = self.level(event, now);
+        let (about, budget) = self.budget(event);
+        let level = if level != Level::Debug && budget.admits(about, target, now) {
+            level
+        } else {
+            Level::Debug
+        };
+        let began = match event {
+            Event::PanicModeBegan { .. } => {
+                self.panic_mode_began = Some(now);
+                None
+            }
+            Event::PanicModeEnded => self.panic_mode_began.take(),
+            _ => None,
+        };
+        if level == Level::Debug && !enabled!(target: "rolecall", tracing::Level::DEBUG) {
+            return;
+        }
+        let mut text = legible(event);
+        if let Some(began) = began {
+            let lasted = Rounded(now.saturating_duration_since(began));
+            text = format!("{text} after {lasted}");
+        }
+        let (kind, id) = (event.kind(), event.id().map(|id| legible(id.as_str())));
+        let id = id.as_deref();
+        match level {
+            Level::Debug => debug!(target: "rolecall", %target, event = kind, id, "{text}"),
+            Level::Info => info!(target: "rolecall", %target, event = kind, id, "{text}"),
+            Level::Warn => warn!(target: "rolecall", %target, event = kind, id, "{text}"),
+        }
+    }
+
+    /// The level of an event: a warning for what begins, an info for what ends.
+    fn level(&mut self, event: &Event, now: Instant) -> Level {
+        match event {
+            Event::Ejected {
+                reason: EjectionReason::Manual,
+                ..
+            }
+            | Event::TrialFailed { .. }
+            | Event::Returned { .. }
+            | Event::DoubtEnded {
+                believed: false, ..
+            }
+            | Event::PanicModeEnded
+            | Event::NothingUsable
+            | Event::Usable { .. }
+            | Event::Reconfigured { .. }
+            | Event::DriverStopped { .. } => Level::Info,
+            Event::SetChanged { added, removed, .. } if added + removed > 0 => Level::Info,
+            Event::AvailabilityChanged {
+                availability: Availability::Draining,
+                ..
+            } => Level::Info,
+            Event::Connected {
+                was_unreachable: true,
+                ..
+            } => Level::Info,
+            Event::InstanceRefused { id, .. } => {
+                warn_if(self.faults.begins(Flaw::Refused(id.clone())))
+            }
+            Event::DuplicateId { id } => warn_if(self.faults.begins(Flaw::Duplicate(id.clone()))),
+            Event::DiscoveryFailed { error, .. } => {
+                match self.faults.fails(&error.with_causes()) {
+                    // Normal where callers start before the first instance.
+                    true if error.kind() == DiscoveryErrorKind::UnknownRole => Level::Info,
+                    is_news => warn_if(is_news),
+                }
+            }
+            Event::DiscoveryRecovered { .. } => {
+                self.faults.recover();
+                Level::Info
+            }
+            Event::EjectionWithheld { id, by, .. } => match self.is_news(id, now) {
+                true if *by == Withheld::ByCap => Level::Warn,
+                true => Level::Info,
+                false => Level::Debug,
+            },
+            Event::Ejected { .. }
+            | Event::Unreachable { .. }
+            | Event::SetDoubted { .. }
+            | Event::DoubtEnded { .. }
+            | Event::PanicModeBegan { .. }
+            | Event::Unavailable { .. }
+            | Event::Stalled { .. }
+            | Event::Missed { .. } => Level::Warn,
+            Event::SetChanged { .. }
+            | Event::AvailabilityChanged { .. }
+            | Event::Connected { .. }
+            | Event::DialFailed { .. }
+            | Event::ConnectionLost { .. }
+            | Event::Probation { .. }
+            | Event::DiscoveryEnded => Level::Debug,
+        }
+    }
+
+    /// A set was applied, and its events were written.
+    pub(super) fn set_applied(&mut self, target: &Target) {
+        for (flaw, sets) in self.faults.end_set() {
+            let (what, id) = match flaw {
+                Flaw::Refused(id) => ("is refused no more", id),
+                Flaw::Duplicate(id) => ("is not a duplicate any more", id),
+            };
+            let (id, sets) = (legible(id.as_str()), Counted(sets, "set"));
+            info!(target: "rolecall", %target, id, "instance {id} {what}, after {sets}");
+        }
+    }
+
+    /// What an event is about, and the budget of such lines.
+    fn budget(&mut self, event: &Event) -> (&'static str, &mut Budget) {
         match event {
             Event::Ejected { .. }
             | Event::EjectionWithheld { .. }
+            | Event::Probation { .. }
             | Event::TrialFailed { .. }
-            | Event::Returned { .. } => self.ejection(target, event, now),
-            Event::SetDoubted { .. }
+            | Event::Returned { .. } => ("ejections", &mut self.ejections),
+            Event::Connected { .. }
+            | Event::DialFailed { .. }
+            | Event::Unreachable { .. }
+            | Event::ConnectionLost { .. }
+            | Event::AvailabilityChanged { .. } => ("instances", &mut self.instances),
+            Event::SetChanged { .. }
+            | Event::SetDoubted { .. }
+            | Event::DoubtEnded { .. }
             | Event::InstanceRefused { .. }
             | Event::DuplicateId { .. }
-            | Event::DiscoveryFailed { .. } => self.discovery(target, event, now),
-            Event::Probation { id } => debug!(target: "rolecall", %target, %id, "on probation"),
+            | Event::DiscoveryFailed { .. }
+            | Event::DiscoveryRecovered { .. }
+            | Event::DiscoveryEnded => ("discovery", &mut self.discovery),
             Event::PanicModeBegan { .. }
             | Event::PanicModeEnded
             | Event::NothingUsable
-            | Event::Usable
-            | Event::DriverStopped { .. }
+            | Event::Unavailable { .. }
+            | Event::Usable { .. }
             | Event::Stalled { .. }
-            | Event::Missed { .. } => self.fleet(target, event, now),
-            Event::SetChanged {
-                added,
-                removed,
-                changed,
-                known,
-            } => debug!(target: "rolecall", %target, added, removed, changed, known, "set changed"),
-            Event::AvailabilityChanged { id, availability } => {
-                debug!(target: "rolecall", %target, %id, %availability, "availability changed");
-            }
-            Event::Connected { id } => debug!(target: "rolecall", %target, %id, "connected"),
-            Event::DialFailed {
-                id,
-                error,
-                retry_in,
-            } => debug!(target: "rolecall", %target, %id, %error, ?retry_in, "dial failed"),
-            Event::ConnectionLost { id } => {
-                debug!(target: "rolecall", %target, %id, "connection lost");
-            }
-            Event::DiscoveryEnded => debug!(target: "rolecall", %target, "discovery ended"),
+            | Event::Reconfigured { .. }
+            | Event::DriverStopped { .. }
+            | Event::Missed { .. } => ("the fleet", &mut self.fleet),
         }
     }
 
-    fn ejection(&mut self, target: &Target, event: &Event, now: Instant) {
-        let admitted = self.ejections.admits("ejections", target, now);
-        match event {
-            Event::Ejected { id, reason, time } if admitted => {
-                info!(target: "rolecall", %target, %id, %reason, ?time, "ejected");
-            }
-            Event::TrialFailed { id, time } if admitted => {
-                info!(target: "rolecall", %target, %id, ?time, "trial failed");
-            }
-            Event::Returned { id, after } if admitted => {
-                info!(target: "rolecall", %target, %id, ?after, "returned");
-            }
-            Event::EjectionWithheld {
-                id,
-                reason,
-                by: by @ Withheld::ByCap,
-            } if admitted => {
-                warn!(target: "rolecall", %target, %id, %reason, %by, "ejection withheld");
-            }
-            Event::EjectionWithheld { id, reason, by } if admitted => {
-                info!(target: "rolecall", %target, %id, %reason, %by, "ejection withheld");
-            }
-            _ => debug!(target: "rolecall", %target, "{event}"),
+    /// Whether an outlier that stays in play was not logged for a while.
+    fn is_news(&mut self, id: &InstanceId, now: Instant) -> bool {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < WITHHELD_PERIOD;
+        self.withheld.retain(|&(_, at)| is_recent(at));
+        let is_known = self.withheld.iter().any(|(known, _)| known == id);
+        if is_known || self.withheld.len() == WITHHELD_KEPT {
+            return false;
         }
+        self.withheld.push((id.clone(), now));
+        true
     }
+}
 
-    fn fleet(&mut self, target: &Target, event: &Event, now: Instant) {
-        let admitted = self.fleet.admits("the fleet", target, now);
-        match event {
-            Event::PanicModeBegan { members } if admitted => {
-                warn!(target: "rolecall", %target, members, "panic mode began");
-            }
-            Event::PanicModeEnded if admitted => {
-                info!(target: "rolecall", %target, "panic mode ended");
-            }
-            Event::NothingUsable if admitted => {
-                warn!(target: "rolecall", %target, "nothing usable")
-            }
-            Event::Stalled { time } if admitted => {
-                warn!(target: "rolecall", %target, ?time, "this process stalled");
-            }
-            Event::Missed { count } if admitted => {
-                warn!(target: "rolecall", %target, count, "events missed");
-            }
-            Event::Usable if admitted => info!(target: "rolecall", %target, "usable"),
-            Event::DriverStopped { connections } if admitted => {
-                info!(target: "rolecall", %target, connections, "driver stopped");
-            }
-            _ => debug!(target: "rolecall", %target, "{event}"),
-        }
-    }
-
-    /// Discovery gave a set, and its events were written.
-    pub(super) fn set_applied(&mut self, target: &Target) {
-        for (flaw, sets) in self.faults.end_set() {
-            match flaw {
-                Flaw::Refused(id) => {
-                    info!(target: "rolecall", %target, %id, sets, "instance is refused no more");
-                }
-                Flaw::Duplicate(id) => {
-                    info!(target: "rolecall", %target, %id, sets, "id is not a duplicate any more");
-                }
-            }
-        }
-    }
-
-    /// Discovery itself gave a set.
-    pub(super) fn discovery_works(&mut self, target: &Target, now: Instant) {
-        if let Some(failure) = self.faults.recover() {
-            let (errors, lasted) = (failure.errors, failure.lasted(now));
-            info!(target: "rolecall", %target, errors, ?lasted, "discovery gives sets again");
-        }
-    }
-
-    /// Whether the event says something that the one before it did not.
-    fn is_news(&mut self, event: &Event, now: Instant) -> bool {
-        match event {
-            Event::InstanceRefused { id, .. } => self.faults.begins(Flaw::Refused(id.clone())),
-            Event::DuplicateId { id } => self.faults.begins(Flaw::Duplicate(id.clone())),
-            Event::DiscoveryFailed { error } => self.faults.fails(&error.with_causes(), now),
-            _ => true,
-        }
-    }
-
-    fn discovery(&mut self, target: &Target, event: &Event, now: Instant) {
-        if !self.is_news(event, now) {
-            let event = legible(event);
-            return debug!(target: "rolecall", %target, event, "about discovery, as before");
-        }
-        let admitted = self.discovery.admits("discovery", target, now);
-        match event {
-            Event::SetDoubted {
-                known,
-                answered,
-                grace,
-            } if admitted => {
-                warn!(target: "rolecall", %target, known, answered, ?grace, "set doubted");
-            }
-            Event::InstanceRefused { id, error } if admitted => {
-                warn!(target: "rolecall", %target, %id, %error, "instance refused");
-            }
-            Event::DuplicateId { id } if admitted => {
-                warn!(target: "rolecall", %target, %id, "duplicate id");
-            }
-            // Normal where callers start before the first instance.
-            Event::DiscoveryFailed { error }
-                if admitted && error.kind() == DiscoveryErrorKind::UnknownRole =>
-            {
-                info!(target: "rolecall", %target, %error, "waiting for the first instance");
-            }
-            Event::DiscoveryFailed { error } if admitted => {
-                let error = error.with_causes();
-                warn!(target: "rolecall", %target, error, "discovery failed");
-            }
-            _ => debug!(target: "rolecall", %target, event = legible(event), "about discovery"),
-        }
-    }
+fn warn_if(is_news: bool) -> Level {
+    if is_news { Level::Warn } else { Level::Debug }
 }
 
 impl Budget {
@@ -197,7 +218,7 @@ impl Budget {
         if self.began.is_none_or(is_over) {
             if self.omitted > 0 {
                 let omitted = self.omitted;
-                info!(target: "rolecall", %target, omitted, "lines about {about} were left to debug");
+                info!(target: "rolecall", %target, omitted, "{omitted} lines about {about} were written at debug only");
             }
             *self = Self {
                 began: Some(now),
@@ -206,7 +227,7 @@ impl Budget {
         }
         let admitted = self.written < MAX_LINES;
         if !admitted && self.omitted == 0 {
-            info!(target: "rolecall", %target, "lines about {about} go to debug for a while");
+            info!(target: "rolecall", %target, "further lines about {about} are written at debug only, for a minute at most");
         }
         self.written += u32::from(admitted);
         self.omitted += u64::from(!admitted);
@@ -230,8 +251,29 @@ mod tests {
                 .count()
         };
         assert_eq!(admitted(&mut log, 0), 20);
-        assert_eq!(admitted(&mut log, 9), 0);
-        assert_eq!(admitted(&mut log, 10), 20);
+        assert_eq!(admitted(&mut log, 59), 0);
+        assert_eq!(admitted(&mut log, 60), 20);
         assert_eq!(log.omitted, 980);
+    }
+
+    #[test]
+    fn an_outlier_that_stays_in_play_is_logged_once_a_minute() {
+        let start = crate::runtime::clock::now();
+        let mut log = Log::default();
+        let mut news = |id: &str, second| {
+            log.is_news(&InstanceId::from(id), start + Duration::from_secs(second))
+        };
+        assert!(news("a", 0) && news("b", 1));
+        assert!((2..60).all(|second| !news("a", second)));
+        assert!(news("a", 60) && !news("b", 60));
+    }
+
+    #[test]
+    fn the_memory_for_outliers_in_play_is_bounded() {
+        let now = crate::runtime::clock::now();
+        let mut log = Log::default();
+        let news = (0..1000).filter(|n| log.is_news(&InstanceId::from(&*n.to_string()), now));
+        assert_eq!(news.count(), WITHHELD_KEPT);
+        assert_eq!(log.withheld.len(), WITHHELD_KEPT);
     }
 }

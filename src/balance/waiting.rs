@@ -223,7 +223,7 @@ where
         // become ready.
         let is_worse = is_avoided(&runner_up) && !is_avoided(&first.picked);
         if first.picked.slot().shares_member(runner_up.slot()) || is_worse {
-            runner_up.end(Verdict::Neutral);
+            runner_up.end(Verdict::Unused);
         } else {
             *place = Some(Candidate::new(runner_up));
         }
@@ -289,7 +289,7 @@ fn give_up<S, C>(
 ) {
     for place in candidates {
         if let Some(mut candidate) = place.take_if(|candidate| unwanted(candidate)) {
-            candidate.picked.end(Verdict::Neutral);
+            candidate.picked.end(Verdict::Unused);
         }
     }
 }

@@ -26,6 +26,7 @@ use super::time::nanos;
 use crate::error::BoxError;
 use crate::error::census::Census;
 use crate::event::{DialError, Event};
+use crate::explain::Explanation;
 use crate::model::hints::Hints;
 use crate::model::instance::{InstanceId, InstanceSet};
 use crate::status::Status;
@@ -279,6 +280,11 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         self.state.lock().status(now)
     }
 
+    /// Says in words why each member gets the share of requests that it gets. Costs as much as [`status`](Self::status).
+    pub fn explain(&self, now: Instant) -> Explanation {
+        self.status(now).explain()
+    }
+
     /// Takes the events since the last call. At most 1024 are kept; if more occurred, the first one says how many were
     /// missed.
     pub fn take_events(&self) -> Vec<Event> {
@@ -301,6 +307,12 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     /// ejected by hand or overloaded.
     pub fn reads_clock(&self) -> bool {
         self.state.shared.reads_clock()
+    }
+
+    /// Why no member is usable; `None` while one is.
+    pub(crate) fn why_unusable(&self) -> Option<PickError> {
+        let unusable = self.unusable_since().is_some();
+        unusable.then(|| self.state.lock().why_unusable().into())
     }
 
     /// Takes the dials that the last [`apply`](Self::apply) or [`on_deadline`](Self::on_deadline) cancelled, because their

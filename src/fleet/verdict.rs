@@ -29,6 +29,8 @@ pub(crate) enum Verdict {
     Cancelled,
     Neutral,
     Unsent,
+    /// The request went to another member, since this one's service was not ready. It was no pick after all.
+    Unused,
     Overloaded(Option<Duration>),
 }
 
@@ -101,6 +103,11 @@ impl End<'_> {
                 self.end_trial();
                 stats.release_unjudged();
                 self.report(Report::Lost)
+            }
+            Verdict::Unused => {
+                self.end_trial();
+                stats.release_unused();
+                false
             }
             Verdict::Overloaded(duration) => {
                 stats.release_unjudged();

@@ -4,6 +4,7 @@
 
 pub(crate) mod causes;
 pub(crate) mod clock;
+pub(crate) mod duration;
 pub(crate) mod local_fault;
 pub(crate) mod panic;
 pub(crate) mod random;

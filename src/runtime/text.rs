@@ -91,6 +91,17 @@ macro_rules! parsed_from_text {
 
 pub(crate) use {parsed_from_text, text_newtype};
 
+/// A number of things: `"1 instance"`, `"2 instances"`.
+pub(crate) struct Counted<N>(pub(crate) N, pub(crate) &'static str);
+
+impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Counted<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, noun) = self;
+        let plural = if *number == N::from(1) { "" } else { "s" };
+        write!(f, "{number} {noun}{plural}")
+    }
+}
+
 /// Whether a character is not seen, and may change how others are: zero-width ones, and those that turn the direction of
 /// writing.
 pub(crate) fn is_invisible(char: char) -> bool {

@@ -107,11 +107,11 @@ async fn the_label_of_a_failure_is_in_reason_and_status() {
     };
     assert_eq!(label, Some("out of paper"));
     assert!(
-        reason.to_string().contains(", last: out of paper ("),
+        reason.to_string().contains(", the last: out of paper ("),
         "{reason}"
     );
     let table = balance.control().status().to_string();
-    assert!(table.contains("last failure: out of paper"), "{table}");
+    assert!(table.contains("the last: out of paper"), "{table}");
 }
 
 struct Labels;

@@ -121,7 +121,7 @@ async fn it_serves_within_a_second_and_status_tells_the_age() {
     assert!(status.discovery_error.is_some(), "discovery is still down");
     let age = status.set_age.unwrap().as_secs();
     assert!((60..120).contains(&age), "{status}");
-    assert!(status.to_string().contains("provisional set 6"), "{status}");
+    assert!(status.to_string().contains("provisional"), "{status}");
 
     source.say(Ok(set(&["e"], 1)));
     tokio::time::sleep(Duration::from_millis(1)).await;

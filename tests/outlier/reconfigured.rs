@@ -44,9 +44,13 @@ fn switching_rules_off_restores_members_that_a_rule_ejected() {
 fn the_status_shows_the_ejection_mode() {
     let mut scenario = fleet(3);
     for (config, mode, text) in [
-        (BalanceConfig::builder(), EjectionMode::On, "usable, set"),
-        (shadow(), EjectionMode::Shadow, "usable, ejection in shadow"),
-        (off(), EjectionMode::Off, "usable, ejection off"),
+        (BalanceConfig::builder(), EjectionMode::On, "usable; set"),
+        (
+            shadow(),
+            EjectionMode::Shadow,
+            "usable; ejection is in shadow",
+        ),
+        (off(), EjectionMode::Off, "usable; ejection is off"),
     ] {
         let status = scenario.reconfigure(config).status();
         assert_eq!(status.ejection_mode, mode);

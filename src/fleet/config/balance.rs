@@ -194,6 +194,62 @@ impl BalanceConfig {
     }
 }
 
+impl BalanceConfig {
+    /// The fields in which `other` differs, with both values: `"shrink_grace from 30s to 5s"`. Empty if there are none.
+    pub(crate) fn changes_to(&self, other: &Self) -> String {
+        let (before, after) = (self.fields(), other.fields());
+        let pairs = before.into_iter().zip(after);
+        let changes = pairs.filter(|((_, before), (_, after))| before != after);
+        let changes =
+            changes.map(|((name, before), (_, after))| format!("{name} from {before} to {after}"));
+        changes.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Every field by its name. The pattern makes a new field fail to compile here.
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let ConfigBuilder {
+            load,
+            max_choices,
+            max_in_flight,
+            max_waiting,
+            outlier,
+            slow_start,
+            connect_timeout,
+            connect_concurrency,
+            connect_backoff,
+            unavailable_after,
+            shrink_grace,
+        } = &self.0;
+        let limit = |limit: &Option<u32>| match limit {
+            Some(limit) => limit.to_string(),
+            None => "none".into(),
+        };
+        let Backoff { base, max } = connect_backoff;
+        let load = if load.is_latency() {
+            "latency"
+        } else {
+            "least-in-flight"
+        };
+        let switch = if outlier.is_some() { "on" } else { "off" };
+        let mut fields = vec![
+            ("load", load.into()),
+            ("max_choices", max_choices.to_string()),
+            ("max_in_flight", limit(max_in_flight)),
+            ("max_waiting", limit(max_waiting)),
+            ("outlier", switch.into()),
+            ("slow_start", format!("{slow_start:?}")),
+            ("connect_timeout", format!("{connect_timeout:?}")),
+            ("connect_concurrency", connect_concurrency.to_string()),
+            ("connect_backoff.base", format!("{base:?}")),
+            ("connect_backoff.max", format!("{max:?}")),
+            ("unavailable_after", format!("{unavailable_after:?}")),
+            ("shrink_grace", format!("{shrink_grace:?}")),
+        ];
+        fields.extend(outlier.clone().unwrap_or_default().fields());
+        fields
+    }
+}
+
 impl TryFrom<ConfigBuilder> for BalanceConfig {
     type Error = ConfigError;
 
@@ -407,6 +463,23 @@ mod switch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changes_name_the_fields_that_differ_with_both_values() {
+        let before = BalanceConfig::default();
+        let outlier = OutlierConfig::builder().shadow(true).build().unwrap();
+        let builder = before.to_builder().outlier(outlier);
+        let after = builder
+            .shrink_grace(Duration::from_secs(5))
+            .build()
+            .unwrap();
+        let changes = before.changes_to(&after);
+        assert_eq!(
+            changes,
+            "shrink_grace from 30s to 5s, shadow from false to true"
+        );
+        assert_eq!(before.changes_to(&before), "");
+    }
 
     #[test]
     fn defaults_are_valid() {

@@ -101,6 +101,41 @@ impl OutlierConfig {
     }
 }
 
+impl OutlierConfig {
+    /// Every field by its name. The pattern makes a new field fail to compile here.
+    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
+        let OutlierBuilder {
+            failures_in_row,
+            suspect_failures,
+            unanswered_after,
+            failure_percentage,
+            request_volume,
+            base_ejection_time,
+            max_ejection_time,
+            max_ejection_percentage,
+            shadow,
+        } = &self.0;
+        let number = |number: &Option<u32>| match number {
+            Some(number) => number.to_string(),
+            None => "default".into(),
+        };
+        vec![
+            ("failures_in_row", number(failures_in_row)),
+            ("suspect_failures", number(suspect_failures)),
+            ("unanswered_after", format!("{unanswered_after:?}")),
+            ("failure_percentage", failure_percentage.to_string()),
+            ("request_volume", request_volume.to_string()),
+            ("base_ejection_time", format!("{base_ejection_time:?}")),
+            ("max_ejection_time", format!("{max_ejection_time:?}")),
+            (
+                "max_ejection_percentage",
+                max_ejection_percentage.to_string(),
+            ),
+            ("shadow", shadow.to_string()),
+        ]
+    }
+}
+
 impl TryFrom<OutlierBuilder> for OutlierConfig {
     type Error = ConfigError;
 

@@ -255,6 +255,11 @@ impl Stats {
         self.slots.fetch_sub(1, AcqRel);
     }
 
+    /// Gives a slot back as if it had never been taken.
+    pub(crate) fn release_unused(&self) {
+        self.slots.fetch_sub(1, AcqRel);
+    }
+
     /// Counts an outcome for a pick whose slot is given back without one, before this call or after it.
     pub(crate) fn count_outcome(&self) {
         self.slots.fetch_add(OUTCOME, AcqRel);

@@ -12,6 +12,10 @@ use crate::fleet::rules::backoff::{Cause, wait};
 use crate::fleet::time::nanos;
 use crate::model::instance::InstanceId;
 
+/// How long the dials of an instance fail before it is reported as unreachable, in nanoseconds. A process that is being
+/// replaced is back within this time.
+const UNREACHABLE_AFTER: u64 = 1_000_000_000;
+
 impl<T> Roster<T> {
     /// Starts with a new driver. Returns dials of all instances that need a connection.
     pub(crate) fn start(&mut self, now: Instant) -> Vec<Dial> {
@@ -62,15 +66,28 @@ impl<T> Roster<T> {
         };
         let member = Arc::new(Member::new(record, payload));
         self.dials.end(&mut seat.dial);
+        let is_first = seat.member().is_none();
+        let after = if is_first {
+            now.saturating_sub(seat.since)
+        } else {
+            0
+        };
         seat.since = now;
+        let address = seat.instance.address().clone();
+        let (failed_dials, was_unreachable) = seat.dial.forget_failures();
         let error = seat.error.take();
         let replaced = std::mem::replace(&mut seat.connection, Connection::Up(member));
         self.discard(replaced);
         self.garbage.errors.extend(error);
         self.try_if_moved(index, now);
         self.relist(index);
-        let id = ticket.id().clone();
-        self.note(Event::Connected { id });
+        self.note(Event::Connected {
+            id: ticket.id().clone(),
+            address,
+            after: Duration::from_nanos(after),
+            failed_dials,
+            was_unreachable,
+        });
         self.try_if_over_cap(index, now);
         Ok(())
     }
@@ -89,11 +106,28 @@ impl<T> Roster<T> {
             seat.dial.count_attempt();
             self.dial_again(index, now)
         };
+        let seat = &mut self.seats[index];
+        let (id, address) = (ticket.id(), seat.instance.address().clone());
+        let failed_dials = seat.dial.count_failure();
+        let since = now.saturating_sub(seat.since);
+        let is_down = seat.member().is_none() && since >= UNREACHABLE_AFTER;
+        let is_news = is_down && seat.dial.begin_unreachable();
         self.note(Event::DialFailed {
-            id: ticket.id().clone(),
+            id: id.clone(),
+            address: address.clone(),
             error: Arc::clone(error),
+            failed_dials,
             retry_in: Duration::from_nanos(wait),
         });
+        if is_news {
+            self.note(Event::Unreachable {
+                id: id.clone(),
+                address,
+                error: Arc::clone(error),
+                failed_dials,
+                since: Duration::from_nanos(since),
+            });
+        }
     }
 
     /// Removes a lost connection. Its instance is dialled again, at once unless connections to it do not last.
@@ -105,11 +139,20 @@ impl<T> Roster<T> {
         if !self.seats[index].member().is_some_and(is_it) {
             return;
         }
+        let Some(address) =
+            (self.seats[index].member()).map(|member| member.instance.address().clone())
+        else {
+            return;
+        };
         let Some(lasted) = self.disconnect(index, now) else {
             return;
         };
         self.relist(index);
-        self.note(Event::ConnectionLost { id: id.clone() });
+        self.note(Event::ConnectionLost {
+            id: id.clone(),
+            address,
+            after: Duration::from_nanos(lasted),
+        });
         self.shorten_backoffs(now);
         let dial = &mut self.seats[index].dial;
         if dial.is_dialled() {

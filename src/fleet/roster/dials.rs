@@ -45,6 +45,10 @@ pub(crate) struct DialState {
     link: Link,
     /// Dials in a row without a lasting connection, the present one included.
     attempts: u16,
+    /// Failed dials since it last had a connection.
+    failed: u16,
+    /// Whether it is reported as unreachable.
+    is_unreachable: bool,
     /// The generation of the dial under way, or until when to wait.
     number: u64,
 }
@@ -68,6 +72,11 @@ impl DialState {
         self.link == Link::Dialling
     }
 
+    /// When the next dial begins, if it is scheduled.
+    pub(crate) fn waits_until(&self) -> Option<u64> {
+        (self.link == Link::Waiting).then_some(self.number)
+    }
+
     /// Whether the dial under way has this ticket.
     pub(crate) fn awaits(&self, ticket: &Ticket) -> bool {
         self.is_dialling() && self.number == ticket.generation
@@ -75,6 +84,24 @@ impl DialState {
 
     pub(crate) fn attempts(&self) -> u16 {
         self.attempts
+    }
+
+    /// Counts a failed dial. Returns how many failed since it last had a connection.
+    pub(crate) fn count_failure(&mut self) -> u32 {
+        self.failed = self.failed.saturating_add(1);
+        self.failed.into()
+    }
+
+    /// Marks it as unreachable. Returns whether it was not.
+    pub(crate) fn begin_unreachable(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_unreachable, true)
+    }
+
+    /// Forgets its failed dials, because it is connected or has another address. Returns how many there were, and whether it
+    /// was reported as unreachable.
+    pub(crate) fn forget_failures(&mut self) -> (u32, bool) {
+        let failed = std::mem::take(&mut self.failed).into();
+        (failed, std::mem::take(&mut self.is_unreachable))
     }
 
     pub(crate) fn count_attempt(&mut self) {

@@ -42,8 +42,13 @@ impl<T> Roster<T> {
             stats.cooldown().begin(now);
             let is_by_cap = by == Withheld::ByCap;
             self.standings.counters_mut().refused_by_cap += u64::from(is_by_cap);
-            let id = id.clone();
-            self.note(Event::EjectionWithheld { id, reason, by });
+            let address = self.seats[index].instance.address().clone();
+            self.note(Event::EjectionWithheld {
+                id: id.clone(),
+                address,
+                reason,
+                by,
+            });
             if is_by_cap {
                 Branch::WithheldByCap.reach();
                 self.try_longest_ejected(&config, now);

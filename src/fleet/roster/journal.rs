@@ -41,7 +41,7 @@ mod tests {
     fn a_slow_reader_gets_the_newest_events_and_the_number_it_missed() {
         let mut journal = Journal::default();
         for _ in 0..KEPT {
-            assert!(journal.push(Event::Usable).is_none());
+            assert!(journal.push(Event::PanicModeEnded).is_none());
         }
         for _ in 0..3 {
             assert!(journal.push(Event::NothingUsable).is_some());

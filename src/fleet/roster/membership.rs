@@ -1,16 +1,20 @@
 //! Applies sets of instances to the seats.
 
+use std::time::Duration;
+
 use super::dials::Dial;
 use super::seat::{Connection, Seat};
 use super::{Received, Roster};
 use crate::event::Event;
 use crate::fleet::branch::Branch;
-use crate::fleet::rules::doubt::judge;
+use crate::fleet::rules::doubt::{Doubt, judge};
 use crate::model::instance::{Instance, InstanceId, InstanceSet, check_text};
 use crate::runtime::text::excerpt;
 
 /// How many invalid instances of one set are reported, and how many duplicate ids: a poisoned answer may hold any number.
 const MAX_REPORTED: usize = 8;
+/// How many removed instances an event names.
+const NAMED: usize = 3;
 
 /// What happens to instances that a set lacks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,8 +41,14 @@ impl<T> Roster<T> {
         let gone = || self.seats.iter().filter(lacks).count();
         match judge(set, known, gone, self.doubt.as_ref(), &self.config, now) {
             None => {
-                if self.doubt.take().is_some() {
+                if let Some(doubt) = self.doubt.take() {
                     Branch::DoubtLifted.reach();
+                    self.note(Event::DoubtEnded {
+                        believed: false,
+                        known,
+                        answered: set.len(),
+                        after: Duration::from_nanos(now.saturating_sub(doubt.since())),
+                    });
                 }
                 self.is_provisional = set.provisional_age().is_some();
                 self.replace_seats(set, Absent::Leave, first, now)
@@ -58,9 +68,16 @@ impl<T> Roster<T> {
     }
 
     /// Applies a set whose doubt is over. Returns the dials to make.
-    pub(super) fn follow(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
+    pub(super) fn follow(&mut self, doubt: Doubt, now: u64) -> Vec<Dial> {
+        self.note(Event::DoubtEnded {
+            believed: true,
+            known: self.seats.len(),
+            answered: doubt.set().len(),
+            after: Duration::from_nanos(now.saturating_sub(doubt.since())),
+        });
+        let set = doubt.into_set();
         self.is_provisional = set.provisional_age().is_some();
-        self.replace_seats(set, Absent::Leave, false, now)
+        self.replace_seats(&set, Absent::Leave, false, now)
     }
 
     /// Adds, updates and removes seats to match a set. Returns the dials to make.
@@ -102,6 +119,9 @@ impl<T> Roster<T> {
         if absent == Absent::Stay {
             gone.clear();
         }
+        let removed = gone.iter().take(NAMED);
+        let removed_ids = removed.map(|&index| self.seats[index].instance.id().clone());
+        let removed_ids = removed_ids.collect();
         for &index in &gone {
             self.clear_seat(index);
         }
@@ -118,6 +138,7 @@ impl<T> Roster<T> {
             self.note(Event::SetChanged {
                 added: added.len(),
                 removed: gone.len(),
+                removed_ids,
                 changed,
                 known: self.seats.len(),
             });
@@ -175,6 +196,7 @@ impl<T> Roster<T> {
         if before.availability() != instance.availability() {
             self.note(Event::AvailabilityChanged {
                 id: instance.id().clone(),
+                address: instance.address().clone(),
                 availability: instance.availability(),
             });
         }
@@ -185,6 +207,7 @@ impl<T> Roster<T> {
         if moved {
             let seat = &mut self.seats[index];
             seat.dial.forget_attempts();
+            seat.dial.forget_failures();
             // An existing connection keeps its statistics until the new address is connected.
             if seat.member().is_none() {
                 seat.stats.move_to_address(&self.shared.tokens, now);

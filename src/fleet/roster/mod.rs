@@ -128,6 +128,10 @@ impl<T> Roster<T> {
         if let Some(doubt) = &mut self.doubt {
             doubt.reconfigure(&config);
         }
+        let changes = self.config.changes_to(&config);
+        if !changes.is_empty() {
+            self.note(Event::Reconfigured { changes });
+        }
         self.config = config;
         self.dirty = true;
     }
@@ -170,7 +174,7 @@ impl<T> Roster<T> {
         }
         self.end_ejections(now);
         if let Some(doubt) = self.doubt.take_if(|doubt| doubt.until() <= now) {
-            dials = self.follow(&doubt.into_set(), now);
+            dials = self.follow(doubt, now);
         }
         while let Some(id) = self.dials.due(now) {
             if let Some(index) = self.find(&id) {
@@ -220,9 +224,10 @@ impl<T> Roster<T> {
                 self.unusable_since = Some(now);
                 self.note(Event::NothingUsable);
             }
-            (false, Some(_)) => {
+            (false, Some(since)) => {
                 self.unusable_since = None;
-                self.note(Event::Usable);
+                let after = now.saturating_duration_since(since);
+                self.note(Event::Usable { after });
             }
             _ => {}
         }

@@ -65,6 +65,8 @@ struct History {
     since: u64,
     /// When a rule ejected it, or when its last trial since then failed.
     tried_at: u64,
+    /// Trials that failed since it was ejected.
+    failed_trials: u32,
     /// Trials as a suspect that failed since its last success.
     suspect_trials: u32,
     /// Nanoseconds that callers of its trials waited before they gave up, since the last trial with a verdict.
@@ -156,6 +158,10 @@ impl Standing {
             },
             since: Duration::from_nanos(now.saturating_sub(history.since)),
             is_over,
+            probation: match history.state {
+                State::Probation { since } => Some(Duration::from_nanos(now.saturating_sub(since))),
+                _ => None,
+            },
             remaining,
         })
     }
@@ -182,6 +188,7 @@ impl Default for History {
             instance: None,
             since: 0,
             tried_at: 0,
+            failed_trials: 0,
             suspect_trials: 0,
             silence: 0,
         }
@@ -230,12 +237,13 @@ impl Standings {
             history.multiplier.decay(successes, config, now);
             history.reason = reason;
             history.ejections += 1;
+            history.failed_trials = 0;
             history.since = now;
             history.extend(member.instance, config, rng, now)
         });
         self.counters.ejected += 1;
         self.leave_play(member.id, member.standing, member.stats, member.tokens, now);
-        ejected(member.id, reason, time)
+        ejected(&member, reason, time)
     }
 
     /// Ejects a member by hand, for `time` nanoseconds. It may be out already.
@@ -252,6 +260,7 @@ impl Standings {
             if !was_out {
                 history.multiplier.decay(successes, config, now);
                 history.ejections += 1;
+                history.failed_trials = 0;
                 history.since = now;
             }
             history.instance = Some(member.instance.clone());
@@ -261,7 +270,7 @@ impl Standings {
         });
         self.counters.ejected += u64::from(!was_out);
         self.leave_play(member.id, member.standing, member.stats, member.tokens, now);
-        ejected(member.id, EjectionReason::Manual, time)
+        ejected(&member, EjectionReason::Manual, time)
     }
 
     /// Puts a member on probation: its ejection is over, or it may have recovered early. A trial decides.
@@ -270,8 +279,10 @@ impl Standings {
             history.silence = 0;
             history.state = State::Probation { since: now };
         });
-        let id = member.id.clone();
-        Event::Probation { id }
+        Event::Probation {
+            id: member.id.clone(),
+            address: member.instance.address().clone(),
+        }
     }
 
     /// Ejects a member on probation again, for longer, because its trial failed.
@@ -282,11 +293,18 @@ impl Standings {
         rng: &mut (impl Rng + ?Sized),
         now: u64,
     ) -> Event {
-        let time = self.change(member.id, member.standing, |history| {
-            history.extend(member.instance, config, rng, now)
+        let (time, failed_trials) = self.change(member.id, member.standing, |history| {
+            history.failed_trials = history.failed_trials.saturating_add(1);
+            let time = history.extend(member.instance, config, rng, now);
+            (time, history.failed_trials)
         });
-        let (id, time) = (member.id.clone(), Duration::from_nanos(time));
-        Event::TrialFailed { id, time }
+        Event::TrialFailed {
+            id: member.id.clone(),
+            address: member.instance.address().clone(),
+            failed_trials,
+            label: member.stats.label().get(),
+            time: Duration::from_nanos(time),
+        }
     }
 
     /// Puts a member back into play. `latency`: the only sample that it keeps, if any. `slow_start`: whether slow start is
@@ -300,14 +318,14 @@ impl Standings {
     ) -> Event {
         let Subject {
             id,
+            instance,
             standing,
             stats,
             tokens,
-            ..
         } = member;
         stats.enter_play(latency, slow_start, tokens, now);
         let successes = stats.successes();
-        let out = self.change(id, standing, |history| {
+        let (out, failed_trials) = self.change(id, standing, |history| {
             let out = now.saturating_sub(history.since);
             history.state = if slow_start {
                 State::Returning { since: now }
@@ -318,11 +336,15 @@ impl Standings {
             history.since = now;
             history.suspect_trials = 0;
             history.silence = 0;
-            out
+            (out, history.failed_trials)
         });
         self.counters.returned += 1;
-        let (id, after) = (id.clone(), Duration::from_nanos(out));
-        Event::Returned { id, after }
+        Event::Returned {
+            id: id.clone(),
+            address: instance.address().clone(),
+            failed_trials,
+            after: Duration::from_nanos(out),
+        }
     }
 
     /// Ends the slow start of a member.
@@ -534,7 +556,11 @@ impl History {
     }
 }
 
-fn ejected(id: &InstanceId, reason: EjectionReason, time: u64) -> Event {
-    let (id, time) = (id.clone(), Duration::from_nanos(time));
-    Event::Ejected { id, reason, time }
+fn ejected(member: &Subject<'_>, reason: EjectionReason, time: u64) -> Event {
+    Event::Ejected {
+        id: member.id.clone(),
+        address: member.instance.address().clone(),
+        reason,
+        time: Duration::from_nanos(time),
+    }
 }

@@ -1,5 +1,6 @@
 //! The status of the members, and why none is usable.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,11 @@ use super::seat::{Connection, Seat};
 use crate::error::census::Census;
 use crate::fleet::config::outlier::OutlierConfig;
 use crate::fleet::measures::failures::Tally;
+use crate::fleet::rules::cap::cap;
+use crate::fleet::rules::doubt::Doubt;
+use crate::fleet::rules::slow_start::share;
 use crate::fleet::shared::Shared;
+use crate::fleet::time::nanos;
 use crate::status::{EjectionMode, MemberState, MemberStatus, Status};
 
 /// Why there is no member to pick.
@@ -44,7 +49,12 @@ impl<T> Roster<T> {
         let left = |until: u64| Duration::from_nanos(until.saturating_sub(now));
         let mean = self.shared.pool.mean();
         let outlier = self.config.outlier().cloned().unwrap_or_default();
-        let members = self.seats.iter();
+        let newest = self.doubt.as_ref().map(Doubt::set);
+        let slow_start = nanos(self.config.slow_start());
+        let members = self.seats.iter().map(|seat| MemberStatus {
+            is_missing: newest.is_some_and(|set| set.get(seat.instance.id().as_str()).is_none()),
+            ..seat.status(&self.shared, &outlier, slow_start, now)
+        });
         Status {
             target: None,
             set_age: self.received.map(|set| past(set.at) + set.age),
@@ -61,9 +71,18 @@ impl<T> Roster<T> {
             ejections: self.standings.counters(),
             stalls: self.shared.stalls.stalls(),
             mean_latency: (mean > 0.0).then(|| Duration::from_nanos(mean as u64)),
-            members: members
-                .map(|seat| seat.status(&self.shared, &outlier, now))
-                .collect(),
+            ejection_cap: match self.config.outlier() {
+                Some(config) => cap(self.listing.eligible(), config.max_ejection_percentage()),
+                None => 0,
+            },
+            next_trial_in: if self.trials_are_free() {
+                0
+            } else {
+                self.shared.tokens.picks_to_next()
+            },
+            max_in_flight: self.config.max_in_flight().map(NonZeroU32::get),
+            attempt_timeout: None,
+            members: members.collect(),
         }
     }
 }
@@ -104,7 +123,13 @@ impl<T> Seat<T> {
         }
     }
 
-    fn status(&self, shared: &Shared, outlier: &OutlierConfig, now: u64) -> MemberStatus {
+    fn status(
+        &self,
+        shared: &Shared,
+        outlier: &OutlierConfig,
+        slow_start: u64,
+        now: u64,
+    ) -> MemberStatus {
         let stats = &self.stats;
         let is_known = shared.measures_latency() && stats.latency().is_known();
         let latency = is_known.then(|| stats.latency().read(now, shared.pool.mean()));
@@ -126,6 +151,12 @@ impl<T> Seat<T> {
             recent_failures: window.failures.round() as u32,
             latency: latency.map(|nanos| Duration::from_nanos(nanos as u64)),
             error: self.error.as_ref().map(ToString::to_string),
+            redial_in: (self.dial.waits_until())
+                .map(|until| Duration::from_nanos(until.saturating_sub(now))),
+            is_suspect: self.standing.is_suspect(),
+            slow_start: (stats.returned_at()).map(|since| share(since, slow_start, now)),
+            overloaded_for: stats.overload().remaining(now).map(Duration::from_nanos),
+            is_missing: false,
             ejection: self.standing.status(stats.successes(), outlier, now),
         }
     }

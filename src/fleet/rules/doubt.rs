@@ -24,6 +24,16 @@ impl Doubt {
         self.until
     }
 
+    /// The doubted set.
+    pub(crate) fn set(&self) -> &InstanceSet {
+        &self.set
+    }
+
+    /// When the doubt began.
+    pub(crate) fn since(&self) -> u64 {
+        self.since
+    }
+
     /// Ends the doubt and returns the set.
     pub(crate) fn into_set(self) -> InstanceSet {
         self.set

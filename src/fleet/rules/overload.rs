@@ -38,6 +38,12 @@ impl Overload {
         self.until.fetch_max(until, Relaxed);
     }
 
+    /// Nanoseconds until its end, while it is overloaded.
+    pub(crate) fn remaining(&self, now: u64) -> Option<u64> {
+        let remaining = self.until.load(Relaxed).saturating_sub(now);
+        (remaining > 0).then_some(remaining)
+    }
+
     /// The factor on the member's cost.
     pub(crate) fn factor(&self, now: u64) -> f32 {
         if now < self.until.load(Relaxed) {

@@ -28,14 +28,14 @@ impl Ramp {
 
     /// Whether the pick may draw a member that returned at that moment. `None`: the member is not in slow start.
     pub(crate) fn admits(&self, returned_at: Option<u64>) -> bool {
-        returned_at.is_none_or(|since| self.draw < self.share(since))
+        returned_at.is_none_or(|since| self.draw < share(since, self.length, self.now))
     }
+}
 
-    /// The fraction of its share for a member that returned at that moment.
-    fn share(&self, since: u64) -> f64 {
-        let elapsed = self.now.saturating_sub(since) as f64 / self.length.max(1) as f64;
-        (FIRST_SHARE + (1.0 - FIRST_SHARE) * elapsed).min(1.0)
-    }
+/// The fraction of its share for a member that returned at a moment, in a slow start of this length.
+pub(crate) fn share(since: u64, length: u64, now: u64) -> f64 {
+    let elapsed = now.saturating_sub(since) as f64 / length.max(1) as f64;
+    (FIRST_SHARE + (1.0 - FIRST_SHARE) * elapsed).min(1.0)
 }
 
 #[cfg(test)]
@@ -44,16 +44,8 @@ mod tests {
 
     #[test]
     fn the_share_grows_from_a_tenth_to_the_whole_and_stays() {
-        let share = |now| {
-            let ramp = Ramp {
-                length: 1000,
-                now,
-                draw: 0.5,
-            };
-            ramp.share(100)
-        };
         assert_eq!(
-            [0, 100, 600, 1100, u64::MAX].map(share),
+            [0, 100, 600, 1100, u64::MAX].map(|now| share(100, 1000, now)),
             [0.1, 0.1, 0.55, 1.0, 1.0]
         );
     }

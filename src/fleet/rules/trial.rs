@@ -104,6 +104,11 @@ impl Bucket {
         let _ = self.credit.fetch_update(Relaxed, Relaxed, more);
     }
 
+    /// How many more picks refill it to the next token, if it has none.
+    pub(crate) fn picks_to_next(&self) -> u32 {
+        PICKS_PER_TOKEN.saturating_sub(self.credit.load(Relaxed))
+    }
+
     fn next_serial(&self) -> u64 {
         self.serial.fetch_add(1, Relaxed).into()
     }

@@ -109,10 +109,7 @@ async fn status_and_events_tell_who_is_out_and_why_and_since_when_and_until_when
     assert_eq!(stage.member("a").ejection.unwrap().remaining, None);
     stage.shares(1).await;
     let told = next_event(&mut events, |e| matches!(e, Event::Returned { .. })).await;
-    assert!(
-        told.to_string().starts_with("instance a is back after"),
-        "{told}"
-    );
+    assert!(told.to_string().contains(") is back after"), "{told}");
     let ejection = stage.member("a").ejection.unwrap();
     assert!(ejection.is_over && ejection.since < 100 * MS, "{ejection}");
     let counters = stage.balance.control().status().ejections;
@@ -148,13 +145,13 @@ async fn many_ejections_fill_no_log() {
         let written = std::str::from_utf8(&written).unwrap();
         written.lines().filter(|line| line.contains(text)).count()
     };
-    let written = count("ejected") + count("ejection withheld");
-    assert_eq!(written, 20, "within ten seconds");
-    sleep(10 * SECOND).await;
+    let written = count("event=\"ejected\"") + count("event=\"ejection-withheld\"");
+    assert_eq!(written, 20, "within a minute");
+    sleep(60 * SECOND).await;
     stage.balance.control().eject(&"i0".into(), SECOND);
     stage.until(is("i0", MemberState::Probation)).await;
     assert_eq!(
-        count("lines about ejections were left to debug"),
+        count("lines about ejections were written at debug only"),
         1,
         "and says so"
     );
