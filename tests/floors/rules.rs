@@ -29,7 +29,6 @@ const EXEMPT: &[&str] = &["lib", "guide"];
 pub(crate) const KNOWN_CYCLES: &[(u32, &[&str])] = &[
     (16, &["grpc/builder.rs", "grpc/channel.rs"]),
     (16, &["grpc/classify.rs", "grpc/tracked.rs"]),
-    (16, &["http/dial.rs", "http/http2.rs", "http/line.rs", "http/pool.rs", "http/socket.rs"]),
 ];
 
 /// The module of the crate root that a file belongs to.
