@@ -38,7 +38,7 @@ async fn a_worker_is_guarded_by_the_pods_and_drains_by_its_endpoint() {
     };
 
     let worker = of("worker", "worker-1", WORKER);
-    let mut listener = worker.listen_at("http", (WORKER, 0).into()).await.unwrap();
+    let mut listener = worker.listen_at("http", (WORKER, 0)).await.unwrap();
     let address = listener.local_addr().unwrap().tcp().unwrap();
     // Answers a byte with it, and 9 when it is told to.
     let go = Arc::new(Notify::new());
