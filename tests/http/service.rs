@@ -5,8 +5,10 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use rolecall::http::{Answered, Body, Client, HttpClassifier, answered_by};
 use rolecall::{BalanceConfig, List, Outcome, Registry};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Service, ServiceExt};
 
 use crate::support::{Raw, Server, body, free_addr, hello, read_head, until, within};
@@ -144,4 +146,29 @@ async fn errors_name_the_cause() {
     let call = client.request(Request::new(Body::empty()));
     let error = within(call).await.unwrap_err();
     assert!(error.to_string().contains("1 refused (111)"), "{error}");
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_is_the_callers() {
+    let server = Raw::start(|mut stream| async move {
+        read_head(&mut stream).await;
+        let head =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        stream.write_all(head).await?;
+        let (mut reader, mut writer) = stream.split();
+        tokio::io::copy(&mut reader, &mut writer).await.map(drop)
+    })
+    .await;
+    let client = Client::builder(list(server.addr), "worker:http").http1();
+    let client = client.build().unwrap();
+    let request = Request::get("/").header("connection", "upgrade");
+    let request = request.header("upgrade", "echo").body(Body::empty());
+    let response = within(client.request(request.unwrap())).await.unwrap();
+    assert_eq!(response.status(), 101);
+    let upgraded = within(hyper::upgrade::on(response)).await.unwrap();
+    let mut stream = TokioIo::new(upgraded);
+    stream.write_all(b"hello").await.unwrap();
+    let mut echoed = [0; 5];
+    within(stream.read_exact(&mut echoed)).await.unwrap();
+    assert_eq!(&echoed, b"hello");
 }
