@@ -11,7 +11,7 @@ use rolecall::{BalanceConfig, List, Outcome, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Service, ServiceExt};
 
-use crate::support::{Raw, Server, body, free_addr, hello, read_head, until, within};
+use crate::support::{Raw, Server, body, hello, read_head, refusing, until, within};
 
 fn list(addr: std::net::SocketAddr) -> List {
     List::from_addrs([addr]).unwrap()
@@ -137,15 +137,24 @@ async fn an_attempt_timeout_ends_what_hangs() {
 
 #[tokio::test]
 async fn errors_name_the_cause() {
-    let addr = free_addr().await;
+    let (_refusing, addr) = refusing();
     let config = BalanceConfig::builder().unavailable_after(Duration::from_millis(100));
     let client = Client::builder(list(addr), "worker:http")
         .config(config.build().unwrap())
         .build()
         .unwrap();
-    let call = client.request(Request::new(Body::empty()));
-    let error = within(call).await.unwrap_err();
-    assert!(error.to_string().contains("1 refused (111)"), "{error}");
+    // While it is dialled once more it is "connecting".
+    within(async {
+        loop {
+            let error = client.request(Request::new(Body::empty())).await;
+            let error = error.unwrap_err().to_string();
+            if error.contains("1 refused (111)") {
+                break;
+            }
+            assert!(error.contains("1 connecting"), "{error}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
