@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http_body::Body;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 use super::address::{Fallback, Host};
@@ -17,9 +18,11 @@ use super::settings::Limits;
 use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
+use super::transport::{Custom, Transport};
 use super::{http1, http2};
 use crate::error::BoxError;
 use crate::event::DialError;
+use crate::model::address::Address;
 use crate::model::instance::Instance;
 
 /// What a connector speaks.
@@ -33,7 +36,7 @@ enum Protocol {
 
 /// Makes a [`Connection`] to an instance: the connector for [`BalanceLayer`](crate::BalanceLayer).
 ///
-/// A dial opens a TCP connection to [`Instance::address`] or to an alternate, as [`connect::dial`](crate::connect::dial)
+/// A dial opens a TCP connection or a Unix socket to [`Instance::address`] or to an alternate, as [`connect::dial`](crate::connect::dial)
 /// does, and does the handshakes of TLS and
 /// of the protocol. With
 /// HTTP/2 that is done when the instance has sent its settings. The connection serves the first request.
@@ -68,7 +71,7 @@ pub struct Connector<B> {
     limits: Limits,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
-    tcp: Arc<TcpOptions>,
+    transport: Transport,
     body: PhantomData<fn(B)>,
 }
 
@@ -82,7 +85,7 @@ impl<B> Connector<B> {
             limits: Limits::default(),
             #[cfg(feature = "tls")]
             tls: None,
-            tcp: Arc::default(),
+            transport: Transport::System(Arc::default()),
             body: PhantomData,
         }
     }
@@ -118,15 +121,49 @@ impl<B> Connector<B> {
     /// Sets the options of TCP connections, such as keep-alive and the local address to dial from.
     #[must_use]
     pub fn tcp(mut self, options: TcpOptions) -> Self {
-        self.tcp = Arc::new(options);
+        self.transport = Transport::System(Arc::new(options));
+        self
+    }
+
+    /// Opens the byte streams below HTTP and TLS by a service of yours, such as a SOCKS proxy or vsock, instead of TCP and Unix
+    /// sockets. Replaces [`tcp`](Self::tcp).
+    ///
+    /// It is cloned and called for each [`Address`] that is dialled, alternates included, within the
+    /// [`connect_timeout`](Self::connect_timeout). An error that is an [`io::Error`](std::io::Error) tells what it was; others
+    /// count as a failed dial. A lost stream is noticed when it is read or written: unlike a socket of the system, it cannot be
+    /// asked before a request is sent.
+    ///
+    /// ```
+    /// use rolecall::http::{Body, Connector};
+    /// use rolecall::Address;
+    /// use tokio::net::TcpStream;
+    /// use tower::service_fn;
+    ///
+    /// let connector = Connector::<Body>::new().with_transport(service_fn(|address: Address| async move {
+    ///     match address.tcp() {
+    ///         Some(addr) => TcpStream::connect(addr).await,
+    ///         None => Err(std::io::ErrorKind::Unsupported.into()),
+    ///     }
+    /// }));
+    /// # drop(connector);
+    /// ```
+    #[must_use]
+    pub fn with_transport<T>(mut self, transport: T) -> Self
+    where
+        T: Service<Address> + Clone + Send + Sync + 'static,
+        T::Response: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        T::Error: Into<BoxError>,
+        T::Future: Send,
+    {
+        self.transport = Transport::Custom(Arc::new(Custom(transport)));
         self
     }
 
     fn peer(&self, instance: &Instance) -> Result<Peer, ConnectError> {
-        let peer = Peer::new(instance, Arc::clone(&self.tcp))?;
+        let peer = Peer::new(instance, self.transport.clone());
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let expected = tls.expect(instance, peer.addr())?;
+            let expected = tls.expect(instance)?;
             return Ok(peer.tls(expected));
         }
         Ok(peer)
@@ -252,7 +289,7 @@ where
                 Protocol::Http2 => true,
                 Protocol::Negotiated => peer.negotiate(limits.connect_timeout).await?,
             };
-            let fallback = Fallback::new(peer.addr(), &host, peer.scheme());
+            let fallback = Fallback::new(&peer.addr(), &host, peer.scheme());
             Ok(match is_http2 {
                 true => Connection::http2(http2::pool::Pool::open(peer, fallback, limits).await?),
                 false => Connection::http1(http1::pool::Pool::open(peer, fallback, limits).await?),
@@ -265,7 +302,7 @@ impl<B> Clone for Connector<B> {
     fn clone(&self) -> Self {
         Self {
             host: self.host.clone(),
-            tcp: Arc::clone(&self.tcp),
+            transport: self.transport.clone(),
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
             ..*self
@@ -285,7 +322,7 @@ impl<B> std::fmt::Debug for Connector<B> {
         connector
             .field("protocol", &self.protocol)
             .field("host", &self.host)
-            .field("tcp", &self.tcp)
+            .field("transport", &self.transport)
             .field("limits", &self.limits);
         #[cfg(feature = "tls")]
         connector.field("tls", &self.tls);

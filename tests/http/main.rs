@@ -19,3 +19,5 @@ mod refused;
 mod runtimes;
 mod service;
 mod support;
+#[cfg(unix)]
+mod transports;

@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -19,6 +18,7 @@ use crate::http::error::ConnectError;
 use crate::http::lock::lock;
 use crate::http::socket::{Lifetime, Probe, Socket};
 use crate::http::stream::Stream;
+use crate::model::address::Address;
 
 /// The sending half of a connection, for one request at a time. The connection is closed when it is dropped, after what is in
 /// flight.
@@ -80,11 +80,11 @@ where
     /// Opens a connection over `stream` and runs it in the background.
     pub(super) async fn open(
         stream: Stream,
-        addr: SocketAddr,
+        addr: Address,
         aging: Aging,
         owner: impl Owner<B>,
     ) -> Result<Self, ConnectError> {
-        let failed = |error| ConnectError::handshake(addr, Box::new(error));
+        let failed = |error| ConnectError::handshake(addr.clone(), Box::new(error));
         let socket = Socket::new(stream);
         let link = Arc::new(Link {
             busy: Mutex::new(None),
@@ -97,6 +97,7 @@ where
             .await
             .map_err(failed)?;
         let running = run(connection.with_upgrades(), link.clone(), aging, owner);
+        let addr = addr.clone();
         tokio::spawn(async move {
             match running.await {
                 Ok(()) => tracing::debug!(%addr, "connection closed"),
