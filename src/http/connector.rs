@@ -25,6 +25,12 @@ use crate::event::DialError;
 use crate::model::address::Address;
 use crate::model::instance::Instance;
 
+/// The window of a stream and of a connection without a setting, and the largest one: RFC 9113, 6.9.
+const MIN_WINDOW: u32 = 65_535;
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+/// hyper panics below that.
+const MIN_BUFFER: usize = 8192;
+
 /// What a connector speaks.
 #[derive(Debug, Clone, Copy)]
 enum Protocol {
@@ -54,7 +60,12 @@ enum Protocol {
 /// - [`max_connection_age`](Self::max_connection_age): none
 /// - [`http2_max_connections`](Self::http2_max_connections): 4
 /// - [`http2_streams_per_connection`](Self::http2_streams_per_connection): what the instance takes
-/// - [`http2_keep_alive_interval`](Self::http2_keep_alive_interval): none, no pings
+/// - [`http2_stream_window`](Self::http2_stream_window): 2 MiB
+/// - [`http2_connection_window`](Self::http2_connection_window): 1 GiB
+/// - [`http2_max_header_list_size`](Self::http2_max_header_list_size): 256 KiB
+/// - [`http1_max_headers`](Self::http1_max_headers): 100
+/// - [`http1_max_buffer`](Self::http1_max_buffer): about 400 KB
+/// - [`http2_keep_alive_interval`](Self::http2_keep_alive_interval): 20 s
 /// - [`http2_keep_alive_timeout`](Self::http2_keep_alive_timeout): 20 s
 /// - [`http2_keep_alive_while_idle`](Self::http2_keep_alive_while_idle): off
 ///
@@ -239,14 +250,61 @@ impl<B> Connector<B> {
         self
     }
 
-    /// Pings an HTTP/2 connection on which nothing came for this long.
+    /// Limits what an instance may send on one HTTP/2 stream before it is read, in bytes: 65 535 to 2³¹ − 1, other values are
+    /// cut to that.
+    #[must_use]
+    pub fn http2_stream_window(mut self, bytes: u32) -> Self {
+        self.limits.http2.stream_window = bytes.clamp(MIN_WINDOW, MAX_WINDOW);
+        self
+    }
+
+    /// The same for all streams of one HTTP/2 connection. Keep it far above a stream's: once it is used up by responses that
+    /// nobody reads, all other responses of the instance wait.
+    #[must_use]
+    pub fn http2_connection_window(mut self, bytes: u32) -> Self {
+        self.limits.http2.connection_window = bytes.clamp(MIN_WINDOW, MAX_WINDOW);
+        self
+    }
+
+    /// Limits the head of an HTTP/2 response, and its trailers: the sum of names and values and of 32 bytes for each.
+    ///
+    /// A response beyond that fails, is charged to no instance ([`CallError::is_callers`](super::CallError::is_callers)), and
+    /// leaves the connection open.
+    #[must_use]
+    pub fn http2_max_header_list_size(mut self, bytes: u32) -> Self {
+        self.limits.http2.max_header_list_size = bytes;
+        self
+    }
+
+    /// Limits the number of headers of an HTTP/1.1 response. Beyond the default, each response allocates room for so many.
+    ///
+    /// A response with more fails, is charged to no instance ([`CallError::is_callers`](super::CallError::is_callers)), and
+    /// its connection is closed.
+    #[must_use]
+    pub fn http1_max_headers(mut self, headers: usize) -> Self {
+        self.limits.http1.max_headers = Some(headers);
+        self
+    }
+
+    /// Limits the head of an HTTP/1.1 response, and what is read ahead of its body, in bytes; at least 8192.
+    ///
+    /// A response beyond that fails as one with too many [headers](Self::http1_max_headers) does.
+    #[must_use]
+    pub fn http1_max_buffer(mut self, bytes: usize) -> Self {
+        self.limits.http1.max_buffer = Some(bytes.max(MIN_BUFFER));
+        self
+    }
+
+    /// Pings an HTTP/2 connection with a request in flight on which nothing came for this long. `None`: never.
     ///
     /// Any duration, counted as at least 1 ms. It finds a lost network or machine where requests have no time limit of their
-    /// own. Servers may close the connection of a client that pings too often; grpc-go allows one ping in 5 minutes unless told
-    /// otherwise.
+    /// own. Servers may close the connection of a client that pings too often: grpc-go allows one ping in 5 minutes unless told
+    /// otherwise, so for its long silent streams set more than that, or the server's `MinTime`.
     #[must_use]
-    pub fn http2_keep_alive_interval(mut self, interval: Duration) -> Self {
-        self.limits.http2.keep_alive.interval = Some(interval.max(Duration::from_millis(1)));
+    pub fn http2_keep_alive_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        let interval = interval.into();
+        self.limits.http2.keep_alive.interval =
+            interval.map(|interval| interval.max(Duration::from_millis(1)));
         self
     }
 

@@ -350,6 +350,8 @@ enum CallCause {
     },
     /// The body of the request failed, or its head cannot be sent.
     Request(BoxError),
+    /// The head of the response exceeds our own limits.
+    TooLarge(BoxError),
     Sent(BoxError),
 }
 
@@ -386,6 +388,11 @@ impl CallError {
         Self::new(address, CallCause::Sent(error))
     }
 
+    /// The head of the response exceeds our own limits.
+    pub(super) fn too_large(address: impl Into<Address>, error: BoxError) -> Self {
+        Self::new(address, CallCause::TooLarge(error))
+    }
+
     /// The request is at fault.
     pub(super) fn request(address: impl Into<Address>, error: BoxError) -> Self {
         Self::new(address, CallCause::Request(error))
@@ -404,7 +411,10 @@ impl CallError {
     /// answer: the instance may or may not have acted on the request.
     #[must_use]
     pub fn was_sent(&self) -> bool {
-        matches!(self.cause, CallCause::Sent(_) | CallCause::Request(_))
+        matches!(
+            self.cause,
+            CallCause::Sent(_) | CallCause::Request(_) | CallCause::TooLarge(_)
+        )
     }
 
     /// Whether the instance refused the HTTP/2 stream (`REFUSED_STREAM`): it has too much to do.
@@ -436,11 +446,12 @@ impl CallError {
         matches!(&self.cause, CallCause::Connect(error) if error.is_local_fault())
     }
 
-    /// Whether the caller is to blame: the body of its own request failed, or its URI says `https` and the connector has no TLS.
+    /// Whether the caller is to blame, and not the instance: the body of its own request failed, its URI says `https` and the
+    /// connector has no TLS, or the head of the response exceeds the connector's own limits.
     #[must_use]
     pub fn is_callers(&self) -> bool {
         match &self.cause {
-            CallCause::Request(_) | CallCause::NoTls => true,
+            CallCause::Request(_) | CallCause::TooLarge(_) | CallCause::NoTls => true,
             CallCause::Connect(_)
             | CallCause::Unsent(_)
             | CallCause::Sent(_)
@@ -474,6 +485,12 @@ impl fmt::Display for CallError {
                 )
             }
             CallCause::Request(_) => write!(f, "the request to {addr} failed"),
+            CallCause::TooLarge(_) => {
+                write!(
+                    f,
+                    "the head of the response from {addr} exceeds our own limits"
+                )
+            }
             CallCause::Sent(_) => write!(f, "no response from {addr}"),
         }
     }
@@ -488,6 +505,7 @@ impl StdError for CallError {
             | CallCause::Refused(error)
             | CallCause::GoAway { error, .. }
             | CallCause::Request(error)
+            | CallCause::TooLarge(error)
             | CallCause::Sent(error) => Some(&**error),
         }
     }

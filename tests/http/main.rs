@@ -13,6 +13,7 @@ mod exhausted;
 #[path = "../common/frames.rs"]
 mod frames;
 mod host;
+mod limits;
 mod loss;
 mod outcomes;
 mod refused;

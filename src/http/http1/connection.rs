@@ -16,6 +16,7 @@ use crate::error::BoxError;
 use crate::http::age::{Age, Aging};
 use crate::http::error::ConnectError;
 use crate::http::lock::lock;
+use crate::http::settings::Http1;
 use crate::http::socket::{Lifetime, Probe, Socket};
 use crate::http::stream::Stream;
 use crate::model::address::Address;
@@ -81,6 +82,7 @@ where
     pub(super) async fn open(
         stream: Stream,
         addr: Address,
+        settings: &Http1,
         aging: Aging,
         owner: impl Owner<B>,
     ) -> Result<Self, ConnectError> {
@@ -93,7 +95,15 @@ where
             lifetime: socket.lifetime(),
             age: aging.age(),
         });
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
+        let mut builder = http1::Builder::new();
+        if let Some(headers) = settings.max_headers {
+            builder.max_headers(headers);
+        }
+        if let Some(bytes) = settings.max_buffer {
+            builder.max_buf_size(bytes);
+        }
+        let (mut sender, connection) = builder
+            .handshake(TokioIo::new(socket))
             .await
             .map_err(failed)?;
         let running = run(connection.with_upgrades(), link.clone(), aging, owner);

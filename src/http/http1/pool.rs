@@ -127,7 +127,7 @@ where
             let addr = peer.addr();
             let open = async |stream: Stream| {
                 let aging = Aging::new(limits.max_age);
-                Connection::open(stream, addr, aging, Told(pool)).await
+                Connection::open(stream, addr, &limits.http1, aging, Told(pool)).await
             };
             dial::connect(&peer, limits.connect_timeout, &["http/1.1"], open).await
         }
