@@ -18,6 +18,9 @@ pub mod migrating {}
 #[doc = include_str!("http.md")]
 pub mod http {}
 
+#[doc = include_str!("servers.md")]
+pub mod servers {}
+
 #[cfg(feature = "kubernetes")]
 #[doc = include_str!("kubernetes.md")]
 pub mod kubernetes {}
