@@ -23,7 +23,7 @@ use crate::model::target::{Target, TargetError};
 /// - `tls` (feature `tls`): none
 /// - [`connect_timeout`](Self::connect_timeout): 2 s
 /// - [`max_connection_age`](Self::max_connection_age): none
-/// - [`keep_alive_interval`](Self::keep_alive_interval): none, no pings
+/// - [`keep_alive_interval`](Self::keep_alive_interval): 20 s
 /// - [`keep_alive_timeout`](Self::keep_alive_timeout): 20 s
 /// - [`keep_alive_while_idle`](Self::keep_alive_while_idle): off
 ///
@@ -69,6 +69,14 @@ impl Builder {
             role,
             connector: Connector::new().http2(),
         })
+    }
+
+    /// Dials from this ip.
+    #[cfg(feature = "worker")]
+    pub(crate) fn local_address(mut self, ip: std::net::IpAddr) -> Self {
+        let options = crate::http::TcpOptions::new().local_address(ip);
+        self.connector = self.connector.tcp(options);
+        self
     }
 
     /// Sets the boundary that asks, see [`BalanceLayer::boundary`].
@@ -120,8 +128,9 @@ impl Builder {
         self
     }
 
-    /// Pings a connection on which nothing came for this long, see [`Connector::http2_keep_alive_interval`].
-    pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
+    /// Pings a connection with a call in flight on which nothing came for this long, see
+    /// [`Connector::http2_keep_alive_interval`]. `None`: never.
+    pub fn keep_alive_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.connector = self.connector.http2_keep_alive_interval(interval);
         self
     }

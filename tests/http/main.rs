@@ -14,6 +14,7 @@ mod exhausted;
 mod frames;
 mod host;
 mod life;
+mod limits;
 mod loss;
 mod outcomes;
 mod random;
@@ -22,3 +23,5 @@ mod runtimes;
 mod service;
 mod streaming;
 mod support;
+#[cfg(unix)]
+mod transports;
