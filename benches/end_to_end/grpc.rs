@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::http::uri::PathAndQuery;
-use rolecall::BoxError;
-use rolecall::http::Connector;
+use rolecall::{BoxError, List, grpc};
 use tokio::runtime::Runtime;
 use tonic::Request;
 use tonic::body::Body;
@@ -14,8 +13,24 @@ use tonic::client::{Grpc, GrpcService};
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use crate::clients::balance;
+use crate::Promised;
+use crate::clients::connected;
 use crate::measure::{Ask, Case};
+
+const DIRECT: &str = "tonic Channel, direct";
+const BALANCED: &str = "tonic balance_list";
+const OURS: &str = "rolecall grpc::Channel";
+
+/// What is promised of the caller's CPU time.
+pub(crate) fn promises() -> Vec<Promised> {
+    let promised = |over, must, want| Promised {
+        case: OURS,
+        over,
+        must,
+        want,
+    };
+    vec![promised(BALANCED, 1.05, 0.9), promised(DIRECT, 1.25, 1.1)]
+}
 
 pub(crate) fn cases<'a>(
     runtime: &'a Runtime,
@@ -31,18 +46,17 @@ pub(crate) fn cases<'a>(
         ask,
         proxy: None,
     };
-    let ours = balance(runtime, Connector::<Body>::new().http2(), servers)?;
+    let list = List::from_addrs(servers.iter().copied())?;
     let _context = runtime.enter();
+    let ours = grpc::channel(list, "bench:grpc")?;
+    runtime.block_on(connected(ours.control(), servers.len()))?;
     let channels = endpoints.iter().map(Endpoint::connect_lazy).collect();
     let listed = Channel::balance_list(endpoints.into_iter());
     Ok(vec![
-        case("tonic Channel, direct", direct(channels)),
+        case(DIRECT, direct(channels)),
+        case(OURS, Arc::new(move |_caller| Box::pin(unary(ours.clone())))),
         case(
-            "rolecall, HTTP/2 connector",
-            Arc::new(move |_caller| Box::pin(unary(ours.clone()))),
-        ),
-        case(
-            "tonic balance_list",
+            BALANCED,
             Arc::new(move |_caller| Box::pin(unary(listed.clone()))),
         ),
     ])

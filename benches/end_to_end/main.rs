@@ -17,7 +17,7 @@ mod proxies;
 #[path = "../support/report.rs"]
 #[expect(
     dead_code,
-    reason = "sizes are of what is in flight, and nothing is bounded"
+    reason = "sizes are of what is in flight, and bounds are from above"
 )]
 mod report;
 mod server;
@@ -38,10 +38,12 @@ use crate::measure::{Case, Sample};
 use crate::options::Options;
 use crate::process::Server;
 use crate::proxies::Proxy;
-use crate::report::Cost;
+use crate::report::{Bound, Cost, Promise};
 
 const SERVERS: u8 = 2;
-const IN_FLIGHT: [u16; 2] = [1, 64];
+/// As many as are in flight at most.
+const CALLERS: u16 = 64;
+const IN_FLIGHT: [u16; 2] = [1, CALLERS];
 
 fn main() -> Result<(), BoxError> {
     let mut args = std::env::args().skip(1);
@@ -52,12 +54,9 @@ fn main() -> Result<(), BoxError> {
     let Some(options) = Options::from_args() else {
         return Ok(());
     };
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let interrupted = Arc::new(AtomicBool::new(false));
-    runtime.spawn(note_interrupts(Arc::clone(&interrupted)));
+    spawn_note_of_interrupts(Arc::clone(&interrupted))?;
     let servers: Vec<_> = (0..SERVERS).map(Server::start).collect::<Result<_, _>>()?;
     let addrs: Vec<_> = servers.iter().map(Server::addr).collect();
     let proxies = proxies::start_all(&addrs)?;
@@ -71,21 +70,44 @@ fn main() -> Result<(), BoxError> {
             "{rounds} rounds of {batch:?} a case, cases in turn; medians, quartiles in brackets; proxies with a thread each"
         ),
     );
-    for (title, of_protocol) in [
+    let (http1, http2) = (Protocol::Http1, Protocol::Http2);
+    for (title, of_protocol, promises) in [
         (
             "HTTP/1.1",
-            cases(&runtime, Protocol::Http1, &addrs, &proxies)?,
+            cases(&runtime, http1, &addrs, &proxies)?,
+            vec![http1.promise()],
         ),
         (
             "HTTP/2",
-            cases(&runtime, Protocol::Http2, &addrs, &proxies)?,
+            cases(&runtime, http2, &addrs, &proxies)?,
+            vec![http2.promise()],
         ),
-        ("gRPC, unary", grpc::cases(&runtime, &addrs)?),
+        (
+            "gRPC, unary",
+            grpc::cases(&runtime, &addrs)?,
+            grpc::promises(),
+        ),
     ] {
-        if !measure(title, of_protocol, &pids, rounds, batch, &interrupted)? {
+        let measured = measure(
+            title,
+            of_protocol,
+            &promises,
+            &pids,
+            rounds,
+            batch,
+            &interrupted,
+        )?;
+        if !measured {
             return Err("interrupted".into());
         }
     }
+    Ok(())
+}
+
+/// In a thread of its own, since the measured runtime runs only while it is measured.
+fn spawn_note_of_interrupts(interrupted: Arc<AtomicBool>) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || runtime.block_on(note_interrupts(interrupted)));
     Ok(())
 }
 
@@ -113,10 +135,19 @@ fn cases<'a>(
     Ok(cases)
 }
 
+/// What is promised of the caller's CPU time per request: at most so many times that of another case.
+pub(crate) struct Promised {
+    pub(crate) case: &'static str,
+    pub(crate) over: &'static str,
+    pub(crate) must: f64,
+    pub(crate) want: f64,
+}
+
 /// Measures in turns, and prints, unless it is interrupted.
 fn measure(
     title: &str,
     mut cases: Vec<Case<'_>>,
+    promises: &[Promised],
     servers: &[u32],
     rounds: usize,
     batch: Duration,
@@ -159,10 +190,21 @@ fn measure(
     );
     report::table("p50, µs", "in flight", &costs(|sample| sample.p50));
     report::table("p99, µs", "in flight", &costs(|sample| sample.p99));
+    let cpu_of_caller = costs(|sample| sample.cpu_of_caller);
     report::table(
         "CPU µs per request, the caller's",
         "in flight",
-        &costs(|sample| sample.cpu_of_caller),
+        &cpu_of_caller,
+    );
+    report::table(
+        "allocations per request, the caller's",
+        "in flight",
+        &costs(|sample| sample.allocations),
+    );
+    report::table(
+        "bytes allocated per request",
+        "in flight",
+        &costs(|sample| sample.allocated_bytes),
     );
     let cpu = costs(|sample| sample.cpu);
     report::table("CPU µs per request, all processes", "in flight", &cpu);
@@ -171,6 +213,22 @@ fn measure(
         "in flight",
         &added(&cpu),
     );
+    let promise = |promised: &Promised| {
+        let Promised {
+            case, over, want, ..
+        } = promised;
+        let what = format!("{case} over {over}, want <= {want}");
+        let bound = Bound::AtMost(promised.must);
+        Promise::of_ratio(
+            &what,
+            &cpu_of_caller,
+            (case, CALLERS),
+            (over, CALLERS),
+            bound,
+        )
+    };
+    println!("CPU of the caller, {CALLERS} in flight");
+    report::promises(&promises.iter().map(promise).collect::<Vec<_>>());
     Ok(true)
 }
 

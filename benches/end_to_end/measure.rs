@@ -31,6 +31,8 @@ pub(crate) struct Sample {
     pub(crate) p99: f64,
     pub(crate) cpu: f64,
     pub(crate) cpu_of_caller: f64,
+    pub(crate) allocations: f64,
+    pub(crate) allocated_bytes: f64,
 }
 
 impl Case<'_> {
@@ -50,7 +52,12 @@ impl Case<'_> {
         };
         let (others_before, own_before) = (others()?, own_cpu_micros()?);
         let began = Instant::now();
-        let mut took = self.runtime.block_on(ask_for(&self.ask, in_flight, time))?;
+        let mut took = Ok(Vec::new());
+        // All of the caller runs in this thread.
+        let allocated = allocation_counter::measure(|| {
+            took = self.runtime.block_on(ask_for(&self.ask, in_flight, time));
+        });
+        let mut took = took?;
         let elapsed = began.elapsed();
         let calls = took.len() as f64;
         let own = own_cpu_micros()? - own_before;
@@ -67,6 +74,8 @@ impl Case<'_> {
             p99: at(0.99),
             cpu: (own + others) / calls,
             cpu_of_caller: own / calls,
+            allocations: allocated.count_total as f64 / calls,
+            allocated_bytes: allocated.bytes_total as f64 / calls,
         })
     }
 }
