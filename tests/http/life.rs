@@ -26,9 +26,7 @@ async fn ends(caller: Caller, server: &Streaming, bodies: &Count, what: &str) {
     until(|| caller.in_flight() == 0).await;
     drop(caller);
     let closed = tokio::time::timeout(Duration::from_secs(1), until(|| server.sockets() == 0));
-    closed
-        .await
-        .unwrap_or_else(|_| panic!("{what}: a connection is left"));
+    assert!(closed.await.is_ok(), "{what}: a connection is left");
 }
 
 #[tokio::test]
