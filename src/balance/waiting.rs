@@ -9,6 +9,8 @@ use tokio::sync::futures::OwnedNotified;
 use tower_service::Service;
 
 use super::attempt::Picked;
+#[cfg(feature = "grpc")]
+use super::control::Controlled;
 use super::inner::Inner;
 use super::patience::{LocalFault, Patience};
 use crate::error::{BoxError, Error};
@@ -264,6 +266,14 @@ where
             }
         }
         Poll::Ready(Err(self.inner.refusal(why, self.lost.take())))
+    }
+}
+
+#[cfg(feature = "grpc")]
+impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Waiting<S, C> {
+    /// What the call would fail with now, unless a member is usable.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        self.inner.check_usable().err()
     }
 }
 
