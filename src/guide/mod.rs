@@ -15,6 +15,12 @@ pub mod backends {}
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 
+#[doc = include_str!("http.md")]
+pub mod http {}
+
+#[doc = include_str!("servers.md")]
+pub mod servers {}
+
 #[cfg(feature = "kubernetes")]
 #[doc = include_str!("kubernetes.md")]
 pub mod kubernetes {}
