@@ -213,7 +213,7 @@ fn without_timers_only_what_was_not_sent_is_sent_again() {
 
 /// What the documentation of [`Retry`] says of tower's budget.
 #[tokio::test(start_paused = true)]
-async fn the_default_budget_pays_twenty_retries_a_second() {
+async fn the_default_budget_pays_more_than_ten_retries_a_second() {
     let budget = TpsBudget::default();
     let mut paid = 0;
     for _ in 0..60_000 / 7 {
@@ -221,5 +221,5 @@ async fn the_default_budget_pays_twenty_retries_a_second() {
         // Each slot of a second ends a little late, as with any real clock.
         tokio::time::advance(7 * MS).await;
     }
-    assert!((1_100..1_320).contains(&paid), "{paid} in 60 s");
+    assert!((900..=1_300).contains(&paid), "{paid} in 60 s");
 }
