@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::BoxError;
-use crate::error::discovery::DiscoveryError;
+use crate::error::discovery::{DiscoveryError, DiscoveryErrorKind};
 use crate::model::address::Address;
 use crate::model::instance::{Availability, InstanceError, InstanceId};
 use crate::runtime::causes::{chain, with_causes};
@@ -68,8 +68,8 @@ pub enum Event {
         #[cfg_attr(feature = "serde", serde(serialize_with = "seconds::serialize"))]
         after: Duration,
     },
-    /// An announced instance is invalid. It is ignored; an earlier announcement stays in force. One event for each fault,
-    /// however often discovery repeats it.
+    /// An announced instance is invalid. It is ignored; an earlier announcement stays in force. One event for each set
+    /// that has it; only the first is logged above `debug`.
     #[non_exhaustive]
     InstanceRefused {
         /// Its id, escaped and cut to 80 characters if it is invalid.
@@ -78,7 +78,8 @@ pub enum Event {
         #[cfg_attr(feature = "serde", serde(serialize_with = "told::instance"))]
         error: InstanceError,
     },
-    /// One id occurs more than once in a set. The last entry wins. One event, however often discovery repeats it.
+    /// One id occurs more than once in a set. The last entry wins. One event for each set that has it; only
+    /// the first is logged above `debug`.
     #[non_exhaustive]
     DuplicateId {
         /// The id, escaped and cut to 80 characters if it is invalid.
@@ -255,7 +256,7 @@ pub enum Event {
         /// The error.
         #[cfg_attr(feature = "serde", serde(serialize_with = "told::discovery"))]
         error: DiscoveryError,
-        /// How many errors in a row this is. Only the first is logged above `debug`.
+        /// How many errors in a row this is. The same error again is logged at `debug`.
         errors: u32,
     },
     /// Discovery gave a set again, after errors.
@@ -553,6 +554,9 @@ impl fmt::Display for Event {
                 Rounded(*time)
             ),
             Self::DiscoveryFailed { error, errors } => {
+                if error.kind() == DiscoveryErrorKind::UnknownRole {
+                    f.write_str("waiting for the first instance: ")?;
+                }
                 f.write_str(&error.with_causes())?;
                 match errors {
                     1 => f.write_str("; the instances stay as they are"),
@@ -561,7 +565,7 @@ impl fmt::Display for Event {
             }
             Self::DiscoveryRecovered { errors, after } => write!(
                 f,
-                "discovery answers again after {} and {}",
+                "discovery gives sets again after {} and {}",
                 Rounded(*after),
                 Counted(*errors, "error")
             ),

@@ -280,6 +280,8 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         if let Some(set) = newest {
             let dials = self.fleet.apply(set, clock::now());
             self.queue(dials);
+            self.report();
+            self.log.set_applied(&self.shared.target);
         }
         answered
     }

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, enabled, info, warn};
 
+use super::faults::{Faults, Flaw};
+use crate::error::discovery::DiscoveryErrorKind;
 use crate::event::{EjectionReason, Event, Withheld};
 use crate::model::instance::{Availability, InstanceId};
 use crate::model::target::Target;
 use crate::runtime::duration::Rounded;
-use crate::runtime::text::legible;
+use crate::runtime::text::{Counted, legible};
 
 /// The most lines at `info` and `warn` in one [`PERIOD`] of each sort: ejections, instances, the fleet as a whole, discovery.
 /// The rest goes to `debug` and is counted, so that a flapping fleet or a poisoned discovery cannot flood the log.
@@ -30,6 +32,7 @@ pub(super) struct Log {
     discovery: Budget,
     /// Outliers that stay in play, and when each was last logged above `debug`.
     withheld: Vec<(InstanceId, Instant)>,
+    faults: Faults,
     panic_mode_began: Option<Instant>,
 }
 
@@ -97,7 +100,6 @@ impl Log {
             | Event::PanicModeEnded
             | Event::NothingUsable
             | Event::Usable { .. }
-            | Event::DiscoveryRecovered { .. }
             | Event::Reconfigured { .. }
             | Event::DriverStopped { .. } => Level::Info,
             Event::SetChanged { added, removed, .. } if added + removed > 0 => Level::Info,
@@ -109,6 +111,21 @@ impl Log {
                 was_unreachable: true,
                 ..
             } => Level::Info,
+            Event::InstanceRefused { id, .. } => {
+                warn_if(self.faults.begins(Flaw::Refused(id.clone())))
+            }
+            Event::DuplicateId { id } => warn_if(self.faults.begins(Flaw::Duplicate(id.clone()))),
+            Event::DiscoveryFailed { error, .. } => {
+                match self.faults.fails(&error.with_causes()) {
+                    // Normal where callers start before the first instance.
+                    true if error.kind() == DiscoveryErrorKind::UnknownRole => Level::Info,
+                    is_news => warn_if(is_news),
+                }
+            }
+            Event::DiscoveryRecovered { .. } => {
+                self.faults.recover();
+                Level::Info
+            }
             Event::EjectionWithheld { id, by, .. } => match self.is_news(id, now) {
                 true if *by == Withheld::ByCap => Level::Warn,
                 true => Level::Info,
@@ -118,12 +135,9 @@ impl Log {
             | Event::Unreachable { .. }
             | Event::SetDoubted { .. }
             | Event::DoubtEnded { .. }
-            | Event::InstanceRefused { .. }
-            | Event::DuplicateId { .. }
             | Event::PanicModeBegan { .. }
             | Event::Unavailable { .. }
             | Event::Stalled { .. }
-            | Event::DiscoveryFailed { errors: 1, .. }
             | Event::Missed { .. } => Level::Warn,
             Event::SetChanged { .. }
             | Event::AvailabilityChanged { .. }
@@ -131,8 +145,19 @@ impl Log {
             | Event::DialFailed { .. }
             | Event::ConnectionLost { .. }
             | Event::Probation { .. }
-            | Event::DiscoveryFailed { .. }
             | Event::DiscoveryEnded => Level::Debug,
+        }
+    }
+
+    /// A set was applied, and its events were written.
+    pub(super) fn set_applied(&mut self, target: &Target) {
+        for (flaw, sets) in self.faults.end_set() {
+            let (what, id) = match flaw {
+                Flaw::Refused(id) => ("is refused no more", id),
+                Flaw::Duplicate(id) => ("is not a duplicate any more", id),
+            };
+            let (id, sets) = (legible(id.as_str()), Counted(sets, "set"));
+            info!(target: "rolecall", %target, id, "instance {id} {what}, after {sets}");
         }
     }
 
@@ -180,6 +205,10 @@ impl Log {
         self.withheld.push((id.clone(), now));
         true
     }
+}
+
+fn warn_if(is_news: bool) -> Level {
+    if is_news { Level::Warn } else { Level::Debug }
 }
 
 impl Budget {

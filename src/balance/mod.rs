@@ -32,6 +32,7 @@ pub mod connect;
 pub(crate) mod control;
 mod dialler;
 mod driver;
+mod faults;
 mod future;
 mod inner;
 mod layer;

@@ -1,23 +1,17 @@
 //! What a registrar announces of one instance: a registration that passed every check.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::process;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::{env, fs};
+use std::net::IpAddr;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
-
-use super::{RegisterError, Registration};
+use crate::error::discovery::RegisterError;
 use crate::model::address::Address;
 use crate::model::instance::{
-    Availability, Instance, InstanceId, Visibility, Weight, Zone, check_address, check_ip,
-    check_metadata, check_text,
+    Availability, Instance, InstanceId, Visibility, Weight, Zone, check_address,
 };
 use crate::model::name::{Boundary, EndpointName, Role};
 
-/// One announced instance with all its endpoints, made by [`Registration::validate`].
+/// One announced instance with all its endpoints, made by
+/// [`Registration::validate`](super::Registration::validate).
 ///
 /// For people who write a [`Registrar`](super::Registrar): it holds what is announced now, and its changes are those
 /// that a [`Lease`](super::Lease) passes on.
@@ -32,42 +26,20 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    pub(super) fn new(registration: Registration) -> Result<Self, RegisterError> {
-        let role = Role::new(&registration.role)?;
-        let boundary = match &registration.boundary {
-            Some(boundary) => Boundary::new(boundary)?,
-            None => Boundary::default(),
-        };
-        let id = registration.id.unwrap_or_else(unique_id);
-        check_text("id", id.as_str())?;
-        if let Some(ip) = registration.peer_ip {
-            check_ip("peer ip", ip)?;
-        }
-        check_metadata(&registration.metadata)?;
-
-        let mut common = Instance::new(id, (Ipv4Addr::UNSPECIFIED, 0))
-            .with_weight(registration.weight)
-            .with_rank(registration.rank)
-            .with_availability(registration.availability)
-            .with_visibility(registration.visibility);
-        if let Some(zone) = registration.zone {
-            common = common.with_zone(Zone::new(zone)?);
-        }
-        for (key, value) in registration.metadata {
-            common = common.with_metadata(key, value);
-        }
-
-        let mut announcement = Self {
+    /// Without endpoints. The address of `common` is a placeholder.
+    pub(super) fn of(
+        role: Role,
+        boundary: Boundary,
+        peer_ip: Option<IpAddr>,
+        common: Instance,
+    ) -> Self {
+        Self {
             role,
             boundary,
             endpoints: BTreeMap::new(),
-            peer_ip: registration.peer_ip,
+            peer_ip,
             common,
-        };
-        for (name, address) in registration.endpoints {
-            announcement.add_endpoint(EndpointName::new(name)?, address)?;
         }
-        Ok(announcement)
     }
 
     /// The role it is an instance of.
@@ -214,39 +186,13 @@ impl AnnouncementKey {
     }
 }
 
-/// `host-pid-random`: readable in a log, and different for every registration of every process on every host.
-fn unique_id() -> InstanceId {
-    static REGISTERED: AtomicU32 = AtomicU32::new(0);
-    let random = SysRng
-        .try_next_u32()
-        .unwrap_or_else(|_| REGISTERED.fetch_add(1, Ordering::Relaxed));
-    format!("{}-{}-{random:08x}", host(), process::id()).into()
-}
-
-fn host() -> String {
-    // Linux tells it without a dependency; elsewhere shells do, if they export it.
-    let name = fs::read_to_string("/proc/sys/kernel/hostname")
-        .or_else(|_| env::var("HOSTNAME"))
-        .unwrap_or_default();
-    // POSIX's bound on a host name, which leaves room for the rest of the id.
-    let host: String = name
-        .chars()
-        .filter(char::is_ascii_graphic)
-        .take(64)
-        .collect();
-    if host.is_empty() {
-        "host".to_owned()
-    } else {
-        host
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::discovery::registration::Registration;
 
     fn addr(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -266,7 +212,7 @@ mod tests {
             announcement.peer().is_none(),
             "nobody knows where its calls come from"
         );
-        let pid = format!("-{}-", process::id());
+        let pid = format!("-{}-", std::process::id());
         assert!(
             announcement.id().as_str().contains(&pid),
             "{}",

@@ -153,3 +153,36 @@ impl Stamp {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_does_not_come_back_is_told_once() {
+        let told = Arc::new(AtomicUsize::new(0));
+        let (come_back, stuck) = mpsc::channel::<u32>();
+        let tells = Arc::clone(&told);
+        let look = tokio::spawn(looked(
+            move || stuck.recv(),
+            move || {
+                tells.fetch_add(1, Relaxed);
+            },
+        ));
+        task::yield_now().await;
+        time::advance(LATE - Duration::from_millis(1)).await;
+        task::yield_now().await;
+        assert_eq!(told.load(Relaxed), 0);
+        for _ in 0..3 {
+            time::advance(LATE).await;
+            task::yield_now().await;
+            assert_eq!(told.load(Relaxed), 1);
+        }
+        come_back.send(7).unwrap();
+        assert_eq!(look.await.unwrap().unwrap(), Ok(7));
+    }
+}

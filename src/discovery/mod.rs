@@ -116,6 +116,38 @@ use crate::model::name::Boundary;
 use crate::model::target::Target;
 
 /// A source of instances.
+///
+/// [`guide::backends`](crate::guide::backends) shows how to write one, and [`backend`] has the parts. By hand it is
+/// short where the source is simple:
+///
+/// # Examples
+///
+/// ```
+/// use std::collections::HashMap;
+/// use futures::stream::{self, StreamExt};
+/// use rolecall::discovery::{BoxStream, DiscoveryError, no_peers};
+/// use rolecall::{Boundary, Discovery, InstanceSet, Role, Target};
+///
+/// /// What a program was configured with.
+/// struct Configured(HashMap<Role, InstanceSet>);
+///
+/// impl Discovery for Configured {
+///     fn watch(&self, target: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+///         let answer = match self.0.get(target.role()) {
+///             Some(set) => Ok(set.clone().confirmed()),
+///             None => Err(DiscoveryError::unknown_role(target)),
+///         };
+///         // An end says that no more news will come.
+///         stream::iter([answer]).boxed()
+///     }
+///
+///     fn peers(&self, _: &Boundary) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
+///         no_peers()
+///     }
+///
+///     fn refresh(&self, _: &Target) {}
+/// }
+/// ```
 pub trait Discovery: Send + Sync + 'static {
     /// The instances of a target, now and whenever they change.
     ///

@@ -1,11 +1,22 @@
 //! What a program asks a registrar to announce.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs};
 
-use super::{Announcement, RegisterError};
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+use super::announcement::Announcement;
+use crate::error::discovery::RegisterError;
 use crate::model::address::Address;
-use crate::model::instance::{Availability, InstanceId, Visibility, Weight};
+use crate::model::instance::{
+    Availability, Instance, InstanceId, Visibility, Weight, Zone, check_ip, check_metadata,
+    check_text,
+};
+use crate::model::name::{Boundary, EndpointName, Role};
 
 /// One instance of a role, as a program wants it announced.
 ///
@@ -151,6 +162,61 @@ impl Registration {
     /// [`Instance`](super::RegisterErrorKind::Instance) for the id, an address, the peer ip, the zone or the metadata. The
     /// source says which value breaks which rule.
     pub fn validate(self) -> Result<Announcement, RegisterError> {
-        Announcement::new(self)
+        let role = Role::new(&self.role)?;
+        let boundary = match &self.boundary {
+            Some(boundary) => Boundary::new(boundary)?,
+            None => Boundary::default(),
+        };
+        let id = self.id.unwrap_or_else(unique_id);
+        check_text("id", id.as_str())?;
+        if let Some(ip) = self.peer_ip {
+            check_ip("peer ip", ip)?;
+        }
+        check_metadata(&self.metadata)?;
+
+        let mut common = Instance::new(id, (Ipv4Addr::UNSPECIFIED, 0))
+            .with_weight(self.weight)
+            .with_rank(self.rank)
+            .with_availability(self.availability)
+            .with_visibility(self.visibility);
+        if let Some(zone) = self.zone {
+            common = common.with_zone(Zone::new(zone)?);
+        }
+        for (key, value) in self.metadata {
+            common = common.with_metadata(key, value);
+        }
+
+        let mut announcement = Announcement::of(role, boundary, self.peer_ip, common);
+        for (name, address) in self.endpoints {
+            announcement.add_endpoint(EndpointName::new(name)?, address)?;
+        }
+        Ok(announcement)
+    }
+}
+
+/// `host-pid-random`: readable in a log, and different for every registration of every process on every host.
+fn unique_id() -> InstanceId {
+    static REGISTERED: AtomicU32 = AtomicU32::new(0);
+    let random = SysRng
+        .try_next_u32()
+        .unwrap_or_else(|_| REGISTERED.fetch_add(1, Ordering::Relaxed));
+    format!("{}-{}-{random:08x}", host(), process::id()).into()
+}
+
+fn host() -> String {
+    // Linux tells it without a dependency; elsewhere shells do, if they export it.
+    let name = fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| env::var("HOSTNAME"))
+        .unwrap_or_default();
+    // POSIX's bound on a host name, which leaves room for the rest of the id.
+    let host: String = name
+        .chars()
+        .filter(char::is_ascii_graphic)
+        .take(64)
+        .collect();
+    if host.is_empty() {
+        "host".to_owned()
+    } else {
+        host
     }
 }

@@ -9,6 +9,9 @@ pub mod performance {}
 #[doc = include_str!("boundary.md")]
 pub mod boundary {}
 
+#[doc = include_str!("backends.md")]
+pub mod backends {}
+
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 

@@ -6,6 +6,7 @@ mod catalog;
 mod keep;
 mod mirror;
 mod polled;
+mod warnings;
 
 use futures::{FutureExt, StreamExt};
 use rolecall::discovery::{Announcement, BoxStream, DiscoveryError};

@@ -153,7 +153,9 @@ fn the_status_shows_the_requests_that_a_rate_is_judged_by() {
         .outcomes("a", "f")
         .is("a", Ejected)
         .lately("a", 12, 6);
+    // Long lines are wrapped.
     let table = scenario.table();
+    let table = table.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         table.contains("6 of 12 failed lately, 3 in a row"),
         "{table}"

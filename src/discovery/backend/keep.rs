@@ -220,6 +220,13 @@ impl Kept {
                 pauses.reset();
                 must_put = false;
                 renewal = clock::now() + publish.every();
+                if matches!(self.states.get(), LeaseState::Lost { .. }) {
+                    tracing::info!(
+                        boundary = %announcement.boundary(), role = %announcement.role(),
+                        id = %announcement.id(),
+                        "announced again"
+                    );
+                }
                 self.states.set(LeaseState::Announced);
             }
             let woken = {

@@ -41,6 +41,8 @@ pub(super) struct Look {
     has_listed: bool,
     /// Whether nobody has listed it before.
     is_first: bool,
+    /// Whether the folder does not exist yet.
+    pub(super) is_unmade: bool,
 }
 
 struct Alive {
@@ -59,6 +61,7 @@ impl Look {
             spared: None,
             has_listed: false,
             is_first,
+            is_unmade: false,
         }
     }
 
@@ -133,15 +136,17 @@ impl Look {
         Ok(names)
     }
 
-    fn gone(&self, error: &io::Error) -> Vec<CatalogUpdate> {
+    fn gone(&mut self, error: &io::Error) -> Vec<CatalogUpdate> {
         let fault = Fault::io(&self.place.path, "the folder cannot be read", error);
         let mut updates = vec![CatalogUpdate::Confirmed(false)];
         let is_unmade = self.is_first && !self.has_listed;
         if is_unmade && error.kind() == io::ErrorKind::NotFound {
-            // The first registration makes it: so far nobody is there.
+            // The first registration makes it: so far nobody is there, which is no fault.
+            self.is_unmade = true;
             updates.push(CatalogUpdate::Replace(Scope::All, Vec::new()));
+        } else {
+            updates.push(told(fault));
         }
-        updates.push(told(fault));
         updates
     }
 

@@ -34,6 +34,7 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
     let mut events = None;
     let mut closed = Closed::default();
     let mut is_scan_told = false;
+    let mut is_absence_told = false;
     loop {
         // Before the look, so that a change during the look is told.
         if events.is_none() {
@@ -67,6 +68,12 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
         registrants.tell(&seen);
         if !look.is_there() {
             events = None;
+        }
+        if look.is_unmade && !std::mem::replace(&mut is_absence_told, true) {
+            tracing::info!(
+                folder = %place.path.display(),
+                "the folder does not exist yet; the first registration creates it"
+            );
         }
 
         let now = clock::now();

@@ -8,7 +8,7 @@ use super::{Received, Roster};
 use crate::event::Event;
 use crate::fleet::branch::Branch;
 use crate::fleet::rules::doubt::{Doubt, judge};
-use crate::model::instance::{Instance, InstanceError, InstanceId, InstanceSet, check_text};
+use crate::model::instance::{Instance, InstanceId, InstanceSet, check_text};
 use crate::runtime::text::excerpt;
 
 /// How many invalid instances of one set are reported, and how many duplicate ids: a poisoned answer may hold any number.
@@ -29,7 +29,9 @@ impl<T> Roster<T> {
         let age = set.provisional_age().unwrap_or_default();
         let first = self.received.replace(Received { at: now, age }).is_none();
         self.dials.take_cancelled();
-        self.report_duplicates(set);
+        for id in set.duplicates().iter().take(MAX_REPORTED) {
+            self.note(Event::DuplicateId { id: printable(id) });
+        }
         let known = if self.is_provisional {
             0
         } else {
@@ -91,7 +93,7 @@ impl<T> Roster<T> {
         // Both sorted by seat index: of the seat to remove, or of the seat to insert before.
         let mut gone = Vec::new();
         let mut added = Vec::new();
-        let mut refusals = Vec::new();
+        let mut refusals = MAX_REPORTED;
         let mut index = 0;
         for instance in set {
             while let Some(seat) = self.seats.get(index)
@@ -113,7 +115,6 @@ impl<T> Roster<T> {
             }
             index += usize::from(same);
         }
-        self.refused = refusals;
         gone.extend(index..self.seats.len());
         if absent == Absent::Stay {
             gone.clear();
@@ -238,36 +239,17 @@ impl<T> Roster<T> {
         self.listing.forget(&mut self.seats[index]);
     }
 
-    /// Whether an instance is valid. The first few invalid ones of a set are reported, unless the last set had them too.
-    fn is_valid(
-        &mut self,
-        instance: &Instance,
-        refusals: &mut Vec<(InstanceId, InstanceError)>,
-    ) -> bool {
+    /// Whether an instance is valid. The first few invalid ones of a set are reported.
+    fn is_valid(&mut self, instance: &Instance, refusals: &mut usize) -> bool {
         let Err(error) = instance.validate() else {
             return true;
         };
-        if refusals.len() < MAX_REPORTED {
-            let refusal = (printable(instance.id()), error);
-            if !self.refused.contains(&refusal) {
-                let (id, error) = refusal.clone();
-                self.note(Event::InstanceRefused { id, error });
-            }
-            refusals.push(refusal);
+        if *refusals > 0 {
+            *refusals -= 1;
+            let id = printable(instance.id());
+            self.note(Event::InstanceRefused { id, error });
         }
         false
-    }
-
-    /// Reports the first few duplicate ids of a set, unless the last set had them too.
-    fn report_duplicates(&mut self, set: &InstanceSet) {
-        let duplicates = set.duplicates().iter().take(MAX_REPORTED).map(printable);
-        let duplicates: Vec<_> = duplicates.collect();
-        for id in &duplicates {
-            if !self.duplicates.contains(id) {
-                self.note(Event::DuplicateId { id: id.clone() });
-            }
-        }
-        self.duplicates = duplicates;
     }
 }
 

@@ -39,7 +39,7 @@ use super::shared::Shared;
 use super::time::nanos;
 use crate::error::census::Census;
 use crate::event::{DialError, Event};
-use crate::model::instance::{InstanceError, InstanceId};
+use crate::model::instance::InstanceId;
 
 /// The shortest stall of this process that is reported as an event, in nanoseconds.
 const REPORTED_STALL: u64 = 1_000_000_000;
@@ -65,9 +65,6 @@ pub(crate) struct Roster<T> {
     /// Whether every member in play is failing.
     all_fail: bool,
     doubt: Option<Doubt>,
-    /// What was reported of the last set, so that a fault that discovery repeats is reported once.
-    refused: Vec<(InstanceId, InstanceError)>,
-    duplicates: Vec<InstanceId>,
     /// The last set that arrived.
     received: Option<Received>,
     /// Whether the seats follow a provisional set. No set is doubted by comparison with those.
@@ -111,8 +108,6 @@ impl<T> Roster<T> {
             late_from: 0,
             all_fail: false,
             doubt: None,
-            refused: Vec::new(),
-            duplicates: Vec::new(),
             received: None,
             is_provisional: false,
             unusable_since: Some(now),
