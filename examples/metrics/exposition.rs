@@ -24,7 +24,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Sample>, String> {
             if words.next() == Some("TYPE") {
                 let (name, kind) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
                 let known = ["counter", "gauge", "histogram", "summary", "untyped"];
-                if !known.contains(&kind) || types.insert(name.to_owned(), kind.to_owned()).is_some() {
+                if !known.contains(&kind)
+                    || types.insert(name.to_owned(), kind.to_owned()).is_some()
+                {
                     return Err(format!("a type that is unknown or given twice: {line}"));
                 }
             }
@@ -32,8 +34,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Sample>, String> {
         }
         let sample = sample(line).ok_or_else(|| format!("no sample: {line}"))?;
         let name = &sample.name;
-        let bases = ["_count", "_sum", "_bucket"].iter().filter_map(|end| name.strip_suffix(end));
-        if !std::iter::once(name.as_str()).chain(bases).any(|name| types.contains_key(name)) {
+        let bases = ["_count", "_sum", "_bucket"]
+            .iter()
+            .filter_map(|end| name.strip_suffix(end));
+        if !std::iter::once(name.as_str())
+            .chain(bases)
+            .any(|name| types.contains_key(name))
+        {
             return Err(format!("a sample without a type: {line}"));
         }
         samples.push(sample);

@@ -35,7 +35,8 @@ async fn main() -> Result<ExitCode, BoxError> {
     let good = serve(Router::new().route("/", get(async || StatusCode::OK))).await?;
     let bad = async || StatusCode::SERVICE_UNAVAILABLE;
     let bad = serve(Router::new().route("/", get(bad))).await?;
-    let list = List::new([("good", good), ("bad", bad)].map(|(id, address)| Instance::new(id, address)))?;
+    let list =
+        List::new([("good", good), ("bad", bad)].map(|(id, address)| Instance::new(id, address)))?;
     let mut client = BalanceLayer::new(list, "worker:http")?
         .classify(http::ClassifyStatus::new())
         .layer(http::Connector::<Empty<Bytes>>::new());
@@ -53,11 +54,18 @@ async fn main() -> Result<ExitCode, BoxError> {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
 
-    let scraped = reqwest::get(format!("http://{admin}/metrics")).await?.text().await?;
+    let scraped = reqwest::get(format!("http://{admin}/metrics"))
+        .await?
+        .text()
+        .await?;
     let samples = parse(&scraped)?;
     let find = |name: &str, label: (&str, &str)| {
         let has = |sample: &&Sample| {
-            sample.name == name && sample.labels.get(label.0).is_some_and(|value| value == label.1)
+            sample.name == name
+                && sample
+                    .labels
+                    .get(label.0)
+                    .is_some_and(|value| value == label.1)
         };
         samples.iter().find(has).map_or(0.0, |sample| sample.value)
     };
@@ -72,12 +80,22 @@ async fn main() -> Result<ExitCode, BoxError> {
     ];
     println!("Of {} samples at http://{admin}/metrics:", samples.len());
     for (name, label) in shown {
-        println!("  {name}{{{}=\"{}\"}} {}", label.0, label.1, find(name, label));
+        println!(
+            "  {name}{{{}=\"{}\"}} {}",
+            label.0,
+            label.1,
+            find(name, label)
+        );
     }
     let attempts = find(shown[0].0, shown[0].1) + find(shown[1].0, shown[1].1);
     let ejections = find(shown[4].0, shown[4].1) + find(shown[5].0, shown[5].1);
-    let is_right = attempts >= REQUESTS as f64 && ejections >= 1.0 && find(shown[1].0, shown[1].1) >= 1.0;
-    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_right =
+        attempts >= REQUESTS as f64 && ejections >= 1.0 && find(shown[1].0, shown[1].1) >= 1.0;
+    Ok(if is_right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn serve(router: Router) -> Result<std::net::SocketAddr, BoxError> {

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use futures::stream::{self, BoxStream};
 use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use rolecall::discovery::{DiscoveryError, no_peers};
 use rolecall::{Boundary, Discovery, InstanceSet, Target};
 use tokio::sync::watch;
@@ -18,12 +18,12 @@ impl Flaky {
     }
 
     pub(crate) fn announce(&self, set: InstanceSet) {
-        self.0.send_replace(Ok(set));
+        let _ = self.0.send_replace(Ok(set));
     }
 
     pub(crate) fn fail(&self, why: &'static str) {
         let error = DiscoveryError::backend("watching the store", io::Error::other(why));
-        self.0.send_replace(Err(error));
+        let _ = self.0.send_replace(Err(error));
     }
 }
 

@@ -71,7 +71,11 @@ async fn main() -> Result<ExitCode, BoxError> {
     is_right &= until(|| control.status().discovery_error.is_none()).await;
     sleep(Duration::from_millis(100)).await;
     traffic.abort();
-    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// An instance whose certificate is for another name, until a good one replaces it.
@@ -91,7 +95,9 @@ async fn wrong_certificate() -> Result<bool, BoxError> {
 /// Ejects for a second at first, so that a night fits into a minute.
 fn impatient() -> Result<BalanceConfig, BoxError> {
     let second = Duration::from_secs(1);
-    let outlier = OutlierConfig::builder().base_ejection_time(second).build()?;
+    let outlier = OutlierConfig::builder()
+        .base_ejection_time(second)
+        .build()?;
     Ok(BalanceConfig::builder().outlier(outlier).build()?)
 }
 
@@ -113,7 +119,11 @@ fn is_out(control: &Control, server: &Server) -> bool {
     let mut members = members.iter();
     members.any(|member| {
         let is_it = member.instance.id() == server.id();
-        is_it && member.ejection.as_ref().is_some_and(|ejection| !ejection.is_over)
+        is_it
+            && member
+                .ejection
+                .as_ref()
+                .is_some_and(|ejection| !ejection.is_over)
     })
 }
 
@@ -128,5 +138,8 @@ async fn until(mut is_true: impl FnMut() -> bool) -> bool {
 }
 
 fn look(control: &Control) {
-    println!("--- explain() ---\n{}\n-----------------", control.explain());
+    println!(
+        "--- explain() ---\n{}\n-----------------",
+        control.explain()
+    );
 }

@@ -104,7 +104,10 @@ pub(crate) mod tls {
     }
 
     /// Starts a server that has a certificate of this name.
-    pub(crate) async fn start(id: &'static str, name: &str) -> Result<(Authority, Server), BoxError> {
+    pub(crate) async fn start(
+        id: &'static str,
+        name: &str,
+    ) -> Result<(Authority, Server), BoxError> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
@@ -127,7 +130,11 @@ pub(crate) mod tls {
                 });
             }
         });
-        let server = Server { id, address, config };
+        let server = Server {
+            id,
+            address,
+            config,
+        };
         Ok((authority, server))
     }
 

@@ -175,7 +175,9 @@ impl Gauges {
 fn shares(status: &Status) -> (f64, f64) {
     let explained = status.explain();
     let shares = explained.members.iter().filter_map(|member| {
-        let share = member.share.filter(|_| member.is_picked && member.fair > 0.0)?;
+        let share = member
+            .share
+            .filter(|_| member.is_picked && member.fair > 0.0)?;
         Some(share / member.fair)
     });
     let ends = shares.fold(None, |ends: Option<(f64, f64)>, share| {

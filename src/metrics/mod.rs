@@ -100,7 +100,7 @@ pub fn report(control: &Control) -> impl Future<Output = ()> + Send + use<> {
     describe();
     let labels = labels(control.target());
     control.sample(attempts::samples(&labels));
-    let mut gauges = Gauges::new(labels);
+    let gauges = Gauges::new(labels);
     let (control, mut events) = (control.clone(), control.events());
     async move {
         loop {
@@ -142,24 +142,68 @@ fn labels(target: &Target) -> Vec<Label> {
 fn describe() {
     use attempts::{ATTEMPT, WAIT};
     use fleet as f;
-    describe_histogram!(ATTEMPT, Unit::Seconds, "from the pick to the answer, or to the end without one");
-    describe_histogram!(WAIT, Unit::Seconds, "how long requests waited for an instance");
+    describe_histogram!(
+        ATTEMPT,
+        Unit::Seconds,
+        "from the pick to the answer, or to the end without one"
+    );
+    describe_histogram!(
+        WAIT,
+        Unit::Seconds,
+        "how long requests waited for an instance"
+    );
     describe_gauge!(f::WAITING, Unit::Count, "requests that wait now");
-    describe_gauge!(f::IN_FLIGHT, Unit::Count, "requests that instances have now");
+    describe_gauge!(
+        f::IN_FLIGHT,
+        Unit::Count,
+        "requests that instances have now"
+    );
     describe_gauge!(f::MEMBERS, Unit::Count, "known instances by state");
-    describe_gauge!(f::SHARE_LEAST, "the least share of a usable instance over its fair share");
-    describe_gauge!(f::SHARE_MOST, "the largest share of a usable instance over its fair share");
-    describe_gauge!(f::PANIC_MODE, "whether all instances are out, and are picked all the same");
+    describe_gauge!(
+        f::SHARE_LEAST,
+        "the least share of a usable instance over its fair share"
+    );
+    describe_gauge!(
+        f::SHARE_MOST,
+        "the largest share of a usable instance over its fair share"
+    );
+    describe_gauge!(
+        f::PANIC_MODE,
+        "whether all instances are out, and are picked all the same"
+    );
     describe_counter!(f::OUTLIERS, Unit::Count, "a rule found an outlier");
     describe_counter!(f::EJECTIONS, Unit::Count, "ejections by reason");
-    describe_counter!(f::WITHHELD, Unit::Count, "outliers that stayed in play, by reason");
-    describe_counter!(f::TRIALS, Unit::Count, "trials of ejected instances, by result");
+    describe_counter!(
+        f::WITHHELD,
+        Unit::Count,
+        "outliers that stayed in play, by reason"
+    );
+    describe_counter!(
+        f::TRIALS,
+        Unit::Count,
+        "trials of ejected instances, by result"
+    );
     describe_counter!(f::DIALS, Unit::Count, "dials that ended, by result");
     describe_counter!(f::LOST, Unit::Count, "connections that were lost");
-    describe_gauge!(f::SET_AGE, Unit::Seconds, "time since discovery last answered");
-    describe_counter!(f::DOUBTED, Unit::Count, "answers of discovery that were suspiciously small");
-    describe_counter!(f::DISCOVERY_ERRORS, Unit::Count, "errors that discovery reported");
-    describe_gauge!(f::DISCOVERY_FAILING, "whether discovery's last answer was an error");
+    describe_gauge!(
+        f::SET_AGE,
+        Unit::Seconds,
+        "time since discovery last answered"
+    );
+    describe_counter!(
+        f::DOUBTED,
+        Unit::Count,
+        "answers of discovery that were suspiciously small"
+    );
+    describe_counter!(
+        f::DISCOVERY_ERRORS,
+        Unit::Count,
+        "errors that discovery reported"
+    );
+    describe_gauge!(
+        f::DISCOVERY_FAILING,
+        "whether discovery's last answer was an error"
+    );
     describe_counter!(f::STALLS, Unit::Count, "stalls of this process");
     describe_counter!(f::MISSED, Unit::Count, "events that the counters lack");
 }
