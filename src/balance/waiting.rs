@@ -44,6 +44,8 @@ pub(super) struct Waiting<S, C> {
     /// Why the last candidate was lost.
     lost: Option<BoxError>,
     local_fault: Option<LocalFault>,
+    #[cfg(feature = "metrics")]
+    began: std::time::Instant,
 }
 
 struct Candidate<S, C> {
@@ -74,6 +76,8 @@ where
             patience: Patience::default(),
             lost: None,
             local_fault: None,
+            #[cfg(feature = "metrics")]
+            began: crate::runtime::clock::now(),
         })
     }
 
@@ -272,6 +276,12 @@ impl<S, C> Drop for Waiting<S, C> {
     fn drop(&mut self) {
         give_up(&mut self.candidates, |_| true);
         self.inner.shared.end_waiting();
+        #[cfg(feature = "metrics")]
+        if let Some(samples) = self.inner.shared.samples.get() {
+            let now = crate::runtime::clock::now();
+            let waited = now.saturating_duration_since(self.began);
+            samples.wait.record(waited.as_secs_f64());
+        }
     }
 }
 
