@@ -15,13 +15,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use bytes::Bytes;
-use http_body_util::Empty;
 use hyper::Request;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use rolecall::{BalanceLayer, BoxError, Instance, List, http, metrics};
+use rolecall::http::Body;
+use rolecall::{BoxError, Instance, List, http, metrics};
 use tokio::net::TcpListener;
-use tower::{Layer, Service};
 
 use crate::exposition::{Sample, parse};
 
@@ -37,9 +35,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let bad = serve(Router::new().route("/", get(bad))).await?;
     let list =
         List::new([("good", good), ("bad", bad)].map(|(id, address)| Instance::new(id, address)))?;
-    let mut client = BalanceLayer::new(list, "worker:http")?
-        .classify(http::ClassifyStatus::new())
-        .layer(http::Connector::<Empty<Bytes>>::new());
+    let client = http::Client::new(list, "worker:http")?;
     tokio::spawn(metrics::report(client.control()));
 
     let page = async move || recorder.render();
@@ -47,9 +43,9 @@ async fn main() -> Result<ExitCode, BoxError> {
 
     client.control().wait_usable(Duration::from_secs(5)).await?;
     for _ in 0..REQUESTS {
-        let request = Request::get(format!("http://{good}/")).body(Empty::new())?;
+        let request = Request::get("/").body(Body::empty())?;
         // A 503 is an answer, not an error.
-        let _ = client.call(request).await?;
+        let _ = client.request(request).await?;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -15,17 +15,13 @@ mod server;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Empty;
 use hyper::Request;
-use rolecall::{Balance, BalanceConfig, BalanceLayer, BoxError, Control, OutlierConfig, http};
+use rolecall::http::Body;
+use rolecall::{BalanceConfig, BoxError, Control, OutlierConfig, http};
 use tokio::time::{sleep, timeout};
-use tower::{Layer, Service};
 
 use crate::flaky::Flaky;
 use crate::server::{Mode, Server, tls};
-
-type Client = Balance<http::Connection<Empty<Bytes>>, http::ClassifyStatus>;
 
 /// How long a fault may take to be noticed, and to be over.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,11 +35,10 @@ async fn main() -> Result<ExitCode, BoxError> {
         Server::start("pay-3").await?,
     ];
     let discovery = Flaky::new(servers.iter().map(Server::instance).collect());
-    let client = BalanceLayer::new(discovery.clone(), "pay:http")?
+    let client: http::Client = http::Client::builder(discovery.clone(), "pay:http")
         .attempt_timeout(Duration::from_millis(300))
         .config(impatient()?)
-        .classify(http::ClassifyStatus::new())
-        .layer(http::Connector::<Empty<Bytes>>::new());
+        .build()?;
     let control = client.control().clone();
     control.wait_usable(PATIENCE).await?;
     let traffic = tokio::spawn(send(client));
@@ -82,9 +77,9 @@ async fn main() -> Result<ExitCode, BoxError> {
 async fn wrong_certificate() -> Result<bool, BoxError> {
     let (authority, vault) = tls::start("vault-1", "vault.internal").await?;
     let discovery = Flaky::new([vault.instance()].into_iter().collect());
-    let client = BalanceLayer::new(discovery.clone(), "vault:https")?
-        .classify(http::ClassifyStatus::new())
-        .layer(http::Connector::<Empty<Bytes>>::new().tls(authority.client("secrets.internal")?));
+    let client: http::Client = http::Client::builder(discovery, "vault:https")
+        .tls(authority.client("secrets.internal")?)
+        .build()?;
     let control = client.control().clone();
     let noticed = control.wait_usable(Duration::from_secs(4)).await.is_err();
     look(&control);
@@ -102,14 +97,11 @@ fn impatient() -> Result<BalanceConfig, BoxError> {
 }
 
 /// Two hundred requests a second.
-async fn send(client: Client) {
+async fn send(client: http::Client) {
     loop {
-        let mut client = client.clone();
-        tokio::spawn(async move {
-            if let Ok(request) = Request::get("http://pay/").body(Empty::new()) {
-                let _ = client.call(request).await;
-            }
-        });
+        if let Ok(request) = Request::get("/").body(Body::empty()) {
+            tokio::spawn(client.request(request));
+        }
         sleep(Duration::from_millis(5)).await;
     }
 }

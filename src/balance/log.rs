@@ -34,6 +34,8 @@ pub(super) struct Log {
     withheld: Vec<(InstanceId, Instant)>,
     faults: Faults,
     panic_mode_began: Option<Instant>,
+    /// Whether the driver stopped, so that what follows from it is no news.
+    is_stopped: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -98,10 +100,14 @@ impl Log {
                 believed: false, ..
             }
             | Event::PanicModeEnded
-            | Event::NothingUsable
             | Event::Usable { .. }
-            | Event::Reconfigured { .. }
-            | Event::DriverStopped { .. } => Level::Info,
+            | Event::Reconfigured { .. } => Level::Info,
+            Event::DriverStopped { .. } => {
+                self.is_stopped = true;
+                Level::Info
+            }
+            Event::NothingUsable if self.is_stopped => Level::Debug,
+            Event::NothingUsable => Level::Info,
             Event::SetChanged { added, removed, .. } if added + removed > 0 => Level::Info,
             Event::AvailabilityChanged {
                 availability: Availability::Draining,

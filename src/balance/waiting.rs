@@ -44,8 +44,6 @@ pub(super) struct Waiting<S, C> {
     /// Why the last candidate was lost.
     lost: Option<BoxError>,
     local_fault: Option<LocalFault>,
-    #[cfg(feature = "metrics")]
-    began: std::time::Instant,
 }
 
 struct Candidate<S, C> {
@@ -76,8 +74,6 @@ where
             patience: Patience::default(),
             lost: None,
             local_fault: None,
-            #[cfg(feature = "metrics")]
-            began: crate::runtime::clock::now(),
         })
     }
 
@@ -278,7 +274,7 @@ impl<S, C> Drop for Waiting<S, C> {
         self.inner.shared.end_waiting();
         #[cfg(feature = "metrics")]
         if let Some(samples) = self.inner.shared.samples.get() {
-            let now = crate::runtime::clock::now();
+            let now = clock::now();
             let waited = now.saturating_duration_since(self.began);
             samples.wait.record(waited.as_secs_f64());
         }
