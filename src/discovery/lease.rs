@@ -119,6 +119,12 @@ pub trait LeaseHandle: Send + Sync + 'static {
 
     /// Ends the announcement. Called at most once, and nothing but the drop comes after it.
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>>;
+
+    /// Runs what keeps the instance announced if the runtime has ended in which that was running. It is polled while somebody
+    /// waits on the lease, and never ends. Default: there is nothing to run.
+    fn run(&self) -> BoxFuture<'_, ()> {
+        Box::pin(future::pending())
+    }
 }
 
 impl Lease {
@@ -164,15 +170,21 @@ impl Lease {
 
     /// Waits until the state is another one than this or [`state`](Self::state) told last, and tells it.
     ///
+    /// The lease is kept by a task of the runtime in which it was registered. If that runtime ends, the lease is kept in the one
+    /// that polls this.
+    ///
     /// # Cancellation
     ///
     /// Nothing is lost: the next call tells it.
     pub async fn changed(&self) -> LeaseState {
         let mut states = self.states().clone();
-        if states.changed().await.is_err() {
-            // Nobody is left who could change it.
-            future::pending::<()>().await;
-        }
+        let changed = async {
+            if states.changed().await.is_err() {
+                // Nobody is left who could change it.
+                future::pending::<()>().await;
+            }
+        };
+        select(pin!(changed), self.handle.run()).await;
         let state = states.borrow_and_update().clone();
         *self.states() = states;
         state
@@ -273,7 +285,7 @@ impl Lease {
                 let error: &(dyn StdError + 'static) = &error;
                 tracing::warn!(id = %self.id(), error, "draining could not be announced");
             }
-            idle.as_mut().await;
+            select(idle.as_mut(), self.handle.run()).await;
         };
         let spare = LONGEST_SPARE.min(deadline / 4);
         let is_idle = time::timeout(deadline - spare, finished).await.is_ok();

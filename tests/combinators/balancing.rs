@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rolecall::{BalanceLayer, DiscoveryExt, connect};
+use rolecall::guard::Guard;
+use rolecall::{BalanceLayer, Boundary, DiscoveryExt, Instance, InstanceSet, connect};
 use tower::Layer;
 
 use crate::source::{Source, set};
@@ -19,6 +20,34 @@ fn many(count: usize, port: u16) -> rolecall::InstanceSet {
 
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_does_not_compare_with_a_stand_in_either() {
+    let (first, other) = (Source::default(), Source::default());
+    let guard = Guard::new(first.clone().or(other.clone()), Boundary::default());
+    let admitted = || {
+        (1..=10)
+            .filter(|n| guard.admits([10, 0, 0, *n].into()))
+            .count()
+    };
+    let peers = |count: u8| -> InstanceSet {
+        let peer = |n| Instance::new(format!("w/{n}"), ([10, 0, 0, n], 0));
+        (1..=count).map(peer).collect()
+    };
+    settle().await;
+    other.say(Ok(peers(10)));
+    guard.heard().await;
+    settle().await;
+    assert_eq!(admitted(), 10);
+    first.say(Ok(peers(1)));
+    settle().await;
+    assert_eq!(admitted(), 1, "believed at once");
+    first.say(Ok(peers(10)));
+    settle().await;
+    first.say(Ok(peers(1)));
+    settle().await;
+    assert_eq!(admitted(), 10, "compared with a real set");
 }
 
 #[tokio::test(start_paused = true)]

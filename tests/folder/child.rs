@@ -6,19 +6,71 @@ use std::path::Path;
 use std::process::{self, Command, Stdio};
 
 use rolecall::Registrar;
-use rolecall::discovery::Folder;
+use rolecall::discovery::{Folder, RegisterErrorKind};
 use rustix::process::{Pid, Signal, kill_process, umask};
 
-use crate::worker;
+use crate::{Answers, ids, worker};
 
-/// A process that registers `default/worker`; killed when dropped.
-pub(crate) struct Child(process::Child);
+/// A process that registers `default/worker`, watches it or claims an id of it; killed when dropped.
+pub(crate) struct Child(process::Child, BufReader<process::ChildStdout>);
 
 impl Child {
     /// One that is registered.
     pub(crate) fn start(folder: &Path, id: &str) -> Self {
+        let mut child = Self::run("registrant", folder, id);
+        assert_eq!(child.line(), "registered");
+        child
+    }
+
+    /// One that tells the ids of every set that it is given.
+    pub(crate) fn watch(folder: &Path) -> Self {
+        Self::run("watcher", folder, "")
+    }
+
+    /// One that claims this id whenever it is [asked](Self::ask).
+    pub(crate) fn claim(folder: &Path, id: &str) -> Self {
+        Self::run("claimant", folder, id)
+    }
+
+    /// The lines that a watcher tells up to the first with this many ids.
+    pub(crate) fn told(&mut self, ids: usize) -> Vec<String> {
+        let mut told = Vec::new();
+        while told
+            .last()
+            .is_none_or(|last: &String| last.split(' ').count() != ids)
+        {
+            told.push(self.line());
+        }
+        told
+    }
+
+    /// Says a line to a claimant.
+    pub(crate) fn ask(&mut self, what: &str) {
+        let stdin = self.0.stdin.as_mut().unwrap();
+        writeln!(stdin, "{what}").unwrap();
+    }
+
+    /// The next line that it says with the mark of ours.
+    pub(crate) fn line(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.1.read_line(&mut line).unwrap();
+            assert!(read > 0, "the child has ended");
+            // The harness writes the name of its test in front of it.
+            if let Some((_, said)) = line.trim_end().split_once("said: ") {
+                return said.to_owned();
+            }
+        }
+    }
+
+    fn run(what: &str, folder: &Path, id: &str) -> Self {
         let mut process = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "child::registrant", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                &format!("child::{what}"),
+                "--ignored",
+                "--nocapture",
+            ])
             .env("ROLECALL_TEST_FOLDER", folder)
             .env("ROLECALL_TEST_ID", id)
             .stdin(Stdio::piped())
@@ -26,13 +78,8 @@ impl Child {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("registered\n") {
-            let read = output.read_line(&mut said).unwrap();
-            assert!(read > 0, "the child could not register: {said}");
-        }
-        Self(process)
+        let output = BufReader::new(process.stdout.take().unwrap());
+        Self(process, output)
     }
 
     pub(crate) fn kill(&mut self) {
@@ -94,10 +141,9 @@ async fn registrant() {
     umask(rustix::fs::Mode::empty());
     let lease = match Folder::new(folder).register(worker(&id)).await {
         Ok(lease) => lease,
-        Err(error) => return println!("refused: {error:?}"),
+        Err(error) => return say(&format!("refused: {error:?}")),
     };
-    println!("registered");
-    std::io::stdout().flush().unwrap();
+    say("registered");
     tokio::task::spawn_blocking(|| {
         let mut end = String::new();
         let _ = std::io::stdin().read_line(&mut end);
@@ -105,4 +151,60 @@ async fn registrant() {
     });
     std::future::pending::<()>().await;
     drop(lease);
+}
+
+fn say(what: &str) {
+    println!("said: {what}");
+    std::io::stdout().flush().unwrap();
+}
+
+/// Tells every set, and ends with its parent.
+#[tokio::test]
+#[ignore = "started by other tests"]
+async fn watcher() {
+    let Ok(folder) = env::var("ROLECALL_TEST_FOLDER") else {
+        return println!("not started by a test");
+    };
+    let mut answers = Answers::of(&Folder::new(folder));
+    loop {
+        match futures::StreamExt::next(&mut answers.0).await {
+            Some(Ok(set)) => say(&ids(&set).join(" ")),
+            Some(Err(error)) => say(&format!("error: {error}")),
+            None => return,
+        }
+    }
+}
+
+/// Claims its id when it is told to, says whether it got it, and gives it back or ends with it.
+#[tokio::test]
+#[ignore = "started by other tests"]
+async fn claimant() {
+    let (Ok(folder), Ok(id)) = (
+        env::var("ROLECALL_TEST_FOLDER"),
+        env::var("ROLECALL_TEST_ID"),
+    ) else {
+        return println!("not started by a test");
+    };
+    let folder = Folder::new(folder);
+    let mut lease = None;
+    for line in std::io::stdin().lines() {
+        match line.unwrap().as_str() {
+            "claim" => match folder.register(worker(&id)).await {
+                Ok(new) => {
+                    lease = Some(new);
+                    say("won");
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), RegisterErrorKind::IdTaken, "{error:?}");
+                    say("lost");
+                }
+            },
+            _ => {
+                if let Some(lease) = lease.take() {
+                    lease.deregister().await.unwrap();
+                }
+                say("left");
+            }
+        }
+    }
 }

@@ -49,6 +49,35 @@ fn of_eight_that_claim_one_id_exactly_one_gets_it() {
     }
 }
 
+#[test]
+fn of_eight_processes_that_claim_one_id_exactly_one_gets_it() {
+    let place = Place::new();
+    let mut claimants = [(); 8].map(|()| Child::claim(&place.0, "w"));
+    for round in 0..100 {
+        claimants
+            .iter_mut()
+            .for_each(|claimant| claimant.ask("claim"));
+        let won = claimants
+            .iter_mut()
+            .map(|claimant| claimant.line() == "won");
+        let winners: Vec<_> = won.collect();
+        assert_eq!(
+            winners.iter().filter(|won| **won).count(),
+            1,
+            "round {round}"
+        );
+        let winner = winners.iter().position(|won| *won).unwrap();
+        if round % 10 == 9 {
+            // Its id is free at once, too.
+            claimants[winner].kill();
+            claimants[winner] = Child::claim(&place.0, "w");
+        } else {
+            claimants[winner].ask("leave");
+            assert_eq!(claimants[winner].line(), "left");
+        }
+    }
+}
+
 #[tokio::test]
 async fn whoever_may_only_read_can_deny_no_id() {
     let place = Place::new();

@@ -66,27 +66,41 @@ async fn a_killed_registrant_is_gone_at_once_in_the_checkout() {
     judge(&deaths(PathBuf::from(env!("CARGO_TARGET_TMPDIR")), 20).await);
 }
 
-#[tokio::test]
-async fn stopped_registrants_stay_and_go_on() {
+/// Stops all processes, registrants and a watcher, as a machine that is suspended does, and lets them go on.
+async fn suspended(seconds: u64) {
     let place = Place::new();
     let children = ["a", "b", "c"].map(|id| Child::start(&place.0, id));
+    let mut watcher = Child::watch(&place.0);
+    assert_eq!(watcher.told(3), ["a b c"]);
     let mut answers = Answers::of(&place.folder());
     answers.ids(&["a", "b", "c"]).await;
-    for child in &children {
+    for child in children.iter().chain([&watcher]) {
         child.signal(Signal::STOP);
     }
     let mut fresh = Answers::of(&place.folder());
     fresh.ids(&["a", "b", "c"]).await;
-    let stopped = tokio::time::timeout(Duration::from_secs(3), answers.next());
+    let stopped = tokio::time::timeout(Duration::from_secs(seconds), answers.next());
     assert!(
         stopped.await.is_err(),
         "nothing is timed, so nothing happens"
     );
-    for child in &children {
+    for child in children.iter().chain([&watcher]) {
         child.signal(Signal::CONT);
     }
     let _fourth = registered(&place.folder(), "d").await;
     answers.ids(&["a", "b", "c", "d"]).await;
+    assert_eq!(watcher.told(4), ["a b c d"], "nobody had expired before");
+}
+
+#[tokio::test]
+async fn stopped_registrants_stay_and_go_on() {
+    suspended(3).await;
+}
+
+#[tokio::test]
+#[ignore = "half a minute"]
+async fn a_suspended_machine_expires_nobody() {
+    suspended(30).await;
 }
 
 /// How often registrants that nothing happens to wake up, and what they compute.

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use backend::HttpCatalog;
+use futures::StreamExt;
 use rolecall::discovery::conformance::{self, Ability, Subject, Victim};
 use rolecall::discovery::{BoxFuture, RegisterError};
 use rolecall::{Discovery, Lease, Registrar, Registration};
@@ -99,6 +100,24 @@ async fn a_backend_of_somebodys_own_conforms() {
     println!("{report}");
     report.assert_passed();
     assert_eq!(report.skipped().count(), 0, "{report}");
+}
+
+/// Renewals have to go on: the server forgets a record after a second.
+#[tokio::test]
+async fn a_lease_is_kept_where_somebody_waits_on_it_when_its_runtime_has_ended() {
+    let subject = OverHttp::new();
+    let announcing =
+        subject.announce(Registration::new("worker").endpoint("http", ([127, 0, 0, 1], 80)));
+    let announced = tokio::task::spawn_blocking(|| {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(announcing)
+    });
+    let lease = announced.await.unwrap().unwrap();
+    let kept = tokio::spawn(async move { lease.changed().await });
+    tokio::time::sleep(3 * server::TIME_TO_LIVE).await;
+    let mut sets = subject.open().watch(&"worker:http".parse().unwrap());
+    assert_eq!(sets.next().await.unwrap().unwrap().len(), 1);
+    kept.abort();
 }
 
 #[test]

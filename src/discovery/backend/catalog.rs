@@ -39,12 +39,9 @@ use crate::model::target::Target;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let catalog = Catalog::pending();
-/// let rows = ["10.0.0.7:80", "10.0.0.8:80"];
-/// let table = rows.iter().map(|addr| {
-///     let registration = Registration::new("worker").id(*addr);
-///     registration.endpoint("http", addr.parse().expect("an address")).validate()
-/// });
-/// catalog.replace(Scope::All, table.collect::<Result<Vec<_>, _>>()?);
+/// let rows = [([10, 0, 0, 7], 80), ([10, 0, 0, 8], 80)];
+/// let table = rows.map(|row| Registration::new("worker").endpoint("http", row).validate());
+/// catalog.replace(Scope::All, table.into_iter().collect::<Result<Vec<_>, _>>()?);
 ///
 /// let mut sets = catalog.watch(&"worker:http".parse()?);
 /// assert_eq!(sets.next().await.ok_or("ended")??.len(), 2);

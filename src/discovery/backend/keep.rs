@@ -343,6 +343,11 @@ impl LeaseHandle for KeptLease {
         })
     }
 
+    fn run(&self) -> BoxFuture<'_, ()> {
+        let mut user = self.task.user();
+        Box::pin(async move { match user.keeps_running().await {} })
+    }
+
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>> {
         self.kept.wanted().is_over = true;
         Box::pin(async {

@@ -30,6 +30,7 @@ pub(super) async fn instances_come_and_go(subject: &dyn Subject) -> Done {
 pub(super) async fn what_an_instance_says_of_itself_arrives(subject: &dyn Subject) -> Done {
     let registration = worker(1)
         .weight(7)
+        .rank(2)
         .zone("eu-1a")
         .availability(Availability::Busy)
         .visibility(Visibility::Public)
@@ -41,6 +42,9 @@ pub(super) async fn what_an_instance_says_of_itself_arrives(subject: &dyn Subjec
     assert_eq!(at(found), addr(1, 80));
     if subject.has(Ability::Weight) {
         assert_eq!(found.weight().get(), 7);
+    }
+    if subject.has(Ability::Rank) {
+        assert_eq!(found.rank(), 2);
     }
     if subject.has(Ability::Zone) {
         assert_eq!(*found.zone().expect("a zone"), "eu-1a");

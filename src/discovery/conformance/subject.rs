@@ -87,6 +87,8 @@ pub enum Ability {
     Peers,
     /// It tells weights.
     Weight,
+    /// It tells ranks.
+    Rank,
     /// It tells zones.
     Zone,
     /// It tells availability.
