@@ -189,6 +189,7 @@
 //! |---|---|
 //! | `cache` | `DiscoveryExt::cached`: stores the last sets on disk, so that a process can start while discovery is down |
 //! | `conformance` | `discovery::conformance`: the suite that discovery backends pass, for one of your own |
+//! | `axum` | `axum::serve` takes a `guard::Listener` |
 //! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
 //! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
 //! | `http` | `http::Client` and its parts: pooled HTTP/1.1 and HTTP/2 |
@@ -200,6 +201,7 @@
 //! | `roles-file` | `discovery::RolesFile`: instances in a hand-written TOML or JSON file |
 //! | `serde` | `discovery::backend::Record`; `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //! | `tls` | `http::Tls`, TLS by rustls for `http` and `grpc` |
+//! | `tonic` | tonic's server takes a `guard::Listener` |
 //! | `tower-errors` | requests that tower's `LoadShed` rejects below a balancer are not charged to an instance |
 //! | `worker` | `Worker`: an instance that registers, guards its endpoints and calls others, configured by its environment |
 //!

@@ -101,7 +101,7 @@ async fn serve(
         .boundary("shop")
         .id(id)
         .endpoint("lines", listener.local_addr()?);
-    let guard = Guard::new(shop.clone(), Boundary::new("shop")?);
+    let guard = Guard::builder(shop.clone(), Boundary::new("shop")?).build()?;
     let mut listener = guard.wrap(listener);
     let acceptor = identity.server()?;
     tokio::spawn(async move {
@@ -124,7 +124,7 @@ async fn serve(
         }
     });
     let lease = shop.register(here).await?;
-    guard.heard().await;
+    guard.synced().await;
     Ok(lease)
 }
 

@@ -77,7 +77,7 @@ async fn tell() -> Result<ExitCode, BoxError> {
         .await?;
     story.until(&mut audit, &knock, "closed").await?;
     story
-        .until(&mut catalog, &format!("explain {AUDIT}"), "unknown")
+        .until(&mut catalog, &format!("explain {AUDIT}"), "denied")
         .await?;
 
     println!("\nShop grants billing access.");
@@ -92,7 +92,7 @@ async fn tell() -> Result<ExitCode, BoxError> {
         .until(&mut audit, "call shop/catalog:lines", "answered")
         .await?;
     story
-        .until(&mut catalog, &format!("explain {AUDIT}"), "known")
+        .until(&mut catalog, &format!("explain {AUDIT}"), "admitted")
         .await?;
     story.until(&mut stranger, &knock, "closed").await?;
 

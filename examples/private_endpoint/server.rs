@@ -11,7 +11,7 @@ use crate::news::News;
 
 pub(crate) async fn serve(ip: IpAddr) -> Result<(), BoxError> {
     let news = News::default();
-    let guard = Guard::new(news.clone(), Boundary::new("shop")?);
+    let guard = Guard::builder(news.clone(), Boundary::new("shop")?).build()?;
     let mut commands = news.commands();
     while let Some(command) = commands.recv().await {
         let answer = match command.split_once(' ').unwrap_or((&command, "")) {
@@ -22,11 +22,11 @@ pub(crate) async fn serve(ip: IpAddr) -> Result<(), BoxError> {
                 addr.to_string()
             }
             ("allow", boundary) => {
-                guard.allow_boundary(Boundary::new(boundary)?);
+                guard.allow(Boundary::new(boundary)?);
                 "allowed".to_owned()
             }
             ("revoke", boundary) => {
-                guard.revoke_boundary(&Boundary::new(boundary)?);
+                guard.revoke(&Boundary::new(boundary)?);
                 "revoked".to_owned()
             }
             ("explain", ip) => guard.explain(ip.parse()?).to_string(),
@@ -42,7 +42,8 @@ async fn greet(mut listener: Listener) {
     loop {
         let (mut friend, from) = listener.accept().await;
         tokio::spawn(async move {
-            let greeting = format!("hello {}\n", from.ip());
+            let from = from.ip().map_or_else(String::new, |ip| ip.to_string());
+            let greeting = format!("hello {from}\n");
             // Whoever does not wait for the greeting goes without it.
             let _ = friend.write_all(greeting.as_bytes()).await;
         });

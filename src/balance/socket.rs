@@ -193,3 +193,91 @@ impl StdError for SocketError {
         self.decisive().map(|error| error as _)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Refuses connections: nobody listens there any more.
+    async fn refusing() -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        listener.local_addr().unwrap()
+    }
+
+    /// An address of this family that answers no connection request: its queue is full. The sockets keep it so.
+    async fn silent(
+        socket: TcpSocket,
+        at: SocketAddr,
+    ) -> (SocketAddr, Vec<TcpStream>, TcpListener) {
+        socket.bind(at).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(connected) =
+            timeout(Duration::from_millis(300), TcpStream::connect(addr)).await
+        {
+            queued.push(connected.unwrap());
+        }
+        (addr, queued, listener)
+    }
+
+    #[tokio::test]
+    async fn an_alternate_is_used_where_the_address_is_silent() {
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        let is_there = TcpListener::bind(v6).await.is_ok();
+        let (socket, at) = if is_there {
+            (TcpSocket::new_v6().unwrap(), v6)
+        } else {
+            (
+                TcpSocket::new_v4().unwrap(),
+                (Ipv4Addr::LOCALHOST, 0).into(),
+            )
+        };
+        let (silent, _queued, _listener) = silent(socket, at).await;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let answering = listener.local_addr().unwrap();
+        let instance = Instance::new("a", silent).with_alternates([answering]);
+        let dialled = timeout(Duration::from_secs(20), dial(&instance))
+            .await
+            .unwrap();
+        let Ok(Socket::Tcp(stream)) = dialled else {
+            panic!("no TCP connection: {dialled:?}");
+        };
+        assert_eq!(stream.peer_addr().unwrap(), answering);
+        assert!(stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_error_names_every_address_with_its_cause() {
+        let (first, second) = (refusing().await, refusing().await);
+        let alone = dial(&Instance::new("a", first)).await.unwrap_err();
+        assert_eq!(alone.to_string(), format!("cannot connect to {first}"));
+        let nowhere = Address::unix("/nowhere/rolecall.sock").unwrap();
+        let alternates = [Address::from(second), nowhere];
+        let error = dial(&Instance::new("a", first).with_alternates(alternates)).await;
+        let error = error.unwrap_err();
+        let text = error.to_string();
+        let refused = "Connection refused (os error 111)";
+        let says = format!(
+            "cannot connect to {first}: {refused}; nor to {second}: {refused}; nor to unix:/nowhere/rolecall.sock: No such file"
+        );
+        assert!(text.starts_with(&says), "{text}");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(error.failures().count(), 3);
+    }
+
+    #[test]
+    fn a_fault_of_this_process_decides() {
+        let addresses: [Address; 2] = [([10, 0, 0, 7], 80).into(), ([10, 0, 0, 8], 80).into()];
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let no_files = io::Error::from_raw_os_error(24);
+        let error = SocketError::new(vec![(&addresses[0], refused), (&addresses[1], no_files)]);
+        assert!(is_local_fault(&error));
+    }
+}

@@ -71,6 +71,14 @@ impl Builder {
         })
     }
 
+    /// Dials from this ip.
+    #[cfg(feature = "worker")]
+    pub(crate) fn local_address(mut self, ip: std::net::IpAddr) -> Self {
+        let options = crate::http::TcpOptions::new().local_address(ip);
+        self.connector = self.connector.tcp(options);
+        self
+    }
+
     /// Sets the boundary that asks, see [`BalanceLayer::boundary`].
     pub fn boundary(mut self, boundary: Boundary) -> Self {
         self.layer = self.layer.boundary(boundary);

@@ -119,8 +119,7 @@ where
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let deadline = Deadline::of(request.headers());
-        let holds = request.extensions().get::<HoldHead>();
-        let holds = holds.map(|HoldHead(progress)| progress.clone());
+        let holds = request.extensions().get::<HoldHead>().is_some();
         let call = self.balance.call(request);
         ResponseFuture::new(call, holds, Arc::clone(&self.target), deadline)
     }

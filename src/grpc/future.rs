@@ -18,7 +18,6 @@ use super::status;
 use super::tracked::TrackedBody;
 use crate::balance::{self, Balance};
 use crate::error::{BoxError, Error};
-use crate::http::replay::Progress;
 use crate::http::{ReplayBody, ResendFuture, Tried};
 use crate::model::target::Target;
 
@@ -43,7 +42,7 @@ pin_project! {
         call: Option<CallFuture<S>>,
         // What it came to, if that is held until the first message.
         held: Option<Held<B>>,
-        holds: Option<Progress>,
+        holds: bool,
         target: Arc<Target>,
         deadline: Option<Deadline>,
     }
@@ -53,10 +52,10 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<ReplayBody>>,
 {
-    /// `holds`: the caller sees nothing before the first message, if the request body was sent to its end by then.
+    /// `holds`: whether the caller sees nothing before the first message.
     pub(super) fn new(
         call: CallFuture<S>,
-        holds: Option<Progress>,
+        holds: bool,
         target: Arc<Target>,
         deadline: Option<Deadline>,
     ) -> Self {
@@ -122,8 +121,7 @@ where
             let call = call.expect("a future is not polled again after it was ready");
             let response = ready!(call.poll(cx)).map_err(status::with_status)?;
             let response = grpc_only(response, this.target)?;
-            let holds = this.holds.as_ref().is_some_and(Progress::has_ended);
-            if !holds || Head::of(&response) != Head::Begun {
+            if !*this.holds || Head::of(&response) != Head::Begun {
                 let (target, deadline) = (Arc::clone(this.target), this.deadline.take());
                 let answer = response.map(|body| ResponseBody::new(body, target, deadline));
                 return Poll::Ready(Ok(answer));

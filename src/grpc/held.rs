@@ -14,14 +14,13 @@ use http_body::{Body, Frame, SizeHint};
 use super::status;
 use super::tracked::TrackedBody;
 use crate::error::{BoxError, Error};
-use crate::http::replay::Progress;
 use crate::model::instance::InstanceId;
 use crate::model::target::Target;
 
-/// Marks a request whose answer is held: an extension. It is held only if the request body was sent to its end before, since
-/// otherwise the caller may wait for the head before it sends more.
-#[derive(Clone)]
-pub(crate) struct HoldHead(pub(crate) Progress);
+/// Marks a request whose answer is held: an extension. Only for one whose body is all at hand, since otherwise the caller may
+/// wait for the head before it sends more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HoldHead;
 
 /// An answer that has begun, without a message yet.
 #[derive(Debug)]

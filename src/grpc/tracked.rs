@@ -12,7 +12,7 @@ use tonic::Code;
 use super::classify::ClassifyStatus;
 use super::{code, details, origin};
 use crate::balance::{Attempt, Outcome};
-use crate::http::error::is_callers;
+use crate::http::error::BodyError;
 use crate::model::instance::InstanceId;
 
 pin_project! {
@@ -161,7 +161,7 @@ impl Judgement {
     fn broken(&mut self, error: &dyn Any) {
         if let Some(attempt) = self.attempt.take() {
             match error.downcast_ref() {
-                Some(error) if is_callers(error) => attempt.neutral(),
+                Some(error) if BodyError::is_callers(error) => attempt.neutral(),
                 _ => attempt.failure_labelled("response body broken"),
             }
         }

@@ -1,66 +1,37 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
-use super::Guard;
-use super::peers::AllowList;
+use super::live::Live;
+use super::peer::Peer;
+use super::watched::WatchedGate;
+use crate::balance::socket::Socket;
 
 /// A connection that a guard admitted: the socket itself, of which nothing but a PROXY header was read.
 ///
-/// If the guard was [asked](Guard::cut_off) for that, reading and writing fail with
-/// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) once the peer is admitted no longer.
-pub struct Connection {
-    io: TcpStream,
+/// If the guard was [asked](super::Guard::cut_off) for that, or its boundary was [revoked](super::Guard::revoke), reading and
+/// writing fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) once the peer is admitted no longer.
+pub struct GuardedConnection {
+    io: Socket,
     live: Arc<Live>,
     /// Keeps the guard watching for as long as there is somebody to cut off.
-    guard: Guard,
+    gate: Arc<WatchedGate>,
 }
 
-impl Connection {
-    /// `None` for a stranger.
-    pub(super) fn admit(
-        guard: &Guard,
-        io: TcpStream,
-        peer: SocketAddr,
-        origin: Origin,
-    ) -> Option<Self> {
-        let gate = guard.gate();
-        let is_admitted = || origin == Origin::Proxy || gate.admits(peer.ip());
-        if !is_admitted() {
-            gate.refuse(peer.ip().to_canonical());
-            return None;
-        }
-        let live = Arc::new(Live {
-            peer,
-            origin,
-            number: gate.count_admitted(),
-            is_cut: AtomicBool::new(false),
-            reader: AtomicWaker::new(),
-            writer: AtomicWaker::new(),
-            relay: AtomicWaker::new(),
-        });
-        gate.opened(&live);
-        // It may have left before it was among those that are cut off for that.
-        if gate.cuts_off() && !is_admitted() {
-            live.cut();
-        }
-        let guard = guard.clone();
-        Some(Self { io, live, guard })
+impl GuardedConnection {
+    pub(super) fn new(io: Socket, live: Arc<Live>, gate: Arc<WatchedGate>) -> Self {
+        Self { io, live, gate }
     }
 
-    /// Where it comes from: the client's address, if a trusted proxy passed it on.
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.live.peer
+    /// Where it comes from.
+    pub fn peer(&self) -> Peer {
+        self.live.peer()
     }
 
     /// Ends when it is cut off.
@@ -76,7 +47,7 @@ impl Connection {
     }
 
     /// The socket, for its options.
-    pub fn get_ref(&self) -> &TcpStream {
+    pub fn get_ref(&self) -> &Socket {
         &self.io
     }
 
@@ -85,7 +56,7 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         waker: impl Fn(&Live) -> &AtomicWaker,
-        act: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<R>>,
+        act: impl FnOnce(Pin<&mut Socket>, &mut Context<'_>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
         self.live.check()?;
         let result = act(Pin::new(&mut self.io), cx);
@@ -98,13 +69,13 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for GuardedConnection {
     fn drop(&mut self) {
-        self.guard.gate().closed(&self.live);
+        self.gate.gate().closed(&self.live);
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for GuardedConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -114,7 +85,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for GuardedConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -148,64 +119,10 @@ impl AsyncWrite for Connection {
     }
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for GuardedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("peer_addr", &self.live.peer)
+        f.debug_struct("GuardedConnection")
+            .field("peer", &self.live.peer())
             .finish_non_exhaustive()
-    }
-}
-
-/// Whose connection it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// That of the peer whose address it has.
-    Peer,
-    /// A trusted proxy's own.
-    Proxy,
-}
-
-/// The guard's side of an open connection.
-pub(super) struct Live {
-    peer: SocketAddr,
-    origin: Origin,
-    number: u64,
-    is_cut: AtomicBool,
-    reader: AtomicWaker,
-    writer: AtomicWaker,
-    /// Whoever waits for nothing else of it, such as a relay whose other side takes no more.
-    relay: AtomicWaker,
-}
-
-impl Live {
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    pub(super) fn ip(&self) -> IpAddr {
-        self.peer.ip().to_canonical()
-    }
-
-    pub(super) fn is_stranger_to(&self, list: &AllowList) -> bool {
-        self.origin == Origin::Peer && list.find(self.ip()).is_none()
-    }
-
-    /// Cuts it off. Whether it was not yet.
-    pub(super) fn cut(&self) -> bool {
-        let is_news = !self.is_cut.swap(true, SeqCst);
-        self.reader.wake();
-        self.writer.wake();
-        self.relay.wake();
-        is_news
-    }
-
-    fn check(&self) -> io::Result<()> {
-        if self.is_cut.load(SeqCst) {
-            return Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the peer left the boundary",
-            ));
-        }
-        Ok(())
     }
 }

@@ -3,19 +3,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::HeaderError;
+use super::proxy::HeaderError;
 use crate::error::discovery::DiscoveryError;
 use crate::model::name::Boundary;
 
 /// Something that happened at a guard: for people, logs and metrics.
 ///
 /// Read with [`Guard::events`](super::Guard::events); every one is also logged by `tracing` under the target `rolecall`.
-/// `Display` is one line for people. What others can cause at will, strangers, peers that leave, discovery that fails, is told
+/// `Display` is one line for people. What others can cause at will, denied connections, peers that leave, discovery that fails, is told
 /// at a bounded rate: of each sort at most ten in ten seconds, and how many were omitted. So are changes of peers in the log; a
-/// reader gets each. [`Status`](super::Status) counts connections in full.
+/// reader gets each. [`GuardStatus`](super::GuardStatus) counts connections in full.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Event {
+pub enum GuardEvent {
     /// Discovery announced other peers of a boundary.
     #[non_exhaustive]
     PeersChanged {
@@ -40,11 +40,17 @@ pub enum Event {
         /// Which one.
         boundary: Boundary,
     },
-    /// A stranger was turned away.
+    /// A connection was denied and closed.
     #[non_exhaustive]
     Refused {
         /// Where it came from.
         ip: IpAddr,
+    },
+    /// A connection over a Unix socket was denied and closed.
+    #[non_exhaustive]
+    UidRefused {
+        /// The user id of the process at the other end.
+        uid: u32,
     },
     /// A connection from a trusted proxy had no valid PROXY header, and was closed.
     #[non_exhaustive]
@@ -82,7 +88,7 @@ pub enum Event {
         /// When it is tried again.
         retry_in: Duration,
     },
-    /// A friend was admitted, and the server behind a forwarder could not be reached. Told at a bounded rate.
+    /// A connection was admitted, and the server behind a forwarder could not be reached. Told at a bounded rate.
     #[non_exhaustive]
     ForwardFailed {
         /// The server's address.
@@ -90,7 +96,7 @@ pub enum Event {
         /// The system's error.
         error: Arc<std::io::Error>,
     },
-    /// Friends that could not be passed on and were not told of one by one.
+    /// Admitted connections that could not be passed on and were not told of one by one.
     #[non_exhaustive]
     ForwardFailuresOmitted {
         /// How many.
@@ -124,7 +130,7 @@ pub enum Event {
     },
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for GuardEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PeersChanged {
@@ -140,7 +146,8 @@ impl fmt::Display for Event {
             Self::BoundaryRevoked { boundary } => {
                 write!(f, "boundary {boundary} is admitted no longer")
             }
-            Self::Refused { ip } => write!(f, "stranger {ip} refused"),
+            Self::Refused { ip } => write!(f, "connection from {ip} denied"),
+            Self::UidRefused { uid } => write!(f, "connection from uid {uid} denied"),
             Self::HeaderRefused { ip, error } => write!(f, "proxy {ip} refused: {error}"),
             Self::RefusalsOmitted { count } => write!(f, "{count} more refusals"),
             Self::CutOff { ip, connections } => {

@@ -2,25 +2,35 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::networks::Networks;
 use crate::model::instance::InstanceId;
 use crate::model::name::Boundary;
 use crate::runtime::text::excerpt;
 
+/// Why an address is admitted or denied.
+#[derive(Clone, Debug)]
+pub(super) enum Reason {
+    /// An instance has it.
+    Instance(Boundary, InstanceId),
+    Networks(Networks),
+    Denied,
+}
+
 /// Why an address is admitted or not; made by [`Guard::explain`](super::Guard::explain). `Display` is one line for people.
 #[derive(Clone, Debug)]
-pub struct Explanation {
+pub struct GuardExplanation {
     pub(super) ip: IpAddr,
-    pub(super) friend: Option<(Boundary, InstanceId)>,
-    /// The admitted boundaries that discovery answered for.
-    pub(super) heard: Vec<Boundary>,
-    /// Those it did not answer for yet.
-    pub(super) unheard: Vec<Boundary>,
+    pub(super) reason: Reason,
+    /// The allowed boundaries that discovery has answered for.
+    pub(super) synced: Vec<Boundary>,
+    /// Those it has not answered for yet.
+    pub(super) waiting: Vec<Boundary>,
     pub(super) age: Option<Duration>,
     /// What discovery reported since.
     pub(super) errors: Vec<(Boundary, String)>,
 }
 
-impl Explanation {
+impl GuardExplanation {
     /// The address asked for; an IPv4 address that came as an IPv6 one is an IPv4 address.
     pub fn ip(&self) -> IpAddr {
         self.ip
@@ -28,13 +38,15 @@ impl Explanation {
 
     /// Whether it is admitted.
     pub fn is_admitted(&self) -> bool {
-        self.friend.is_some()
+        !matches!(self.reason, Reason::Denied)
     }
 
     /// One of the instances that have this address, written `role/id`, and its boundary.
     pub fn instance(&self) -> Option<(&Boundary, &InstanceId)> {
-        let friend = self.friend.as_ref();
-        friend.map(|(boundary, instance)| (boundary, instance))
+        match &self.reason {
+            Reason::Instance(boundary, instance) => Some((boundary, instance)),
+            Reason::Networks(_) | Reason::Denied => None,
+        }
     }
 
     /// How old the knowledge is: the time since discovery last answered, for the boundary where that is longest ago.
@@ -44,26 +56,33 @@ impl Explanation {
     }
 }
 
-impl fmt::Display for Explanation {
+impl fmt::Display for GuardExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.friend {
-            Some((boundary, instance)) => {
+        let ip = self.ip;
+        match &self.reason {
+            Reason::Instance(boundary, instance) => {
                 let instance = excerpt(instance.as_str());
-                write!(f, "known: {instance} of {boundary} has this address")?;
+                write!(
+                    f,
+                    "admitted: {instance} of boundary {boundary} has address {ip}"
+                )?;
             }
-            None if self.heard.is_empty() => f.write_str("unknown")?,
-            None => {
-                f.write_str("unknown: no registration of ")?;
-                listed(f, &self.heard)?;
-                f.write_str(" has this address")?;
+            Reason::Networks(networks) => {
+                return write!(f, "admitted: {ip} is in the allowed networks {networks}");
+            }
+            Reason::Denied if self.synced.is_empty() => write!(f, "denied: {ip}")?,
+            Reason::Denied => {
+                f.write_str("denied: no instance registered in boundary ")?;
+                listed(f, &self.synced)?;
+                write!(f, " has address {ip}")?;
             }
         }
         if let Some(age) = self.age {
             write!(f, "; {} s old", age.as_secs())?;
         }
-        if !self.unheard.is_empty() {
-            f.write_str("; nothing was heard yet of ")?;
-            listed(f, &self.unheard)?;
+        if !self.waiting.is_empty() {
+            f.write_str("; discovery has not answered yet for boundary ")?;
+            listed(f, &self.waiting)?;
         }
         self.errors.iter().try_for_each(|(boundary, error)| {
             write!(f, "; discovery of {boundary}'s peers reports: {error}")

@@ -8,10 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use super::connection::Live;
+use super::event::GuardEvent;
+use super::explanation::{GuardExplanation, Reason};
 use super::journal::Journal;
+use super::live::{Live, Origin};
+use super::networks::Networks;
+use super::peer::Peer;
 use super::peers::{AllowList, Allowed};
-use super::{BoundaryStatus, Event, Explanation, Status};
+use super::proxy::HeaderError;
+use super::status::{BoundaryStatus, GuardStatus};
 use crate::error::discovery::DiscoveryError;
 use crate::model::name::Boundary;
 use crate::runtime::clock;
@@ -26,7 +31,13 @@ pub(super) struct Gate {
     pub(super) published: Notify,
     pub(super) proxies: ArcSwap<Vec<IpAddr>>,
     cuts_off: AtomicBool,
+    /// Admitted whatever discovery says.
+    pub(super) networks: Option<Networks>,
+    /// Admitted over Unix sockets, besides the own effective uid.
+    pub(super) uids: Vec<u32>,
     live: Mutex<HashMap<u64, Arc<Live>>>,
+    /// Tells those that wait until nothing is open.
+    emptied: Notify,
     admitted: AtomicU64,
     refused: AtomicU64,
     headers_refused: AtomicU64,
@@ -43,7 +54,10 @@ impl Gate {
             published: Notify::new(),
             proxies: ArcSwap::default(),
             cuts_off: AtomicBool::new(false),
+            networks: None,
+            uids: Vec::new(),
             live: Mutex::default(),
+            emptied: Notify::new(),
             admitted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             headers_refused: AtomicU64::new(0),
@@ -60,7 +74,49 @@ impl Gate {
 
     /// Lock-free.
     pub(super) fn admits(&self, ip: IpAddr) -> bool {
-        self.list.load().find(ip.to_canonical()).is_some()
+        self.admits_by(&self.list.load(), ip.to_canonical())
+    }
+
+    fn admits_by(&self, list: &AllowList, ip: IpAddr) -> bool {
+        self.networks
+            .as_ref()
+            .is_some_and(|networks| networks.contains(ip))
+            || list.find(ip).is_some()
+    }
+
+    pub(super) fn admits_uid(&self, uid: u32) -> bool {
+        uid == effective_uid() || self.uids.contains(&uid)
+    }
+
+    /// The guard's side of a new connection; `None` if it is denied.
+    pub(super) fn admit(&self, peer: Peer, origin: Origin) -> Option<Arc<Live>> {
+        let is_admitted = || {
+            origin == Origin::Proxy
+                || match peer {
+                    Peer::Tcp(addr) => self.admits(addr.ip()),
+                    Peer::Uid(uid) => self.admits_uid(uid),
+                }
+        };
+        if !is_admitted() {
+            self.refuse(peer);
+            return None;
+        }
+        let number = self.admitted.fetch_add(1, Relaxed);
+        let live = Arc::new(Live::new(peer, origin, number));
+        lock(&self.live).insert(number, Arc::clone(&live));
+        // It may have left before it was among those that are cut off for that.
+        if self.cuts_off() && !is_admitted() {
+            live.cut();
+        }
+        Some(live)
+    }
+
+    pub(super) fn trust_proxy(&self, ip: IpAddr) {
+        let ip = ip.to_canonical();
+        self.proxies.rcu(|proxies| {
+            let others = proxies.iter().filter(|other| **other != ip);
+            others.copied().chain([ip]).collect::<Vec<_>>()
+        });
     }
 
     /// Publishes another list.
@@ -84,7 +140,7 @@ impl Gate {
                 boundary,
                 grant: *next_grant,
                 peers: Arc::default(),
-                heard: None,
+                synced: None,
                 is_ended: false,
                 error: None,
             });
@@ -106,10 +162,10 @@ impl Gate {
         self.granted.notify_one();
         let was_allowed = !revoked.0.is_empty();
         if was_allowed {
-            self.journal.tell(Event::BoundaryRevoked {
+            self.journal.tell(GuardEvent::BoundaryRevoked {
                 boundary: boundary.clone(),
             });
-            self.cut(|live| self.cuts_off() || revoked.find(live.ip()).is_some());
+            self.cut(|ip| self.cuts_off() || revoked.find(ip).is_some());
         }
         was_allowed
     }
@@ -131,19 +187,20 @@ impl Gate {
     }
 
     /// Closes the connections of those of them that are admitted no longer.
-    fn cut(&self, of: impl Fn(&Live) -> bool) {
+    fn cut(&self, of: impl Fn(IpAddr) -> bool) {
         let list = self.list.load();
         let departed: Vec<_> = lock(&self.live)
             .values()
-            .filter(|live| live.is_stranger_to(&list) && of(live))
-            .cloned()
+            .filter_map(|live| Some((live.admitted_ip()?, live)))
+            .filter(|(ip, _)| !self.admits_by(&list, *ip) && of(*ip))
+            .map(|(ip, live)| (ip, Arc::clone(live)))
             .collect();
         let mut counts = HashMap::<_, usize>::new();
         // With no lock held: wakers are foreign code.
-        for live in departed {
+        for (ip, live) in departed {
             if live.cut() {
                 self.cut_offs.fetch_add(1, Relaxed);
-                *counts.entry(live.ip()).or_default() += 1;
+                *counts.entry(ip).or_default() += 1;
             }
         }
         let now = clock::now();
@@ -152,65 +209,89 @@ impl Gate {
         }
     }
 
-    pub(super) fn opened(&self, live: &Arc<Live>) {
-        lock(&self.live).insert(live.number(), Arc::clone(live));
-    }
-
     pub(super) fn closed(&self, live: &Live) {
-        lock(&self.live).remove(&live.number());
+        let mut open = lock(&self.live);
+        let closed = open.remove(&live.number());
+        let is_empty = open.is_empty();
+        drop(open);
+        drop(closed);
+        if is_empty {
+            self.emptied.notify_waiters();
+        }
     }
 
-    /// Counts a connection as admitted; the number names it.
-    pub(super) fn count_admitted(&self) -> u64 {
-        self.admitted.fetch_add(1, Relaxed)
+    /// Waits until no connection is open.
+    pub(super) async fn idle(&self) {
+        loop {
+            let mut emptied = std::pin::pin!(self.emptied.notified());
+            emptied.as_mut().enable();
+            if lock(&self.live).is_empty() {
+                return;
+            }
+            emptied.await;
+        }
     }
 
-    pub(super) fn refuse(&self, ip: IpAddr) {
+    fn refuse(&self, peer: Peer) {
         self.refused.fetch_add(1, Relaxed);
-        self.journal
-            .tell_of_stranger(ip, || self.explain(ip), clock::now());
+        let now = clock::now();
+        match peer {
+            Peer::Tcp(addr) => {
+                let ip = addr.ip().to_canonical();
+                self.journal.tell_of_denied(ip, || self.explain(ip), now);
+            }
+            Peer::Uid(uid) => self.journal.tell_of_uid(uid, now),
+        }
     }
 
-    pub(super) fn refuse_header(&self, ip: IpAddr, error: super::HeaderError) {
+    pub(super) fn refuse_header(&self, ip: IpAddr, error: HeaderError) {
         self.headers_refused.fetch_add(1, Relaxed);
-        let event = Event::HeaderRefused { ip, error };
+        let event = GuardEvent::HeaderRefused { ip, error };
         self.journal.tell_of(ip, event, clock::now());
     }
 
-    pub(super) fn explain(&self, ip: IpAddr) -> Explanation {
+    pub(super) fn explain(&self, ip: IpAddr) -> GuardExplanation {
         let list = self.list();
         let ip = ip.to_canonical();
-        let friend = list.find(ip);
-        let (heard, unheard): (Vec<_>, Vec<_>) =
-            list.0.iter().partition(|allowed| allowed.heard.is_some());
+        let networks = self.networks.as_ref();
+        let reason = match (
+            list.find(ip),
+            networks.filter(|networks| networks.contains(ip)),
+        ) {
+            (Some((boundary, id)), _) => Reason::Instance(boundary.clone(), id.clone()),
+            (None, Some(networks)) => Reason::Networks(networks.clone()),
+            (None, None) => Reason::Denied,
+        };
+        let (synced, waiting): (Vec<_>, Vec<_>) =
+            list.0.iter().partition(|allowed| allowed.synced.is_some());
         let names = |list: Vec<&Allowed>| list.iter().map(|a| a.boundary.clone()).collect();
-        let oldest = list.0.iter().filter_map(|allowed| allowed.heard).min();
+        let oldest = list.0.iter().filter_map(|allowed| allowed.synced).min();
         let errors = list.0.iter().filter_map(|allowed| {
             let error = allowed.error.as_ref()?;
             Some((allowed.boundary.clone(), error.with_causes()))
         });
-        Explanation {
+        GuardExplanation {
             ip,
-            friend: friend.map(|(boundary, id)| (boundary.clone(), id.clone())),
+            reason,
             errors: errors.collect(),
-            age: oldest.map(|heard| clock::now().saturating_duration_since(heard)),
-            heard: names(heard),
-            unheard: names(unheard),
+            age: oldest.map(|synced| clock::now().saturating_duration_since(synced)),
+            synced: names(synced),
+            waiting: names(waiting),
         }
     }
 
-    pub(super) fn status(&self) -> Status {
+    pub(super) fn status(&self) -> GuardStatus {
         let now = clock::now();
         let list = self.list();
         let boundaries = list.0.iter().map(|allowed| BoundaryStatus {
             boundary: allowed.boundary.clone(),
             addresses: allowed.peers.len(),
             set_age: allowed
-                .heard
-                .map(|heard| now.saturating_duration_since(heard)),
+                .synced
+                .map(|synced| now.saturating_duration_since(synced)),
             discovery_error: allowed.error.as_ref().map(DiscoveryError::with_causes),
         });
-        Status {
+        GuardStatus {
             boundaries: boundaries.collect(),
             open: lock(&self.live).len(),
             admitted: self.admitted.load(Relaxed),
@@ -219,6 +300,17 @@ impl Gate {
             cut_off: self.cut_offs.load(Relaxed),
         }
     }
+}
+
+#[cfg(unix)]
+fn effective_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// There are no Unix sockets to ask for.
+#[cfg(not(unix))]
+fn effective_uid() -> u32 {
+    u32::MAX
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

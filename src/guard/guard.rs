@@ -1,33 +1,44 @@
-use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures_core::Stream;
-use futures_util::stream;
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
 
-use super::gate::{Gate, lock};
-use super::watcher::Watcher;
-use super::{Event, Explanation, Listener, Status, forward};
+use super::error::GuardError;
+use super::event::GuardEvent;
+use super::explanation::GuardExplanation;
+use super::forward::Forwarder;
+use super::gate::Gate;
+use super::listener::Listener;
+use super::networks::Networks;
+#[cfg(unix)]
+use super::socket_file;
+use super::status::GuardStatus;
+use super::watched::WatchedGate;
+use crate::balance::watch::Watch;
 use crate::discovery::Discovery;
+use crate::error::discovery::{DiscoveryError, DiscoveryErrorKind};
 use crate::model::name::Boundary;
+use crate::runtime::panic::caught;
 
 /// Admits the peers of a boundary, and of those that were granted access, by the address they call from.
 ///
-/// Who they are it hears from [`Discovery::peers`]: everybody who is registered, whatever their role, also callers that
-/// serve nothing. Nobody else is admitted, and nobody at all before discovery answered. An error of discovery, or the end
-/// of its news, changes nothing: who was admitted stays admitted.
+/// It learns the peers from [`Discovery::peers`]: every registered instance, whatever its role, also callers that serve
+/// nothing. All others are denied, and everybody is denied before discovery has answered. An error of discovery, or the end of
+/// its stream, changes nothing: whoever was admitted stays admitted.
 ///
-/// Clones are cheap and share everything; asking takes no lock. One task watches discovery. It begins with the guard, or
-/// outside a tokio runtime with the first question inside one, and ends with the last clone, listener and connection. If its
-/// runtime ends before, who was admitted stays so, and the next question or accept inside another runtime begins it anew.
+/// Over Unix sockets discovery is not asked. There the guard admits its own effective uid, and those named by
+/// [`allow_uid`](GuardBuilder::allow_uid).
+///
+/// Clones are cheap and share everything; a check takes no lock. One task watches discovery. It begins with the guard, or
+/// outside a tokio runtime with the first check inside one, and ends with the last clone, listener and connection. If its
+/// runtime ends before, admissions stay as they are, and the next check or accept inside another runtime starts it again.
 ///
 /// # Examples
 ///
@@ -39,24 +50,28 @@ use crate::model::name::Boundary;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let registry = Registry::new();
-/// let guard = Guard::new(registry.clone(), "shop".parse()?);
-/// let mut listener = guard.wrap(TcpListener::bind("127.0.0.1:0").await?);
+/// let guard = Guard::builder(registry.clone(), "shop".parse()?).build()?;
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
 /// let addr = listener.local_addr()?;
+/// let mut listener = guard.wrap(listener);
 /// tokio::spawn(async move {
 ///     loop {
-///         let (_connection, _friend) = listener.accept().await;
+///         let (_connection, _peer) = listener.accept().await;
 ///         // Serve it.
 ///     }
 /// });
 ///
-/// // A stranger is turned away.
-/// guard.heard().await;
-/// let mut stranger = TcpStream::connect(addr).await?;
-/// assert_eq!(stranger.read(&mut [0]).await?, 0);
+/// // Whoever is not registered is denied.
+/// guard.synced().await;
+/// let mut denied = TcpStream::connect(addr).await?;
+/// assert_eq!(denied.read(&mut [0]).await?, 0);
 /// let why = guard.explain([127, 0, 0, 1].into());
-/// assert_eq!(why.to_string(), "unknown: no registration of shop has this address; 0 s old");
+/// assert_eq!(
+///     why.to_string(),
+///     "denied: no instance registered in boundary shop has address 127.0.0.1; 0 s old"
+/// );
 ///
-/// // Whoever registers is a friend.
+/// // Whoever registers is admitted.
 /// let here = Registration::new("cron").boundary("shop").peer_ip([127, 0, 0, 1].into());
 /// let _lease = registry.register(here).await?;
 /// # while !guard.admits([127, 0, 0, 1].into()) { tokio::task::yield_now().await; }
@@ -66,165 +81,269 @@ use crate::model::name::Boundary;
 /// ```
 #[derive(Clone)]
 pub struct Guard {
-    inner: Arc<Inner>,
+    watched: Arc<WatchedGate>,
 }
 
-struct Inner {
-    gate: Arc<Gate>,
+/// Builds a [`Guard`]. Made by [`Guard::builder`].
+///
+/// # Defaults
+///
+/// Admits the peers of one boundary, over Unix sockets the own effective uid; no networks, no trusted proxy; connections of
+/// peers that left stay open.
+pub struct GuardBuilder {
     discovery: Arc<dyn Discovery>,
-    /// Whether there is a watcher; it says so itself when it is dropped with its runtime.
-    is_watched: Arc<AtomicBool>,
-    /// Dropped with the last clone: tells the watcher to end.
-    alive: Mutex<Option<oneshot::Sender<()>>>,
+    boundary: Boundary,
+    gate: Gate,
+    asks_for_networks: bool,
+}
+
+impl GuardBuilder {
+    /// Admits the peers of one more boundary.
+    #[must_use]
+    pub fn allow(self, boundary: Boundary) -> Self {
+        self.gate.allow(boundary);
+        self
+    }
+
+    /// Admits every address in these networks, whatever discovery says. Required where discovery cannot list peers.
+    #[must_use]
+    pub fn allow_networks(mut self, networks: Networks) -> Self {
+        self.gate.networks = Some(networks);
+        self
+    }
+
+    /// Admits processes of this user id over Unix sockets, besides those of the own effective uid.
+    #[must_use]
+    pub fn allow_uid(mut self, uid: u32) -> Self {
+        self.gate.uids.push(uid);
+        self
+    }
+
+    /// Requires and believes a PROXY header from this address; see [`Guard::trust_proxy`].
+    #[must_use]
+    pub fn trust_proxy(self, ip: IpAddr) -> Self {
+        self.gate.trust_proxy(ip);
+        self
+    }
+
+    /// Sets whether open connections of a peer are closed when it is no longer admitted; see [`Guard::cut_off`].
+    #[must_use]
+    pub fn cut_off(self, cut_off: bool) -> Self {
+        self.gate.cut_off(cut_off);
+        self
+    }
+
+    /// Of a worker that listens on Unix sockets only: discovery need not list peers.
+    #[cfg(feature = "worker")]
+    pub(crate) fn for_unix_sockets(mut self) -> Self {
+        self.asks_for_networks = false;
+        self
+    }
+
+    /// The guard. Inside a tokio runtime it begins to watch discovery.
+    ///
+    /// # Errors
+    ///
+    /// A [`GuardError`] if discovery answers at once that it cannot list peers
+    /// ([`Unsupported`](DiscoveryErrorKind::Unsupported)), and no networks are allowed: such a guard would deny everybody.
+    /// Outside a runtime discovery is not asked.
+    pub fn build(self) -> Result<Guard, GuardError> {
+        let opened = Handle::try_current()
+            .is_ok()
+            .then(|| first_answer(&*self.discovery, &self.boundary));
+        let opened = match opened {
+            Some(Err(_)) if self.asks_for_networks && self.gate.networks.is_none() => {
+                return Err(GuardError::no_peers(self.boundary));
+            }
+            Some(Ok(opened)) => Some(opened),
+            // It is asked again, so that status and events tell.
+            Some(Err(_)) | None => None,
+        };
+        let watched = WatchedGate::new(self.gate, self.discovery);
+        watched.start_with(opened);
+        Ok(Guard {
+            watched: Arc::new(watched),
+        })
+    }
+}
+
+/// A watch of the boundary's peers, or the error of a discovery that has no such list.
+fn first_answer(discovery: &dyn Discovery, boundary: &Boundary) -> Result<Watch, DiscoveryError> {
+    let mut unsupported = None;
+    let watch = Watch::open(|| {
+        let mut answers = discovery.peers(boundary);
+        match caught(|| answers.next().now_or_never()) {
+            Ok(None) => answers,
+            Ok(Some(None)) => Box::pin(stream::empty()),
+            Ok(Some(Some(answer))) => {
+                let error = answer.as_ref().err();
+                unsupported = error
+                    .filter(|error| error.kind() == DiscoveryErrorKind::Unsupported)
+                    .cloned();
+                Box::pin(stream::iter([answer]).chain(answers))
+            }
+            Err(panic) => Box::pin(stream::iter([Err(DiscoveryError::backend(
+                "watching", panic,
+            ))])),
+        }
+    });
+    unsupported.map_or(Ok(watch), Err)
+}
+
+impl fmt::Debug for GuardBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardBuilder")
+            .field("boundary", &self.boundary)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Guard {
-    /// Admits the peers of `boundary`, as `discovery` tells them.
-    pub fn new(discovery: impl Discovery, boundary: Boundary) -> Self {
-        let inner = Inner {
-            gate: Arc::new(Gate::new(boundary)),
+    /// A guard that admits the peers of `boundary`, as `discovery` lists them.
+    pub fn builder(discovery: impl Discovery, boundary: Boundary) -> GuardBuilder {
+        GuardBuilder {
             discovery: Arc::new(discovery),
-            is_watched: Arc::default(),
-            alive: Mutex::default(),
-        };
-        inner.start();
-        Self {
-            inner: Arc::new(inner),
+            boundary: boundary.clone(),
+            gate: Gate::new(boundary),
+            asks_for_networks: true,
         }
     }
 
-    /// Admits the peers of one more boundary from now on. Returns this very guard.
-    pub fn allow_boundary(&self, boundary: Boundary) -> Self {
-        let gate = &self.inner.gate;
-        if gate.allow(boundary.clone()) {
-            gate.journal.tell(Event::BoundaryAllowed { boundary });
+    /// Admits the peers of one more boundary from now on. Returns whether they were not admitted before.
+    pub fn allow(&self, boundary: Boundary) -> bool {
+        let gate = self.gate();
+        let is_new = gate.allow(boundary.clone());
+        if is_new {
+            gate.journal.tell(GuardEvent::BoundaryAllowed { boundary });
         }
-        self.clone()
+        is_new
     }
 
-    /// Admits the peers of a boundary no longer, at once, and closes the connections that they have open, unless they are
-    /// peers of another admitted boundary. Returns whether they were admitted.
-    pub fn revoke_boundary(&self, boundary: &Boundary) -> bool {
-        self.inner.gate.revoke(boundary)
+    /// Denies the peers of a boundary from now on, and closes the connections that they have open, unless they are peers of
+    /// another admitted boundary. Returns whether they were admitted.
+    pub fn revoke(&self, boundary: &Boundary) -> bool {
+        self.gate().revoke(boundary)
     }
 
-    /// Requires a PROXY header (version 1 or 2) of connections from this address, and believes it: admitted is whoever has
-    /// the address it tells. Connections that the proxy makes by itself, to see whether the server is well, are admitted if
-    /// they say so (`LOCAL` of version 2); with version 1 they look like those of any client on its machine, so register it.
-    /// Without a header, or from others, a header is nothing but bytes for the server. Returns this very guard.
+    /// Requires a PROXY header (version 1 or 2) of connections from this address, and believes it: the connection is checked
+    /// by the address in the header.
     ///
-    /// Name only proxies that put the header on every connection: who else can send from such an address can claim any.
-    pub fn trust_proxy(&self, ip: IpAddr) -> Self {
-        let ip = ip.to_canonical();
-        self.inner.gate.proxies.rcu(|proxies| {
-            let others = proxies.iter().filter(|other| **other != ip);
-            others.copied().chain([ip]).collect::<Vec<_>>()
-        });
-        self.clone()
+    /// Connections that the proxy makes by itself, such as its health checks, are admitted if they say so (`LOCAL` of
+    /// version 2). With version 1 they look like those of any client on its machine, so register the proxy. Without a header
+    /// the connection is closed; from other addresses a header is nothing but bytes for the server.
+    ///
+    /// Name only proxies that put the header on every connection: whoever else can send from such an address can claim any.
+    pub fn trust_proxy(&self, ip: IpAddr) {
+        self.gate().trust_proxy(ip);
     }
 
-    /// Sets whether open connections of a peer are closed when it is admitted no longer. Off by default: it is let finish,
-    /// and cannot come again. Returns this very guard.
-    pub fn cut_off(&self, cut_off: bool) -> Self {
-        self.inner.gate.cut_off(cut_off);
-        self.clone()
+    /// Sets whether open connections of a peer are closed when it is no longer admitted. Off by default: they may finish,
+    /// and the peer cannot connect again.
+    pub fn cut_off(&self, cut_off: bool) {
+        self.gate().cut_off(cut_off);
     }
 
     /// Whether a connection from this address is admitted now.
     pub fn admits(&self, ip: IpAddr) -> bool {
-        self.inner.start();
-        self.inner.gate.admits(ip)
+        self.watched.start();
+        self.gate().admits(ip)
+    }
+
+    /// Whether a connection over a Unix socket from a process of this user id is admitted.
+    pub fn admits_uid(&self, uid: u32) -> bool {
+        self.gate().admits_uid(uid)
     }
 
     /// Whether a connection from this address is admitted now, and why.
-    pub fn explain(&self, ip: IpAddr) -> Explanation {
-        self.inner.start();
-        self.inner.gate.explain(ip)
+    pub fn explain(&self, ip: IpAddr) -> GuardExplanation {
+        self.watched.start();
+        self.gate().explain(ip)
     }
 
-    /// Turns strangers away from a listener, for servers that accept by themselves.
+    /// Closes denied connections of a listener before a byte of them is read.
     pub fn wrap(&self, listener: TcpListener) -> Listener {
-        Listener::new(self.clone(), listener)
+        Listener::tcp(Arc::clone(&self.watched), listener)
     }
 
-    /// Relays the connections of friends that come to `listener` to the server at `addr`, which needs to know nothing of it
-    /// and should listen where nobody else can reach it.
-    ///
-    /// # Cancellation
-    ///
-    /// The future never ends by itself. Dropped, it closes the listener and every connection that it relays.
-    pub fn forward(
-        &self,
-        listener: TcpListener,
-        addr: SocketAddr,
-    ) -> impl Future<Output = Infallible> + Send + use<> {
-        forward::forward(self.wrap(listener), addr)
+    /// The same for a Unix socket: admits by the user id of the process at the other end.
+    #[cfg(unix)]
+    pub fn wrap_unix(&self, listener: UnixListener) -> Listener {
+        Listener::unix(Arc::clone(&self.watched), listener)
     }
 
-    /// Waits until discovery answered for every boundary that is admitted, or ended: for as long as that takes, and
-    /// [`status`](Self::status) says what discovery reports meanwhile.
+    /// Binds a Unix socket at this path, and closes denied connections of it.
+    ///
+    /// A socket that is already there is replaced if it belongs to the own effective uid and nobody listens on it; any other
+    /// file is left alone. The socket is removed when the listener is dropped. Its mode is left to the umask, and its folder
+    /// decides who may reach it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system: [`AddrInUse`](std::io::ErrorKind::AddrInUse) if there is a file that is not replaced.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[cfg(unix)]
+    pub fn listen_unix(&self, path: impl AsRef<std::path::Path>) -> std::io::Result<Listener> {
+        let (listener, file) = socket_file::bind(path.as_ref())?;
+        Ok(self.wrap_unix(listener).removing(file))
+    }
+
+    /// Relays admitted connections of `listener` to the server at `addr`, which needs to know nothing of the guard and should
+    /// listen where nobody else can reach it. [`Forwarder::run`] does the work.
+    pub fn forward(&self, listener: TcpListener, addr: SocketAddr) -> Forwarder {
+        Forwarder::new(self.wrap(listener), addr)
+    }
+
+    /// Waits until discovery has answered for every allowed boundary, or has said that it will not: for as long as that
+    /// takes. [`status`](Self::status) says what discovery reports meanwhile.
     ///
     /// # Cancellation
     ///
     /// Nothing is lost.
-    pub async fn heard(&self) {
-        self.inner.start();
-        let gate = &self.inner.gate;
+    pub async fn synced(&self) {
+        self.watched.start();
+        let gate = self.gate();
         loop {
-            let mut news = std::pin::pin!(gate.published.notified());
-            news.as_mut().enable();
-            if gate.list().is_heard() {
+            let mut published = std::pin::pin!(gate.published.notified());
+            published.as_mut().enable();
+            if gate.list().is_synced() {
                 return;
             }
-            news.await;
+            published.await;
         }
     }
 
-    /// How things stand.
-    pub fn status(&self) -> Status {
-        self.inner.gate.status()
+    /// Waits until no connection that the guard admitted is open.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is lost.
+    pub async fn idle(&self) {
+        self.gate().idle().await;
     }
 
-    /// What happens from now on. A reader that is more than 1024 events late is told how many it
-    /// [missed](Event::Missed). Ends with the guard.
-    pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<> {
-        let events = self.inner.gate.journal.events.subscribe();
+    /// The state of the guard now.
+    pub fn status(&self) -> GuardStatus {
+        self.gate().status()
+    }
+
+    /// Events from now on. A reader that is more than 1024 events late is told how many it
+    /// [missed](GuardEvent::Missed). Ends with the guard.
+    pub fn events(&self) -> impl Stream<Item = GuardEvent> + Send + Unpin + use<> {
+        let events = self.gate().journal.events.subscribe();
         Box::pin(stream::unfold(events, async |mut events| {
             match events.recv().await {
                 Ok(event) => Some((event, events)),
-                Err(RecvError::Lagged(count)) => Some((Event::Missed { count }, events)),
+                Err(RecvError::Lagged(count)) => Some((GuardEvent::Missed { count }, events)),
                 Err(RecvError::Closed) => None,
             }
         }))
     }
 
-    pub(super) fn gate(&self) -> &Gate {
-        &self.inner.gate
-    }
-
-    /// Spawns the watcher if there is none and there is a runtime.
-    pub(super) fn start(&self) {
-        self.inner.start();
-    }
-}
-
-impl Inner {
-    fn start(&self) {
-        if self.is_watched.load(Acquire) {
-            return;
-        }
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        if self.is_watched.swap(true, AcqRel) {
-            return;
-        }
-        let (alive, ended) = oneshot::channel();
-        *lock(&self.alive) = Some(alive);
-        let (gate, discovery) = (Arc::clone(&self.gate), Arc::clone(&self.discovery));
-        let watcher = Watcher::new(gate, discovery, ended, Arc::clone(&self.is_watched));
-        // With no lock held: a runtime that is shutting down drops it at once, and with it foreign code.
-        runtime.spawn(watcher);
+    fn gate(&self) -> &Gate {
+        self.watched.gate()
     }
 }
 

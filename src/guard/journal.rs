@@ -9,7 +9,8 @@ use tokio::sync::broadcast;
 use tracing::field::display;
 use tracing::{debug, info, warn};
 
-use super::{Event, Explanation};
+use super::event::GuardEvent;
+use super::explanation::GuardExplanation;
 use crate::error::discovery::DiscoveryError;
 use crate::model::name::Boundary;
 
@@ -22,12 +23,19 @@ const PERIOD: Duration = Duration::from_secs(10);
 pub(super) struct Journal {
     /// The guard's own boundary, by which log lines are told apart.
     boundary: Boundary,
-    pub(super) events: broadcast::Sender<Event>,
-    strangers: Mutex<Ration<IpAddr>>,
+    pub(super) events: broadcast::Sender<GuardEvent>,
+    denied: Mutex<Ration<Caller>>,
     cut_offs: Mutex<Ration<IpAddr>>,
     forwards: Mutex<Ration<IpAddr>>,
     errors: Mutex<Ration<(Boundary, String)>>,
     changes: Mutex<Ration<Each>>,
+}
+
+/// Whose connection was denied.
+#[derive(PartialEq)]
+enum Caller {
+    Ip(IpAddr),
+    Uid(u32),
 }
 
 /// What is never the same as another.
@@ -44,7 +52,7 @@ impl Journal {
         Self {
             boundary,
             events: broadcast::Sender::new(EVENTS_KEPT),
-            strangers: Mutex::default(),
+            denied: Mutex::default(),
             cut_offs: Mutex::default(),
             forwards: Mutex::default(),
             errors: Mutex::default(),
@@ -53,40 +61,46 @@ impl Journal {
     }
 
     /// Tells of something that this address caused, if there is room for it.
-    pub(super) fn tell_of(&self, ip: IpAddr, event: Event, now: Instant) {
-        if self.has_room_for(ip, now) {
+    pub(super) fn tell_of(&self, ip: IpAddr, event: GuardEvent, now: Instant) {
+        if self.has_room_for(Caller::Ip(ip), now) {
             self.tell(event);
         }
     }
 
-    /// The same of a stranger; the log has why.
-    pub(super) fn tell_of_stranger(
+    /// The same of a denied connection; the log has why.
+    pub(super) fn tell_of_denied(
         &self,
         ip: IpAddr,
-        why: impl FnOnce() -> Explanation,
+        why: impl FnOnce() -> GuardExplanation,
         now: Instant,
     ) {
-        if self.has_room_for(ip, now) {
-            self.tell_why(Event::Refused { ip }, Some(&why()));
+        if self.has_room_for(Caller::Ip(ip), now) {
+            self.tell_why(GuardEvent::Refused { ip }, Some(&why()));
         }
     }
 
-    fn has_room_for(&self, ip: IpAddr, now: Instant) -> bool {
-        let omitted = |count| Event::RefusalsOmitted { count };
-        self.has_room(&self.strangers, ip, 1, omitted, now)
+    pub(super) fn tell_of_uid(&self, uid: u32, now: Instant) {
+        if self.has_room_for(Caller::Uid(uid), now) {
+            self.tell(GuardEvent::UidRefused { uid });
+        }
+    }
+
+    fn has_room_for(&self, caller: Caller, now: Instant) -> bool {
+        let omitted = |count| GuardEvent::RefusalsOmitted { count };
+        self.has_room(&self.denied, caller, 1, omitted, now)
     }
 
     pub(super) fn tell_of_cut_off(&self, ip: IpAddr, connections: usize, now: Instant) {
         let count = u64::try_from(connections).unwrap_or(u64::MAX);
-        let omitted = |connections| Event::CutOffsOmitted { connections };
+        let omitted = |connections| GuardEvent::CutOffsOmitted { connections };
         if self.has_room(&self.cut_offs, ip, count, omitted, now) {
-            self.tell(Event::CutOff { ip, connections });
+            self.tell(GuardEvent::CutOff { ip, connections });
         }
     }
 
-    /// Of a friend whom the server behind a forwarder did not take; `failed` is how.
-    pub(super) fn tell_of_forward(&self, ip: IpAddr, failed: Event, now: Instant) {
-        let omitted = |count| Event::ForwardFailuresOmitted { count };
+    /// Of an admitted connection that the server behind a forwarder did not take; `failed` is how.
+    pub(super) fn tell_of_forward(&self, ip: IpAddr, failed: GuardEvent, now: Instant) {
+        let omitted = |count| GuardEvent::ForwardFailuresOmitted { count };
         if self.has_room(&self.forwards, ip, 1, omitted, now) {
             self.tell(failed);
         }
@@ -94,14 +108,14 @@ impl Journal {
 
     pub(super) fn tell_of_error(&self, boundary: Boundary, error: DiscoveryError, now: Instant) {
         let key = (boundary.clone(), error.with_causes());
-        let omitted = |count| Event::DiscoveryErrorsOmitted { count };
+        let omitted = |count| GuardEvent::DiscoveryErrorsOmitted { count };
         if self.has_room(&self.errors, key, 1, omitted, now) {
-            self.tell(Event::DiscoveryFailed { boundary, error });
+            self.tell(GuardEvent::DiscoveryFailed { boundary, error });
         }
     }
 
     /// Subscribers hear of each, since only the last one says how things stand. The log has as many lines as of all else.
-    pub(super) fn tell_of_change(&self, event: Event, now: Instant) {
+    pub(super) fn tell_of_change(&self, event: GuardEvent, now: Instant) {
         let (before, has_room) = ration(&self.changes, Each, 1, now);
         if let Some(count) = before {
             let guard = &self.boundary;
@@ -119,7 +133,7 @@ impl Journal {
         rationed: &Mutex<Ration<K>>,
         key: K,
         count: u64,
-        omitted: impl FnOnce(u64) -> Event,
+        omitted: impl FnOnce(u64) -> GuardEvent,
         now: Instant,
     ) -> bool {
         let (before, has_room) = ration(rationed, key, count, now);
@@ -129,24 +143,24 @@ impl Journal {
         has_room
     }
 
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: GuardEvent) {
         self.tell_why(event, None);
     }
 
-    fn tell_why(&self, event: Event, why: Option<&Explanation>) {
+    fn tell_why(&self, event: GuardEvent, why: Option<&GuardExplanation>) {
         self.log(&event, why);
         self.send(event);
     }
 
-    fn send(&self, event: Event) {
+    fn send(&self, event: GuardEvent) {
         // Nobody may be listening.
         let _ = self.events.send(event);
     }
 
-    fn log(&self, event: &Event, why: Option<&Explanation>) {
+    fn log(&self, event: &GuardEvent, why: Option<&GuardExplanation>) {
         let guard = &self.boundary;
         match event {
-            Event::PeersChanged {
+            GuardEvent::PeersChanged {
                 boundary,
                 added,
                 removed,
@@ -154,48 +168,53 @@ impl Journal {
             } => {
                 debug!(target: "rolecall", %guard, %boundary, added, removed, known, "peers changed");
             }
-            Event::BoundaryAllowed { boundary } => {
+            GuardEvent::BoundaryAllowed { boundary } => {
                 info!(target: "rolecall", %guard, %boundary, "boundary allowed");
             }
-            Event::BoundaryRevoked { boundary } => {
+            GuardEvent::BoundaryRevoked { boundary } => {
                 info!(target: "rolecall", %guard, %boundary, "boundary revoked");
             }
-            Event::Refused { ip } => {
+            GuardEvent::Refused { ip } => {
                 let why = why.map(display);
-                warn!(target: "rolecall", %guard, %ip, why, "stranger refused");
+                warn!(target: "rolecall", %guard, %ip, why, "connection denied");
             }
-            Event::HeaderRefused { ip, error } => {
+            GuardEvent::UidRefused { uid } => {
+                warn!(target: "rolecall", %guard, uid, "connection over a Unix socket denied");
+            }
+            GuardEvent::HeaderRefused { ip, error } => {
                 warn!(target: "rolecall", %guard, %ip, %error, "PROXY header refused");
             }
-            Event::RefusalsOmitted { count } => {
+            GuardEvent::RefusalsOmitted { count } => {
                 warn!(target: "rolecall", %guard, count, "refusals were not logged one by one");
             }
-            Event::CutOff { ip, connections } => {
+            GuardEvent::CutOff { ip, connections } => {
                 info!(target: "rolecall", %guard, %ip, connections, "peer cut off");
             }
-            Event::CutOffsOmitted { connections } => {
+            GuardEvent::CutOffsOmitted { connections } => {
                 info!(target: "rolecall", %guard, connections, "peers cut off were not logged one by one");
             }
-            Event::AcceptFailed { error, retry_in } => {
+            GuardEvent::AcceptFailed { error, retry_in } => {
                 warn!(target: "rolecall", %guard, %error, ?retry_in, "accepting failed");
             }
-            Event::ForwardFailed { addr, error } => {
+            GuardEvent::ForwardFailed { addr, error } => {
                 warn!(target: "rolecall", %guard, %addr, %error, "forwarding failed");
             }
-            Event::ForwardFailuresOmitted { count } => {
+            GuardEvent::ForwardFailuresOmitted { count } => {
                 warn!(target: "rolecall", %guard, count, "failures of forwarding were not logged one by one");
             }
-            Event::DiscoveryFailed { boundary, error } => {
+            GuardEvent::DiscoveryFailed { boundary, error } => {
                 let error = error.with_causes();
                 warn!(target: "rolecall", %guard, %boundary, %error, "discovery of peers failed");
             }
-            Event::DiscoveryErrorsOmitted { count } => {
+            GuardEvent::DiscoveryErrorsOmitted { count } => {
                 warn!(target: "rolecall", %guard, count, "errors of discovery were not logged one by one");
             }
-            Event::DiscoveryEnded { boundary } => {
+            GuardEvent::DiscoveryEnded { boundary } => {
                 debug!(target: "rolecall", %guard, %boundary, "discovery of peers ended");
             }
-            Event::Missed { count } => warn!(target: "rolecall", %guard, count, "events missed"),
+            GuardEvent::Missed { count } => {
+                warn!(target: "rolecall", %guard, count, "events missed")
+            }
         }
     }
 }
@@ -296,15 +315,18 @@ mod tests {
             let addr = ([127, 0, 0, 1], 1).into();
             let error = std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into());
             let now = start + PERIOD * (n / 50);
-            journal.tell_of_forward(ip(7), Event::ForwardFailed { addr, error }, now);
+            journal.tell_of_forward(ip(7), GuardEvent::ForwardFailed { addr, error }, now);
         }
-        journal.tell_of(ip(7), Event::Refused { ip: ip(7) }, start + PERIOD);
+        journal.tell_of(ip(7), GuardEvent::Refused { ip: ip(7) }, start + PERIOD);
         let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok())
             .map(|event| event.to_string())
             .collect();
         let failed = "forwarding to 127.0.0.1:1 failed: connection refused";
         let omitted = "forwarding failed 49 more times";
-        assert_eq!(told, [failed, omitted, failed, "stranger 0.0.0.7 refused"]);
+        assert_eq!(
+            told,
+            [failed, omitted, failed, "connection from 0.0.0.7 denied"]
+        );
     }
 
     #[test]
@@ -316,8 +338,8 @@ mod tests {
             journal.tell_of_cut_off(ip(n), 3, start);
         }
         assert_eq!(told.len(), 10);
-        journal.tell_of(ip(1), Event::Refused { ip: ip(1) }, start);
-        assert_eq!(told.len(), 11, "they take no line from strangers");
+        journal.tell_of(ip(1), GuardEvent::Refused { ip: ip(1) }, start);
+        assert_eq!(told.len(), 11, "they take no line from denied connections");
         for _ in 0..11 {
             told.try_recv().unwrap();
         }
@@ -326,12 +348,15 @@ mod tests {
         assert!(
             matches!(
                 omitted,
-                Event::CutOffsOmitted {
+                GuardEvent::CutOffsOmitted {
                     connections: 29_970
                 }
             ),
             "{omitted}"
         );
-        assert!(matches!(told.try_recv().unwrap(), Event::CutOff { .. }));
+        assert!(matches!(
+            told.try_recv().unwrap(),
+            GuardEvent::CutOff { .. }
+        ));
     }
 }

@@ -7,15 +7,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Sleep, sleep};
 
-use super::connection::Origin;
-use super::proxy::{self, Source};
-use super::{Connection, Event, Guard, HeaderError};
+use super::connection::GuardedConnection;
+use super::event::GuardEvent;
+use super::gate::Gate;
+use super::live::Origin;
+use super::peer::Peer;
+use super::proxy::{self, HeaderError, Source};
+#[cfg(unix)]
+use super::socket_file::SocketFile;
+use super::watched::WatchedGate;
+use crate::balance::socket::Socket;
+use crate::model::address::Address;
 use crate::runtime::clock;
 
 /// Waits after accepting failed, doubled each time in a row, as Go's `net/http` does. What failed is mostly a limit on open
@@ -25,51 +36,52 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// PROXY headers awaited at once; a proxy sends them with its first packet, so more are a sign of something else.
 const HEADERS_AT_ONCE: usize = 1024;
 
-/// Strangers turned away before others have their turn: with a hundred microseconds of them, the requests of friends that the
-/// same thread serves wait no longer than for each other.
-const STRANGERS_AT_ONCE: u32 = 16;
+/// Connections denied before other tasks have their turn: with a hundred microseconds of them, the requests that the same
+/// thread serves wait no longer than for each other.
+const DENIED_AT_ONCE: u32 = 16;
 
-/// A listener that hands out the connections of friends. Made by [`Guard::wrap`].
+/// A listener that hands out admitted connections. Made by [`Guard::wrap`](super::Guard::wrap).
 ///
-/// A stranger's connection is closed before a byte of it is read. Of a proxy that was [named](Guard::trust_proxy) the PROXY
+/// A denied connection is closed before a byte of it is read. From a [trusted proxy](super::Guard::trust_proxy) the PROXY
 /// header is read, within three seconds, while others are accepted.
+///
+/// It is a stream of connections that neither fails nor ends. With the feature `axum` it is what `axum::serve` takes; with the
+/// feature `tonic`, `serve_with_incoming` of tonic's server takes it.
 ///
 /// # Examples
 ///
-/// Before axum, whose own trait for listeners a program implements for a type of its own:
-///
 /// ```
-/// use rolecall::guard::{Connection, Listener};
-/// use std::{io, net::SocketAddr};
-///
-/// struct Guarded(Listener);
-///
-/// impl axum::serve::Listener for Guarded {
-///     type Io = Connection;
-///     type Addr = SocketAddr;
-///
-///     async fn accept(&mut self) -> (Connection, SocketAddr) {
-///         self.0.accept().await
-///     }
-///
-///     fn local_addr(&self) -> io::Result<SocketAddr> {
-///         self.0.local_addr()
-///     }
-/// }
-///
-/// # fn serve(listener: Listener) {
+/// # #[cfg(feature = "axum")]
+/// # fn serve(listener: rolecall::guard::Listener) {
 /// let app = axum::Router::new().route("/", axum::routing::get(async || "hello"));
-/// let serving = axum::serve(Guarded(listener), app);
+/// let serving = axum::serve(listener, app);
 /// # let _ = serving;
 /// # }
 /// ```
 pub struct Listener {
-    guard: Guard,
-    listener: TcpListener,
+    gate: Arc<WatchedGate>,
+    listener: Accepting,
     headers: FuturesUnordered<BoxFuture<'static, Headed>>,
     pause: Option<Pin<Box<Sleep>>>,
     next_pause: Duration,
     failure_told: Option<Instant>,
+    /// Dropped after the listener.
+    #[cfg(unix)]
+    file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum Accepting {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+/// What the system handed out.
+enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    #[cfg(unix)]
+    Unix(UnixStream),
 }
 
 /// A proxy's connection, and what its header said.
@@ -80,21 +92,39 @@ struct Headed {
 }
 
 impl Listener {
-    pub(super) fn new(guard: Guard, listener: TcpListener) -> Self {
+    pub(super) fn tcp(gate: Arc<WatchedGate>, listener: TcpListener) -> Self {
+        Self::new(gate, Accepting::Tcp(listener))
+    }
+
+    #[cfg(unix)]
+    pub(super) fn unix(gate: Arc<WatchedGate>, listener: UnixListener) -> Self {
+        Self::new(gate, Accepting::Unix(listener))
+    }
+
+    fn new(gate: Arc<WatchedGate>, listener: Accepting) -> Self {
         Self {
-            guard,
+            gate,
             listener,
             headers: FuturesUnordered::new(),
             pause: None,
             next_pause: FIRST_PAUSE,
             failure_told: None,
+            #[cfg(unix)]
+            file: None,
         }
     }
 
-    /// The next connection of a friend, and where it comes from: the client's address, if a trusted proxy passed it on.
+    /// Removes this file when it is dropped.
+    #[cfg(unix)]
+    pub(super) fn removing(mut self, file: SocketFile) -> Self {
+        self.file = Some(file);
+        self
+    }
+
+    /// The next admitted connection, and where it comes from.
     ///
-    /// Trouble with single connections is passed over, and after trouble with the system's limits it tries again, at most
-    /// a second later; see [`Event::AcceptFailed`].
+    /// Failures of single connections are passed over. After a failure by the system's limits it tries again, at most a
+    /// second later; see [`GuardEvent::AcceptFailed`].
     ///
     /// # Cancellation
     ///
@@ -103,27 +133,42 @@ impl Listener {
     /// # Panics
     ///
     /// Polled outside a tokio runtime with timers.
-    pub async fn accept(&mut self) -> (Connection, SocketAddr) {
-        poll_fn(|cx| self.poll_accept(cx)).await
+    pub async fn accept(&mut self) -> (GuardedConnection, Peer) {
+        let connection = poll_fn(|cx| self.poll_accept(cx)).await;
+        let peer = connection.peer();
+        (connection, peer)
     }
 
     /// The address it listens at.
     ///
     /// # Errors
     ///
-    /// Those of the system.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// Those of the system, and [`InvalidInput`](io::ErrorKind::InvalidInput) for a Unix socket whose path is no
+    /// [`Address`].
+    pub fn local_addr(&self) -> io::Result<Address> {
+        match &self.listener {
+            Accepting::Tcp(listener) => listener.local_addr().map(Address::from),
+            #[cfg(unix)]
+            Accepting::Unix(listener) => {
+                let addr = listener.local_addr()?;
+                let path = addr.as_pathname().unwrap_or(std::path::Path::new(""));
+                Address::unix(path)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+            }
+        }
     }
 
-    /// The guard.
-    pub fn guard(&self) -> &Guard {
-        &self.guard
+    pub(super) fn gate(&self) -> &Gate {
+        self.gate.gate()
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<(Connection, SocketAddr)> {
-        self.guard.start();
-        for _ in 0..STRANGERS_AT_ONCE {
+    pub(super) fn watched(&self) -> &Arc<WatchedGate> {
+        &self.gate
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<GuardedConnection> {
+        self.gate.start();
+        for _ in 0..DENIED_AT_ONCE {
             while let Poll::Ready(Some(headed)) = self.headers.poll_next_unpin(cx) {
                 if let Some(accepted) = self.admit_headed(headed) {
                     return Poll::Ready(accepted);
@@ -134,11 +179,23 @@ impl Listener {
                 self.pause = None;
             }
             match ready!(self.listener.poll_accept(cx)) {
-                Ok((io, peer)) => {
+                Ok(Accepted::Tcp(io, peer)) => {
                     self.next_pause = FIRST_PAUSE;
                     if self.is_proxy(peer) {
                         self.await_header(io, peer);
-                    } else if let Some(accepted) = self.admit(io, peer, Origin::Peer) {
+                    } else if let Some(accepted) =
+                        self.admit(Socket::Tcp(io), Peer::Tcp(peer), Origin::Peer)
+                    {
+                        return Poll::Ready(accepted);
+                    }
+                }
+                #[cfg(unix)]
+                Ok(Accepted::Unix(io)) => {
+                    self.next_pause = FIRST_PAUSE;
+                    // Who cannot be named is denied.
+                    let Ok(caller) = io.peer_cred() else { continue };
+                    let peer = Peer::Uid(caller.uid());
+                    if let Some(accepted) = self.admit(Socket::Unix(io), peer, Origin::Peer) {
                         return Poll::Ready(accepted);
                     }
                 }
@@ -150,24 +207,19 @@ impl Listener {
         Poll::Pending
     }
 
-    fn admit(
-        &self,
-        io: TcpStream,
-        peer: SocketAddr,
-        origin: Origin,
-    ) -> Option<(Connection, SocketAddr)> {
-        let connection = Connection::admit(&self.guard, io, peer, origin)?;
-        Some((connection, peer))
+    fn admit(&self, io: Socket, peer: Peer, origin: Origin) -> Option<GuardedConnection> {
+        let live = self.gate().admit(peer, origin)?;
+        Some(GuardedConnection::new(io, live, Arc::clone(&self.gate)))
     }
 
-    fn admit_headed(&self, headed: Headed) -> Option<(Connection, SocketAddr)> {
+    fn admit_headed(&self, headed: Headed) -> Option<GuardedConnection> {
         let Headed { io, proxy, source } = headed;
+        let io = Socket::Tcp(io);
         match source {
-            Ok(Source::Client(client)) => self.admit(io, client, Origin::Peer),
-            Ok(Source::Proxy) => self.admit(io, proxy, Origin::Proxy),
+            Ok(Source::Client(client)) => self.admit(io, Peer::Tcp(client), Origin::Peer),
+            Ok(Source::Proxy) => self.admit(io, Peer::Tcp(proxy), Origin::Proxy),
             Err(error) => {
-                let ip = proxy.ip().to_canonical();
-                self.guard.gate().refuse_header(ip, error);
+                self.gate().refuse_header(proxy.ip().to_canonical(), error);
                 None
             }
         }
@@ -175,13 +227,13 @@ impl Listener {
 
     fn is_proxy(&self, peer: SocketAddr) -> bool {
         let ip = peer.ip().to_canonical();
-        self.guard.gate().proxies.load().contains(&ip)
+        self.gate().proxies.load().contains(&ip)
     }
 
     fn await_header(&mut self, io: TcpStream, proxy: SocketAddr) {
         if self.headers.len() >= HEADERS_AT_ONCE {
             let ip = proxy.ip().to_canonical();
-            self.guard.gate().refuse_header(ip, HeaderError::TooMany);
+            self.gate().refuse_header(ip, HeaderError::TooMany);
             return;
         }
         self.headers.push(Box::pin(async move {
@@ -200,8 +252,8 @@ impl Listener {
         if self.failure_told.is_none_or(is_long_ago) {
             self.failure_told = Some(now);
             let error = Arc::new(error);
-            let event = Event::AcceptFailed { error, retry_in };
-            self.guard.gate().journal.tell(event);
+            let event = GuardEvent::AcceptFailed { error, retry_in };
+            self.gate().journal.tell(event);
         }
     }
 }
@@ -214,6 +266,33 @@ fn is_of_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
     )
+}
+
+impl Accepting {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        match self {
+            Self::Tcp(listener) => {
+                let accepted = listener.poll_accept(cx);
+                accepted.map_ok(|(io, peer)| Accepted::Tcp(io, peer))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let accepted = listener.poll_accept(cx);
+                accepted.map_ok(|(io, _)| Accepted::Unix(io))
+            }
+        }
+    }
+}
+
+/// Admitted connections. It never ends, and yields no error.
+impl Stream for Listener {
+    type Item = io::Result<GuardedConnection>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut()
+            .poll_accept(cx)
+            .map(|connection| Some(Ok(connection)))
+    }
 }
 
 impl fmt::Debug for Listener {

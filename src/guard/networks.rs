@@ -1,7 +1,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -48,7 +48,8 @@ use crate::runtime::text::excerpt;
 pub struct Networks(Arc<[IpNet]>);
 
 impl Networks {
-    /// These networks, each written as `"10.0.0.0/8"`, or as an address alone for a network of one.
+    /// These networks, each written as `"10.0.0.0/8"`, or as an address alone for a network of one, or `"any"` for all
+    /// addresses.
     ///
     /// # Errors
     ///
@@ -59,8 +60,13 @@ impl Networks {
     ) -> Result<Self, NetworksError> {
         let networks = networks.into_iter();
         let networks: Arc<[_]> = networks
-            .map(|network| parse(network.as_ref()))
-            .collect::<Result<_, _>>()?;
+            .map(|network| match network.as_ref() {
+                "any" => Ok(vec![any(Ipv4Addr::UNSPECIFIED), any(Ipv6Addr::UNSPECIFIED)]),
+                network => parse(network).map(|network| vec![network]),
+            })
+            .collect::<Result<Vec<_>, _>>()?
+            .concat()
+            .into();
         if networks.is_empty() {
             return Err(NetworksError::new("", "name at least one network"));
         }
@@ -72,6 +78,10 @@ impl Networks {
         let ip = ip.to_canonical();
         self.0.iter().any(|network| network.contains(&ip))
     }
+}
+
+fn any(unspecified: impl Into<IpAddr>) -> IpNet {
+    IpNet::new_assert(unspecified.into(), 0)
 }
 
 fn parse(text: &str) -> Result<IpNet, NetworksError> {
@@ -106,7 +116,7 @@ fn canonical(network: IpNet) -> IpNet {
     within.unwrap_or(network)
 }
 
-/// Written with commas: `"10.0.0.0/8, fd00::/8"`.
+/// Written with commas: `"10.0.0.0/8, fd00::/8"`, or `"any"`.
 impl FromStr for Networks {
     type Err = NetworksError;
 
@@ -338,6 +348,9 @@ mod tests {
             "invalid network \"10.0.0.1/8\": it has bits set beyond its prefix"
         );
         assert!(Networks::new(Vec::<String>::new()).is_err());
+        let any = networks("any").unwrap();
+        assert_eq!(any.to_string(), "0.0.0.0/0, ::/0");
+        assert!(any.contains([10, 0, 0, 7].into()) && any.contains("fd00::1".parse().unwrap()));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) struct Allowed {
     pub(super) grant: u64,
     pub(super) peers: Arc<Peers>,
     /// When discovery last answered with a set; `None` if it never did.
-    pub(super) heard: Option<Instant>,
+    pub(super) synced: Option<Instant>,
     /// Whether discovery has no more news of it.
     pub(super) is_ended: bool,
     /// Its last error, if no set came after it.
@@ -39,10 +39,10 @@ impl AllowList {
         boundaries.find_map(|allowed| Some((&allowed.boundary, allowed.peers.0.get(&ip)?)))
     }
 
-    /// Whether discovery answered for every boundary, or has no more to say of it.
-    pub(super) fn is_heard(&self) -> bool {
+    /// Whether discovery has answered for every boundary, or has said that it will not.
+    pub(super) fn is_synced(&self) -> bool {
         let mut all = self.0.iter();
-        all.all(|allowed| allowed.heard.is_some() || allowed.is_ended)
+        all.all(|allowed| allowed.synced.is_some() || allowed.is_ended)
     }
 }
 

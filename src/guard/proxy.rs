@@ -69,6 +69,38 @@ impl fmt::Display for HeaderError {
 
 impl StdError for HeaderError {}
 
+/// A header of version 2, for a connection from the first of these addresses to the second. `None`: the connection is the
+/// proxy's own, or did not come over TCP (`LOCAL`).
+pub(super) fn header(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let mut header = SIGNATURE_V2.to_vec();
+    let Some((from, to)) = addresses else {
+        header.extend([0x20, 0, 0, 0]);
+        return header;
+    };
+    match (from.ip().to_canonical(), to.ip().to_canonical()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            header.extend([0x21, 0x11, 0, 12]);
+            header.extend(from.octets().into_iter().chain(to.octets()));
+        }
+        // A trusted proxy may have told of the other family: both as IPv6 addresses, then.
+        (from, to) => {
+            let mapped = |ip| match ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            header.extend([0x21, 0x21, 0, 36]);
+            header.extend(mapped(from).octets().into_iter().chain(mapped(to).octets()));
+        }
+    }
+    header.extend(
+        from.port()
+            .to_be_bytes()
+            .into_iter()
+            .chain(to.port().to_be_bytes()),
+    );
+    header
+}
+
 /// Reads the header of a proxy's connection.
 pub(super) async fn read(io: &mut TcpStream) -> Result<Source, HeaderError> {
     let source = timeout(TIME, read_header(io)).await;

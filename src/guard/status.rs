@@ -3,18 +3,18 @@ use std::time::Duration;
 
 use crate::model::name::Boundary;
 
-/// How things stand at a guard at one moment. `Display` is a table for people.
+/// The state of a guard at one moment. `Display` is a table for people.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Status {
+pub struct GuardStatus {
     /// The boundaries that are admitted; the first is the guard's own.
     pub boundaries: Vec<BoundaryStatus>,
     /// Connections that are open.
     pub open: usize,
     /// Connections admitted so far.
     pub admitted: u64,
-    /// Connections of strangers closed so far.
+    /// Connections denied so far.
     pub refused: u64,
     /// Connections of trusted proxies closed so far because their PROXY header was missing, late or invalid.
     pub headers_refused: u64,
@@ -38,7 +38,7 @@ pub struct BoundaryStatus {
     pub discovery_error: Option<String>,
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for GuardStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -53,7 +53,7 @@ impl fmt::Display for Status {
             )?;
             match boundary.set_age {
                 Some(age) => write!(f, "{} s old", age.as_secs())?,
-                None => f.write_str("never heard of")?,
+                None => f.write_str("discovery has not answered")?,
             }
             if let Some(error) = &boundary.discovery_error {
                 write!(f, "; {error}")?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::oneshot;
 
-use super::Event;
+use super::event::GuardEvent;
 use super::gate::Gate;
 use super::peers::Peers;
 use crate::balance::watch::Watch;
@@ -32,6 +32,8 @@ const GRACE: Duration = Duration::from_secs(30);
 pub(super) struct Watcher {
     gate: Arc<Gate>,
     discovery: Arc<dyn Discovery>,
+    /// A watch of the guard's own boundary, the first that is admitted.
+    opened: Option<Watch>,
     followed: Vec<Followed>,
     /// Ready when other boundaries are admitted.
     granted: Pin<Box<OwnedNotified>>,
@@ -60,6 +62,7 @@ impl Watcher {
     pub(super) fn new(
         gate: Arc<Gate>,
         discovery: Arc<dyn Discovery>,
+        opened: Option<Watch>,
         ended: oneshot::Receiver<()>,
         is_watched: Arc<AtomicBool>,
     ) -> Self {
@@ -69,6 +72,7 @@ impl Watcher {
         Self {
             gate,
             discovery,
+            opened,
             followed: Vec::new(),
             granted,
             ended,
@@ -84,11 +88,14 @@ impl Watcher {
             .retain(|followed| grants().any(|allowed| allowed.grant == followed.grant));
         for allowed in grants() {
             if self.followed.iter().all(|f| f.grant != allowed.grant) {
+                let opened = self.opened.take();
                 self.followed.push(Followed {
                     boundary: allowed.boundary.clone(),
                     grant: allowed.grant,
-                    news: (!allowed.is_ended)
-                        .then(|| Watch::open(|| self.discovery.peers(&allowed.boundary))),
+                    news: opened.or_else(|| {
+                        (!allowed.is_ended)
+                            .then(|| Watch::open(|| self.discovery.peers(&allowed.boundary)))
+                    }),
                     doubt: None,
                     is_provisional: false,
                 });
@@ -149,7 +156,7 @@ impl Followed {
                         allowed.map(|allowed| allowed.is_ended = true)
                     });
                     let boundary = self.boundary.clone();
-                    gate.journal.tell(Event::DiscoveryEnded { boundary });
+                    gate.journal.tell(GuardEvent::DiscoveryEnded { boundary });
                 }
                 Some(Poll::Pending) | None => {
                     is_more = false;
@@ -200,7 +207,7 @@ impl Followed {
         let now = clock::now();
         let replaced = gate.edit(|list, _| {
             let allowed = list.iter_mut().find(|a| a.grant == self.grant)?;
-            allowed.heard = Some(now);
+            allowed.synced = Some(now);
             allowed.error = None;
             Some(std::mem::replace(&mut allowed.peers, Arc::clone(&peers)))
         });
@@ -212,7 +219,7 @@ impl Followed {
             gate.sweep();
         }
         if added + removed > 0 {
-            let event = Event::PeersChanged {
+            let event = GuardEvent::PeersChanged {
                 boundary: self.boundary.clone(),
                 added,
                 removed,

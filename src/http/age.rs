@@ -55,7 +55,7 @@ impl Age {
     }
 
     /// Whether a connection that was just found closed was opened just now, and never had a request.
-    pub(super) fn is_stillborn(&self) -> bool {
+    pub(super) fn is_closed_at_once(&self) -> bool {
         !self.is_used() && clock::now().saturating_duration_since(self.0.began) < YOUNG
     }
 }

@@ -1,5 +1,6 @@
 //! A response body that holds the load of its instance until it ends.
 
+use std::any::Any;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -7,6 +8,7 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::error::BodyError;
 use super::label::label;
 use crate::balance::{Attempt, Outcome};
 
@@ -20,7 +22,7 @@ pin_project! {
     pub struct TrackedBody<B> {
         #[pin]
         body: B,
-        judgement: Judgement,
+        judgement: Option<Judgement>,
     }
 }
 
@@ -29,11 +31,18 @@ impl<B: Body> TrackedBody<B> {
         if body.is_end_stream() {
             judgement.end();
         }
+        let judgement = Some(judgement);
+        Self { body, judgement }
+    }
+
+    /// A body whose attempt is judged elsewhere.
+    pub(super) fn untracked(body: B) -> Self {
+        let judgement = None;
         Self { body, judgement }
     }
 }
 
-impl<B: Body> Body for TrackedBody<B> {
+impl<B: Body<Error: 'static>> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -43,10 +52,12 @@ impl<B: Body> Body for TrackedBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         let frame = ready!(this.body.as_mut().poll_frame(cx));
-        match &frame {
-            Some(Err(_)) => this.judgement.broken(),
-            Some(Ok(_)) if !this.body.is_end_stream() => {}
-            Some(Ok(_)) | None => this.judgement.end(),
+        if let Some(judgement) = this.judgement {
+            match &frame {
+                Some(Err(error)) => judgement.broken(error),
+                Some(Ok(_)) if !this.body.is_end_stream() => {}
+                Some(Ok(_)) | None => judgement.end(),
+            }
         }
         Poll::Ready(frame)
     }
@@ -83,9 +94,12 @@ impl Judgement {
         }
     }
 
-    fn broken(&mut self) {
+    fn broken(&mut self, error: &dyn Any) {
         if let Some(attempt) = self.attempt.take() {
-            attempt.failure_labelled("response body broken");
+            match error.downcast_ref() {
+                Some(error) if BodyError::is_callers(error) => attempt.neutral(),
+                _ => attempt.failure_labelled("response body broken"),
+            }
         }
     }
 }

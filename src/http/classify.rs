@@ -12,6 +12,7 @@ use super::answered;
 use super::body::{Judgement, TrackedBody};
 use super::error::CallError;
 use super::retry_after::retry_after;
+use super::socket::Lifetime;
 use super::tried::{self, Tried};
 use crate::balance::classify::{io_label, is_blameless};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
@@ -135,7 +136,15 @@ where
                 let (mut head, body) = response.into_parts();
                 let outcome = self.outcome(&head);
                 answered::note(&mut head.extensions, &attempt, &tried);
-                let body = TrackedBody::new(body, Judgement::new(attempt, outcome, head.status));
+                let judgement = Judgement::new(attempt, outcome, head.status);
+                let body = match head.extensions.remove::<Lifetime>() {
+                    // The connection is the caller's from now on, and load of the instance until it is closed.
+                    Some(lifetime) => {
+                        lifetime.keep(judgement);
+                        TrackedBody::untracked(body)
+                    }
+                    None => TrackedBody::new(body, judgement),
+                };
                 Ok(Response::from_parts(head, body))
             }
             Err(error) => Err(failed(attempt, error)),

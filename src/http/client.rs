@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -19,6 +19,7 @@ use super::connection::Connection;
 use super::connector::Connector;
 use super::replay::ReplayBody;
 use super::resend::{Resend, ResendLayer};
+use super::response::IncomingBody;
 use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
@@ -141,7 +142,7 @@ impl<B> Service<Request<B>> for Client<B>
 where
     B: http_body::Body<Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    type Response = Response<TrackedBody<Incoming>>;
+    type Response = Response<TrackedBody<IncomingBody>>;
     type Error = Error;
     type Future = ClientFuture;
 
@@ -161,7 +162,7 @@ impl<B> Service<Request<B>> for &Client<B>
 where
     B: http_body::Body<Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    type Response = Response<TrackedBody<Incoming>>;
+    type Response = Response<TrackedBody<IncomingBody>>;
     type Error = Error;
     type Future = ClientFuture;
 
@@ -205,7 +206,7 @@ pin_project! {
 }
 
 impl Future for ClientFuture {
-    type Output = Result<Response<TrackedBody<Incoming>>, Error>;
+    type Output = Result<Response<TrackedBody<IncomingBody>>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.project().sending.poll(cx)

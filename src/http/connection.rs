@@ -1,21 +1,21 @@
 //! The service of one instance: what [`Connector`](super::Connector) makes and the balancer clones for each request.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use tower_service::Service;
 
-use super::checkout::Checkout;
+use super::address;
 use super::error::CallError;
-use super::http1::Lane;
-use super::http2::Share;
-use super::line::{Fate, Transport, Unanswered};
-use super::pool::Pool;
+use super::http2::call::Call;
+use super::response::IncomingBody;
+use super::{http1, http2};
 use crate::error::BoxError;
 
 /// The connections to one instance, as a service.
@@ -24,7 +24,10 @@ use crate::error::BoxError;
 /// instance shows there, before a request is given away:
 /// - HTTP/1.1: the idle connection used last, else a new one or whichever is free before that is open. After the end of the
 ///   response's body it is idle again. A body dropped before its end closes its connection.
-/// - HTTP/2: the one connection for all. When the instance has closed it, it is opened again.
+/// - HTTP/2: a stream of a connection, which all requests share. Up to
+///   [`max_connections`](super::Connector::http2_max_connections) are opened, if the streams of those that are there are used
+///   up; beyond that it waits for a stream. When the instance goes away (`GOAWAY`), or a connection is old, the next one is
+///   opened. When the last connection is lost, it fails, for good: the balancer dials anew.
 ///
 /// A request whose idle connection turns out closed before anything was written is sent on another one. Otherwise a request is
 /// sent once. [`CallError::was_sent`] is false if the instance certainly did not act on it: [`Resend`](super::Resend) sends
@@ -48,21 +51,19 @@ pub struct Connection<B> {
 }
 
 enum Protocol<B> {
-    Http1(Checkout<Lane<B>>),
-    Http2(Checkout<Share<B>>),
+    Http1(http1::checkout::Checkout<B>),
+    Http2(http2::pool::Checkout),
 }
 
 impl<B> Connection<B> {
-    pub(super) fn http1(pool: Arc<Pool<Lane<B>>>) -> Self {
-        Self {
-            protocol: Protocol::Http1(Checkout::new(pool)),
-        }
+    pub(super) fn http1(pool: Arc<http1::pool::Pool<B>>) -> Self {
+        let protocol = Protocol::Http1(http1::checkout::Checkout::new(pool));
+        Self { protocol }
     }
 
-    pub(super) fn http2(pool: Arc<Pool<Share<B>>>) -> Self {
-        Self {
-            protocol: Protocol::Http2(Checkout::new(pool)),
-        }
+    pub(super) fn http2(pool: Arc<http2::pool::Pool>) -> Self {
+        let protocol = Protocol::Http2(http2::pool::Checkout::new(pool));
+        Self { protocol }
     }
 }
 
@@ -72,9 +73,9 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<Incoming>;
+    type Response = Response<IncomingBody>;
     type Error = CallError;
-    type Future = BoxFuture<'static, Result<Response<Incoming>, CallError>>;
+    type Future = ConnectionFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         match &mut self.protocol {
@@ -84,49 +85,113 @@ where
         .map_err(CallError::connect)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        match &mut self.protocol {
-            Protocol::Http1(checkout) => Box::pin(exchange(checkout.split(), request)),
-            Protocol::Http2(checkout) => Box::pin(exchange(checkout.split(), request)),
+    fn call(&mut self, mut request: Request<B>) -> ConnectionFuture {
+        let exchange = match &mut self.protocol {
+            Protocol::Http1(checkout) => {
+                let pool = checkout.pool();
+                if pool.fallback().lacks_tls_for(request.uri()) {
+                    let error = CallError::no_tls(pool.addr());
+                    return ConnectionFuture::of(Exchange::Refused(Some(error)));
+                }
+                let sending = checkout.split().send(request);
+                let response = async { Ok(sending.await?.map(IncomingBody::from)) };
+                Exchange::Boxed(Box::pin(response))
+            }
+            Protocol::Http2(checkout) => {
+                let pool = checkout.pool();
+                if pool.fallback().lacks_tls_for(request.uri()) {
+                    let error = CallError::no_tls(pool.addr());
+                    return ConnectionFuture::of(Exchange::Refused(Some(error)));
+                }
+                address::for_http2(&mut request, pool.fallback());
+                match checkout.take() {
+                    Some(slot) => Exchange::Http2(Call::send(slot, request)),
+                    None => {
+                        let pool = Arc::clone(checkout.pool());
+                        let checkout = http2::pool::Checkout::new(pool);
+                        Exchange::Boxed(Box::pin(claim_and_send(checkout, request)))
+                    }
+                }
+            }
+        };
+        ConnectionFuture::of(exchange)
+    }
+}
+
+/// For a call that was not waited for to be ready.
+async fn claim_and_send<B>(
+    mut checkout: http2::pool::Checkout,
+    request: Request<B>,
+) -> Result<Response<IncomingBody>, CallError>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let slot = loop {
+        let ready = poll_fn(|cx| checkout.poll_ready(cx)).await;
+        ready.map_err(CallError::connect)?;
+        if let Some(slot) = checkout.take() {
+            break slot;
+        }
+    };
+    let response = Call::send(slot, request).await?;
+    Ok(response.map(IncomingBody::from))
+}
+
+/// The response of a [`Connection`].
+///
+/// # Cancellation
+///
+/// Dropped before the response it closes its HTTP/1.1 connection, and resets its HTTP/2 stream.
+#[must_use = "futures do nothing unless polled"]
+pub struct ConnectionFuture {
+    exchange: Exchange,
+}
+
+enum Exchange {
+    Boxed(BoxFuture<'static, Result<Response<IncomingBody>, CallError>>),
+    Http2(Call),
+    Refused(Option<CallError>),
+}
+
+impl ConnectionFuture {
+    fn of(exchange: Exchange) -> Self {
+        Self { exchange }
+    }
+}
+
+impl Future for ConnectionFuture {
+    type Output = Result<Response<IncomingBody>, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.exchange {
+            Exchange::Boxed(response) => response.as_mut().poll(cx),
+            Exchange::Http2(call) => {
+                let response = ready!(Pin::new(call).poll(cx))?;
+                Poll::Ready(Ok(response.map(IncomingBody::from)))
+            }
+            Exchange::Refused(error) => {
+                // It is not polled again after it was ready.
+                error
+                    .take()
+                    .map_or(Poll::Pending, |error| Poll::Ready(Err(error)))
+            }
         }
     }
 }
 
-async fn exchange<L: Transport>(
-    mut checkout: Checkout<L>,
-    request: Request<L::Body>,
-) -> Result<Response<Incoming>, CallError> {
-    let pool = checkout.pool();
-    let addr = pool.addr();
-    if pool.fallback().lacks_tls_for(request.uri()) {
-        return Err(CallError::no_tls(addr));
-    }
-    let mut request = L::prepare(request, checkout.pool().fallback());
-    loop {
-        let grant = checkout.take().await.map_err(CallError::connect)?;
-        let is_fresh = grant.fresh;
-        let Unanswered { error, fate } = match grant.line.send(request, checkout.pool()).await {
-            Ok(response) => return Ok(response),
-            Err(unanswered) => unanswered,
-        };
-        match fate {
-            // It had ended while it was idle. Each of these leaves the pool, so the loop ends.
-            Fate::Unsent(unsent) if !is_fresh => request = *unsent,
-            Fate::Unsent(_) => return Err(CallError::unsent(addr, error)),
-            Fate::Refused => return Err(CallError::refused(addr, error)),
-            Fate::GoAway { graceful } => return Err(CallError::go_away(addr, error, graceful)),
-            Fate::Sent => return Err(CallError::sent(addr, error)),
-        }
+impl fmt::Debug for ConnectionFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionFuture").finish_non_exhaustive()
     }
 }
 
 impl<B> Clone for Connection<B> {
     fn clone(&self) -> Self {
-        Self {
-            protocol: match &self.protocol {
-                Protocol::Http1(checkout) => Protocol::Http1(checkout.clone()),
-                Protocol::Http2(checkout) => Protocol::Http2(checkout.clone()),
-            },
+        match &self.protocol {
+            Protocol::Http1(checkout) => Self::http1(Arc::clone(checkout.pool())),
+            Protocol::Http2(checkout) => Self::http2(Arc::clone(checkout.pool())),
         }
     }
 }

@@ -9,15 +9,15 @@ use futures_util::future::BoxFuture;
 use http_body::Body;
 use tower_service::Service;
 
-use super::address::Host;
+use super::address::{Fallback, Host};
 use super::connection::Connection;
 use super::dial::Peer;
 use super::error::ConnectError;
-use super::http2::KeepAlive;
-use super::pool::{Limits, Pool};
+use super::settings::Limits;
 use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
+use super::{http1, http2};
 use crate::error::BoxError;
 use crate::event::DialError;
 use crate::model::instance::Instance;
@@ -49,6 +49,8 @@ enum Protocol {
 /// - [`idle_timeout`](Self::idle_timeout): 60 s
 /// - [`max_idle`](Self::max_idle): 128 connections for each instance
 /// - [`max_connection_age`](Self::max_connection_age): none
+/// - [`http2_max_connections`](Self::http2_max_connections): 4
+/// - [`http2_streams_per_connection`](Self::http2_streams_per_connection): what the instance takes
 /// - [`http2_keep_alive_interval`](Self::http2_keep_alive_interval): none, no pings
 /// - [`http2_keep_alive_timeout`](Self::http2_keep_alive_timeout): 20 s
 /// - [`http2_keep_alive_while_idle`](Self::http2_keep_alive_while_idle): off
@@ -77,17 +79,7 @@ impl<B> Connector<B> {
         Self {
             protocol: Protocol::Negotiated,
             host: Host::Caller,
-            limits: Limits {
-                connect_timeout: Duration::from_secs(2),
-                idle_timeout: Duration::from_secs(60),
-                max_idle: 128,
-                max_age: None,
-                keep_alive: KeepAlive {
-                    interval: None,
-                    timeout: Duration::from_secs(20),
-                    while_idle: false,
-                },
-            },
+            limits: Limits::default(),
             #[cfg(feature = "tls")]
             tls: None,
             tcp: Arc::default(),
@@ -95,8 +87,8 @@ impl<B> Connector<B> {
         }
     }
 
-    /// Speaks HTTP/2, with prior knowledge (`h2c`) where it is not over TLS: one connection for each instance, shared by all
-    /// requests.
+    /// Speaks HTTP/2, with prior knowledge (`h2c`) where it is not over TLS: the requests to an
+    /// instance share one connection, or a few.
     #[must_use]
     pub fn http2(mut self) -> Self {
         self.protocol = Protocol::Http2;
@@ -164,7 +156,7 @@ impl<B> Connector<B> {
     /// connection in the moment it is closed.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.idle_timeout = timeout;
+        self.limits.http1.idle_timeout = timeout;
         self
     }
 
@@ -174,7 +166,7 @@ impl<B> Connector<B> {
     /// `BalanceConfig::max_in_flight`.
     #[must_use]
     pub fn max_idle(mut self, connections: usize) -> Self {
-        self.limits.max_idle = connections;
+        self.limits.http1.max_idle = connections;
         self
     }
 
@@ -192,6 +184,24 @@ impl<B> Connector<B> {
         self
     }
 
+    /// Opens at most this many HTTP/2 connections to each instance; counted as at least 1.
+    ///
+    /// The next one is opened when the streams of those that are there are used up. Then requests wait for a stream.
+    #[must_use]
+    pub fn http2_max_connections(mut self, connections: usize) -> Self {
+        self.limits.http2.max_connections = connections.max(1);
+        self
+    }
+
+    /// Uses at most this many streams of an HTTP/2 connection at a time, or what the instance takes, if that is less.
+    ///
+    /// Counted as at least 1. By default it is what the instance takes (`SETTINGS_MAX_CONCURRENT_STREAMS`).
+    #[must_use]
+    pub fn http2_streams_per_connection(mut self, streams: usize) -> Self {
+        self.limits.http2.streams_per_connection = Some(streams.max(1));
+        self
+    }
+
     /// Pings an HTTP/2 connection on which nothing came for this long.
     ///
     /// Any duration, counted as at least 1 ms. It finds a lost network or machine where requests have no time limit of their
@@ -199,21 +209,21 @@ impl<B> Connector<B> {
     /// otherwise.
     #[must_use]
     pub fn http2_keep_alive_interval(mut self, interval: Duration) -> Self {
-        self.limits.keep_alive.interval = Some(interval.max(Duration::from_millis(1)));
+        self.limits.http2.keep_alive.interval = Some(interval.max(Duration::from_millis(1)));
         self
     }
 
     /// Closes an HTTP/2 connection whose ping was not answered for this long: what is in flight on it fails. Any duration.
     #[must_use]
     pub fn http2_keep_alive_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.keep_alive.timeout = timeout;
+        self.limits.http2.keep_alive.timeout = timeout;
         self
     }
 
     /// Whether an HTTP/2 connection without a request in flight is pinged too.
     #[must_use]
     pub fn http2_keep_alive_while_idle(mut self, enabled: bool) -> Self {
-        self.limits.keep_alive.while_idle = enabled;
+        self.limits.http2.keep_alive.while_idle = enabled;
         self
     }
 }
@@ -242,9 +252,10 @@ where
                 Protocol::Http2 => true,
                 Protocol::Negotiated => peer.negotiate(limits.connect_timeout).await?,
             };
+            let fallback = Fallback::new(peer.addr(), &host, peer.scheme());
             Ok(match is_http2 {
-                true => Connection::http2(Pool::open(peer, &host, limits).await?),
-                false => Connection::http1(Pool::open(peer, &host, limits).await?),
+                true => Connection::http2(http2::pool::Pool::open(peer, fallback, limits).await?),
+                false => Connection::http1(http1::pool::Pool::open(peer, fallback, limits).await?),
             })
         })
     }

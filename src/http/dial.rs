@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 #[cfg(feature = "tls")]
 use std::sync::Mutex;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::uri::Scheme;
@@ -12,10 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ConnectError, Step};
-use super::line::{Line, Transport};
 #[cfg(feature = "tls")]
-use super::pool::lock;
-use super::pool::{Limits, Pool};
+use super::lock::lock;
 use super::stream::Stream;
 use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
@@ -146,68 +144,25 @@ fn deadline(limit: Duration) -> Instant {
     now.checked_add(limit).unwrap_or_else(|| now + LONGEST)
 }
 
-/// Connects to `peer` and shakes hands; freed lines come back to `home`.
-pub(super) async fn connect<L: Transport>(
+/// Connects to `peer`, offers `protocols` if that is over TLS (RFC 7301), and makes a connection of that by `open`.
+pub(super) async fn connect<T>(
     peer: &Peer,
-    limits: Limits,
-    home: Weak<Pool<L>>,
-) -> Result<L, ConnectError> {
-    let (addr, limit) = (peer.addr, limits.connect_timeout);
+    limit: Duration,
+    protocols: &[&'static str],
+    open: impl AsyncFnOnce(Stream) -> Result<T, ConnectError>,
+) -> Result<T, ConnectError> {
+    let addr = peer.addr;
     let by = deadline(limit);
     let stream = match peer.take_opened() {
         Some(stream) => stream,
-        None => peer.reach(by, limit, L::ALPN).await?,
+        None => peer.reach(by, limit, protocols).await?,
     };
-    let line = timeout_at(by, L::open(stream, addr, limits, home))
+    let connection = timeout_at(by, open(stream))
         .await
         .unwrap_or_else(|_| Err(ConnectError::timed_out(addr, Step::Http, limit)))?;
     tracing::debug!(%addr, "connected");
-    Ok(line)
+    Ok(connection)
 }
 
 /// A year: what a longer connect timeout is cut to.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// One dial for the claims that wait in a pool. They are also told when the runtime drops it.
-pub(super) struct Dial<L: Line> {
-    pool: Weak<Pool<L>>,
-    peer: Peer,
-    ended: bool,
-}
-
-impl<L: Line> Dial<L> {
-    pub(super) fn new(pool: Weak<Pool<L>>, peer: Peer) -> Self {
-        Self {
-            pool,
-            peer,
-            ended: false,
-        }
-    }
-
-    fn end(&mut self, result: Result<L, ConnectError>) {
-        self.ended = true;
-        let Some(pool) = self.pool.upgrade() else {
-            return;
-        };
-        pool.dialled();
-        match result {
-            Ok(line) => pool.deliver(line, true),
-            Err(error) => pool.fail(&error),
-        }
-    }
-}
-
-impl<L: Transport> Dial<L> {
-    pub(super) async fn run(mut self, limits: Limits) {
-        let result = connect(&self.peer, limits, self.pool.clone()).await;
-        self.end(result);
-    }
-}
-
-impl<L: Line> Drop for Dial<L> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end(Err(ConnectError::no_runtime(self.peer.addr)));
-        }
-    }
-}

@@ -12,6 +12,7 @@ use tokio_rustls::rustls::Error as TlsError;
 use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
 use crate::balance::socket::SocketError;
+use crate::error::BoxError;
 use crate::event::DialError;
 use crate::model::address::Address;
 use crate::runtime::causes::chain;
@@ -51,7 +52,7 @@ enum ConnectCause {
     /// From a loopback address to another host.
     Loopback(IpAddr, SocketError),
     TimedOut(Step, Duration, io::Error),
-    Handshake(hyper::Error),
+    Handshake(BoxError),
     /// The server spoke, or closed, and that was not the protocol of the connector.
     Protocol(Mismatch),
     NoRuntime,
@@ -113,7 +114,7 @@ impl ConnectError {
         Self::io(address, io::ErrorKind::ConnectionAborted.into())
     }
 
-    pub(super) fn handshake(address: impl Into<Address>, error: hyper::Error) -> Self {
+    pub(super) fn handshake(address: impl Into<Address>, error: BoxError) -> Self {
         Self::new(address, ConnectCause::Handshake(error))
     }
 
@@ -330,7 +331,7 @@ impl StdError for ConnectError {
         match &*self.cause {
             ConnectCause::Io(error) | ConnectCause::TimedOut(_, _, error) => Some(error),
             ConnectCause::Socket(error) | ConnectCause::Loopback(_, error) => error.source(),
-            ConnectCause::Handshake(error) => Some(error),
+            ConnectCause::Handshake(error) => Some(&**error),
             #[cfg(feature = "tls")]
             ConnectCause::Tls(_, error) => Some(error),
             #[cfg(feature = "tls")]
@@ -340,25 +341,10 @@ impl StdError for ConnectError {
     }
 }
 
-/// Whether an exchange failed by the request's own body.
-pub(crate) fn is_callers(error: &hyper::Error) -> bool {
-    let reset = error.source().and_then(|cause| cause.downcast_ref());
-    // An HTTP/2 stream that neither the peer nor the library reset was reset by hyper, for that.
-    error.is_user() && !is_abandoned(error)
-        || reset.is_some_and(|error: &h2::Error| {
-            error.is_reset() && !error.is_remote() && !error.is_library()
-        })
-}
-
-/// Whether hyper dropped a request, as it does with one that it was about to send when the instance said that it goes away.
-/// It calls that a fault of its user, and tells it apart by nothing but its text.
-fn is_abandoned(error: &hyper::Error) -> bool {
-    error.to_string().starts_with("dispatch task is gone")
-}
-
 /// Why a [`Connection`](super::Connection) gave no response.
 ///
-/// Its [`source`](StdError::source) is a [`ConnectError`] or a [`hyper::Error`], if there is one.
+/// Its [`source`](StdError::source), if there is one, is a [`ConnectError`], the error of the request's body, an
+/// [`io::Error`], or an error of hyper or h2.
 #[derive(Debug)]
 pub struct CallError {
     address: Address,
@@ -370,13 +356,15 @@ enum CallCause {
     Connect(ConnectError),
     /// `https` was asked for, without TLS.
     NoTls,
-    Unsent(hyper::Error),
-    Refused(hyper::Error),
+    Unsent(BoxError),
+    Refused(BoxError),
     GoAway {
-        error: hyper::Error,
+        error: BoxError,
         graceful: bool,
     },
-    Sent(hyper::Error),
+    /// The body of the request failed, or its head cannot be sent.
+    Request(BoxError),
+    Sent(BoxError),
 }
 
 impl CallError {
@@ -396,24 +384,25 @@ impl CallError {
         Self::new(address, CallCause::NoTls)
     }
 
-    pub(super) fn unsent(address: impl Into<Address>, error: hyper::Error) -> Self {
+    pub(super) fn unsent(address: impl Into<Address>, error: BoxError) -> Self {
         Self::new(address, CallCause::Unsent(error))
     }
 
-    pub(super) fn refused(address: impl Into<Address>, error: hyper::Error) -> Self {
+    pub(super) fn refused(address: impl Into<Address>, error: BoxError) -> Self {
         Self::new(address, CallCause::Refused(error))
     }
 
-    pub(super) fn go_away(
-        address: impl Into<Address>,
-        error: hyper::Error,
-        graceful: bool,
-    ) -> Self {
+    pub(super) fn go_away(address: impl Into<Address>, error: BoxError, graceful: bool) -> Self {
         Self::new(address, CallCause::GoAway { error, graceful })
     }
 
-    pub(super) fn sent(address: impl Into<Address>, error: hyper::Error) -> Self {
+    pub(super) fn sent(address: impl Into<Address>, error: BoxError) -> Self {
         Self::new(address, CallCause::Sent(error))
+    }
+
+    /// The request is at fault.
+    pub(super) fn request(address: impl Into<Address>, error: BoxError) -> Self {
+        Self::new(address, CallCause::Request(error))
     }
 
     /// The address of the instance.
@@ -429,7 +418,7 @@ impl CallError {
     /// answer: the instance may or may not have acted on the request.
     #[must_use]
     pub fn was_sent(&self) -> bool {
-        matches!(self.cause, CallCause::Sent(_))
+        matches!(self.cause, CallCause::Sent(_) | CallCause::Request(_))
     }
 
     /// Whether the instance refused the HTTP/2 stream (`REFUSED_STREAM`): it has too much to do.
@@ -465,10 +454,10 @@ impl CallError {
     #[must_use]
     pub fn is_callers(&self) -> bool {
         match &self.cause {
-            CallCause::Sent(error) => is_callers(error),
-            CallCause::NoTls => true,
+            CallCause::Request(_) | CallCause::NoTls => true,
             CallCause::Connect(_)
             | CallCause::Unsent(_)
+            | CallCause::Sent(_)
             | CallCause::Refused(_)
             | CallCause::GoAway { .. } => false,
         }
@@ -498,6 +487,7 @@ impl fmt::Display for CallError {
                     "{addr} closes the connection and did not act on the request"
                 )
             }
+            CallCause::Request(_) => write!(f, "the request to {addr} failed"),
             CallCause::Sent(_) => write!(f, "no response from {addr}"),
         }
     }
@@ -511,7 +501,50 @@ impl StdError for CallError {
             CallCause::Unsent(error)
             | CallCause::Refused(error)
             | CallCause::GoAway { error, .. }
-            | CallCause::Sent(error) => Some(error),
+            | CallCause::Request(error)
+            | CallCause::Sent(error) => Some(&**error),
         }
+    }
+}
+
+/// Why a response body broke off.
+///
+/// Its [`source`](StdError::source) is the error of the request's body, an [`io::Error`], or an error of hyper or h2.
+#[derive(Debug)]
+pub struct BodyError {
+    cause: BoxError,
+    is_request: bool,
+}
+
+impl BodyError {
+    pub(super) fn response(cause: BoxError) -> Self {
+        let is_request = false;
+        Self { cause, is_request }
+    }
+
+    pub(super) fn request(cause: BoxError) -> Self {
+        let is_request = true;
+        Self { cause, is_request }
+    }
+
+    /// Whether the caller is to blame: the body of its own request failed.
+    #[must_use]
+    pub fn is_callers(&self) -> bool {
+        self.is_request
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.is_request {
+            true => "the request body failed before the response was complete",
+            false => "the response body broke off",
+        })
+    }
+}
+
+impl StdError for BodyError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.cause)
     }
 }

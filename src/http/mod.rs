@@ -6,7 +6,8 @@
 //! instance acted on.
 //!
 //! The connections of an instance are opened as requests need them and live as long as it is a member. HTTP/1.1 takes a
-//! connection for each request in flight and keeps the idle ones for the next. HTTP/2 sends all requests over one. With the
+//! connection for each request in flight and keeps the idle ones for the next. HTTP/2 sends all requests over one, or a few.
+//! With the
 //! feature `tls` they are encrypted: [`Connector`] takes an `http::Tls`.
 //!
 //! # Limits
@@ -20,7 +21,6 @@ mod address;
 mod age;
 pub(crate) mod answered;
 mod body;
-mod checkout;
 pub(crate) mod classify;
 mod client;
 mod connection;
@@ -30,11 +30,12 @@ pub(crate) mod error;
 mod http1;
 mod http2;
 pub(crate) mod label;
-mod line;
-mod pool;
+mod lock;
 pub(crate) mod replay;
 pub(crate) mod resend;
+mod response;
 pub(crate) mod retry_after;
+mod settings;
 mod socket;
 mod stream;
 mod tcp;
@@ -47,11 +48,12 @@ pub use answered::{Answered, answered_by};
 pub use body::TrackedBody;
 pub use classify::HttpClassifier;
 pub use client::{Client, ClientBuilder, ClientFuture};
-pub use connection::Connection;
+pub use connection::{Connection, ConnectionFuture};
 pub use connector::Connector;
-pub use error::{CallError, ConnectError, ConnectErrorKind};
+pub use error::{BodyError, CallError, ConnectError, ConnectErrorKind};
 pub use replay::{Body, ReplayBody};
 pub use resend::{Resend, ResendFuture, ResendLayer};
+pub use response::IncomingBody;
 pub use tcp::TcpOptions;
 #[cfg(feature = "tls")]
 pub use tls::Tls;

@@ -80,6 +80,8 @@ struct State {
     /// Whether anything was read.
     is_begun: bool,
     end: End,
+    /// Why the body failed, for the reader, if that was not the one that found out.
+    failure: Option<BoxError>,
     /// What the body said last of its rest.
     rest: SizeHint,
     /// Whether a reader polls the body at this moment.
@@ -114,6 +116,14 @@ struct Piece {
     frame: Option<Result<Frame<Bytes>, BoxError>>,
     is_end: bool,
     rest: SizeHint,
+}
+
+impl Piece {
+    fn length(&self) -> usize {
+        let frame = self.frame.as_ref().and_then(|frame| frame.as_ref().ok());
+        let data = frame.and_then(|frame| frame.data_ref());
+        data.map_or(0, Bytes::len)
+    }
 }
 
 impl<B> Source for Mutex<Option<B>>
@@ -181,6 +191,7 @@ impl ReplayBody {
             limit,
             is_begun: false,
             end: End::Open,
+            failure: None,
             rest,
             is_polled: false,
             waker: None,
@@ -240,28 +251,47 @@ impl ReplayBody {
         true
     }
 
-    /// Tells when the body was read to its end.
+    /// Reads ahead what is at hand, without waiting and not much beyond the limit. Returns whether that is all of the body.
     #[cfg(all(feature = "grpc", feature = "retry"))]
-    pub(crate) fn progress(&self) -> Progress {
-        Progress(self.0.as_ref().map(|handle| Arc::clone(&handle.shared)))
-    }
-}
-
-/// How far a body was read.
-#[cfg(feature = "grpc")]
-#[derive(Clone)]
-pub(crate) struct Progress(Option<Arc<Shared<dyn Source>>>);
-
-#[cfg(feature = "grpc")]
-impl Progress {
-    /// Whether the body was read to its end.
-    pub(crate) fn has_ended(&self) -> bool {
-        let shared = self.0.as_ref();
-        shared.is_none_or(|shared| lock(&shared.state).end == End::Ended)
+    pub(crate) fn read_ahead(&self) -> bool {
+        self.0.as_ref().is_none_or(Handle::read_ahead)
     }
 }
 
 impl Handle {
+    /// Adds to the record what can be read without waiting, for whoever reads the body.
+    #[cfg(all(feature = "grpc", feature = "retry"))]
+    fn read_ahead(&self) -> bool {
+        let mut left = self.state().limit;
+        loop {
+            let mut state = self.state();
+            if state.end == End::Ended {
+                return state.is_replayable();
+            }
+            let is_short = state.rest.lower() <= left as u64;
+            if state.end == End::Failed || state.is_polled || state.record.is_none() || !is_short {
+                return false;
+            }
+            state.is_polled = true;
+            drop(state);
+            // The reader polls what is pending again, with a waker that wakes.
+            let polled = self
+                .shared
+                .body
+                .poll(&mut Context::from_waker(Waker::noop()));
+            let length = match &polled {
+                Poll::Ready(piece) => Some(piece.length().max(1)),
+                Poll::Pending => None,
+            };
+            drop(self.note(polled));
+            // An endless row of empty frames ends too.
+            match length.and_then(|length| left.checked_sub(length)) {
+                Some(less) => left = less,
+                None => return self.state().end == End::Ended,
+            }
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.shared.state)
     }
@@ -273,7 +303,7 @@ impl Handle {
             if let Role::Spare(number) = self.role
                 && number > state.reader
             {
-                if !state.is_replayable() {
+                if !state.may_begin() {
                     return Poll::Ready(Some(Err(ReplayError::NotKept.into())));
                 }
                 self.role = state.begin(self.role, number);
@@ -287,7 +317,11 @@ impl Handle {
             match state.end {
                 End::Open => {}
                 End::Ended => return Poll::Ready(None),
-                End::Failed => return Poll::Ready(Some(Err(ReplayError::Failed.into()))),
+                End::Failed => {
+                    let failure = state.failure.take();
+                    let failure = failure.unwrap_or_else(|| ReplayError::Failed.into());
+                    return Poll::Ready(Some(Err(failure)));
+                }
             }
             if !state.is_polled {
                 state.is_polled = true;
@@ -307,8 +341,12 @@ impl Handle {
                 }
             }
         }
-        let mut polled = self.shared.body.poll(cx);
+        let polled = self.shared.body.poll(cx);
+        self.note(polled)
+    }
 
+    /// Ends a poll of the body: adds what it gave to the record, and returns what the reader gets.
+    fn note(&self, mut polled: Poll<Piece>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut state = lock(&self.shared.state);
         state.is_polled = false;
         let waker = state.waker.take();
@@ -323,7 +361,9 @@ impl Handle {
             waker.wake();
         }
         match polled {
-            _ if !is_reader => Poll::Ready(Some(Err(ReplayError::SentAgain.into()))),
+            Poll::Ready(_) | Poll::Pending if !is_reader => {
+                Poll::Ready(Some(Err(ReplayError::SentAgain.into())))
+            }
             Poll::Pending => Poll::Pending,
             Poll::Ready(piece) => Poll::Ready(piece.frame),
         }
@@ -332,7 +372,13 @@ impl Handle {
 
 impl State {
     fn is_replayable(&self) -> bool {
-        !self.is_begun || (self.record.is_some() && self.end != End::Failed)
+        let is_kept = |record: &Record| record.data.len() <= self.limit;
+        !self.is_begun || (self.record.as_ref().is_some_and(is_kept) && self.end != End::Failed)
+    }
+
+    /// Whether a spare may become the reader by a poll: also the first one, if more was read ahead than is kept for others.
+    fn may_begin(&self) -> bool {
+        self.is_replayable() || (self.reader == 0 && self.record.is_some())
     }
 
     fn is_reader(&self, role: Role) -> bool {
@@ -385,12 +431,14 @@ impl State {
                 _ => End::Ended,
             };
         }
+        if !is_reader && matches!(piece.frame, Some(Err(_))) {
+            self.failure = piece.frame.take().and_then(Result::err);
+        }
         let Some(Ok(frame)) = &piece.frame else {
             return None;
         };
         let record = self.record.as_mut()?;
-        let length = frame.data_ref().map_or(0, Bytes::len);
-        let is_kept = self.spares > 0 && record.data.len() + length <= self.limit;
+        let is_kept = self.spares > 0 && record.data.len() + piece.length() <= self.limit;
         // The present reader relies on what a former one reads.
         if !is_kept && is_reader {
             return self.record.take();
@@ -726,6 +774,34 @@ mod tests {
             assert!(next(&mut spare).unwrap().is_err());
             assert!(next(&mut reader).unwrap().is_err(), "and does not end");
         }
+    }
+
+    #[cfg(all(feature = "grpc", feature = "retry"))]
+    #[test]
+    fn what_is_at_hand_is_read_ahead_for_the_reader() {
+        for (ends, limit, is_whole) in [(true, 7, true), (true, 3, false), (false, 7, false)] {
+            let rest = match ends {
+                true => stream::empty().left_stream(),
+                false => stream::pending().right_stream(),
+            };
+            let frames = stream::iter([data("one "), data("two")]).chain(rest);
+            let mut reader = ReplayBody::with_limit(StreamBody::new(frames), limit);
+            assert_eq!(reader.read_ahead(), is_whole, "{ends} {limit}");
+            assert_eq!(reader.is_replayable(), limit == 7);
+            let mut read = Vec::new();
+            while let Some(data) = next(&mut reader) {
+                read.extend_from_slice(&data.unwrap());
+            }
+            assert_eq!(read, b"one two");
+            assert_eq!(reader.is_end_stream(), ends);
+        }
+        let mut fails = body([data("one"), Err("no more")], true);
+        assert!(!fails.read_ahead() && !fails.is_replayable());
+        assert_eq!(text(&mut fails), "one");
+        let error = next(&mut fails).unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "no more");
+        let frames = stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::new())));
+        assert!(!ReplayBody::new(StreamBody::new(frames)).read_ahead());
     }
 
     #[test]

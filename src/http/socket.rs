@@ -9,8 +9,10 @@
 //! A peer that closes says why before: by the `GOAWAY` that tells which requests it did not act on, by an early response. A
 //! write that fails since then would end the connection with that unread. So its failure is told when all is read.
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::pool::lock;
+use super::lock::lock;
 use super::stream::Stream;
 use crate::runtime::clock;
 
@@ -39,6 +41,8 @@ pub(super) struct Socket {
     write_error: Option<io::Error>,
     /// Told of the first bytes.
     greeting: Option<Greeter>,
+    writes: Writes,
+    lifetime: Lifetime,
 }
 
 /// The first bytes of the peer: enough of an HTTP/2 frame to tell its type.
@@ -59,7 +63,9 @@ pub(super) struct Probe {
 /// A stream, and when its peer was last known to be there.
 struct Watched {
     stream: Stream,
+    /// When it was last read or looked up.
     heard: Instant,
+    last_read: Instant,
 }
 
 impl Watched {
@@ -79,14 +85,18 @@ impl Watched {
 
 impl Socket {
     pub(super) fn new(stream: Stream) -> Self {
+        let now = clock::now();
         Self {
             watched: Arc::new(Mutex::new(Watched {
                 stream,
-                heard: clock::now(),
+                heard: now,
+                last_read: now,
             })),
             awaits_answer: false,
             write_error: None,
             greeting: None,
+            writes: Writes::default(),
+            lifetime: Lifetime::default(),
         }
     }
 
@@ -98,6 +108,16 @@ impl Socket {
         greeting
     }
 
+    /// Counts the writes, for others.
+    pub(super) fn writes(&self) -> Writes {
+        self.writes.clone()
+    }
+
+    /// What is to be kept until the socket is closed.
+    pub(super) fn lifetime(&self) -> Lifetime {
+        self.lifetime.clone()
+    }
+
     pub(super) fn probe(&self) -> Probe {
         Probe {
             watched: Arc::downgrade(&self.watched),
@@ -105,7 +125,62 @@ impl Socket {
     }
 }
 
+/// How often a socket was written to.
+#[derive(Clone, Default)]
+pub(super) struct Writes(Arc<AtomicU64>);
+
+impl Writes {
+    /// If it did not change since something was queued to be written, nothing of that has left.
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn note(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Keeps a value until a socket is closed: the load of a connection that is not HTTP any more.
+#[derive(Clone, Default)]
+pub(super) struct Lifetime(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+enum Kept {
+    #[default]
+    Nothing,
+    Value(#[expect(dead_code, reason = "it is kept to be dropped")] Box<dyn Any + Send>),
+    /// The socket is closed.
+    Closed,
+}
+
+impl Lifetime {
+    pub(super) fn keep(&self, value: impl Any + Send) {
+        let mut kept = lock(&self.0);
+        if !matches!(*kept, Kept::Closed) {
+            let before = std::mem::replace(&mut *kept, Kept::Value(Box::new(value)));
+            // Dropped without the lock, as is a value that comes too late.
+            drop(kept);
+            drop(before);
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let mut kept = lock(&self.lifetime.0);
+        let value = std::mem::replace(&mut *kept, Kept::Closed);
+        drop(kept);
+        drop(value);
+    }
+}
+
 impl Probe {
+    /// When something was read last.
+    pub(super) fn last_read(&self) -> Instant {
+        let watched = self.watched.upgrade();
+        watched.map_or_else(clock::now, |watched| lock(&watched).last_read)
+    }
+
     /// Whether the connection is open with nothing to read, as an idle one has to be. One that had no request yet is always
     /// looked up: servers that accept and close at once are not heard of otherwise.
     pub(super) fn is_idle(&self, had_requests: bool) -> bool {
@@ -166,6 +241,7 @@ impl AsyncRead for Socket {
             awaits_answer,
             write_error,
             greeting,
+            ..
         } = self.get_mut();
         let mut watched = lock(watched);
         let before = buf.filled().len();
@@ -181,6 +257,7 @@ impl AsyncRead for Socket {
         if let Poll::Ready(read) = read {
             *awaits_answer = false;
             watched.heard = clock::now();
+            watched.last_read = watched.heard;
             return Poll::Ready(match greeting.take() {
                 Some(greeter) => greeter.read(read, &buf.filled()[before..], greeting),
                 None => read,
@@ -202,6 +279,7 @@ impl Socket {
         write: impl FnOnce(Pin<&mut (dyn AsyncWrite + Unpin)>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.write_error.is_none() {
+            self.writes.note();
             match write(lock(&self.watched).stream.writer(), cx) {
                 Poll::Ready(Err(error)) => self.write_error = Some(error),
                 written => return written,

@@ -20,9 +20,9 @@ pub(super) fn is_call(headers: &HeaderMap) -> bool {
 
 /// Lets the caller see nothing before the first message, if the call can then still be made again.
 pub(super) fn hold_head(mut request: Request<ReplayBody>) -> Request<ReplayBody> {
-    if is_call(request.headers()) && mark::is_idempotent(&request, false) {
-        let progress = request.body().progress();
-        request.extensions_mut().insert(HoldHead(progress));
+    let is_marked = is_call(request.headers()) && mark::is_idempotent(&request, false);
+    if is_marked && request.body().read_ahead() {
+        request.extensions_mut().insert(HoldHead);
     }
     request
 }

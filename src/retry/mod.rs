@@ -32,7 +32,7 @@
 //! or by the extension [`Idempotent`] for a single request, which also overrules the method. gRPC calls are all `POST`: only
 //! the extension marks them.
 //!
-//! A marked gRPC call whose messages were all sent gets its answer, head included, only with its first message or its end: many
+//! A marked gRPC call whose messages are all at hand when it is made gets its answer, head included, only with its first message or its end: many
 //! servers send the head of a stream at once, and what fails after it can then still be sent again. So do not mark a
 //! subscription whose caller wants to know that it began.
 //!

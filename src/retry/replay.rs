@@ -16,8 +16,8 @@ use crate::http::ReplayBody;
 /// A body can be sent again until more than the limit was read of it. A layer of [`Resend`](crate::http::Resend) below keeps
 /// no second copy.
 ///
-/// The answer to a gRPC call that is marked [`Idempotent`](super::Idempotent), and whose messages were all sent, is held until
-/// its first message.
+/// The answer to a gRPC call that is marked [`Idempotent`](super::Idempotent), and whose messages are all at hand when it is made, is
+/// held until its first message.
 ///
 /// # Defaults
 ///

@@ -2,27 +2,38 @@
 
 use std::env::VarError;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::WorkerError;
+use super::error::WorkerError;
+use super::variable::Variable;
 use crate::discovery::{Backend, Registration, Schemes, from_uri_with};
+use crate::guard::Networks;
+use crate::model::address::Address;
 
 pub(super) struct Environment {
     pub(super) registration: Registration,
     pub(super) backend: Arc<dyn Backend>,
-    pub(super) bind: Option<IpAddr>,
+    pub(super) bind: Option<Bind>,
     pub(super) advertise: Option<IpAddr>,
+    pub(super) allow: Option<Networks>,
 }
 
-/// A variable, and how one looks that is right.
-pub(super) struct Variable {
-    pub(super) name: &'static str,
-    pub(super) example: &'static str,
+/// Where a worker listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Bind {
+    /// At this ip, each endpoint at a port of its own.
+    Ip(IpAddr),
+    /// In this folder, each endpoint at a Unix socket of its own.
+    Folder(Arc<Path>),
 }
 
-impl Variable {
-    const fn new(name: &'static str, example: &'static str) -> Self {
-        Self { name, example }
+impl Bind {
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(ip) => Some(*ip),
+            Self::Folder(_) => None,
+        }
     }
 }
 
@@ -32,6 +43,8 @@ const ID: Variable = Variable::new("ROLECALL_ID", "worker-1");
 const DISCOVERY: Variable = Variable::new("ROLECALL_DISCOVERY", "folder:/run/roles");
 const BIND: Variable = Variable::new("ROLECALL_BIND", "0.0.0.0");
 const ADVERTISE: Variable = Variable::new("ROLECALL_ADVERTISE", "10.0.0.7");
+const ALLOW: Variable = Variable::new("ROLECALL_ALLOW", "10.0.0.0/8");
+const ZONE: Variable = Variable::new("ROLECALL_ZONE", "eu-1a");
 
 impl Environment {
     /// By a look at one variable at a time.
@@ -58,6 +71,22 @@ impl Environment {
             },
         };
 
+        let bind = || match optional(&BIND)? {
+            Some(text) if text.starts_with("unix:") => match text.parse() {
+                Ok(Address::Unix(folder)) => Ok(Some(Bind::Folder(folder))),
+                Ok(Address::Tcp(_)) => Ok(None),
+                Err(error) => Err(WorkerError::invalid(&BIND, &text, error)),
+            },
+            _ => Ok(ip(&BIND)?.map(Bind::Ip)),
+        };
+        let allow = || match optional(&ALLOW)? {
+            None => Ok(None),
+            Some(text) => match text.parse::<Networks>() {
+                Ok(networks) => Ok(Some(networks)),
+                Err(error) => Err(WorkerError::invalid(&ALLOW, &text, error)),
+            },
+        };
+
         let mut registration = Registration::new(checked(&ROLE, required(&ROLE)?, |role| {
             Registration::new(role)
         })?);
@@ -71,6 +100,10 @@ impl Environment {
             let id = checked(&ID, id, |id| registration.clone().id(id))?;
             registration = registration.id(id);
         }
+        if let Some(zone) = optional(&ZONE)? {
+            let zone = checked(&ZONE, zone, |zone| registration.clone().zone(zone))?;
+            registration = registration.zone(zone);
+        }
         let uri = required(&DISCOVERY)?;
         let backend = from_uri_with(&uri, schemes)
             .map_err(|error| WorkerError::invalid(&DISCOVERY, &uri, error))?;
@@ -82,8 +115,9 @@ impl Environment {
         Ok(Self {
             registration,
             backend,
-            bind: ip(&BIND)?,
+            bind: bind()?,
             advertise,
+            allow: allow()?,
         })
     }
 }
@@ -130,6 +164,7 @@ mod tests {
         assert_eq!(announced.role().as_str(), "worker");
         assert_eq!(announced.boundary().as_str(), "default");
         assert_eq!((read.bind, read.advertise), (None, None));
+        assert_eq!(read.allow, None);
     }
 
     #[test]
@@ -141,13 +176,28 @@ mod tests {
             ("ROLECALL_DISCOVERY", "registry:"),
             ("ROLECALL_BIND", "::"),
             ("ROLECALL_ADVERTISE", "10.0.0.7"),
+            ("ROLECALL_ALLOW", "10.0.0.0/8"),
+            ("ROLECALL_ZONE", "eu-1a"),
         ])
         .unwrap();
         let announced = read.registration.validate().unwrap();
         assert_eq!(announced.boundary().as_str(), "media");
         assert_eq!(announced.id().as_str(), "w-1");
-        assert_eq!(read.bind, Some("::".parse().unwrap()));
+        assert_eq!(read.bind, Some(Bind::Ip("::".parse().unwrap())));
+        assert_eq!(read.allow.unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!(*announced.zone().unwrap(), "eu-1a");
         assert_eq!(read.advertise, Some([10, 0, 0, 7].into()));
+    }
+
+    #[test]
+    fn a_folder_of_unix_sockets_is_a_place_to_listen() {
+        let read = read(&[
+            ("ROLECALL_ROLE", "worker"),
+            ("ROLECALL_DISCOVERY", "registry:"),
+            ("ROLECALL_BIND", "unix:/run/shop"),
+        ])
+        .unwrap();
+        assert_eq!(read.bind, Some(Bind::Folder(Path::new("/run/shop").into())));
     }
 
     #[test]
@@ -187,6 +237,15 @@ mod tests {
                 but("ROLECALL_BIND", "localhost"),
                 "ROLECALL_BIND is \"localhost\"; set it as in ROLECALL_BIND=0.0.0.0: invalid IP address",
             ),
+            (
+                but("ROLECALL_BIND", "unix:run"),
+                "ROLECALL_BIND is \"unix:run\"",
+            ),
+            (
+                but("ROLECALL_ALLOW", "everybody"),
+                "ROLECALL_ALLOW is \"everybody\"; set it as in ROLECALL_ALLOW=10.0.0.0/8",
+            ),
+            (but("ROLECALL_ZONE", "a b"), "ROLECALL_ZONE is \"a b\""),
             (
                 but("ROLECALL_ADVERTISE", "10.0.0.7:80"),
                 "ROLECALL_ADVERTISE is \"10.0.0.7:80\"",

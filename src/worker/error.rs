@@ -2,9 +2,11 @@ use std::error::Error as StdError;
 use std::net::SocketAddr;
 use std::{fmt, io};
 
-use super::environment::Variable;
+use super::variable::Variable;
 use crate::error::BoxError;
 use crate::error::discovery::RegisterError;
+use crate::guard::GuardError;
+use crate::model::address::Address;
 use crate::runtime::text::excerpt;
 
 /// Why a worker could not be made, or could not serve.
@@ -35,7 +37,7 @@ pub enum WorkerError {
     #[non_exhaustive]
     Bind {
         /// The address.
-        addr: SocketAddr,
+        address: Address,
         /// What the system says.
         source: io::Error,
     },
@@ -47,6 +49,8 @@ pub enum WorkerError {
     },
     /// Discovery did not take the registration, or what it was to be told.
     Register(RegisterError),
+    /// Discovery cannot list peers, and no networks are allowed instead.
+    Guard(GuardError),
     /// The worker has drained, and serves no more.
     Drained,
 }
@@ -87,12 +91,13 @@ impl fmt::Display for WorkerError {
                 f,
                 "{variable} is \"{value}\"; set it as in {variable}={example}"
             ),
-            Self::Bind { addr, .. } => write!(f, "cannot listen at {addr}"),
+            Self::Bind { address, .. } => write!(f, "cannot listen at {address}"),
             Self::NoAddress { addr } => write!(
                 f,
                 "it listens at {addr}, which nobody can call; say by which address it is reached, as in ROLECALL_ADVERTISE=10.0.0.7"
             ),
             Self::Register(_) => f.write_str("cannot register"),
+            Self::Guard(_) => f.write_str("cannot guard its endpoints; set ROLECALL_ALLOW"),
             Self::Drained => f.write_str("the worker has drained"),
         }
     }
@@ -104,6 +109,7 @@ impl StdError for WorkerError {
             Self::Invalid { source, .. } => Some(&**source),
             Self::Bind { source, .. } => Some(source),
             Self::Register(error) => Some(error),
+            Self::Guard(error) => Some(error),
             Self::Missing { .. } | Self::NoAddress { .. } | Self::Drained => None,
         }
     }
@@ -112,5 +118,11 @@ impl StdError for WorkerError {
 impl From<RegisterError> for WorkerError {
     fn from(error: RegisterError) -> Self {
         Self::Register(error)
+    }
+}
+
+impl From<GuardError> for WorkerError {
+    fn from(error: GuardError) -> Self {
+        Self::Guard(error)
     }
 }

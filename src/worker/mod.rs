@@ -5,6 +5,8 @@
 
 mod environment;
 mod error;
+mod loopback;
+mod variable;
 #[expect(clippy::module_inception, reason = "the module's main item")]
 mod worker;
 

@@ -74,12 +74,16 @@ async fn a_first_start_warns_of_nothing() {
     let _capture = captured.capture();
     let (folder, registry) = (Folder::new(&path), Registry::new());
     let guards = [
-        Guard::new(folder.clone(), Boundary::default()),
-        Guard::new(registry.clone(), Boundary::default()),
+        Guard::builder(folder.clone(), Boundary::default())
+            .build()
+            .unwrap(),
+        Guard::builder(registry.clone(), Boundary::default())
+            .build()
+            .unwrap(),
     ];
     let callers = (balanced(folder.clone()), balanced(registry.clone()));
     for guard in &guards {
-        tokio::time::timeout(Duration::from_secs(30), guard.heard())
+        tokio::time::timeout(Duration::from_secs(30), guard.synced())
             .await
             .unwrap();
     }

@@ -25,7 +25,9 @@ async fn settle() {
 #[tokio::test(start_paused = true)]
 async fn a_guard_does_not_compare_with_a_stand_in_either() {
     let (first, other) = (Source::default(), Source::default());
-    let guard = Guard::new(first.clone().or(other.clone()), Boundary::default());
+    let guard = Guard::builder(first.clone().or(other.clone()), Boundary::default())
+        .build()
+        .unwrap();
     let admitted = || {
         (1..=10)
             .filter(|n| guard.admits([10, 0, 0, *n].into()))
@@ -37,7 +39,7 @@ async fn a_guard_does_not_compare_with_a_stand_in_either() {
     };
     settle().await;
     other.say(Ok(peers(10)));
-    guard.heard().await;
+    guard.synced().await;
     settle().await;
     assert_eq!(admitted(), 10);
     first.say(Ok(peers(1)));

@@ -157,7 +157,7 @@ async fn trial(client: &Client, events: &mut (impl Stream<Item = Event> + Unpin)
     told(events, |event| matches!(event, Event::Probation { .. })).await;
 }
 
-async fn call(client: &Client) -> Response<TrackedBody<hyper::body::Incoming>> {
+async fn call(client: &Client) -> Response<TrackedBody<rolecall::http::IncomingBody>> {
     client
         .clone()
         .call(Request::new(Empty::<Bytes>::new()))

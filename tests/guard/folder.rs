@@ -6,7 +6,7 @@ use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
 
 use rolecall::discovery::Folder;
-use rolecall::guard::{Event, Guard};
+use rolecall::guard::{Guard, GuardEvent};
 use rolecall::{Registrar, Registration};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, stdin};
 use tokio::net::TcpStream;
@@ -104,9 +104,11 @@ async fn who_comes_first_does_not_wait_for_a_folder_that_nobody_made() {
     let name = format!("rolecall-guard-first-{}", process::id());
     let place = Place(env::temp_dir().join(name));
     let folder = Folder::new(&place.0);
-    let guard = Guard::new(folder.clone(), boundary("shop"));
+    let guard = Guard::builder(folder.clone(), boundary("shop"))
+        .build()
+        .unwrap();
     let mut events = guard.events();
-    in_time(guard.heard()).await;
+    in_time(guard.synced()).await;
     assert!(!guard.admits(STRANGER));
     let here = Registration::new("cart").boundary("shop").peer_ip(STRANGER);
     let _lease = folder.register(here).await.unwrap();
@@ -122,12 +124,14 @@ fn a_folder_that_is_gone_in_another_runtime_is_not_one_that_nobody_made() {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().build().unwrap()
     };
-    let guard = Guard::new(Folder::new(&folder), boundary("shop"));
+    let guard = Guard::builder(Folder::new(&folder), boundary("shop"))
+        .build()
+        .unwrap();
     let first = runtime();
     let lease = first.block_on(async {
         let here = Registration::new("cart").boundary("shop").peer_ip(FRIEND);
         let lease = Folder::new(&folder).register(here).await.unwrap();
-        in_time(guard.heard()).await;
+        in_time(guard.synced()).await;
         assert!(guard.admits(FRIEND));
         lease
     });
@@ -137,7 +141,7 @@ fn a_folder_that_is_gone_in_another_runtime_is_not_one_that_nobody_made() {
     runtime().block_on(async {
         let mut events = guard.events();
         assert!(guard.admits(FRIEND));
-        let is_told = |event: &Event| matches!(event, Event::DiscoveryFailed { .. });
+        let is_told = |event: &GuardEvent| matches!(event, GuardEvent::DiscoveryFailed { .. });
         event(&mut events, is_told).await;
         assert!(guard.admits(FRIEND), "as known last");
     });
@@ -149,8 +153,11 @@ async fn a_peer_of_another_process_is_admitted_within_a_second_and_cut_off_when_
     let place = Place(env::temp_dir().join(name));
     // The folder is there before anybody is in it.
     std::fs::create_dir_all(&place.0).unwrap();
-    let guard = Guard::new(Folder::new(&place.0), boundary("shop")).cut_off(true);
-    in_time(guard.heard()).await;
+    let guard = Guard::builder(Folder::new(&place.0), boundary("shop"))
+        .cut_off(true)
+        .build()
+        .unwrap();
+    in_time(guard.synced()).await;
     let server = Server::start(&guard).await;
     let mut peer = Peer::start(&place.0);
     assert!(!is_served(STRANGER, server.addr).await);

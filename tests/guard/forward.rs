@@ -2,7 +2,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rolecall::guard::{Event, Guard};
+use rolecall::guard::{Guard, GuardEvent};
 use rolecall::{Lease, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -22,12 +22,15 @@ struct Stage {
 async fn stage() -> Stage {
     let registry = Registry::new();
     let lease = register(&registry, "shop", FRIEND).await;
-    let guard = Guard::new(registry, boundary("shop")).cut_off(true);
-    in_time(guard.heard()).await;
+    let guard = Guard::builder(registry, boundary("shop"))
+        .cut_off(true)
+        .build()
+        .unwrap();
+    in_time(guard.synced()).await;
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = front.local_addr().unwrap();
-    let forwarding = tokio::spawn(guard.forward(front, server.local_addr().unwrap()));
+    let forwarding = tokio::spawn(guard.forward(front, server.local_addr().unwrap()).run());
     Stage {
         guard,
         server,
@@ -126,7 +129,10 @@ async fn a_server_that_is_not_there_is_told_of() {
     drop(server);
     let mut friend = connect(FRIEND, front).await;
     assert_eq!(in_time(friend.read(&mut [0])).await.unwrap_or(0), 0);
-    event(&mut events, |e| matches!(e, Event::ForwardFailed { .. })).await;
+    event(&mut events, |e| {
+        matches!(e, GuardEvent::ForwardFailed { .. })
+    })
+    .await;
     forwarding.abort();
 }
 
@@ -169,4 +175,66 @@ async fn who_left_is_cut_off_from_a_server_that_reads_nothing() {
         }
     });
     assert_eq!(written.await.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_proxy_header_names_the_peer() {
+    let registry = Registry::new();
+    let lease = register(&registry, "shop", FRIEND).await;
+    let front_guard = Guard::builder(registry.clone(), boundary("shop"))
+        .build()
+        .unwrap();
+    // What is behind reads the header as strictly as any server does.
+    let back_guard = Guard::builder(registry, boundary("shop"))
+        .trust_proxy([127, 0, 0, 1].into())
+        .build()
+        .unwrap();
+    in_time(front_guard.synced()).await;
+    in_time(back_guard.synced()).await;
+    let mut server = Server::start(&back_guard).await;
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = front.local_addr().unwrap();
+    let forwarder = front_guard.forward(front, server.addr).proxy_header(true);
+    let forwarding = tokio::spawn(forwarder.run());
+    let mut friend = connect(FRIEND, addr).await;
+    greet(&mut friend, b"x").await.unwrap();
+    let seen = server.came.recv().await.unwrap();
+    assert_eq!(seen.addr(), Some(friend.local_addr().unwrap()));
+    assert_eq!(back_guard.status().headers_refused, 0);
+    drop(lease);
+    forwarding.abort();
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    const IDLE: Duration = Duration::from_millis(300);
+    let registry = Registry::new();
+    let _lease = register(&registry, "shop", FRIEND).await;
+    let guard = Guard::builder(registry, boundary("shop")).build().unwrap();
+    in_time(guard.synced()).await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = front.local_addr().unwrap();
+    let forwarder = guard.forward(front, server.local_addr().unwrap());
+    let forwarding = tokio::spawn(forwarder.idle_timeout(IDLE).run());
+    let mut idle = connect(FRIEND, addr).await;
+    let (_relayed_idle, _) = in_time(server.accept()).await.unwrap();
+    let mut busy = connect(FRIEND, addr).await;
+    let (mut relayed, _) = in_time(server.accept()).await.unwrap();
+    let closed = tokio::spawn(async move { in_time(idle.read(&mut [0])).await.unwrap_or(0) });
+    // One direction is enough, for far longer than the limit.
+    for _ in 0..20 {
+        relayed.write_all(b"x").await.unwrap();
+        in_time(busy.read_exact(&mut [0]))
+            .await
+            .expect("it is busy");
+        sleep(IDLE / 6).await;
+    }
+    assert_eq!(closed.await.unwrap(), 0);
+    assert_eq!(
+        in_time(busy.read(&mut [0])).await.unwrap_or(0),
+        0,
+        "it turned idle"
+    );
+    forwarding.abort();
 }

@@ -2,7 +2,7 @@ use std::io;
 use std::net::IpAddr;
 
 use rolecall::Registry;
-use rolecall::guard::{Event, Guard};
+use rolecall::guard::{Guard, GuardEvent};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -11,7 +11,9 @@ use super::support::*;
 #[tokio::test]
 async fn a_stranger_is_closed_before_a_byte_is_read_and_admitted_while_registered() {
     let registry = Registry::new();
-    let guard = Guard::new(registry.clone(), boundary("shop"));
+    let guard = Guard::builder(registry.clone(), boundary("shop"))
+        .build()
+        .unwrap();
     let mut events = guard.events();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -26,14 +28,14 @@ async fn a_stranger_is_closed_before_a_byte_is_read_and_admitted_while_registere
         "the system tells of bytes that nobody read"
     );
     assert!(matches!(
-        event(&mut events, |e| matches!(e, Event::Refused { .. })).await,
-        Event::Refused { ip: STRANGER, .. }
+        event(&mut events, |e| matches!(e, GuardEvent::Refused { .. })).await,
+        GuardEvent::Refused { ip: STRANGER, .. }
     ));
 
     let lease = register(&registry, "shop", STRANGER).await;
     until(&guard, &mut events, STRANGER, true).await;
     assert!(is_served(STRANGER, addr).await);
-    assert_eq!(server.came.recv().await.unwrap().ip(), STRANGER);
+    assert_eq!(server.came.recv().await.unwrap().ip(), Some(STRANGER));
 
     lease.deregister().await.unwrap();
     until(&guard, &mut events, STRANGER, false).await;
@@ -46,7 +48,9 @@ async fn a_stranger_is_closed_before_a_byte_is_read_and_admitted_while_registere
 #[tokio::test]
 async fn who_left_is_let_finish_unless_told_otherwise() {
     let registry = Registry::new();
-    let guard = Guard::new(registry.clone(), boundary("shop"));
+    let guard = Guard::builder(registry.clone(), boundary("shop"))
+        .build()
+        .unwrap();
     let mut events = guard.events();
     let server = Server::start(&guard).await;
     let lease = register(&registry, "shop", FRIEND).await;
@@ -63,11 +67,11 @@ async fn who_left_is_let_finish_unless_told_otherwise() {
     greet(&mut friend, b"x").await.expect("in flight");
     guard.cut_off(true);
     assert_eq!(in_time(friend.read(&mut [0])).await.unwrap_or(0), 0);
-    let cut = event(&mut events, |e| matches!(e, Event::CutOff { .. })).await;
+    let cut = event(&mut events, |e| matches!(e, GuardEvent::CutOff { .. })).await;
     assert!(
         matches!(
             cut,
-            Event::CutOff {
+            GuardEvent::CutOff {
                 ip: FRIEND,
                 connections: 1,
                 ..
@@ -93,10 +97,12 @@ async fn a_grant_taken_back_closes_what_its_peers_have_open() {
         let registry = Registry::new();
         let _lease = register(&registry, "billing", FRIEND).await;
         let own = register(&registry, "shop", STRANGER).await;
-        let guard = Guard::new(registry.clone(), boundary("shop"))
-            .allow_boundary(boundary("billing"))
-            .cut_off(cuts_off);
-        in_time(guard.heard()).await;
+        let guard = Guard::builder(registry.clone(), boundary("shop"))
+            .allow(boundary("billing"))
+            .cut_off(cuts_off)
+            .build()
+            .unwrap();
+        in_time(guard.synced()).await;
         let server = Server::start(&guard).await;
         let mut friend = connect(FRIEND, server.addr).await;
         greet(&mut friend, b"x").await.unwrap();
@@ -107,7 +113,7 @@ async fn a_grant_taken_back_closes_what_its_peers_have_open() {
             own.deregister().await.unwrap();
             until(&guard, &mut events, STRANGER, false).await;
         }
-        guard.revoke_boundary(&boundary("billing"));
+        guard.revoke(&boundary("billing"));
         assert_eq!(in_time(friend.read(&mut [0])).await.unwrap_or(0), 0);
         greet(&mut departed, b"x")
             .await
@@ -123,8 +129,10 @@ async fn a_listener_for_both_families_knows_ipv4_friends() {
     };
     let registry = Registry::new();
     let _lease = register(&registry, "shop", FRIEND).await;
-    let guard = Guard::new(registry.clone(), boundary("shop"));
-    in_time(guard.heard()).await;
+    let guard = Guard::builder(registry.clone(), boundary("shop"))
+        .build()
+        .unwrap();
+    in_time(guard.synced()).await;
     let server = Server::on(&guard, listener);
     let addr = (IpAddr::from([127, 0, 0, 1]), server.addr.port()).into();
     assert!(is_served(FRIEND, addr).await);
@@ -135,8 +143,10 @@ async fn a_listener_for_both_families_knows_ipv4_friends() {
 async fn status_counts_what_is_open() {
     let registry = Registry::new();
     let _lease = register(&registry, "shop", FRIEND).await;
-    let guard = Guard::new(registry.clone(), boundary("shop"));
-    in_time(guard.heard()).await;
+    let guard = Guard::builder(registry.clone(), boundary("shop"))
+        .build()
+        .unwrap();
+    in_time(guard.synced()).await;
     let server = Server::start(&guard).await;
     let mut friends = Vec::new();
     for _ in 0..5 {

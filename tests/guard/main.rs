@@ -15,3 +15,5 @@ mod servers;
 #[path = "../common/stalls.rs"]
 mod stalls;
 mod support;
+#[cfg(unix)]
+mod unix;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use futures::StreamExt;
 use rolecall::Registry;
-use rolecall::guard::{Event, Guard};
+use rolecall::guard::{Guard, GuardEvent};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
@@ -75,8 +75,8 @@ async fn the_server() {
     setrlimit(Resource::Nofile, limit).unwrap();
     let registry = Registry::new();
     let _lease = register(&registry, "shop", FRIEND).await;
-    let guard = Guard::new(registry, boundary("shop"));
-    in_time(guard.heard()).await;
+    let guard = Guard::builder(registry, boundary("shop")).build().unwrap();
+    in_time(guard.synced()).await;
     let mut events = guard.events();
     let server = Server::start(&guard).await;
     println!("it listens at {}", server.addr);
@@ -84,7 +84,7 @@ async fn the_server() {
     let mut starter = tokio::io::stdin();
     let mut telling = std::pin::pin!(async {
         while let Some(event) = events.next().await {
-            if matches!(event, Event::AcceptFailed { .. }) {
+            if matches!(event, GuardEvent::AcceptFailed { .. }) {
                 println!("{event}");
             }
         }

@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
+use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper::{Response, server::conn::http1};
 use hyper_util::rt::TokioIo;
-use rolecall::guard::{self, Guard};
+use rolecall::guard::{Guard, Peer};
 use rolecall::{Lease, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -18,8 +19,8 @@ use super::support::*;
 async fn stage() -> (Guard, TcpListener, SocketAddr, Lease) {
     let registry = Registry::new();
     let lease = register(&registry, "shop", FRIEND).await;
-    let guard = Guard::new(registry, boundary("shop"));
-    in_time(guard.heard()).await;
+    let guard = Guard::builder(registry, boundary("shop")).build().unwrap();
+    in_time(guard.synced()).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     (guard, listener, addr, lease)
@@ -36,29 +37,16 @@ async fn get(from: std::net::IpAddr, to: SocketAddr) -> String {
     answer
 }
 
-/// All that axum has to be told of a guard's listener.
-struct ForAxum(guard::Listener);
-
-impl axum::serve::Listener for ForAxum {
-    type Io = guard::Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        self.0.accept().await
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
 #[tokio::test]
 async fn an_axum_server_is_guarded() {
     let (guard, listener, addr, _lease) = stage().await;
-    let app = axum::Router::new().route("/", axum::routing::get(async || "hello"));
-    let serving = axum::serve(ForAxum(guard.wrap(listener)), app);
+    let hello =
+        async |ConnectInfo(peer): ConnectInfo<Peer>| format!("hello {}", peer.ip().unwrap());
+    let app = axum::Router::new().route("/", axum::routing::get(hello));
+    let app = app.into_make_service_with_connect_info::<Peer>();
+    let serving = axum::serve(guard.wrap(listener), app);
     tokio::spawn(serving.into_future());
-    assert!(get(FRIEND, addr).await.ends_with("hello"));
+    assert!(get(FRIEND, addr).await.ends_with("hello 127.0.0.8"));
     assert_eq!(get(STRANGER, addr).await, "");
 }
 
@@ -78,4 +66,25 @@ async fn a_hyper_server_is_guarded() {
     });
     assert!(get(FRIEND, addr).await.ends_with("hello"));
     assert_eq!(get(STRANGER, addr).await, "");
+}
+
+#[tokio::test]
+async fn a_tonic_server_is_guarded() {
+    let (guard, listener, addr, _lease) = stage().await;
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let server = tonic::transport::Server::builder().add_service(health);
+    tokio::spawn(server.serve_with_incoming(guard.wrap(listener)));
+    let checked = async |from| {
+        let dial = tower::service_fn(move |_| async move {
+            Ok::<_, std::io::Error>(TokioIo::new(connect(from, addr).await))
+        });
+        let endpoint = tonic::transport::Endpoint::from_static("http://guarded");
+        let channel = endpoint.connect_with_connector(dial).await?;
+        let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
+        let request = tonic_health::pb::HealthCheckRequest::default();
+        client.check(request).await.map_err(Box::new)?;
+        Ok::<_, Box<dyn std::error::Error>>(())
+    };
+    in_time(checked(FRIEND)).await.unwrap();
+    assert!(in_time(checked(STRANGER)).await.is_err());
 }

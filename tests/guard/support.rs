@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use rolecall::guard::{Event, Guard};
+use rolecall::guard::{Guard, GuardEvent, Peer};
 use rolecall::{Boundary, Lease, Registrar, Registration, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -33,9 +33,9 @@ pub(crate) async fn in_time<F: Future>(what: F) -> F::Output {
 
 /// Waits for the first event that is one of these.
 pub(crate) async fn event(
-    events: &mut (impl Stream<Item = Event> + Unpin),
-    mut wanted: impl FnMut(&Event) -> bool,
-) -> Event {
+    events: &mut (impl Stream<Item = GuardEvent> + Unpin),
+    mut wanted: impl FnMut(&GuardEvent) -> bool,
+) -> GuardEvent {
     in_time(async {
         loop {
             let event = events.next().await.expect("the guard lives");
@@ -47,14 +47,17 @@ pub(crate) async fn event(
     .await
 }
 
-pub(crate) async fn peers_changed(events: &mut (impl Stream<Item = Event> + Unpin)) {
-    event(events, |event| matches!(event, Event::PeersChanged { .. })).await;
+pub(crate) async fn peers_changed(events: &mut (impl Stream<Item = GuardEvent> + Unpin)) {
+    event(events, |event| {
+        matches!(event, GuardEvent::PeersChanged { .. })
+    })
+    .await;
 }
 
 /// Waits until this address is admitted, or is so no longer.
 pub(crate) async fn until(
     guard: &Guard,
-    events: &mut (impl Stream<Item = Event> + Unpin),
+    events: &mut (impl Stream<Item = GuardEvent> + Unpin),
     ip: IpAddr,
     admitted: bool,
 ) {
@@ -66,7 +69,7 @@ pub(crate) async fn until(
 /// A guarded server that greets whoever sends a byte, for as long as it sends some, and tells who came.
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
-    pub(crate) came: mpsc::UnboundedReceiver<SocketAddr>,
+    pub(crate) came: mpsc::UnboundedReceiver<Peer>,
     accepting: JoinHandle<()>,
 }
 
@@ -77,8 +80,8 @@ impl Server {
     }
 
     pub(crate) fn on(guard: &Guard, listener: TcpListener) -> Self {
-        let mut listener = guard.wrap(listener);
         let addr = listener.local_addr().unwrap();
+        let mut listener = guard.wrap(listener);
         let (tell, came) = mpsc::unbounded_channel();
         let accepting = tokio::spawn(async move {
             loop {

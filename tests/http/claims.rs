@@ -5,7 +5,7 @@ use std::io;
 use tower::ServiceExt;
 
 use crate::support::{
-    Server, body, dial, dial_with, get, hello, io_kind, io_turn, poll_ready_once, until, within,
+    Server, body, dial, get, hello, io_kind, io_turn, poll_ready_once, until, within,
 };
 
 #[tokio::test]
@@ -38,20 +38,18 @@ async fn a_dial_whose_claim_was_dropped_serves_the_next_one() {
 
 #[tokio::test]
 async fn claims_that_come_and_go_share_a_dial_under_way() {
-    for http2 in [false, true] {
-        let server = Server::start(hello).await;
-        let client = dial_with(server.addr, http2).await;
-        body(get(&client, "/").await).await;
-        server.close_connections().await;
-        io_turn().await;
-        for _ in 0..10 {
-            assert!(poll_ready_once(&mut client.clone()).await.is_none());
-        }
-        until(|| server.accepted() > 1).await;
-        body(get(&client, "/").await).await;
-        io_turn().await;
-        assert_eq!(server.accepted(), 2);
+    let server = Server::start(hello).await;
+    let client = dial(server.addr).await;
+    body(get(&client, "/").await).await;
+    server.close_connections().await;
+    io_turn().await;
+    for _ in 0..10 {
+        assert!(poll_ready_once(&mut client.clone()).await.is_none());
     }
+    until(|| server.accepted() > 1).await;
+    body(get(&client, "/").await).await;
+    io_turn().await;
+    assert_eq!(server.accepted(), 2);
 }
 
 #[tokio::test]
@@ -75,20 +73,18 @@ async fn claims_that_wait_together_have_a_dial_each_also_after_others_gave_up() 
 
 #[tokio::test]
 async fn a_failed_dial_whose_claim_was_dropped_is_told_to_the_next_one() {
-    for http2 in [false, true] {
-        let server = Server::start(hello).await;
-        let client = dial_with(server.addr, http2).await;
-        body(get(&client, "/").await).await;
-        server.kill().await;
-        io_turn().await;
-        assert!(poll_ready_once(&mut client.clone()).await.is_none());
-        io_turn().await;
-        let told = poll_ready_once(&mut client.clone()).await;
-        let error = told.expect("told at once").unwrap_err();
-        assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
-        let again = poll_ready_once(&mut client.clone()).await;
-        assert!(again.is_none(), "and only once");
-    }
+    let server = Server::start(hello).await;
+    let client = dial(server.addr).await;
+    body(get(&client, "/").await).await;
+    server.kill().await;
+    io_turn().await;
+    assert!(poll_ready_once(&mut client.clone()).await.is_none());
+    io_turn().await;
+    let told = poll_ready_once(&mut client.clone()).await;
+    let error = told.expect("told at once").unwrap_err();
+    assert_eq!(io_kind(&error), io::ErrorKind::ConnectionRefused);
+    let again = poll_ready_once(&mut client.clone()).await;
+    assert!(again.is_none(), "and only once");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rolecall::http::{ConnectError, ConnectErrorKind, TcpOptions};
 use rolecall::{DialError, Instance};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 
 use crate::support::{
     Raw, Server, balanced, body, connector, free_addr, get, hello, io_kind, member, request, until,
@@ -161,21 +161,24 @@ async fn the_causes_of_a_failed_dial_are_told() {
 }
 
 #[tokio::test]
-async fn a_connection_serves_in_another_runtime_when_its_own_has_ended() {
+async fn a_client_serves_in_another_runtime_when_its_own_has_ended() {
     let server = Server::start(hello).await;
     for http2 in [false, true] {
-        let dial = connector(http2).oneshot(Instance::new("a", server.addr));
+        let list = rolecall::List::from_addrs([server.addr]).unwrap();
+        let layer = rolecall::BalanceLayer::new(list, "worker:http").unwrap();
+        let layer = layer.classify(rolecall::http::HttpClassifier::new());
         let in_another_runtime = move || {
             let runtime = tokio::runtime::Builder::new_current_thread();
             { runtime }.enable_all().build().unwrap().block_on(async {
-                let client = dial.await.unwrap();
-                body(get(&client, "/").await).await;
+                let client = layer.layer(connector(http2));
+                body(client.clone().oneshot(request("/")).await.unwrap()).await;
                 client
             })
         };
         let client = tokio::task::spawn_blocking(in_another_runtime).await;
         let client = client.unwrap();
-        assert_eq!(body(get(&client, "/").await).await, "hello");
+        let response = client.oneshot(request("/")).await;
+        assert_eq!(body(response.unwrap()).await, "hello");
     }
 }
 

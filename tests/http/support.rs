@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rolecall::http::{CallError, Connection, Connector};
+use rolecall::http::{CallError, Connection, Connector, IncomingBody};
 use rolecall::{Balance, BalanceLayer, Instance, List, MemberStatus, http};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -77,17 +77,17 @@ pub(crate) async fn dial_with(addr: SocketAddr, http2: bool) -> Client {
     connector(http2).oneshot(instance).await.unwrap()
 }
 
-pub(crate) async fn get(client: &Client, uri: &str) -> Response<Incoming> {
+pub(crate) async fn get(client: &Client, uri: &str) -> Response<IncomingBody> {
     within(client.clone().oneshot(request(uri))).await.unwrap()
 }
 
-pub(crate) fn spawn_get(client: &Client) -> JoinHandle<Result<Response<Incoming>, CallError>> {
+pub(crate) fn spawn_get(client: &Client) -> JoinHandle<Result<Response<IncomingBody>, CallError>> {
     tokio::spawn(client.clone().oneshot(request("/")))
 }
 
 pub(crate) async fn body<B>(response: Response<B>) -> Bytes
 where
-    B: hyper::body::Body<Data = Bytes, Error = hyper::Error>,
+    B: hyper::body::Body<Data = Bytes, Error: std::fmt::Debug>,
 {
     within(response.into_body().collect())
         .await

@@ -29,7 +29,10 @@ async fn the_server_chooses_the_protocol_and_is_dialled_once_for_it() {
         }
         assert_eq!(server.accepted(), 1, "{offered:?}");
 
-        // The next connection speaks the same.
+        // The next connection speaks the same. The next one of HTTP/2 is the balancer's to dial.
+        if spoken == Version::HTTP_2 {
+            continue;
+        }
         server.close_connections();
         let response = within(async {
             loop {

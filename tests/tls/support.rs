@@ -263,7 +263,9 @@ pub(crate) async fn dial(
     })
 }
 
-pub(crate) async fn get(client: &Client) -> Result<Response<Incoming>, CallError> {
+pub(crate) async fn get(
+    client: &Client,
+) -> Result<Response<rolecall::http::IncomingBody>, CallError> {
     within(client.clone().oneshot(request())).await
 }
 
