@@ -1,8 +1,8 @@
 //! The same calling code over discovery backends that are chosen at run time.
 //!
 //! `call_all` knows only `Arc<dyn Discovery>`. It is given, one after another, a fixed list from a line of configuration,
-//! the embedded registry, and a stream of changes; the latter two change while it is being used. The exit code is 0 only
-//! if each backend led to exactly the instances it announced.
+//! the embedded registry, and a stream of changes; the latter two change while it is being used. Then a list stands in for a
+//! registry until that has its first instance. The exit code is 0 only if each led to exactly the instances it announced.
 //!
 //! ```sh
 //! cargo run --example swap_discovery
@@ -18,8 +18,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use rolecall::discovery::{Change, Discovery, from_changes, from_uri};
 use rolecall::{
-    Balance, BalanceConfig, BalanceLayer, BoxError, Event, Instance, Load, MemberState,
-    MemberStatus, Registrar, Registration, Registry, connect,
+    Balance, BalanceConfig, BalanceLayer, BoxError, DiscoveryExt, Event, Instance, List, Load,
+    MemberState, MemberStatus, Registrar, Registration, Registry, connect,
 };
 use tokio::sync::mpsc;
 use tower::util::BoxCloneSyncService;
@@ -86,6 +86,27 @@ async fn main() -> Result<ExitCode, BoxError> {
         "a stream of changes, after one",
         call_all(&mut balance).await?,
         &["blue", "red"],
+    );
+
+    let registry = Registry::new();
+    let seed = List::new([Instance::new("seed", addr(9))])?;
+    let mut balance = self::balance(Arc::new(registry.clone().or(seed)))?;
+    expect(
+        "a list until the registry answers",
+        call_all(&mut balance).await?,
+        &["seed"],
+    );
+
+    let mut news = balance.control().events();
+    let first = Registration::new("worker")
+        .id("first")
+        .endpoint("http", addr(1));
+    let _first = registry.register(first).await?;
+    only_usable(&balance, &mut news, &["first"]).await?;
+    expect(
+        "and from then on the registry",
+        call_all(&mut balance).await?,
+        &["first"],
     );
 
     Ok(ExitCode::from(u8::from(!came_true)))

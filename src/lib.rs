@@ -195,6 +195,7 @@
 //! | `http` | `http::Client` and its parts: pooled HTTP/1.1 and HTTP/2 |
 //! | `net` | `connect::dial`: a TCP connection or a Unix socket to an instance, over the first of its addresses that answers |
 //! | `retry` | `retry::Retry`, a policy for `tower::retry`: retries on another instance if that is safe |
+//! | `dns` | `discovery::Dns`: instances that DNS knows, by SRV records or addresses |
 //! | `etcd` | `discovery::Etcd`: instances that register in etcd; building it needs `protoc` |
 //! | `folder` | `discovery::Folder`: a folder in which the processes of one machine register (Unix) |
 //! | `metrics` | [`metrics::report`]: counters, gauges and histograms for any exporter of the `metrics` facade |

@@ -23,7 +23,7 @@ pub struct Status {
     /// The time since discovery last answered with a set; `None` if it never did.
     ///
     /// Most backends answer again only when something changed. So a great age is no sign of trouble, but
-    /// [`discovery_error`](Self::discovery_error) is. Of a [cached](crate::DiscoveryExt::cached) set it is the time since
+    /// [`discovery_error`](Self::discovery_error) is. Of a cached (`DiscoveryExt::cached`) set it is the time since
     /// discovery gave it to the process that stored it.
     #[cfg_attr(
         feature = "serde",

@@ -14,6 +14,7 @@
 //! | [`List`] | a fixed list | by the platform |
 //! | `RolesFile` (feature `roles-file`) | a file that people write | by the platform |
 //! | `Folder` (feature `folder`) | a folder in which the processes of one machine register | yes |
+//! | `Dns` (feature `dns`) | SRV records, or the addresses of hosts | by the platform |
 //! | `Etcd` (feature `etcd`) | etcd, in which processes of all machines register | yes |
 //! | `Kubernetes` (feature `kubernetes`) | the services of a cluster | by the platform |
 //! | [`from_changes`] | any stream of inserts and removals | no |
@@ -62,6 +63,8 @@ pub mod conformance;
     feature = "roles-file"
 ))]
 mod disk;
+#[cfg(feature = "dns")]
+mod dns;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[cfg(any(
@@ -82,6 +85,8 @@ mod registry;
 mod roles_file;
 mod schemes;
 mod uri;
+#[cfg(any(feature = "dns", feature = "etcd"))]
+mod uri_parts;
 pub(crate) mod view;
 
 use std::sync::Arc;
@@ -96,6 +101,8 @@ pub use crate::error::discovery::{
 pub use announcement::{Announcement, AnnouncementKey};
 pub use changes::{Change, Changes, from_changes};
 pub use combinators::DiscoveryExt;
+#[cfg(feature = "dns")]
+pub use dns::{Dns, DnsQuery};
 #[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdBuilder, EtcdConfigError, EtcdConfigErrorKind};
 #[cfg(all(feature = "folder", unix))]

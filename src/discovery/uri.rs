@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Backend, List, Registry, Schemes};
+use crate::error::BoxError;
 use crate::model::address::{Address, AddressError};
 use crate::model::instance::{Instance, InstanceError, Weight, WeightError};
 use crate::model::name::Role;
@@ -19,6 +20,9 @@ use crate::runtime::text::excerpt;
 /// | `list:127.0.0.1:8001;weight=3,[::1]:8002;rank=1,unix:/run/w.sock` | the same with weights, ranks and Unix sockets |
 /// | `file:/etc/roles.toml` | `RolesFile` of this path, with the feature `roles-file`; `file:///etc/roles.toml` is the same |
 /// | `folder:/run/roles` | `Folder` of this path, with the feature `folder`; `folder:///run/roles` is the same |
+/// | `dns:example.com` | `Dns` by the SRV records `_{endpoint}._tcp.{role}.{boundary}.example.com`, with the feature `dns` |
+/// | `dns://10.0.0.2:53,10.0.0.3/example.com?port=8080` | the same by these servers, and the addresses of `{role}.{boundary}.example.com` at this port. Other parameters are `shortest-ttl`, `longest-ttl` and `timeout`, such as `500ms` or `10s` |
+/// | `etcd://a:2379,b:2379/prefix?ttl=10s` | `Etcd` with these endpoints, with the feature `etcd`. Prefix and parameters may be left out; others are `user` with `password-file`, and for TLS `ca`, `cert` with `key`, and `server-name`; certificates, keys and the password are paths of files |
 /// | `kubernetes:` | `Kubernetes`, with the feature `kubernetes`: the cluster of the kubeconfig file, else the one of this pod |
 /// | `kubernetes:?namespace=shop` | the same, with the boundary `default` taken for this namespace |
 /// | `registry:` | a new [`Registry`], shared only with those who get a clone of this `Arc` |
@@ -56,18 +60,22 @@ const LIST: &str = "list:127.0.0.1:8001,127.0.0.1:8002";
 const REGISTRY: &str = "registry:";
 const FILE: &str = "file:/etc/roles.toml";
 const FOLDER: &str = "folder:/run/roles";
+const DNS: &str = "dns:example.com";
+const ETCD: &str = "etcd://127.0.0.1:2379/prefix";
 const KUBERNETES: &str = "kubernetes:?namespace=shop";
 
 fn parse(uri: &str, schemes: &Schemes) -> Result<Arc<dyn Backend>, Fault> {
     if let Some((scheme, _)) = uri.split_once(':')
         && let Some(made) = schemes.make(scheme, uri)
     {
-        return made.map_err(|error| Fault::Refused(excerpt(scheme), error.into()));
+        return made.map_err(|error| refused(scheme, error));
     }
     match uri.split_once(':') {
         Some(("list", addrs)) => Ok(Arc::new(list(addrs)?)),
         Some(("file", rest)) => roles_file(path(rest, FILE)?),
         Some(("folder", rest)) => folder(path(rest, FOLDER)?),
+        Some(("dns", rest)) => dns(rest),
+        Some(("etcd", rest)) => etcd(rest),
         Some(("kubernetes", rest)) => kubernetes(rest),
         Some(("registry", "")) => Ok(Arc::new(Registry::new())),
         Some(("registry", name)) => named_registry(name),
@@ -76,11 +84,15 @@ fn parse(uri: &str, schemes: &Schemes) -> Result<Arc<dyn Backend>, Fault> {
     }
 }
 
+fn refused(scheme: &str, error: impl Into<BoxError>) -> Fault {
+    Fault::Refused(excerpt(scheme), error.into().into())
+}
+
 /// A URI of each scheme.
 fn examples(schemes: &Schemes) -> Box<str> {
     let others = schemes.names().map(|name| format!("{}:..", excerpt(name)));
     let others = others.fold(String::new(), |all, one| format!("{all}, {one}"));
-    format!("{LIST}, {FILE}, {FOLDER}, {KUBERNETES}, {REGISTRY}{others}").into()
+    format!("{LIST}, {FILE}, {FOLDER}, {DNS}, {ETCD}, {KUBERNETES}, {REGISTRY}{others}").into()
 }
 
 /// One for each name, for as long as the process lives.
@@ -111,7 +123,10 @@ fn roles_file(path: &str) -> Result<Arc<dyn Backend>, Fault> {
 
 #[cfg(not(feature = "roles-file"))]
 fn roles_file(_: &str) -> Result<Arc<dyn Backend>, Fault> {
-    Err(Fault::NoFeature("roles-file"))
+    Err(refused(
+        "roles-file",
+        "this program was built without it; enable the feature \"roles-file\" of rolecall",
+    ))
 }
 
 #[cfg(all(feature = "folder", unix))]
@@ -121,7 +136,38 @@ fn folder(path: &str) -> Result<Arc<dyn Backend>, Fault> {
 
 #[cfg(not(all(feature = "folder", unix)))]
 fn folder(_: &str) -> Result<Arc<dyn Backend>, Fault> {
-    Err(Fault::NoFeature("folder"))
+    Err(refused(
+        "folder",
+        "this program was built without it; enable the feature \"folder\" of rolecall",
+    ))
+}
+
+#[cfg(feature = "dns")]
+fn dns(rest: &str) -> Result<Arc<dyn Backend>, Fault> {
+    let dns = super::dns::from_uri(rest);
+    Ok(Arc::new(dns.map_err(|error| refused("dns", error))?))
+}
+
+#[cfg(not(feature = "dns"))]
+fn dns(_: &str) -> Result<Arc<dyn Backend>, Fault> {
+    Err(refused(
+        "dns",
+        "this program was built without it; enable the feature \"dns\" of rolecall",
+    ))
+}
+
+#[cfg(feature = "etcd")]
+fn etcd(rest: &str) -> Result<Arc<dyn Backend>, Fault> {
+    let etcd = super::etcd::from_uri(rest);
+    Ok(Arc::new(etcd.map_err(|error| refused("etcd", error))?))
+}
+
+#[cfg(not(feature = "etcd"))]
+fn etcd(_: &str) -> Result<Arc<dyn Backend>, Fault> {
+    Err(refused(
+        "etcd",
+        "this program was built without it; enable the feature \"etcd\" of rolecall",
+    ))
 }
 
 #[cfg(feature = "kubernetes")]
@@ -132,7 +178,10 @@ fn kubernetes(rest: &str) -> Result<Arc<dyn Backend>, Fault> {
 
 #[cfg(not(feature = "kubernetes"))]
 fn kubernetes(_: &str) -> Result<Arc<dyn Backend>, Fault> {
-    Err(Fault::NoFeature("kubernetes"))
+    Err(refused(
+        "kubernetes",
+        "this program was built without it; enable the feature \"kubernetes\" of rolecall",
+    ))
 }
 
 fn list(parts: &str) -> Result<List, Fault> {
@@ -196,13 +245,6 @@ enum Fault {
     NoPath(&'static str),
     #[cfg(feature = "kubernetes")]
     Kubernetes(String),
-    #[cfg(not(all(
-        feature = "roles-file",
-        feature = "folder",
-        feature = "kubernetes",
-        unix
-    )))]
-    NoFeature(&'static str),
     EmptyList,
     Twice(Box<str>),
     Parameter(Box<str>),
@@ -242,16 +284,6 @@ impl fmt::Display for UriError {
             Fault::NoPath(example) => write!(f, "it names no path; write {example}"),
             #[cfg(feature = "kubernetes")]
             Fault::Kubernetes(problem) => write!(f, "{problem}; write {KUBERNETES}"),
-            #[cfg(not(all(
-                feature = "roles-file",
-                feature = "folder",
-                feature = "kubernetes",
-                unix
-            )))]
-            Fault::NoFeature(feature) => write!(
-                f,
-                "this program was built without it; enable the feature \"{feature}\" of rolecall"
-            ),
             Fault::EmptyList => write!(f, "it lists no address; write {LIST}"),
             Fault::Twice(part) => write!(f, "\"{part}\" occurs twice"),
             Fault::Parameter(part) => {
@@ -288,7 +320,6 @@ mod tests {
 
     use super::*;
     use crate::discovery::{LeaseState, Registration};
-    use crate::error::BoxError;
 
     fn refusal(uri: &str) -> String {
         let error = from_uri(uri).map(|_| ()).unwrap_err();

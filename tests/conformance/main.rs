@@ -4,6 +4,7 @@
 
 mod changes;
 mod child;
+mod combined;
 mod folder;
 mod kills;
 mod memory;
@@ -13,6 +14,7 @@ mod roles;
 mod stalls;
 mod support;
 
+use combined::{Combined, How};
 use rolecall::discovery::conformance::{self, Subject};
 
 /// Runs the suite; `skipped` are the checks that do not apply, so that none is skipped by mistake.
@@ -24,15 +26,37 @@ async fn conforms<S: Subject>(make: impl Fn() -> S, skipped: &[&str]) {
     assert_eq!(found, skipped, "{report}");
 }
 
+/// A registry lives and dies with the process.
+const UNBREAKABLE: &[&str] = &[
+    "the_last_good_answer_stays_and_news_follow",
+    "an_outage_under_load_loses_nothing",
+    "garbage_is_reported_and_harms_nobody",
+    "a_crashed_registrant_is_gone_within_its_lease",
+];
+
 #[tokio::test]
 async fn registry_conforms() {
-    let unbreakable = [
-        "the_last_good_answer_stays_and_news_follow",
-        "an_outage_under_load_loses_nothing",
-        "garbage_is_reported_and_harms_nobody",
-        "a_crashed_registrant_is_gone_within_its_lease",
-    ];
-    conforms(registry::Embedded::default, &unbreakable).await;
+    conforms(registry::Embedded::default, UNBREAKABLE).await;
+}
+
+#[tokio::test]
+async fn a_shared_registry_conforms() {
+    conforms(|| Combined::new(How::Shared), UNBREAKABLE).await;
+}
+
+#[tokio::test]
+async fn a_cached_registry_conforms() {
+    conforms(|| Combined::new(How::Cached), UNBREAKABLE).await;
+}
+
+#[tokio::test]
+async fn a_registry_or_another_one_conforms() {
+    conforms(|| Combined::new(How::Or), UNBREAKABLE).await;
+}
+
+#[tokio::test]
+async fn two_merged_registries_conform() {
+    conforms(|| Combined::new(How::Merged), UNBREAKABLE).await;
 }
 
 #[tokio::test]

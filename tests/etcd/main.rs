@@ -5,10 +5,15 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod access;
+mod child;
+mod conformance;
 mod content;
+mod load;
 mod outage;
 mod server;
 mod sharing;
+#[path = "../common/traffic.rs"]
+mod traffic;
 
 use std::time::Duration;
 

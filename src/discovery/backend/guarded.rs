@@ -1,5 +1,6 @@
 //! A foreign stream of answers, made safe to poll.
 
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::{StreamExt, stream};
@@ -10,6 +11,16 @@ use crate::model::instance::InstanceSet;
 use crate::runtime::panic::{Panicked, caught};
 
 type Answer = Result<InstanceSet, DiscoveryError>;
+
+/// The next answer; waits for ever where there is no stream.
+pub(in crate::discovery) async fn next_of(
+    answers: &mut Option<BoxStream<'static, Answer>>,
+) -> Option<Answer> {
+    match answers {
+        Some(answers) => answers.next().await,
+        None => pending().await,
+    }
+}
 
 /// Opens a stream. A panic of `open` or of the stream is its last answer, an error.
 pub(in crate::discovery) fn guarded(

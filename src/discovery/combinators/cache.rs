@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, pending, select};
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use tokio::sync::{Notify, watch as signal};
 use tokio::time;
 
 use super::cache_file::CacheFile;
 use super::sharing::Shared;
-use crate::discovery::backend::guarded;
+use crate::discovery::backend::{guarded, next_of};
 use crate::discovery::disk::{self, LATE};
 use crate::discovery::fault::Fault;
 use crate::discovery::{BoxFuture, BoxStream, Discovery, Lease, Registrar, Registration};
@@ -208,13 +208,6 @@ impl Watch {
                 tokio::spawn(write(Arc::clone(&self.file), sets));
             }
         }
-    }
-}
-
-async fn next_of(source: &mut Option<BoxStream<'static, Answer>>) -> Option<Answer> {
-    match source {
-        Some(source) => source.next().await,
-        None => pending().await,
     }
 }
 

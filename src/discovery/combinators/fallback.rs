@@ -1,9 +1,9 @@
 use std::pin::pin;
 
-use futures_util::future::{Either, pending, select};
-use futures_util::{StreamExt, stream};
+use futures_util::future::{Either, select};
+use futures_util::stream;
 
-use crate::discovery::backend::guarded;
+use crate::discovery::backend::{guarded, next_of};
 use crate::discovery::{BoxStream, Discovery};
 use crate::error::discovery::DiscoveryError;
 use crate::model::instance::InstanceSet;
@@ -90,13 +90,5 @@ impl Sources {
             }
         }
         None
-    }
-}
-
-/// The next answer; waits for ever where there is no stream.
-async fn next_of(answers: &mut Option<BoxStream<'static, Answer>>) -> Option<Answer> {
-    match answers {
-        Some(answers) => answers.next().await,
-        None => pending().await,
     }
 }

@@ -3,6 +3,8 @@
 //! Registries restart empty, resolvers return half an answer, watches are replayed from the middle. So a set that would
 //! remove most of a working fleet is doubted for [`shrink_grace`](crate::ConfigBuilder::shrink_grace). What it adds and
 //! changes applies at once; instances that it lacks stay until the grace period is over. A `confirmed` set is never doubted.
+//!
+//! A set is not compared with a provisional one, such as a cached set: after that, any set is believed.
 
 use crate::fleet::config::balance::BalanceConfig;
 use crate::fleet::time::nanos;
