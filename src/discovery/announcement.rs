@@ -20,6 +20,8 @@ pub struct Announcement {
     role: Role,
     boundary: Boundary,
     endpoints: BTreeMap<EndpointName, Address>,
+    /// Further addresses of endpoints, of which a backend knows that has them from elsewhere than a registration.
+    alternates: BTreeMap<EndpointName, Vec<Address>>,
     peer_ip: Option<IpAddr>,
     /// All that its endpoints have in common; the address is a placeholder.
     common: Instance,
@@ -37,6 +39,7 @@ impl Announcement {
             role,
             boundary,
             endpoints: BTreeMap::new(),
+            alternates: BTreeMap::new(),
             peer_ip,
             common,
         }
@@ -114,9 +117,11 @@ impl Announcement {
 
     /// Each endpoint, by name, and the instance that a watch of it is to find.
     pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointName, Instance)> {
-        self.endpoints
-            .iter()
-            .map(|(name, address)| (name, self.common.clone().with_address(address.clone())))
+        self.endpoints.iter().map(|(name, address)| {
+            let instance = self.common.clone().with_address(address.clone());
+            let alternates = self.alternates.get(name).into_iter().flatten();
+            (name, instance.with_alternates(alternates.cloned()))
+        })
     }
 
     /// Whether it has this endpoint.
@@ -152,13 +157,34 @@ impl Announcement {
         let address = address.into();
         check_address(&address)?;
         self.peer_ip = self.peer_ip.or(address.ip());
+        self.alternates.remove(&endpoint);
         self.endpoints.insert(endpoint, address);
+        Ok(())
+    }
+
+    /// Adds an endpoint with alternates to its first address.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn add_endpoint_at(
+        &mut self,
+        endpoint: &EndpointName,
+        addresses: Vec<Address>,
+    ) -> Result<(), RegisterError> {
+        addresses.iter().try_for_each(check_address)?;
+        let mut addresses = addresses.into_iter();
+        if let Some(first) = addresses.next() {
+            self.add_endpoint(endpoint.clone(), first)?;
+        }
+        if addresses.len() > 0 {
+            let alternates = addresses.collect();
+            self.alternates.insert(endpoint.clone(), alternates);
+        }
         Ok(())
     }
 
     /// Removes an endpoint; nothing happens if it does not have it.
     pub fn remove_endpoint(&mut self, endpoint: &EndpointName) {
         self.endpoints.remove(endpoint);
+        self.alternates.remove(endpoint);
     }
 }
 

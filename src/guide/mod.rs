@@ -18,6 +18,9 @@ pub mod operations {}
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 
+#[doc = include_str!("http.md")]
+pub mod http {}
+
 #[doc = include_str!("servers.md")]
 pub mod servers {}
 

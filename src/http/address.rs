@@ -8,14 +8,16 @@ use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
 
+use crate::model::address::Address;
+
 /// Whom the `Host` of a request names, or its `:authority` in HTTP/2.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum Host {
-    /// Whom the caller's `Host` names, else the authority of the URI, else the address of the instance.
+    /// The caller's `Host`, else the authority of the URI, else the address of the instance; `localhost` for a Unix socket.
     #[default]
     Caller,
-    /// The address of the instance, whatever the caller says.
+    /// The address of the instance, or `localhost` for a Unix socket, whatever the caller says.
     Instance,
     /// Always this one, say the name that all instances of the target serve. User information in it is left out.
     Fixed(Authority),
@@ -31,12 +33,12 @@ pub(super) struct Fallback {
 }
 
 impl Fallback {
-    pub(super) fn new(addr: SocketAddr, host: &Host, scheme: Scheme) -> Self {
+    pub(super) fn new(address: &Address, host: &Host, scheme: Scheme) -> Self {
         let authority = match host {
             Host::Fixed(authority) => without_user(authority),
             Host::Caller | Host::Instance => None,
         };
-        let authority = authority.unwrap_or_else(|| of_address(addr));
+        let authority = authority.unwrap_or_else(|| of_address(address));
         Self {
             host: HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII"),
             authority,
@@ -53,7 +55,11 @@ impl Fallback {
     }
 }
 
-fn of_address(addr: SocketAddr) -> Authority {
+/// A Unix socket is on this host.
+fn of_address(address: &Address) -> Authority {
+    let Some(addr) = address.tcp() else {
+        return Authority::from_static("localhost");
+    };
     // Anew, without the scope of an IPv6 address, which means nothing to the instance.
     let text = SocketAddr::new(addr.ip(), addr.port()).to_string();
     text.parse()
@@ -127,7 +133,7 @@ mod tests {
     use super::*;
 
     fn fallback() -> Fallback {
-        Fallback::new(([127, 0, 0, 1], 80).into(), &Host::Caller, Scheme::HTTP)
+        Fallback::new(&([127, 0, 0, 1], 80).into(), &Host::Caller, Scheme::HTTP)
     }
 
     fn request(method: Method, uri: &str) -> Request<()> {
@@ -146,7 +152,7 @@ mod tests {
     #[test]
     fn a_fixed_authority_is_for_all_but_connect() {
         let fixed = Host::Fixed("me:pw@role:81".parse().unwrap());
-        let fallback = Fallback::new(([127, 0, 0, 1], 80).into(), &fixed, Scheme::HTTP);
+        let fallback = Fallback::new(&([127, 0, 0, 1], 80).into(), &fixed, Scheme::HTTP);
         let mut mine = request(Method::GET, "http://other/a");
         mine.headers_mut().insert(HOST, "mine".parse().unwrap());
         for_http1(&mut mine, &fallback);
@@ -187,7 +193,7 @@ mod tests {
     #[test]
     fn an_ipv6_instance_is_named_in_brackets_without_its_scope() {
         let fallback = Fallback::new(
-            "[fe80::1%3]:80".parse().unwrap(),
+            &"[fe80::1%3]:80".parse().unwrap(),
             &Host::Caller,
             Scheme::HTTP,
         );

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http_body::Body;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 use super::address::{Fallback, Host};
@@ -17,10 +18,18 @@ use super::settings::Limits;
 use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
+use super::transport::{Custom, Transport};
 use super::{http1, http2};
 use crate::error::BoxError;
 use crate::event::DialError;
+use crate::model::address::Address;
 use crate::model::instance::Instance;
+
+/// The window of a stream and of a connection without a setting, and the largest one: RFC 9113, 6.9.
+const MIN_WINDOW: u32 = 65_535;
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+/// hyper panics below that.
+const MIN_BUFFER: usize = 8192;
 
 /// What a connector speaks.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +42,7 @@ enum Protocol {
 
 /// Makes a [`Connection`] to an instance: the connector for [`BalanceLayer`](crate::BalanceLayer).
 ///
-/// A dial opens a TCP connection to [`Instance::address`] or to an alternate, as [`connect::dial`](crate::connect::dial)
+/// A dial opens a TCP connection or a Unix socket to [`Instance::address`] or to an alternate, as [`connect::dial`](crate::connect::dial)
 /// does, and does the handshakes of TLS and
 /// of the protocol. With
 /// HTTP/2 that is done when the instance has sent its settings. The connection serves the first request.
@@ -51,7 +60,12 @@ enum Protocol {
 /// - [`max_connection_age`](Self::max_connection_age): none
 /// - [`http2_max_connections`](Self::http2_max_connections): 4
 /// - [`http2_streams_per_connection`](Self::http2_streams_per_connection): what the instance takes
-/// - [`http2_keep_alive_interval`](Self::http2_keep_alive_interval): none, no pings
+/// - [`http2_stream_window`](Self::http2_stream_window): 2 MiB
+/// - [`http2_connection_window`](Self::http2_connection_window): 1 GiB
+/// - [`http2_max_header_list_size`](Self::http2_max_header_list_size): 256 KiB
+/// - [`http1_max_headers`](Self::http1_max_headers): 100
+/// - [`http1_max_buffer`](Self::http1_max_buffer): about 400 KB
+/// - [`http2_keep_alive_interval`](Self::http2_keep_alive_interval): 20 s
 /// - [`http2_keep_alive_timeout`](Self::http2_keep_alive_timeout): 20 s
 /// - [`http2_keep_alive_while_idle`](Self::http2_keep_alive_while_idle): off
 ///
@@ -68,7 +82,7 @@ pub struct Connector<B> {
     limits: Limits,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
-    tcp: Arc<TcpOptions>,
+    transport: Transport,
     body: PhantomData<fn(B)>,
 }
 
@@ -82,7 +96,7 @@ impl<B> Connector<B> {
             limits: Limits::default(),
             #[cfg(feature = "tls")]
             tls: None,
-            tcp: Arc::default(),
+            transport: Transport::System(Arc::default()),
             body: PhantomData,
         }
     }
@@ -118,15 +132,49 @@ impl<B> Connector<B> {
     /// Sets the options of TCP connections, such as keep-alive and the local address to dial from.
     #[must_use]
     pub fn tcp(mut self, options: TcpOptions) -> Self {
-        self.tcp = Arc::new(options);
+        self.transport = Transport::System(Arc::new(options));
+        self
+    }
+
+    /// Opens the byte streams below HTTP and TLS by a service of yours, such as a SOCKS proxy or vsock, instead of TCP and Unix
+    /// sockets. Replaces [`tcp`](Self::tcp).
+    ///
+    /// It is cloned and called for each [`Address`] that is dialled, alternates included, within the
+    /// [`connect_timeout`](Self::connect_timeout). An error that is an [`io::Error`](std::io::Error) tells what it was; others
+    /// count as a failed dial. A lost stream is noticed when it is read or written: unlike a socket of the system, it cannot be
+    /// asked before a request is sent.
+    ///
+    /// ```
+    /// use rolecall::http::{Body, Connector};
+    /// use rolecall::Address;
+    /// use tokio::net::TcpStream;
+    /// use tower::service_fn;
+    ///
+    /// let connector = Connector::<Body>::new().with_transport(service_fn(|address: Address| async move {
+    ///     match address.tcp() {
+    ///         Some(addr) => TcpStream::connect(addr).await,
+    ///         None => Err(std::io::ErrorKind::Unsupported.into()),
+    ///     }
+    /// }));
+    /// # drop(connector);
+    /// ```
+    #[must_use]
+    pub fn with_transport<T>(mut self, transport: T) -> Self
+    where
+        T: Service<Address> + Clone + Send + Sync + 'static,
+        T::Response: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        T::Error: Into<BoxError>,
+        T::Future: Send,
+    {
+        self.transport = Transport::Custom(Arc::new(Custom(transport)));
         self
     }
 
     fn peer(&self, instance: &Instance) -> Result<Peer, ConnectError> {
-        let peer = Peer::new(instance, Arc::clone(&self.tcp))?;
+        let peer = Peer::new(instance, self.transport.clone());
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let expected = tls.expect(instance, peer.addr())?;
+            let expected = tls.expect(instance)?;
             return Ok(peer.tls(expected));
         }
         Ok(peer)
@@ -202,14 +250,61 @@ impl<B> Connector<B> {
         self
     }
 
-    /// Pings an HTTP/2 connection on which nothing came for this long.
+    /// Limits what an instance may send on one HTTP/2 stream before it is read, in bytes: 65 535 to 2³¹ − 1, other values are
+    /// cut to that.
+    #[must_use]
+    pub fn http2_stream_window(mut self, bytes: u32) -> Self {
+        self.limits.http2.stream_window = bytes.clamp(MIN_WINDOW, MAX_WINDOW);
+        self
+    }
+
+    /// The same for all streams of one HTTP/2 connection. Keep it far above a stream's: once it is used up by responses that
+    /// nobody reads, all other responses of the instance wait.
+    #[must_use]
+    pub fn http2_connection_window(mut self, bytes: u32) -> Self {
+        self.limits.http2.connection_window = bytes.clamp(MIN_WINDOW, MAX_WINDOW);
+        self
+    }
+
+    /// Limits the head of an HTTP/2 response, and its trailers: the sum of names and values and of 32 bytes for each.
+    ///
+    /// A response beyond that fails, is charged to no instance ([`CallError::is_callers`](super::CallError::is_callers)), and
+    /// leaves the connection open.
+    #[must_use]
+    pub fn http2_max_header_list_size(mut self, bytes: u32) -> Self {
+        self.limits.http2.max_header_list_size = bytes;
+        self
+    }
+
+    /// Limits the number of headers of an HTTP/1.1 response. Beyond the default, each response allocates room for so many.
+    ///
+    /// A response with more fails, is charged to no instance ([`CallError::is_callers`](super::CallError::is_callers)), and
+    /// its connection is closed.
+    #[must_use]
+    pub fn http1_max_headers(mut self, headers: usize) -> Self {
+        self.limits.http1.max_headers = Some(headers);
+        self
+    }
+
+    /// Limits the head of an HTTP/1.1 response, and what is read ahead of its body, in bytes; at least 8192.
+    ///
+    /// A response beyond that fails as one with too many [headers](Self::http1_max_headers) does.
+    #[must_use]
+    pub fn http1_max_buffer(mut self, bytes: usize) -> Self {
+        self.limits.http1.max_buffer = Some(bytes.max(MIN_BUFFER));
+        self
+    }
+
+    /// Pings an HTTP/2 connection with a request in flight on which nothing came for this long. `None`: never.
     ///
     /// Any duration, counted as at least 1 ms. It finds a lost network or machine where requests have no time limit of their
-    /// own. Servers may close the connection of a client that pings too often; grpc-go allows one ping in 5 minutes unless told
-    /// otherwise.
+    /// own. Servers may close the connection of a client that pings too often: grpc-go allows one ping in 5 minutes unless told
+    /// otherwise, so for its long silent streams set more than that, or the server's `MinTime`.
     #[must_use]
-    pub fn http2_keep_alive_interval(mut self, interval: Duration) -> Self {
-        self.limits.http2.keep_alive.interval = Some(interval.max(Duration::from_millis(1)));
+    pub fn http2_keep_alive_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        let interval = interval.into();
+        self.limits.http2.keep_alive.interval =
+            interval.map(|interval| interval.max(Duration::from_millis(1)));
         self
     }
 
@@ -252,7 +347,7 @@ where
                 Protocol::Http2 => true,
                 Protocol::Negotiated => peer.negotiate(limits.connect_timeout).await?,
             };
-            let fallback = Fallback::new(peer.addr(), &host, peer.scheme());
+            let fallback = Fallback::new(&peer.addr(), &host, peer.scheme());
             Ok(match is_http2 {
                 true => Connection::http2(http2::pool::Pool::open(peer, fallback, limits).await?),
                 false => Connection::http1(http1::pool::Pool::open(peer, fallback, limits).await?),
@@ -265,7 +360,7 @@ impl<B> Clone for Connector<B> {
     fn clone(&self) -> Self {
         Self {
             host: self.host.clone(),
-            tcp: Arc::clone(&self.tcp),
+            transport: self.transport.clone(),
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
             ..*self
@@ -285,7 +380,7 @@ impl<B> std::fmt::Debug for Connector<B> {
         connector
             .field("protocol", &self.protocol)
             .field("host", &self.host)
-            .field("tcp", &self.tcp)
+            .field("transport", &self.transport)
             .field("limits", &self.limits);
         #[cfg(feature = "tls")]
         connector.field("tls", &self.tls);

@@ -1,23 +1,21 @@
 //! Opens one connection, within the connect timeout.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 #[cfg(feature = "tls")]
 use std::sync::Mutex;
 use std::time::Duration;
 
 use http::uri::Scheme;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ConnectError, Step};
 #[cfg(feature = "tls")]
 use super::lock::lock;
+use super::raw::Raw;
 use super::stream::Stream;
-use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
 use super::tls::Expected;
+use super::transport::Transport;
 use crate::balance::race::race;
 use crate::balance::socket::SocketError;
 use crate::model::address::Address;
@@ -27,10 +25,10 @@ use crate::runtime::clock;
 /// Where a pool connects.
 #[derive(Clone)]
 pub(super) struct Peer {
-    addr: SocketAddr,
+    addr: Address,
     /// The address and its alternates, in the order in which they are tried.
     addresses: Arc<[Address]>,
-    tcp: Arc<TcpOptions>,
+    transport: Transport,
     #[cfg(feature = "tls")]
     tls: Option<Expected>,
     /// What [`negotiate`](Self::negotiate) opened.
@@ -39,20 +37,16 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(instance: &Instance, tcp: Arc<TcpOptions>) -> Result<Self, ConnectError> {
-        let address = instance.address();
-        let addr = address
-            .tcp()
-            .ok_or_else(|| ConnectError::unsupported(address.clone()))?;
-        Ok(Self {
-            addr,
+    pub(super) fn new(instance: &Instance, transport: Transport) -> Self {
+        Self {
+            addr: instance.address().clone(),
             addresses: instance.addresses().cloned().collect(),
-            tcp,
+            transport,
             #[cfg(feature = "tls")]
             tls: None,
             #[cfg(feature = "tls")]
             opened: Arc::default(),
-        })
+        }
     }
 
     #[cfg(feature = "tls")]
@@ -61,8 +55,8 @@ impl Peer {
         self
     }
 
-    pub(super) fn addr(&self) -> SocketAddr {
-        self.addr
+    pub(super) fn addr(&self) -> Address {
+        self.addr.clone()
     }
 
     /// The scheme of requests that have none.
@@ -89,24 +83,18 @@ impl Peer {
         Ok(false)
     }
 
-    async fn tcp(&self) -> Result<TcpStream, ConnectError> {
-        let dial = async |address: &Address| match address.tcp() {
-            Some(addr) => self.tcp.connect(addr).await,
-            None => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "only TCP addresses are dialled",
-            )),
-        };
-        let failures = match race(self.addresses.iter(), dial).await {
-            Ok(stream) => return Ok(stream),
+    async fn raw(&self) -> Result<Raw, ConnectError> {
+        let failures = match race(self.addresses.iter(), |address| {
+            self.transport.dial(address)
+        })
+        .await
+        {
+            Ok(raw) => return Ok(raw),
             Err(failures) => failures,
         };
-        let from = self.tcp.local_address_for(self.addr);
-        Err(ConnectError::socket(
-            self.addr,
-            from,
-            SocketError::new(failures),
-        ))
+        let from = self.transport.local_address_for(&self.addr);
+        let error = SocketError::new(failures);
+        Err(ConnectError::socket(self.addr(), from, error))
     }
 
     async fn reach(
@@ -116,15 +104,15 @@ impl Peer {
         #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "for TLS"))]
         protocols: &[&'static str],
     ) -> Result<Stream, ConnectError> {
-        let stream = timeout_at(by, self.tcp())
+        let stream = timeout_at(by, self.raw())
             .await
-            .map_err(|_| ConnectError::timed_out(self.addr, Step::Connect, limit))??;
+            .map_err(|_| ConnectError::timed_out(self.addr(), Step::Connect, limit))??;
         #[cfg(feature = "tls")]
         if let Some(expected) = &self.tls {
-            let handshake = expected.handshake(stream, self.addr, protocols);
+            let handshake = expected.handshake(stream, &self.addr, protocols);
             let stream = timeout_at(by, handshake)
                 .await
-                .map_err(|_| ConnectError::timed_out(self.addr, Step::Tls, limit))??;
+                .map_err(|_| ConnectError::timed_out(self.addr(), Step::Tls, limit))??;
             return Ok(Stream::from(stream));
         }
         Ok(Stream::Plain(stream))
@@ -151,7 +139,7 @@ pub(super) async fn connect<T>(
     protocols: &[&'static str],
     open: impl AsyncFnOnce(Stream) -> Result<T, ConnectError>,
 ) -> Result<T, ConnectError> {
-    let addr = peer.addr;
+    let addr = peer.addr();
     let by = deadline(limit);
     let stream = match peer.take_opened() {
         Some(stream) => stream,
@@ -159,7 +147,7 @@ pub(super) async fn connect<T>(
     };
     let connection = timeout_at(by, open(stream))
         .await
-        .unwrap_or_else(|_| Err(ConnectError::timed_out(addr, Step::Http, limit)))?;
+        .unwrap_or_else(|_| Err(ConnectError::timed_out(addr.clone(), Step::Http, limit)))?;
     tracing::debug!(%addr, "connected");
     Ok(connection)
 }

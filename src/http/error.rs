@@ -1,7 +1,7 @@
 //! What goes wrong between a caller and one instance, and whether the request had left by then.
 
 use std::error::Error as StdError;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
@@ -56,7 +56,6 @@ enum ConnectCause {
     /// The server spoke, or closed, and that was not the protocol of the connector.
     Protocol(Mismatch),
     NoRuntime,
-    Unsupported,
     #[cfg(feature = "tls")]
     Tls(ServerName<'static>, io::Error),
     #[cfg(feature = "tls")]
@@ -94,13 +93,14 @@ impl ConnectError {
     }
 
     /// No address of the instance could be connected to, from `from` or from an address of the system's choice.
-    pub(super) fn socket(addr: SocketAddr, from: Option<IpAddr>, error: SocketError) -> Self {
-        let loopback = from.filter(|from| from.is_loopback() && !addr.ip().is_loopback());
+    pub(super) fn socket(address: Address, from: Option<IpAddr>, error: SocketError) -> Self {
+        let reaches_out = address.ip().is_some_and(|ip| !ip.is_loopback());
+        let loopback = from.filter(|from| from.is_loopback() && reaches_out);
         match loopback {
             Some(from) if !local_fault::is_local_fault(&error) => {
-                Self::new(addr, ConnectCause::Loopback(from, error))
+                Self::new(address, ConnectCause::Loopback(from, error))
             }
-            _ => Self::new(addr, ConnectCause::Socket(error)),
+            _ => Self::new(address, ConnectCause::Socket(error)),
         }
     }
 
@@ -120,11 +120,6 @@ impl ConnectError {
 
     pub(super) fn protocol(address: impl Into<Address>, found: Mismatch) -> Self {
         Self::new(address, ConnectCause::Protocol(found))
-    }
-
-    /// This connector cannot dial addresses of that kind.
-    pub(super) fn unsupported(address: impl Into<Address>) -> Self {
-        Self::new(address, ConnectCause::Unsupported)
     }
 
     pub(super) fn no_runtime(address: impl Into<Address>) -> Self {
@@ -182,9 +177,7 @@ impl ConnectError {
             ConnectCause::Io(_) | ConnectCause::Socket(_) => ConnectErrorKind::Io,
             ConnectCause::TimedOut(..) => ConnectErrorKind::TimedOut,
             ConnectCause::Handshake(_) | ConnectCause::Protocol(_) => ConnectErrorKind::Protocol,
-            ConnectCause::Loopback(..) | ConnectCause::NoRuntime | ConnectCause::Unsupported => {
-                ConnectErrorKind::Setup
-            }
+            ConnectCause::Loopback(..) | ConnectCause::NoRuntime => ConnectErrorKind::Setup,
             #[cfg(feature = "tls")]
             ConnectCause::Tls(..) => ConnectErrorKind::Tls,
             #[cfg(feature = "tls")]
@@ -218,7 +211,6 @@ impl ConnectError {
             ConnectCause::Protocol(Mismatch::Http1) => Some("server speaks HTTP/1.1"),
             ConnectCause::Protocol(_) => Some("not HTTP/2"),
             ConnectCause::NoRuntime => Some("no runtime"),
-            ConnectCause::Unsupported => Some("address not supported"),
             #[cfg(feature = "tls")]
             ConnectCause::Tls(_, error) => Some(tls_label(error)),
             #[cfg(feature = "tls")]
@@ -310,12 +302,6 @@ impl fmt::Display for ConnectError {
             ConnectCause::ServerName(name, _) => {
                 write!(f, "invalid TLS server name {name:?} for {addr}")
             }
-            ConnectCause::Unsupported => {
-                write!(
-                    f,
-                    "cannot connect to {addr}: only TCP addresses are dialled"
-                )
-            }
             ConnectCause::NoRuntime => {
                 write!(
                     f,
@@ -336,7 +322,7 @@ impl StdError for ConnectError {
             ConnectCause::Tls(_, error) => Some(error),
             #[cfg(feature = "tls")]
             ConnectCause::ServerName(_, error) => Some(error),
-            ConnectCause::NoRuntime | ConnectCause::Protocol(_) | ConnectCause::Unsupported => None,
+            ConnectCause::NoRuntime | ConnectCause::Protocol(_) => None,
         }
     }
 }
@@ -364,6 +350,8 @@ enum CallCause {
     },
     /// The body of the request failed, or its head cannot be sent.
     Request(BoxError),
+    /// The head of the response exceeds our own limits.
+    TooLarge(BoxError),
     Sent(BoxError),
 }
 
@@ -400,6 +388,11 @@ impl CallError {
         Self::new(address, CallCause::Sent(error))
     }
 
+    /// The head of the response exceeds our own limits.
+    pub(super) fn too_large(address: impl Into<Address>, error: BoxError) -> Self {
+        Self::new(address, CallCause::TooLarge(error))
+    }
+
     /// The request is at fault.
     pub(super) fn request(address: impl Into<Address>, error: BoxError) -> Self {
         Self::new(address, CallCause::Request(error))
@@ -418,7 +411,10 @@ impl CallError {
     /// answer: the instance may or may not have acted on the request.
     #[must_use]
     pub fn was_sent(&self) -> bool {
-        matches!(self.cause, CallCause::Sent(_) | CallCause::Request(_))
+        matches!(
+            self.cause,
+            CallCause::Sent(_) | CallCause::Request(_) | CallCause::TooLarge(_)
+        )
     }
 
     /// Whether the instance refused the HTTP/2 stream (`REFUSED_STREAM`): it has too much to do.
@@ -450,11 +446,12 @@ impl CallError {
         matches!(&self.cause, CallCause::Connect(error) if error.is_local_fault())
     }
 
-    /// Whether the caller is to blame: the body of its own request failed, or its URI says `https` and the connector has no TLS.
+    /// Whether the caller is to blame, and not the instance: the body of its own request failed, its URI says `https` and the
+    /// connector has no TLS, or the head of the response exceeds the connector's own limits.
     #[must_use]
     pub fn is_callers(&self) -> bool {
         match &self.cause {
-            CallCause::Request(_) | CallCause::NoTls => true,
+            CallCause::Request(_) | CallCause::TooLarge(_) | CallCause::NoTls => true,
             CallCause::Connect(_)
             | CallCause::Unsent(_)
             | CallCause::Sent(_)
@@ -488,6 +485,12 @@ impl fmt::Display for CallError {
                 )
             }
             CallCause::Request(_) => write!(f, "the request to {addr} failed"),
+            CallCause::TooLarge(_) => {
+                write!(
+                    f,
+                    "the head of the response from {addr} exceeds our own limits"
+                )
+            }
             CallCause::Sent(_) => write!(f, "no response from {addr}"),
         }
     }
@@ -502,6 +505,7 @@ impl StdError for CallError {
             | CallCause::Refused(error)
             | CallCause::GoAway { error, .. }
             | CallCause::Request(error)
+            | CallCause::TooLarge(error)
             | CallCause::Sent(error) => Some(&**error),
         }
     }

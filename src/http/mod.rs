@@ -31,6 +31,7 @@ mod http1;
 mod http2;
 pub(crate) mod label;
 mod lock;
+mod raw;
 pub(crate) mod replay;
 pub(crate) mod resend;
 mod response;
@@ -41,6 +42,7 @@ mod stream;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
+mod transport;
 pub(crate) mod tried;
 
 pub use address::Host;

@@ -15,6 +15,10 @@ pub(super) struct Limits {
 pub(super) struct Http1 {
     pub(super) idle_timeout: Duration,
     pub(super) max_idle: usize,
+    /// `None`: hyper's 100, for which it has room without an allocation.
+    pub(super) max_headers: Option<usize>,
+    /// `None`: hyper's, about 400 KB.
+    pub(super) max_buffer: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +50,8 @@ impl Default for Limits {
             http1: Http1 {
                 idle_timeout: Duration::from_secs(60),
                 max_idle: 128,
+                max_headers: None,
+                max_buffer: None,
             },
             http2: Http2 {
                 max_connections: 4,
@@ -55,9 +61,10 @@ impl Default for Limits {
                 // So that 512 answers that nobody reads do not stall the others. What the instance may send unread is limited by
                 // the windows of the streams.
                 connection_window: 1 << 30,
-                max_header_list_size: 16 << 10,
+                // Long error messages in trailers and large cookies are larger than hyper's 16 KiB.
+                max_header_list_size: 256 << 10,
                 keep_alive: KeepAlive {
-                    interval: None,
+                    interval: Some(Duration::from_secs(20)),
                     timeout: Duration::from_secs(20),
                     while_idle: false,
                 },

@@ -330,13 +330,17 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::balance::connect;
+    use crate::http::raw::Raw;
 
     async fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (dialled, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
         (
-            Socket::new(Stream::Plain(dialled.unwrap())),
+            Socket::new(Stream::Plain(Raw::Socket(connect::Socket::Tcp(
+                dialled.unwrap(),
+            )))),
             accepted.unwrap().0,
         )
     }

@@ -1,23 +1,22 @@
 //! A TCP connection, plain or encrypted, at which others than its task may have a look.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 #[cfg(feature = "tls")]
 use std::task::Waker;
 use std::task::{Context, Poll};
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[cfg(feature = "tls")]
 use tokio_rustls::client::TlsStream;
 
+use super::raw::Raw;
+
 pub(super) enum Stream {
-    Plain(TcpStream),
+    Plain(Raw),
     #[cfg(feature = "tls")]
     Tls {
-        stream: Box<TlsStream<TcpStream>>,
+        stream: Box<TlsStream<Raw>>,
         /// The task that waits for something to read.
         reader: Option<Waker>,
     },
@@ -27,9 +26,7 @@ impl Stream {
     /// How many bytes of the peer's, at least, can be read now: zero at the end of the stream, `None` if that is still open.
     pub(super) fn peek(&mut self) -> io::Result<Option<usize>> {
         match self {
-            Self::Plain(stream) => {
-                would_block(SockRef::from(&*stream).peek(&mut [MaybeUninit::uninit()]))
-            }
+            Self::Plain(stream) => stream.peek(),
             #[cfg(feature = "tls")]
             Self::Tls { stream, reader } => {
                 let found = peek_within(stream);
@@ -46,12 +43,11 @@ impl Stream {
 
     /// Whether the event loop knows of something to read, or of the end, that no read has met yet. It takes no system call.
     pub(super) fn has_event(&self) -> bool {
-        let socket = match self {
-            Self::Plain(stream) => stream,
+        match self {
+            Self::Plain(stream) => stream.has_event(),
             #[cfg(feature = "tls")]
-            Self::Tls { stream, .. } => stream.get_ref().0,
-        };
-        socket.try_io(Interest::READABLE, || Ok(())).is_ok()
+            Self::Tls { stream, .. } => stream.get_ref().0.has_event(),
+        }
     }
 
     /// Whether both sides agreed on this protocol in the TLS handshake (ALPN).
@@ -96,8 +92,8 @@ impl Stream {
 }
 
 #[cfg(feature = "tls")]
-impl From<TlsStream<TcpStream>> for Stream {
-    fn from(stream: TlsStream<TcpStream>) -> Self {
+impl From<TlsStream<Raw>> for Stream {
+    fn from(stream: TlsStream<Raw>) -> Self {
         Self::Tls {
             stream: Box::new(stream),
             reader: None,
@@ -108,9 +104,8 @@ impl From<TlsStream<TcpStream>> for Stream {
 /// Reads what is there into the session, since only that can tell the end of the stream from a ticket for the next one.
 /// Tokio is passed over, whose one waker for reads is that of the connection's task.
 #[cfg(feature = "tls")]
-fn peek_within(stream: &mut TlsStream<TcpStream>) -> io::Result<Option<usize>> {
+fn peek_within(stream: &mut TlsStream<Raw>) -> io::Result<Option<usize>> {
     let (stream, session) = stream.get_mut();
-    let socket = SockRef::from(&*stream);
     loop {
         let state = session.process_new_packets().map_err(invalid)?;
         match state.plaintext_bytes_to_read() {
@@ -118,7 +113,7 @@ fn peek_within(stream: &mut TlsStream<TcpStream>) -> io::Result<Option<usize>> {
             0 => {}
             bytes => return Ok(Some(bytes)),
         }
-        match would_block(session.read_tls(&mut &*socket))? {
+        match stream.read_now(|mut socket| session.read_tls(&mut socket))? {
             None => return Ok(None),
             // Without a word that it ends, anybody may have cut it.
             Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -132,14 +127,6 @@ fn invalid(error: tokio_rustls::rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-fn would_block(read: io::Result<usize>) -> io::Result<Option<usize>> {
-    match read {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 #[cfg(feature = "tls")]
 mod tests {
@@ -149,10 +136,11 @@ mod tests {
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::{ClientConfig, RootCertStore, ServerConfig};
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 
     use super::*;
+    use crate::balance::socket::Socket;
 
     const NAME: &str = "a.test";
 
@@ -176,7 +164,7 @@ mod tests {
         accepted.set_nodelay(true).unwrap();
         let name = ServerName::try_from(NAME).unwrap();
         let (client, server) = tokio::join!(
-            connector.connect(name, dialled.unwrap()),
+            connector.connect(name, Raw::Socket(Socket::Tcp(dialled.unwrap()))),
             acceptor.accept(accepted)
         );
         (Stream::from(client.unwrap()), server.unwrap())

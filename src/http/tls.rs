@@ -1,16 +1,16 @@
 //! TLS by rustls: the certificates of the moment, and whose name an instance has to prove.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::{ConnectError, Mismatch};
+use super::raw::Raw;
+use crate::model::address::Address;
 use crate::model::instance::Instance;
 use crate::model::name::Role;
 
@@ -31,7 +31,7 @@ const SERVER_NAME: &str = "tls-server-name";
 ///    [`trust_announced_names`](Self::trust_announced_names).
 /// 3. The name of a [`role`](Self::role). `http::Client` and `grpc::Channel` use the role of their target; a
 ///    [`Connector`](super::Connector) knows none unless it is set.
-/// 4. The ip of the instance.
+/// 4. The ip of the instance, or `localhost` for a Unix socket.
 ///
 /// A certificate for a later name is not accepted. By default whoever can write to discovery can make a caller dial another
 /// address, but cannot choose the name that is verified there.
@@ -129,14 +129,11 @@ impl Tls {
     }
 
     /// The name that this instance must prove.
-    pub(super) fn expect(
-        &self,
-        instance: &Instance,
-        addr: SocketAddr,
-    ) -> Result<Expected, ConnectError> {
+    pub(super) fn expect(&self, instance: &Instance) -> Result<Expected, ConnectError> {
+        let address = instance.address();
         let parsed = |name: &str| {
             ServerName::try_from(name.to_owned())
-                .map_err(|error| ConnectError::server_name(addr, name.to_owned(), error))
+                .map_err(|error| ConnectError::server_name(address.clone(), name.to_owned(), error))
         };
         let announced = instance.metadata().get(SERVER_NAME);
         let announced = announced.filter(|_| self.trusts_announced_names);
@@ -144,7 +141,10 @@ impl Tls {
             (Some(name), _, _) => name.clone(),
             (None, Some(name), _) => parsed(name)?,
             (None, None, Some(role)) => parsed(role.as_str())?,
-            (None, None, None) => addr.ip().into(),
+            (None, None, None) => match address.ip() {
+                Some(ip) => ip.into(),
+                None => parsed("localhost")?,
+            },
         };
         let config = Arc::clone(&self.config);
         Ok(Expected { config, name })
@@ -178,20 +178,20 @@ pub(super) struct Expected {
 impl Expected {
     pub(super) async fn handshake(
         &self,
-        stream: TcpStream,
-        addr: SocketAddr,
+        stream: Raw,
+        address: &Address,
         protocols: &[&'static str],
-    ) -> Result<TlsStream<TcpStream>, ConnectError> {
+    ) -> Result<TlsStream<Raw>, ConnectError> {
         let connector = TlsConnector::from((self.config)());
         let stream = connector
             .with_alpn(protocols.iter().map(|&protocol| protocol.into()).collect())
             .connect(self.name.clone(), stream)
             .await
-            .map_err(|error| ConnectError::tls(addr, self.name.clone(), error))?;
+            .map_err(|error| ConnectError::tls(address.clone(), self.name.clone(), error))?;
         // A server that knows nothing of ALPN speaks HTTP/1.1.
         let agreed = stream.get_ref().1.alpn_protocol();
         if protocols == ["h2"] && agreed.is_none() {
-            return Err(ConnectError::protocol(addr, Mismatch::NotAgreed));
+            return Err(ConnectError::protocol(address.clone(), Mismatch::NotAgreed));
         }
         Ok(stream)
     }

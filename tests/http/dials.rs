@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, ServiceExt};
 
 use crate::support::{
-    Raw, Server, balanced, body, connector, free_addr, get, hello, io_kind, member, request, until,
+    Raw, Server, balanced, body, connector, get, hello, io_kind, member, refusing, request, until,
     within,
 };
 
@@ -128,7 +128,8 @@ async fn a_loopback_address_reaches_no_other_host_and_the_error_says_so() {
 #[tokio::test]
 async fn alternates_are_dialled_and_all_failures_are_told() {
     let server = Server::start(hello).await;
-    let dead = [free_addr().await, free_addr().await];
+    let refusing = [refusing(), refusing()];
+    let dead = refusing.each_ref().map(|(_, addr)| *addr);
     for http2 in [false, true] {
         let instance = Instance::new("a", dead[0]).with_alternates([server.addr]);
         let client = within(connector(http2).oneshot(instance)).await.unwrap();
@@ -146,7 +147,7 @@ async fn alternates_are_dialled_and_all_failures_are_told() {
 
 #[tokio::test]
 async fn the_causes_of_a_failed_dial_are_told() {
-    let addr = free_addr().await;
+    let (_refusing, addr) = refusing();
     let error = failed_dial(addr, false).await;
     let text = error.to_string();
     assert!(

@@ -13,9 +13,12 @@ mod exhausted;
 #[path = "../common/frames.rs"]
 mod frames;
 mod host;
+mod limits;
 mod loss;
 mod outcomes;
 mod refused;
 mod runtimes;
 mod service;
 mod support;
+#[cfg(unix)]
+mod transports;

@@ -5,11 +5,13 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use rolecall::http::{Answered, Body, Client, HttpClassifier, answered_by};
 use rolecall::{BalanceConfig, List, Outcome, Registry};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Service, ServiceExt};
 
-use crate::support::{Raw, Server, body, free_addr, hello, read_head, until, within};
+use crate::support::{Raw, Server, body, hello, read_head, refusing, until, within};
 
 fn list(addr: std::net::SocketAddr) -> List {
     List::from_addrs([addr]).unwrap()
@@ -135,13 +137,47 @@ async fn an_attempt_timeout_ends_what_hangs() {
 
 #[tokio::test]
 async fn errors_name_the_cause() {
-    let addr = free_addr().await;
+    let (_refusing, addr) = refusing();
     let config = BalanceConfig::builder().unavailable_after(Duration::from_millis(100));
     let client = Client::builder(list(addr), "worker:http")
         .config(config.build().unwrap())
         .build()
         .unwrap();
-    let call = client.request(Request::new(Body::empty()));
-    let error = within(call).await.unwrap_err();
-    assert!(error.to_string().contains("1 refused (111)"), "{error}");
+    // While it is dialled once more it is "connecting".
+    within(async {
+        loop {
+            let error = client.request(Request::new(Body::empty())).await;
+            let error = error.unwrap_err().to_string();
+            if error.contains("1 refused (111)") {
+                break;
+            }
+            assert!(error.contains("1 connecting"), "{error}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_is_the_callers() {
+    let server = Raw::start(|mut stream| async move {
+        read_head(&mut stream).await;
+        let head =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        stream.write_all(head).await?;
+        let (mut reader, mut writer) = stream.split();
+        tokio::io::copy(&mut reader, &mut writer).await.map(drop)
+    })
+    .await;
+    let client = Client::builder(list(server.addr), "worker:http").http1();
+    let client = client.build().unwrap();
+    let request = Request::get("/").header("connection", "upgrade");
+    let request = request.header("upgrade", "echo").body(Body::empty());
+    let response = within(client.request(request.unwrap())).await.unwrap();
+    assert_eq!(response.status(), 101);
+    let upgraded = within(hyper::upgrade::on(response)).await.unwrap();
+    let mut stream = TokioIo::new(upgraded);
+    stream.write_all(b"hello").await.unwrap();
+    let mut echoed = [0; 5];
+    within(stream.read_exact(&mut echoed)).await.unwrap();
+    assert_eq!(&echoed, b"hello");
 }

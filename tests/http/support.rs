@@ -19,7 +19,7 @@ use hyper_util::server::conn::auto;
 use rolecall::http::{CallError, Connection, Connector, IncomingBody};
 use rolecall::{Balance, BalanceLayer, Instance, List, MemberStatus, http};
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tower::{Layer, Service, ServiceExt};
@@ -137,6 +137,14 @@ pub(crate) async fn io_turn() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
+}
+
+/// An address that refuses connections, as long as the socket is there: it is bound, and does not listen.
+pub(crate) fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let addr = socket.local_addr().unwrap();
+    (socket, addr)
 }
 
 pub(crate) async fn free_addr() -> SocketAddr {

@@ -121,7 +121,7 @@ impl Publish for Writer {
         self.send(Method::PUT).await.map(drop)
     }
     fn every(&self) -> Duration {
-        Duration::from_millis(300)
+        Duration::from_secs(1)
     }
     async fn withdraw(&mut self) -> Result<(), RegisterError> {
         self.send(Method::DELETE).await.map(drop)

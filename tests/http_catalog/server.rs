@@ -14,7 +14,8 @@ use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{self, Instant};
 
-pub(crate) const TIME_TO_LIVE: Duration = Duration::from_secs(1);
+/// Many times what a renewal takes on a machine that is busy with something else.
+pub(crate) const TIME_TO_LIVE: Duration = Duration::from_secs(5);
 const LONG_POLL: Duration = Duration::from_secs(10);
 
 /// Runs on a thread of its own until it is dropped.

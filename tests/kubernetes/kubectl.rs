@@ -10,6 +10,9 @@ use tokio::time;
 
 use super::stand_in::{ApiServer, pod};
 use super::{Answers, DEADLINE, cluster, ids, server, slice};
+use rolecall::Discovery;
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A folder with a kubeconfig file, and with whatever `kubectl` caches.
 struct Kubectl {
@@ -113,4 +116,53 @@ async fn kubectl_reads_and_writes_what_discovery_watches() {
         .run("delete endpointslice by-hand -n shop --wait=false", "")
         .await;
     assert_eq!(ids(&answers.set_of(2).await), ["pod-1", "pod-2"]);
+}
+
+#[tokio::test]
+async fn the_manifest_of_the_guide_allows_what_discovery_asks_for_and_no_more() {
+    let server = server().await;
+    let kubectl = Kubectl::of(&server);
+    let guide = include_str!("../../src/guide/kubernetes.md");
+    let manifest = guide.split("```yaml\n").nth(1).unwrap();
+    let manifest = manifest.split("```").next().unwrap();
+    let applied = kubectl.run("apply --validate=false -f -", manifest).await;
+    assert_eq!(applied.matches("created").count(), 5, "{applied}");
+    let role = kubectl.run("get role discovery -n shop -o json", "").await;
+    let role: Value = serde_json::from_str(&role).unwrap();
+    let texts = |list: &Value| -> Vec<String> {
+        let texts = list.as_array().unwrap().iter();
+        texts
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut allowed = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for resource in texts(&rule["resources"]) {
+            allowed.extend(
+                texts(&rule["verbs"])
+                    .into_iter()
+                    .map(|verb| (verb, resource.clone())),
+            );
+        }
+    }
+
+    let asking = super::server().await;
+    asking.put(slice("a", [1]).into());
+    let cluster = cluster(&asking);
+    let mut answers = Answers::of(&cluster, "shop/worker:http");
+    let mut peers = Answers(cluster.peers(&"shop".parse().unwrap()));
+    answers.set_of(1).await;
+    peers.set_of(0).await;
+    time::timeout(DEADLINE, async {
+        while asking.counts().open_watches < 2 {
+            time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let asked = asking.counts().asked.into_iter();
+    let asked: BTreeSet<_> = asked
+        .map(|(verb, resource)| (verb.to_owned(), resource))
+        .collect();
+    assert_eq!(asked, allowed);
 }

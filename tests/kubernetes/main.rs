@@ -9,11 +9,15 @@
     reason = "a test, on real time"
 )]
 
+mod conforms;
 mod kubectl;
+mod load;
 mod merging;
 mod peers;
+mod scale;
 mod stand_in;
 mod watching;
+mod worker;
 
 use std::time::Duration;
 

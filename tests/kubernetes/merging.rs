@@ -246,6 +246,16 @@ async fn a_slice_of_ipv6_addresses_is_as_good() {
     let set = answers.next().await.unwrap();
     let only = set.get("pod-1").unwrap();
     assert_eq!(only.address().to_string(), "[fd00::1]:8080");
+
+    // The same pod in a slice of the other family: one instance, whichever slice comes first.
+    server.put(slice("b", [1]).into());
+    let has_both = |set: &rolecall::InstanceSet| {
+        let only = set.get("pod-1").unwrap();
+        let alternates: Vec<_> = only.alternates().iter().map(ToString::to_string).collect();
+        let first = only.address().to_string();
+        (set.len(), &*first, &*alternates.join(" ")) == (1, "10.1.0.2:8080", "[fd00::1]:8080")
+    };
+    answers.until("both families", has_both).await;
 }
 
 #[tokio::test]

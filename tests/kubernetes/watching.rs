@@ -7,7 +7,7 @@ use rolecall::discovery::{DiscoveryErrorKind, Kubernetes};
 use rolecall::{BalanceLayer, Discovery, Instance};
 use tower::{Layer, service_fn};
 
-use super::stand_in::{Mode, Slice, endpoint};
+use super::stand_in::{Cut, Mode, Slice, endpoint};
 use super::{Answers, DEADLINE, client, cluster, ids, server, slice, text};
 
 #[tokio::test]
@@ -53,32 +53,42 @@ async fn a_thousand_balancers_of_ten_services_take_ten_watches() {
 }
 
 #[tokio::test]
-async fn a_watch_that_ends_goes_on_from_where_it_was() {
+async fn a_watch_whose_time_is_over_goes_on_from_where_it_was() {
+    let server = server().await;
+    server.put(slice("a", [1]).into());
+    let cluster = cluster(&server).watch_timeout(Duration::from_secs(5));
+    let mut answers = Answers::of(&cluster, "shop/worker:http");
+    answers.set_of(1).await;
+    let deadline = Instant::now() + DEADLINE;
+    while server.counts().watches < 2 {
+        assert!(Instant::now() < deadline, "{:?}", server.counts());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.put(slice("a", [1, 2]).into());
+    assert_eq!(answers.next().await.unwrap().len(), 2);
+    assert_eq!(server.counts().lists, 1, "it need not list again");
+
+    // It was away for longer than the server remembers: that is no error, and it lists again.
+    server.set_mode(Mode::Stopped);
+    server.put(slice("a", 1..=3).into());
+    server.compact();
+    server.set_mode(Mode::Serving);
+    assert_eq!(answers.next().await.unwrap().len(), 3);
+    assert_eq!(server.counts().lists, 2);
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_before_its_time_lists_again_in_silence() {
     let server = server().await;
     server.put(slice("a", [1]).into());
     let mut answers = Answers::of(&cluster(&server), "shop/worker:http");
     answers.set_of(1).await;
-    // A watch that ends within a second is a failure, and one that heard nothing is not trusted.
+    // One that ends within a second is a failure, so that it is not opened again without a pause.
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    server.cut_watches(true);
+    server.lose_data();
+    server.cut_watches(Cut::Properly);
     server.put(slice("a", [1, 2]).into());
-    answers.set_of(2).await;
-    let counts = server.counts();
-    assert_eq!(
-        (counts.lists, counts.watches),
-        (1, 2),
-        "it need not list again"
-    );
-
-    // It was away for longer than the server remembers: that is no error, and it lists again.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    server.set_mode(Mode::Stopped);
-    server.cut_watches(true);
-    server.put(slice("a", 1..=3).into());
-    server.compact();
-    server.set_mode(Mode::Serving);
-    let set = answers.next().await.unwrap();
-    assert_eq!(set.len(), 3);
+    assert_eq!(answers.next().await.unwrap().len(), 2);
     assert_eq!(server.counts().lists, 2);
 }
 
@@ -102,7 +112,7 @@ async fn a_watch_that_breaks_is_told_and_lists_again() {
 
     for mode in [Mode::Garbage, Mode::Forbidden] {
         server.set_mode(mode);
-        server.cut_watches(false);
+        server.cut_watches(Cut::Broken);
         let error = text(&answers.error().await);
         assert!(error.contains("in namespace \"shop\""), "{mode:?}: {error}");
         server.set_mode(Mode::Serving);

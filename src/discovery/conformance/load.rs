@@ -51,7 +51,8 @@ pub(super) async fn the_last_of_many_changes_wins(subject: &dyn Subject) -> Done
         addr(number, 1000 + CHANGES - 11 + nth)
     };
     let is_last = |set: &crate::model::instance::InstanceSet| {
-        assert_eq!(set.len(), 10, "none was lost: {set:?}");
+        let addresses: Vec<_> = set.iter().map(at).collect();
+        assert_eq!(set.len(), 10, "none was lost: {addresses:?}");
         numbers
             .iter()
             .all(|number| at(find(set, *number)) == last(*number))

@@ -78,7 +78,8 @@ pub(super) async fn an_outage_under_load_loses_nothing(subject: &dyn Subject) ->
         }
         watch
             .until(|set| {
-                assert_eq!(set.len(), 20, "none was lost: {set:?}");
+                let addresses: Vec<_> = set.iter().map(at).collect();
+                assert_eq!(set.len(), 20, "none was lost: {addresses:?}");
                 numbers
                     .iter()
                     .all(|number| at(find(set, *number)).port() == port)

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 
 use self::pods::peer_updates;
 use self::slices::service_updates;
-use self::watcher::{Cluster, Query};
+use self::watcher::{Access, Cluster, Query};
 use super::backend::{Backoff, Mirror, mirror};
 use super::lease::Lease;
 use super::registration::Registration;
@@ -36,6 +36,7 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// `pods` if it has a guard; [`guide::kubernetes`](crate::guide::kubernetes) has the manifest.
 ///
 /// - All slices of a service are merged. An endpoint that several slices list is one instance, and the readiest entry wins.
+/// - A pod with addresses of both families is one instance. The IPv4 address is the first, and the IPv6 address its alternate.
 /// - An instance has the name of its pod as id, or its IP address if no pod is behind it. Its zone is the endpoint's.
 ///   Its metadata has the entries `pod` and `node`.
 /// - A ready endpoint is available. A terminating one drains while it is ready or serving. Any other is absent.
@@ -88,7 +89,15 @@ impl Kubernetes {
     /// Both are read when a watch begins, and again after a failure. If neither is there, that is the error of the watch.
     #[must_use]
     pub fn new() -> Self {
-        Self::of(Cluster::inferred())
+        Self::of(Access::Inferred)
+    }
+
+    /// The cluster that this configuration describes.
+    ///
+    /// Its retries and its connect timeout do not count: a request that fails is repeated by the watch.
+    #[must_use]
+    pub fn with_config(config: kube::Config) -> Self {
+        Self::of(Access::Config(Box::new(config)))
     }
 
     /// The cluster of this client.
@@ -96,12 +105,12 @@ impl Kubernetes {
     /// The client belongs to the runtime it was made in, and no watch outlives that.
     #[must_use]
     pub fn with_client(client: kube::Client) -> Self {
-        Self::of(Cluster::of(client))
+        Self::of(Access::Client(client))
     }
 
-    fn of(cluster: Cluster) -> Self {
+    fn of(access: Access) -> Self {
         Self {
-            cluster,
+            cluster: Cluster::of(access),
             namespace: None,
             visibility: Visibility::Public,
             mirrors: Arc::default(),
@@ -144,14 +153,14 @@ impl Kubernetes {
             Some(namespace) if *boundary == Boundary::default() => namespace,
             _ => boundary,
         };
-        Query::all_of(&self.cluster, namespace.as_str())
+        Query::new(&self.cluster, namespace.as_str())
     }
 
     fn open(&self, subject: &Subject) -> Mirror {
         match subject.clone() {
             Subject::Service(boundary, role) => {
-                let labels = format!("{SERVICE_NAME}={role}");
-                let query = self.query(&boundary).with_labels(labels);
+                let mut query = self.query(&boundary);
+                query.labels = Some(format!("{SERVICE_NAME}={role}"));
                 let visibility = self.visibility.clone();
                 let open = move || {
                     let (boundary, role) = (boundary.clone(), role.clone());
@@ -160,8 +169,8 @@ impl Kubernetes {
                 mirror(open, Backoff::default())
             }
             Subject::Pods(boundary) => {
-                let query = self.query(&boundary);
-                let query = query.with_fields("status.phase=Running");
+                let mut query = self.query(&boundary);
+                query.fields = Some("status.phase=Running");
                 let open = move || peer_updates(query.watch(), boundary.clone());
                 mirror(open, Backoff::default())
             }

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::watcher::{RequestError, ResourceEvent};
+use super::watcher::{RequestError, ResourceEvent, Watched};
 use crate::discovery::announcement::Announcement;
 use crate::discovery::backend::{CatalogUpdate, Scope};
 use crate::discovery::registration::Registration;
@@ -32,6 +32,10 @@ pub(super) fn peer_updates(
         };
         stream::iter(updates)
     })
+}
+
+impl Watched for Pod {
+    const RESOURCE: &str = "pods";
 }
 
 struct Pods {

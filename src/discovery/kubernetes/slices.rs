@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,11 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use kube::ResourceExt;
 use tokio::time;
 
-use super::watcher::{RequestError, ResourceEvent};
+use super::watcher::{RequestError, ResourceEvent, Watched};
 use crate::discovery::announcement::Announcement;
 use crate::discovery::backend::{CatalogUpdate, Scope};
 use crate::discovery::registration::Registration;
+use crate::model::address::Address;
 use crate::model::instance::{Availability, Visibility, Zone};
 use crate::model::name::{Boundary, EndpointName, Role};
 use crate::runtime::clock::now;
@@ -27,6 +29,11 @@ use crate::runtime::clock::now;
 /// in none, in a watch as in a list. They need milliseconds. A pod that is really gone is worth this time, because it
 /// refuses connections and the balancer passes it over.
 const HOLD: Duration = Duration::from_secs(2);
+
+/// What is added to it, so that endpoints that vanish one after the other leave together.
+const BATCH: Duration = Duration::from_millis(50);
+
+const MOST_AT_ONCE: usize = 256;
 
 /// The endpoint of a port without a name.
 const UNNAMED: &str = "default";
@@ -41,46 +48,65 @@ pub(super) fn service_updates(
         boundary,
         role,
         visibility,
-        entries: BTreeMap::new(),
-        names: BTreeSet::new(),
-        new_names: Vec::new(),
     };
-    let state = (Box::pin(events), service);
-    let updates = stream::unfold(state, |(mut events, mut service)| async move {
-        let event = match service.next_expiry() {
-            None => events.next().await,
+    let slices = Slices::of(service);
+    // Events that are there already make one set, as after a burst.
+    let events = Box::pin(events.ready_chunks(MOST_AT_ONCE));
+    let updates = stream::unfold((events, slices), |(mut events, mut slices)| async move {
+        let chunk = match slices.next_expiry() {
+            None => events.next().await?,
             Some(at) => {
                 let expiry = std::pin::pin!(time::sleep_until(at.into()));
                 match select(events.next(), expiry).await {
-                    Either::Left((event, _)) => event,
-                    Either::Right(_) => {
-                        service.expire(now());
-                        return Some((service.updates(), (events, service)));
-                    }
+                    Either::Left((chunk, _)) => chunk?,
+                    Either::Right(_) => Vec::new(),
                 }
             }
         };
-        let updates = match event? {
-            Ok(event) => {
-                service.apply(event, now());
-                service.updates()
+        let mut failed = None;
+        for event in chunk {
+            match event {
+                Ok(event) => slices.apply(event, now()),
+                Err(error) => failed = Some(Err(error)),
             }
-            Err(error) => vec![Err(error)],
-        };
-        Some((updates, (events, service)))
+        }
+        slices.expire(now());
+        let mut updates: Vec<_> = slices.updates().into_iter().map(Ok).collect();
+        updates.extend(failed);
+        Some((updates, (events, slices)))
     });
     updates.flat_map(stream::iter)
 }
 
+impl Watched for EndpointSlice {
+    const RESOURCE: &str = "endpointslices.discovery.k8s.io";
+}
+
 /// What the slices of a service say.
+struct Slices {
+    service: Service,
+    instances: BTreeMap<InstanceName, Merged>,
+    /// The instances whose entries have changed since the last update.
+    touched: BTreeSet<InstanceName>,
+    is_relisted: bool,
+    /// The endpoint names that slices had, and `None` once there is a slice.
+    names: BTreeSet<Option<EndpointName>>,
+    new_names: Vec<Option<EndpointName>>,
+}
+
+/// One instance: what each slice says of it, and what is announced.
+#[derive(Default)]
+struct Merged {
+    /// A vector, because most pods are in one slice, and a node of a tree has room for eleven.
+    entries: Vec<(Place, Entry)>,
+    announced: Option<Announcement>,
+}
+
+/// What all instances have in common.
 struct Service {
     boundary: Boundary,
     role: Role,
     visibility: Visibility,
-    entries: BTreeMap<InstanceName, BTreeMap<Place, Entry>>,
-    /// The endpoint names that slices had, and `None` once there is a slice.
-    names: BTreeSet<Option<EndpointName>>,
-    new_names: Vec<Option<EndpointName>>,
 }
 
 /// The name of a pod, or an address.
@@ -94,7 +120,7 @@ struct Place {
 }
 
 /// One endpoint as one slice lists it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 struct Entry {
     /// None: it wants no requests.
     availability: Option<Availability>,
@@ -107,10 +133,22 @@ struct Entry {
     expiry: Option<Instant>,
 }
 
-impl Service {
+impl Slices {
+    fn of(service: Service) -> Self {
+        Self {
+            service,
+            instances: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            is_relisted: false,
+            names: BTreeSet::new(),
+            new_names: Vec::new(),
+        }
+    }
+
     fn apply(&mut self, event: ResourceEvent<EndpointSlice>, now: Instant) {
         match event {
             ResourceEvent::Listed(all) => {
+                self.is_relisted = true;
                 let names: BTreeSet<_> = all.iter().map(ResourceExt::name_any).collect();
                 self.drop_where(now, |place, _| !names.contains(&*place.slice));
                 all.iter().for_each(|slice| self.set(slice, now));
@@ -135,14 +173,20 @@ impl Service {
             *place.slice == *name && !listed.contains_key(&(place.clone(), instance.clone()))
         });
         for ((place, instance), entry) in listed {
-            let entries = self.entries.entry(instance).or_default();
-            // It has moved here: what its former slice said is no longer needed.
-            entries.retain(|other, held| {
-                held.expiry.is_none()
-                    || other.uid != place.uid
-                    || held.ip.is_ipv4() != entry.ip.is_ipv4()
+            let entries = &mut self.instances.entry(instance.clone()).or_default().entries;
+            if entries
+                .iter()
+                .any(|(at, known)| (at, known) == (&place, &entry))
+            {
+                continue;
+            }
+            self.touched.insert(instance);
+            // It has changed or moved here: what was said before is no longer needed.
+            entries.retain(|(other, held)| {
+                let is_held = held.expiry.is_some() && other.uid == place.uid;
+                *other != place && !(is_held && held.ip.is_ipv4() == entry.ip.is_ipv4())
             });
-            entries.insert(place, entry);
+            entries.push((place, entry));
         }
         let names = ports.iter().map(|(name, _)| Some(name.clone()));
         for name in [None].into_iter().chain(names) {
@@ -154,57 +198,81 @@ impl Service {
 
     /// Entries that their slice dropped go, at once or after the hold.
     fn drop_where(&mut self, now: Instant, is_dropped: impl Fn(&Place, &InstanceName) -> bool) {
-        self.entries.retain(|instance, entries| {
-            entries.retain(|place, entry| {
-                if entry.expiry.is_some() || !is_dropped(place, instance) {
+        for (name, instance) in &mut self.instances {
+            instance.entries.retain_mut(|(place, entry)| {
+                if entry.expiry.is_some() || !is_dropped(place, name) {
                     return true;
                 }
+                self.touched.insert(name.clone());
                 entry.expiry = now.checked_add(HOLD);
                 entry.availability == Some(Availability::Available) && entry.expiry.is_some()
             });
-            !entries.is_empty()
-        });
+        }
     }
 
     fn next_expiry(&self) -> Option<Instant> {
-        let entries = self.entries.values().flat_map(BTreeMap::values);
-        entries.filter_map(|entry| entry.expiry).min()
+        let entries = self.instances.values().flat_map(|i| &i.entries);
+        let first = entries.filter_map(|(_, entry)| entry.expiry).min()?;
+        first.checked_add(BATCH)
     }
 
     fn expire(&mut self, now: Instant) {
-        self.entries.retain(|_, entries| {
-            entries.retain(|_, entry| entry.expiry.is_none_or(|at| now < at));
-            !entries.is_empty()
-        });
+        for (name, instance) in &mut self.instances {
+            let before = instance.entries.len();
+            let is_left = |entry: &Entry| entry.expiry.is_none_or(|at| now < at);
+            instance.entries.retain(|(_, entry)| is_left(entry));
+            if instance.entries.len() < before {
+                self.touched.insert(name.clone());
+            }
+        }
     }
 
-    /// All of it in one update: watchers see no part, so that a doubtful answer looks like one.
-    fn updates(&mut self) -> Vec<Result<CatalogUpdate, RequestError>> {
-        let known = |name| CatalogUpdate::Known(self.boundary.clone(), self.role.clone(), name);
-        let names = std::mem::take(&mut self.new_names).into_iter().map(known);
-        let announced = self.entries.iter();
-        let announced = announced.filter_map(|(name, entries)| self.announcement(name, entries));
-        let all = CatalogUpdate::Replace(Scope::All, announced.collect());
-        names.chain([all]).map(Ok).collect()
+    /// What the catalog has to hear. Instances that leave do so in one update, so that a doubtful answer looks like one.
+    fn updates(&mut self) -> Vec<CatalogUpdate> {
+        let Service { boundary, role, .. } = &self.service;
+        let known = |name| CatalogUpdate::Known(boundary.clone(), role.clone(), name);
+        let names = mem::take(&mut self.new_names).into_iter().map(known);
+        let mut is_whole = mem::take(&mut self.is_relisted);
+        let mut changed = Vec::new();
+        for name in mem::take(&mut self.touched) {
+            let Some(instance) = self.instances.get_mut(&name) else {
+                continue;
+            };
+            let announced = self.service.announcement(&name, &instance.entries);
+            is_whole |= announced.is_none() && instance.announced.is_some();
+            if announced != instance.announced {
+                changed.extend(announced.clone().map(CatalogUpdate::Put));
+                instance.announced = announced;
+            }
+            if instance.entries.is_empty() {
+                self.instances.remove(&name);
+            }
+        }
+        if is_whole {
+            let all = self.instances.values();
+            let all = all.filter_map(|instance| instance.announced.clone());
+            changed = vec![CatalogUpdate::Replace(Scope::All, all.collect())];
+        }
+        names.chain(changed).collect()
     }
+}
 
+impl Service {
     fn announcement(
         &self,
         name: &InstanceName,
-        entries: &BTreeMap<Place, Entry>,
+        entries: &[(Place, Entry)],
     ) -> Option<Announcement> {
         let usable = entries.iter().filter(|(_, e)| e.availability.is_some());
         let mut usable: Vec<_> = usable.collect();
-        // The readiest entry first, and of equals IPv4.
-        usable.sort_by_key(|(_, entry)| {
+        // The readiest entry first, of equals IPv4, and always the same.
+        let rank = |(place, entry): &(Place, Entry)| {
             let is_available = entry.availability == Some(Availability::Available);
-            (
-                Reverse(is_available),
-                entry.expiry.is_some(),
-                entry.ip.is_ipv6(),
-            )
-        });
-        let (place, leader) = *usable.first()?;
+            let (is_held, is_ipv6) = (entry.expiry.is_some(), entry.ip.is_ipv6());
+            (Reverse(is_available), is_held, is_ipv6, place.clone())
+        };
+        usable.sort_by_cached_key(|entry| rank(entry));
+        let (place, leader) = usable.first()?;
         let mut registration = Registration::new(self.role.as_str())
             .id(&**name)
             .boundary(self.boundary.as_str())
@@ -219,10 +287,11 @@ impl Service {
         if leader.is_pod {
             registration = registration.metadata("pod", &**name);
         }
-        let mut addresses: BTreeMap<&EndpointName, Vec<SocketAddr>> = BTreeMap::new();
+        let mut announcement = registration.validate().ok()?;
+        let mut addresses: BTreeMap<&EndpointName, Vec<Address>> = BTreeMap::new();
         for (_, entry) in usable.iter().filter(|(other, _)| other.uid == place.uid) {
             for (port, number) in &*entry.ports {
-                let address = SocketAddr::new(entry.ip, *number);
+                let address = Address::from((entry.ip, *number));
                 let known = addresses.entry(port).or_default();
                 if !known.contains(&address) {
                     known.push(address);
@@ -230,11 +299,9 @@ impl Service {
             }
         }
         for (port, all) in addresses {
-            if let Some(first) = all.first() {
-                registration = registration.endpoint(port.as_str(), *first);
-            }
+            announcement.add_endpoint_at(port, all).ok()?;
         }
-        registration.validate().ok()
+        Some(announcement)
     }
 }
 

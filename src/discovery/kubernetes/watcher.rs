@@ -32,22 +32,22 @@ const FORBIDDEN: u16 = 403;
 /// How a cluster is reached.
 #[derive(Clone)]
 pub(super) struct Cluster {
-    client: Option<Client>,
+    access: Access,
     watch_timeout: Duration,
 }
 
-impl Cluster {
-    pub(super) fn inferred() -> Self {
-        Self {
-            client: None,
-            watch_timeout: Duration::from_secs(60),
-        }
-    }
+#[derive(Clone)]
+pub(super) enum Access {
+    Inferred,
+    Config(Box<Config>),
+    Client(Client),
+}
 
-    pub(super) fn of(client: Client) -> Self {
+impl Cluster {
+    pub(super) fn of(access: Access) -> Self {
         Self {
-            client: Some(client),
-            ..Self::inferred()
+            access,
+            watch_timeout: Duration::from_secs(60),
         }
     }
 
@@ -57,10 +57,11 @@ impl Cluster {
 
     /// A client of this runtime: a client ends with the one it was made in.
     async fn client(&self) -> Result<Client, kube::Error> {
-        if let Some(client) = &self.client {
-            return Ok(client.clone());
-        }
-        let mut config = Config::infer().await.map_err(kube::Error::InferConfig)?;
+        let mut config = match &self.access {
+            Access::Client(client) => return Ok(client.clone()),
+            Access::Config(config) => (**config).clone(),
+            Access::Inferred => Config::infer().await.map_err(kube::Error::InferConfig)?,
+        };
         // Failures are told, and the mirror makes the pauses.
         config.default_retry = false;
         config.connect_timeout = Some(REQUEST_TIMEOUT);
@@ -73,8 +74,8 @@ impl Cluster {
 pub(super) struct Query {
     cluster: Cluster,
     namespace: String,
-    labels: Option<String>,
-    fields: Option<&'static str>,
+    pub(super) labels: Option<String>,
+    pub(super) fields: Option<&'static str>,
 }
 
 /// What a watched resource tells.
@@ -87,26 +88,12 @@ pub(super) enum ResourceEvent<K> {
 }
 
 impl Query {
-    pub(super) fn all_of(cluster: &Cluster, namespace: &str) -> Self {
+    pub(super) fn new(cluster: &Cluster, namespace: &str) -> Self {
         Self {
             cluster: cluster.clone(),
             namespace: namespace.to_owned(),
             labels: None,
             fields: None,
-        }
-    }
-
-    pub(super) fn with_labels(self, labels: String) -> Self {
-        Self {
-            labels: Some(labels),
-            ..self
-        }
-    }
-
-    pub(super) fn with_fields(self, fields: &'static str) -> Self {
-        Self {
-            fields: Some(fields),
-            ..self
         }
     }
 
@@ -135,11 +122,9 @@ impl Query {
         verb: &'static str,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> RequestError {
-        let (plural, group) = (K::plural(&()), K::group(&()));
-        let dot = if group.is_empty() { "" } else { "." };
         RequestError {
             verb,
-            resource: format!("{plural}{dot}{group}"),
+            resource: K::RESOURCE,
             namespace: self.namespace.clone(),
             code: 0,
             cause: cause.into(),
@@ -179,16 +164,8 @@ pub(super) trait Watched:
     + Send
     + 'static
 {
-}
-
-impl<K> Watched for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static
-{
+    /// As errors and roles name it.
+    const RESOURCE: &str;
 }
 
 struct Watcher<K> {
@@ -325,18 +302,20 @@ impl Query {
         Ok(event.map_or(Step::Continue, Step::Tell))
     }
 
-    /// The watch ended as its time was over, or its connection is dead.
+    /// The watch ended because its time is over, or its connection is dead.
     fn ended<K: Watched>(&self, position: &mut Position<K>) -> Result<Step<K>, RequestError> {
         let Some(open) = position.open.take() else {
             return Ok(Step::ListAgain);
         };
-        if now().saturating_duration_since(open.since) < SHORTEST_WATCH {
+        let lasted = now().saturating_duration_since(open.since);
+        if lasted < SHORTEST_WATCH {
             return Err(self.error::<K>("watch", "the watch ended at once"));
         }
         position.is_resumed = true;
-        // A server sends at least a bookmark before it ends a watch. One that does not may wait for a resourceVersion that it
-        // lost with its data.
-        Ok(if open.has_spoken {
+        // Only what ended in time is resumed. After a broken connection another server may answer, one that lost its data and
+        // waits in silence for a resourceVersion that it has yet to reach. A healthy one sends a bookmark before the end.
+        let is_over = lasted + SHORTEST_WATCH >= self.cluster.watch_timeout;
+        Ok(if is_over && open.has_spoken {
             Step::Continue
         } else {
             Step::ListAgain
@@ -348,7 +327,7 @@ impl Query {
 #[derive(Debug)]
 pub(super) struct RequestError {
     verb: &'static str,
-    resource: String,
+    resource: &'static str,
     namespace: String,
     /// Of the server's answer, or 0.
     code: u16,

@@ -105,6 +105,9 @@ where
                 // Each of these has left the pool, so the loop ends.
                 Some(unsent) if !is_fresh => request = unsent,
                 Some(_) => return Err(CallError::unsent(addr, unanswered.error.into())),
+                None if unanswered.error.is_parse_too_large() => {
+                    return Err(CallError::too_large(addr, unanswered.error.into()));
+                }
                 None if unanswered.is_request_body => {
                     return Err(CallError::request(addr, unanswered.error.into()));
                 }

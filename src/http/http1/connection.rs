@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -17,8 +16,10 @@ use crate::error::BoxError;
 use crate::http::age::{Age, Aging};
 use crate::http::error::ConnectError;
 use crate::http::lock::lock;
+use crate::http::settings::Http1;
 use crate::http::socket::{Lifetime, Probe, Socket};
 use crate::http::stream::Stream;
+use crate::model::address::Address;
 
 /// The sending half of a connection, for one request at a time. The connection is closed when it is dropped, after what is in
 /// flight.
@@ -80,11 +81,12 @@ where
     /// Opens a connection over `stream` and runs it in the background.
     pub(super) async fn open(
         stream: Stream,
-        addr: SocketAddr,
+        addr: Address,
+        settings: &Http1,
         aging: Aging,
         owner: impl Owner<B>,
     ) -> Result<Self, ConnectError> {
-        let failed = |error| ConnectError::handshake(addr, Box::new(error));
+        let failed = |error| ConnectError::handshake(addr.clone(), Box::new(error));
         let socket = Socket::new(stream);
         let link = Arc::new(Link {
             busy: Mutex::new(None),
@@ -93,10 +95,19 @@ where
             lifetime: socket.lifetime(),
             age: aging.age(),
         });
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
+        let mut builder = http1::Builder::new();
+        if let Some(headers) = settings.max_headers {
+            builder.max_headers(headers);
+        }
+        if let Some(bytes) = settings.max_buffer {
+            builder.max_buf_size(bytes);
+        }
+        let (mut sender, connection) = builder
+            .handshake(TokioIo::new(socket))
             .await
             .map_err(failed)?;
         let running = run(connection.with_upgrades(), link.clone(), aging, owner);
+        let addr = addr.clone();
         tokio::spawn(async move {
             match running.await {
                 Ok(()) => tracing::debug!(%addr, "connection closed"),

@@ -11,7 +11,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -29,6 +28,7 @@ use crate::http::error::ConnectError;
 use crate::http::lock::lock;
 use crate::http::settings::Limits;
 use crate::http::stream::Stream;
+use crate::model::address::Address;
 use crate::runtime::clock;
 
 /// After a failed dial no old connection is replaced for this time.
@@ -127,7 +127,7 @@ where
             let addr = peer.addr();
             let open = async |stream: Stream| {
                 let aging = Aging::new(limits.max_age);
-                Connection::open(stream, addr, aging, Told(pool)).await
+                Connection::open(stream, addr, &limits.http1, aging, Told(pool)).await
             };
             dial::connect(&peer, limits.connect_timeout, &["http/1.1"], open).await
         }
@@ -216,7 +216,7 @@ where
 }
 
 impl<B> Pool<B> {
-    pub(in crate::http) fn addr(&self) -> SocketAddr {
+    pub(in crate::http) fn addr(&self) -> Address {
         self.peer.addr()
     }
 

@@ -118,12 +118,16 @@ impl Held {
         let reason = error.reason();
         let (is_reset, is_go_away) = (error.is_reset(), error.is_go_away());
         let is_remote = error.is_remote();
+        // All that h2 tells of a head over our limit is that it reset the stream, as for one that is malformed.
+        let is_too_large = is_reset && error.is_library() && reason == Some(Reason::PROTOCOL_ERROR);
         let cause = connection.cause(error);
         // RFC 9113, 8.7: it did not act on a request whose stream it refused, nor on those after the last that a `GOAWAY` names.
         if is_remote && is_go_away {
             CallError::go_away(addr, cause, reason == Some(Reason::NO_ERROR))
         } else if is_remote && is_reset && reason == Some(Reason::REFUSED_STREAM) {
             CallError::refused(addr, cause)
+        } else if is_too_large {
+            CallError::too_large(addr, cause)
         } else if !is_reset && connection.has_written_nothing_since(self.writes) {
             CallError::unsent(addr, cause)
         } else {

@@ -3,7 +3,6 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -24,6 +23,7 @@ use crate::http::lock::lock;
 use crate::http::settings::Http2;
 use crate::http::socket::{Greeting, Probe, Socket, Writes};
 use crate::http::stream::Stream;
+use crate::model::address::Address;
 
 /// The type of a server's first frame: RFC 9113, 3.4. Without it nobody knows that an HTTP/2 server is there.
 const SETTINGS: u8 = 4;
@@ -52,7 +52,7 @@ pub(in crate::http) struct Connection {
     limit: AtomicUsize,
     /// Woken when a stream ends.
     freed: Arc<Notify>,
-    addr: SocketAddr,
+    addr: Address,
     probe: Probe,
     writes: Writes,
     age: Age,
@@ -83,13 +83,13 @@ impl Connection {
     /// Opens a connection over `stream` and runs it in the background. It is there when the server has sent its settings.
     pub(super) async fn open(
         stream: Stream,
-        addr: SocketAddr,
+        addr: Address,
         settings: &Http2,
         aging: Aging,
         freed: Arc<Notify>,
         owner: impl Owner,
     ) -> Result<Arc<Self>, ConnectError> {
-        let runtime = Handle::try_current().map_err(|_| ConnectError::no_runtime(addr))?;
+        let runtime = Handle::try_current().map_err(|_| ConnectError::no_runtime(addr.clone()))?;
         let mut socket = Socket::new(stream);
         let greeting = socket.greeting();
         let (probe, writes) = (socket.probe(), socket.writes());
@@ -102,13 +102,13 @@ impl Connection {
             .max_send_buffer_size(SEND_BUFFER)
             .handshake(socket)
             .await
-            .map_err(|error| ConnectError::handshake(addr, plain(error)))?;
+            .map_err(|error| ConnectError::handshake(addr.clone(), plain(error)))?;
         let connection = Arc::new(Self {
             sender: Mutex::new(sender),
             streams: AtomicUsize::new(0),
             limit: AtomicUsize::new(STREAMS),
             freed,
-            addr,
+            addr: addr.clone(),
             probe,
             writes,
             age: aging.age(),
@@ -123,7 +123,7 @@ impl Connection {
             keep_alive: pings.and_then(|pings| KeepAlive::new(settings.keep_alive, pings)),
             owner,
         };
-        connection.runtime.spawn(task.run(addr));
+        connection.runtime.spawn(task.run(addr.clone()));
         match greeting.await {
             Ok(Ok([_, _, _, SETTINGS])) => Ok(connection),
             Ok(Ok(other)) => Err(ConnectError::protocol(addr, mismatch(other))),
@@ -151,8 +151,8 @@ impl Connection {
         &self.age
     }
 
-    pub(super) fn addr(&self) -> SocketAddr {
-        self.addr
+    pub(super) fn addr(&self) -> Address {
+        self.addr.clone()
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -260,7 +260,7 @@ struct Task<O> {
 }
 
 impl<O: Owner> Task<O> {
-    async fn run(mut self, addr: SocketAddr) {
+    async fn run(mut self, addr: Address) {
         let ended = poll_fn(|cx| self.poll(cx)).await;
         // With it go its socket, and the streams that are left.
         drop(self.running);

@@ -5,7 +5,6 @@
 //! is left. A lost connection is not replaced: once none is left, [`Checkout::poll_ready`] fails, and the driver dials anew.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
@@ -24,6 +23,7 @@ use crate::http::error::ConnectError;
 use crate::http::lock::lock;
 use crate::http::settings::Limits;
 use crate::http::stream::Stream;
+use crate::model::address::Address;
 use crate::runtime::clock;
 
 /// After a failed dial the pool does not dial again for this time, as long as it has a connection.
@@ -91,7 +91,7 @@ impl Pool {
         }
     }
 
-    pub(in crate::http) fn addr(&self) -> SocketAddr {
+    pub(in crate::http) fn addr(&self) -> Address {
         self.peer.addr()
     }
 

@@ -1,8 +1,9 @@
 //! Requests of the API and their answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +16,14 @@ use serde_json::{Value, json};
 use tokio::time;
 
 use super::store::{Key, Selection, plural};
-use super::{Mode, Shared};
+use super::{Cut, Mode, Shared};
 
 pub(crate) type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 /// How often a watch gets a bookmark.
 const BOOKMARKS: Duration = Duration::from_secs(1);
+
+const GARBAGE: &str = "{\"type\":\"ADDED\",\"object\":[]}\n";
 
 pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     let mut mode = shared.mode.subscribe();
@@ -78,6 +81,8 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> A
             );
         }
     };
+    let asked = (verb, (*plural).to_owned());
+    shared.count(|counts| counts.asked.insert(asked));
     if mode == Mode::Forbidden {
         let of = if group.is_empty() { "" } else { "." };
         let place = namespace.unwrap_or_default();
@@ -181,7 +186,7 @@ struct Watching {
     after: u64,
     ends: time::Instant,
     bookmark: Option<time::Instant>,
-    cut: tokio::sync::watch::Receiver<(u64, bool)>,
+    cut: tokio::sync::watch::Receiver<(u64, Cut)>,
     changed: tokio::sync::watch::Receiver<()>,
     silence: tokio::sync::watch::Receiver<u64>,
     is_over: bool,
@@ -239,15 +244,18 @@ impl Watching {
             // Before any news, so that what comes after the cut is left to the next watch.
             if self.cut.has_changed().is_ok_and(|has_changed| has_changed) {
                 self.is_over = true;
-                let (_, properly) = *self.cut.borrow_and_update();
-                return if properly {
-                    None
-                } else {
-                    Some(Err(io::ErrorKind::BrokenPipe.into()))
+                let (_, how) = *self.cut.borrow_and_update();
+                return match how {
+                    Cut::Properly => None,
+                    Cut::Broken => Some(Err(io::ErrorKind::BrokenPipe.into())),
                 };
             }
-            let mode = *self.open.0.mode.borrow();
             self.changed.mark_unchanged();
+            if self.open.0.garbage_due.swap(false, Ordering::Relaxed) {
+                self.is_over = true;
+                return Some(Ok(GARBAGE.into()));
+            }
+            let mode = *self.open.0.mode.borrow();
             let (events, version) = {
                 let store = self.open.0.store();
                 (store.events(&self.selection, self.after), store.version)
@@ -256,7 +264,7 @@ impl Watching {
                 (Mode::Stopped, _) => {}
                 (Mode::Garbage, _) => {
                     self.is_over = true;
-                    return Some(Ok("{\"type\":\"ADDED\",\"object\":[]}\n".into()));
+                    return Some(Ok(GARBAGE.into()));
                 }
                 (_, None) => {
                     self.is_over = true;
@@ -352,7 +360,11 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("", "v1", "Pod"),
     ("", "v1", "Service"),
     ("", "v1", "Event"),
+    ("", "v1", "ServiceAccount"),
+    ("apps", "v1", "Deployment"),
     ("discovery.k8s.io", "v1", "EndpointSlice"),
+    ("rbac.authorization.k8s.io", "v1", "Role"),
+    ("rbac.authorization.k8s.io", "v1", "RoleBinding"),
 ];
 
 fn kind_of(wanted: &str) -> &'static str {
@@ -361,10 +373,13 @@ fn kind_of(wanted: &str) -> &'static str {
 }
 
 fn groups() -> Value {
-    let version = json!({ "groupVersion": "discovery.k8s.io/v1", "version": "v1" });
-    let group =
-        json!({ "name": "discovery.k8s.io", "versions": [version], "preferredVersion": version });
-    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [group] })
+    let names: BTreeSet<_> = KINDS.iter().map(|kind| (kind.0, kind.1)).collect();
+    let groups = names.into_iter().filter(|(group, _)| !group.is_empty());
+    let groups = groups.map(|(group, version)| {
+        let version = json!({ "groupVersion": format!("{group}/{version}"), "version": version });
+        json!({ "name": group, "versions": [version], "preferredVersion": version })
+    });
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups.collect::<Vec<_>>() })
 }
 
 fn resources(group: &str, version: &str) -> Value {

@@ -7,8 +7,10 @@ mod answers;
 mod objects;
 mod store;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::service::service_fn;
@@ -37,25 +39,39 @@ pub(crate) enum Mode {
     Forbidden,
 }
 
+/// How watches end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// As when their time is over.
+    #[default]
+    Properly,
+    /// By a broken connection.
+    Broken,
+}
+
 /// What requests and tests share.
 pub(crate) struct Shared {
     pub(crate) store: Mutex<Store>,
     pub(crate) mode: watch::Sender<Mode>,
     /// Rings with every change of the store.
     pub(crate) changed: watch::Sender<()>,
-    /// Rises when all watches are to end, by the end of the answer or by a broken connection.
-    pub(crate) cut: watch::Sender<(u64, bool)>,
+    /// Rises when all watches are to end.
+    pub(crate) cut: watch::Sender<(u64, Cut)>,
     /// Rises when the open watches are to say nothing more and stay open.
     pub(crate) silence: watch::Sender<u64>,
+    /// Whether a watch is to end by a line that is no event.
+    pub(crate) garbage_due: AtomicBool,
     pub(crate) counts: Mutex<Counts>,
 }
 
 /// Requests that were served.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) lists: usize,
     pub(crate) watches: usize,
     pub(crate) open_watches: usize,
+    /// Verbs and resources.
+    pub(crate) asked: BTreeSet<(&'static str, String)>,
 }
 
 impl Shared {
@@ -84,6 +100,7 @@ impl ApiServer {
                 changed: watch::Sender::default(),
                 cut: watch::Sender::default(),
                 silence: watch::Sender::default(),
+                garbage_due: AtomicBool::new(false),
                 counts: Mutex::default(),
             }),
             address: ([127, 0, 0, 1], 0).into(),
@@ -128,11 +145,15 @@ impl ApiServer {
         self.shared.store().compact();
     }
 
-    /// Ends every watch, properly or by a broken connection.
-    pub(crate) fn cut_watches(&self, properly: bool) {
-        self.shared
-            .cut
-            .send_modify(|cut| *cut = (cut.0 + 1, properly));
+    /// Ends every watch that is open.
+    pub(crate) fn cut_watches(&self, how: Cut) {
+        self.shared.cut.send_modify(|cut| *cut = (cut.0 + 1, how));
+    }
+
+    /// Ends one watch by a line that is no event: one that is open, or the next.
+    pub(crate) fn garble_watch(&self) {
+        self.shared.garbage_due.store(true, Ordering::Relaxed);
+        self.shared.changed.send_replace(());
     }
 
     /// Makes every open watch say nothing more, as if its connection were dead. Later ones speak.
@@ -141,7 +162,7 @@ impl ApiServer {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.shared.count(|counts| *counts)
+        self.shared.count(|counts| counts.clone())
     }
 
     /// Adds an object, or replaces the one of its name.
