@@ -103,10 +103,7 @@ pub fn report(control: &Control) -> impl Future<Output = ()> + Send + use<> {
     let gauges = Gauges::new(labels);
     let (control, mut events) = (control.clone(), control.events());
     async move {
-        loop {
-            let Some(waiting) = control.waiting() else {
-                break;
-            };
+        while let Some(waiting) = control.waiting() {
             gauges.set(&control.status(), waiting);
             let at = clock::now() + INTERVAL;
             let mut tick = pin!(async {

@@ -1,6 +1,6 @@
 //! What `metrics::report` reports, by the Prometheus exporter and a parser of its format.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 #[path = "../../examples/metrics/exposition.rs"]
 mod exposition;
