@@ -1,17 +1,13 @@
 //! A worker: what a program of yours looks like.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use rolecall::guard::Listener;
+use axum::Router;
+use axum::routing::get;
+use http_body_util::BodyExt;
+use hyper::Request;
 use rolecall::http::{Body, Client};
-use rolecall::{BoxError, Error, InstanceId, Worker};
+use rolecall::{BoxError, Error, Worker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::interval;
@@ -22,7 +18,9 @@ pub(crate) async fn run() -> Result<(), BoxError> {
     let mut told_to_end = signal(SignalKind::terminate())?;
     let worker = Worker::from_env()?;
     let listener = worker.listen("http").await?;
-    tokio::spawn(serve(listener, worker.register().await?));
+    let name = worker.register().await?.to_string();
+    let router = Router::new().route("/", get(|| async { name }));
+    tokio::spawn(axum::serve(listener, router).into_future());
 
     let client: Client = worker.client("worker:http")?;
     client.control().wait_usable(Duration::from_secs(5)).await?;
@@ -40,20 +38,6 @@ pub(crate) async fn run() -> Result<(), BoxError> {
     drop(client);
     worker.drain(Duration::from_secs(10)).await?;
     Ok(())
-}
-
-/// Answers with its name.
-async fn serve(mut listener: Listener, id: InstanceId) {
-    loop {
-        let (connection, _) = listener.accept().await;
-        let id = id.clone();
-        let hello = service_fn(move |_| {
-            let name = Full::<Bytes>::from(id.to_string());
-            async { Ok::<_, Infallible>(Response::new(name)) }
-        });
-        let io = TokioIo::new(connection);
-        tokio::spawn(http1::Builder::new().serve_connection(io, hello));
-    }
 }
 
 /// Asks one of the role, and says what came of it.
