@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use tracing::{debug, enabled, info, warn};
 
 use super::faults::{Faults, Flaw};
-use crate::error::discovery::DiscoveryErrorKind;
 use crate::event::{EjectionReason, Event, Withheld};
 use crate::model::instance::{Availability, InstanceId};
 use crate::model::target::Target;
@@ -124,7 +123,7 @@ impl Log {
             Event::DiscoveryFailed { error, .. } => {
                 match self.faults.fails(&error.with_causes()) {
                     // Normal where callers start before the first instance.
-                    true if error.kind() == DiscoveryErrorKind::UnknownRole => Level::Info,
+                    true if error.is_expected() => Level::Info,
                     is_news => warn_if(is_news),
                 }
             }
