@@ -130,13 +130,14 @@ fn missing(error: io::Error) -> BoxError {
     }
 }
 
-/// One that nobody uses now, over either protocol.
-fn free_port() -> io::Result<u16> {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0")?;
-        let port = tcp.local_addr()?.port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
+/// One that nobody uses now, over either protocol. It is below the ports that the system gives to callers, one of which
+/// could take it while BIND is down.
+fn free_port() -> Result<u16, BoxError> {
+    let start = u16::try_from(std::process::id() % 20_000)?;
+    let is_free = |port: &u16| {
+        let tcp = TcpListener::bind(("127.0.0.1", *port));
+        tcp.is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok()
+    };
+    let port = (10_000 + start..32_000).find(is_free);
+    port.ok_or_else(|| "no port is free".into())
 }

@@ -25,15 +25,14 @@ impl Etcd {
         let name = format!("rolecall-etcd-role-{}", std::process::id());
         let folder = env::temp_dir().join(name);
         fs::create_dir_all(&folder)?;
-        let mut ports = [0; 2];
-        let listeners = [
-            TcpListener::bind("127.0.0.1:0")?,
-            TcpListener::bind("127.0.0.1:0")?,
-        ];
-        for (port, listener) in ports.iter_mut().zip(&listeners) {
-            *port = listener.local_addr()?.port();
-        }
-        drop(listeners);
+        // Below the ports that the system gives to callers, one of which could take them while etcd is down.
+        let start = u16::try_from(std::process::id() % 20_000)?;
+        let mut free =
+            (10_000 + start..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+        let (Some(client), Some(peer)) = (free.next(), free.next()) else {
+            return Err("no port is free".into());
+        };
+        let ports = [client, peer];
         let mut etcd = Self {
             folder,
             ports,

@@ -282,6 +282,12 @@ impl<S, C> Drop for Waiting<S, C> {
     fn drop(&mut self) {
         give_up(&mut self.candidates, |_| true);
         self.inner.shared.end_waiting();
+        #[cfg(feature = "metrics")]
+        if let Some(samples) = self.inner.shared.samples.get() {
+            let now = clock::now();
+            let waited = now.saturating_duration_since(self.began);
+            samples.wait.record(waited.as_secs_f64());
+        }
     }
 }
 

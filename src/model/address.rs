@@ -172,10 +172,21 @@ impl FromStr for Address {
             return Self::unix(path).map_err(|error| AddressError::new(text, error.reason));
         }
         let expected = "expected an IP address with a port, such as 10.0.0.7:80, or unix: and an absolute path";
+        let reason = match text.rsplit_once(':') {
+            Some((host, port)) if is_host_name(host) && port.parse::<u16>().is_ok() => HOST_NAME,
+            _ => expected,
+        };
         text.parse()
             .map(Self::Tcp)
-            .map_err(|_| AddressError::new(text, expected))
+            .map_err(|_| AddressError::new(text, reason))
     }
+}
+
+const HOST_NAME: &str = "expected an IP address with a port, found a host name; discovery::Dns (feature dns) takes host names";
+
+fn is_host_name(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    text.bytes().all(is_part) && text.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 #[cfg(feature = "serde")]
@@ -227,6 +238,16 @@ mod tests {
 
     fn refusal(text: &str) -> String {
         text.parse::<Address>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_host_name_is_refused_with_the_type_that_takes_it() {
+        for name in ["localhost:80", "worker-1.example.com:8080", "a_b:1"] {
+            assert!(refusal(name).contains("discovery::Dns"), "{name}");
+        }
+        for other in ["localhost", "10.0.0.7", "[::1]:http", "x y:80", ":80"] {
+            assert!(!refusal(other).contains("discovery::Dns"), "{other}");
+        }
     }
 
     #[test]

@@ -108,6 +108,8 @@ impl Subject for OnServer {
             Ability::UnknownEndpoints,
             Ability::Memory,
             Ability::Peers,
+            // They are relative: the best priority of a name is rank 0.
+            Ability::Rank,
             Ability::Zone,
             Ability::Availability,
             Ability::Visibility,

@@ -180,12 +180,16 @@ fn path() -> String {
     format!("{path}:/usr/sbin:/sbin")
 }
 
-/// One that nobody uses now, over either protocol.
+/// One that nobody uses now, over either protocol. It is below the ports that the system gives to callers, one of which
+/// could take it while the server is down.
 fn free_port() -> u16 {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        let number = std::process::id().wrapping_mul(31).wrapping_add(tried) % 20_000;
+        let port = 10_000 + u16::try_from(number).unwrap();
+        let tcp = TcpListener::bind(("127.0.0.1", port));
+        if tcp.is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }

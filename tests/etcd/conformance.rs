@@ -14,36 +14,40 @@ use crate::server::Server;
 
 struct OnServer {
     server: Mutex<Server>,
+    /// All registrants, as of one process: ten thousand connections would be another test.
+    writer: Etcd,
     most: usize,
 }
 
 impl OnServer {
     fn new(most: usize) -> Self {
+        let server = Server::start();
         Self {
-            server: Mutex::new(Server::start()),
+            writer: handle(&server),
+            server: Mutex::new(server),
             most,
         }
     }
+}
 
-    fn handle(&self) -> Etcd {
-        // Renewing ten thousand leases every third of a second would be another test.
-        Etcd::builder([self.server.lock().unwrap().endpoint()])
-            .ttl(Duration::from_secs(60))
-            .build()
-            .unwrap()
-    }
+fn handle(server: &Server) -> Etcd {
+    // Renewing ten thousand leases every third of a second would be another test.
+    Etcd::builder([server.endpoint()])
+        .ttl(Duration::from_secs(60))
+        .build()
+        .unwrap()
 }
 
 impl Subject for OnServer {
     fn open(&self) -> Arc<dyn Discovery> {
-        Arc::new(self.handle())
+        Arc::new(handle(&self.server.lock().unwrap()))
     }
 
     fn announce(
         &self,
         registration: Registration,
     ) -> BoxFuture<'static, Result<Lease, RegisterError>> {
-        self.handle().register(registration)
+        self.writer.register(registration)
     }
 
     fn lacks(&self) -> &'static [conformance::Ability] {

@@ -8,6 +8,7 @@ mod access;
 mod child;
 mod conformance;
 mod content;
+mod cost;
 mod load;
 mod outage;
 mod server;
