@@ -546,7 +546,11 @@ impl fmt::Display for Event {
                 }
             }
             Self::Usable { after } => {
-                write!(f, "an instance is usable after {} without", Rounded(*after))
+                write!(
+                    f,
+                    "an instance is usable, after {} without one",
+                    Rounded(*after)
+                )
             }
             Self::Stalled { time } => write!(
                 f,
@@ -668,7 +672,7 @@ impl fmt::Display for EjectionReason {
                 threshold,
             } => write!(
                 f,
-                "unresponsive, {failures} times in a row (threshold {threshold})"
+                "unresponsive, {failures} requests in a row without an answer (threshold {threshold})"
             ),
             Self::FailureRate {
                 requests,

@@ -111,7 +111,14 @@ impl<H: Signal> Guard<H> {
 
     /// Gives the verdict, and wakes the driver if a deadline moved earlier or a connection was lost.
     pub(super) fn end(&mut self, verdict: Verdict) {
-        let moves_deadline = self.slot.judge(verdict, self.time_of(verdict));
+        let now = self.time_of(verdict);
+        #[cfg(feature = "metrics")]
+        if let Some(samples) = self.slot.holder().samples()
+            && let Some(elapsed) = self.slot.elapsed(now)
+        {
+            samples.record(verdict, elapsed);
+        }
+        let moves_deadline = self.slot.judge(verdict, now);
         if moves_deadline || matches!(verdict, Verdict::Unsent) {
             self.slot.holder().driver().notify_one();
         }

@@ -87,6 +87,14 @@ pub(super) trait Controlled: Send + Sync {
     fn restore(&self, id: &InstanceId) -> bool;
 
     fn reconfigure(&self, config: BalanceConfig);
+
+    /// How many calls wait.
+    #[cfg(feature = "metrics")]
+    fn waiting(&self) -> u32;
+
+    /// Samples requests from now on. Returns whether none was sampled before.
+    #[cfg(feature = "metrics")]
+    fn sample(&self, samples: super::samples::Samples) -> bool;
 }
 
 impl Control {
@@ -193,6 +201,20 @@ impl Control {
         if let Some(balancer) = self.balancer.upgrade() {
             balancer.reconfigure(config);
         }
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl Control {
+    /// How many calls wait; `None` once the balancer has ended.
+    pub(crate) fn waiting(&self) -> Option<u32> {
+        Some(self.balancer.upgrade()?.waiting())
+    }
+
+    /// Samples requests from now on. Returns whether none was sampled before.
+    pub(crate) fn sample(&self, samples: super::samples::Samples) -> bool {
+        let balancer = self.balancer.upgrade();
+        balancer.is_some_and(|balancer| balancer.sample(samples))
     }
 }
 

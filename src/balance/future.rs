@@ -123,6 +123,21 @@ where
     }
 }
 
+#[cfg(feature = "grpc")]
+impl<S, Req, C, X> ResponseFuture<S, Req, C, X>
+where
+    S: Service<Req> + Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    /// Why no instance has the request: what it would fail with now. `None` while a member is usable.
+    pub(crate) fn waits_for(&self) -> Option<Error> {
+        match &self.state {
+            State::Waiting { held } => held.waiting.refusal(),
+            State::Sent { .. } | State::Failed { .. } => None,
+        }
+    }
+}
+
 impl<S, Req, C, X> Future for ResponseFuture<S, Req, C, X>
 where
     S: Service<Req> + Clone + Send + Sync + 'static,

@@ -197,16 +197,35 @@ where
         self.shared.driver.notify_one();
         self.shared.look_again.notify_waiters();
     }
+
+    #[cfg(feature = "metrics")]
+    fn waiting(&self) -> u32 {
+        self.shared.waiting()
+    }
+
+    #[cfg(feature = "metrics")]
+    fn sample(&self, samples: super::samples::Samples) -> bool {
+        self.shared.samples.set(samples).is_ok()
+    }
 }
 
 /// How an attempt that knows no types wakes the driver.
 pub(super) trait Signal: InFleet {
     fn driver(&self) -> &Notify;
+
+    /// Where requests are sampled, if the program asked for metrics.
+    #[cfg(feature = "metrics")]
+    fn samples(&self) -> Option<&super::samples::Samples>;
 }
 
 impl<S, C> Signal for Member<Connected<S, C>> {
     fn driver(&self) -> &Notify {
         &self.service().shared.driver
+    }
+
+    #[cfg(feature = "metrics")]
+    fn samples(&self) -> Option<&super::samples::Samples> {
+        self.service().shared.samples.get()
     }
 }
 
@@ -214,16 +233,31 @@ impl<S, C> Signal for CountedRef<Connected<S, C>> {
     fn driver(&self) -> &Notify {
         &self.service().shared.driver
     }
+
+    #[cfg(feature = "metrics")]
+    fn samples(&self) -> Option<&super::samples::Samples> {
+        self.service().shared.samples.get()
+    }
 }
 
 impl<S, C> Signal for MemberRef<Connected<S, C>> {
     fn driver(&self) -> &Notify {
         &self.service().shared.driver
     }
+
+    #[cfg(feature = "metrics")]
+    fn samples(&self) -> Option<&super::samples::Samples> {
+        self.service().shared.samples.get()
+    }
 }
 
 impl<T: Signal + ?Sized> Signal for Arc<T> {
     fn driver(&self) -> &Notify {
         (**self).driver()
+    }
+
+    #[cfg(feature = "metrics")]
+    fn samples(&self) -> Option<&super::samples::Samples> {
+        (**self).samples()
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use tracing::{debug, enabled, info, warn};
 
 use super::faults::{Faults, Flaw};
-use crate::error::discovery::DiscoveryErrorKind;
 use crate::event::{EjectionReason, Event, Withheld};
 use crate::model::instance::{Availability, InstanceId};
 use crate::model::target::Target;
@@ -34,6 +33,8 @@ pub(super) struct Log {
     withheld: Vec<(InstanceId, Instant)>,
     faults: Faults,
     panic_mode_began: Option<Instant>,
+    /// Whether the driver stopped, so that what follows from it is no news.
+    is_stopped: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -98,10 +99,14 @@ impl Log {
                 believed: false, ..
             }
             | Event::PanicModeEnded
-            | Event::NothingUsable
             | Event::Usable { .. }
-            | Event::Reconfigured { .. }
-            | Event::DriverStopped { .. } => Level::Info,
+            | Event::Reconfigured { .. } => Level::Info,
+            Event::DriverStopped { .. } => {
+                self.is_stopped = true;
+                Level::Info
+            }
+            Event::NothingUsable if self.is_stopped => Level::Debug,
+            Event::NothingUsable => Level::Info,
             Event::SetChanged { added, removed, .. } if added + removed > 0 => Level::Info,
             Event::AvailabilityChanged {
                 availability: Availability::Draining,
@@ -118,7 +123,7 @@ impl Log {
             Event::DiscoveryFailed { error, .. } => {
                 match self.faults.fails(&error.with_causes()) {
                     // Normal where callers start before the first instance.
-                    true if error.kind() == DiscoveryErrorKind::UnknownRole => Level::Info,
+                    true if error.is_expected() => Level::Info,
                     is_news => warn_if(is_news),
                 }
             }

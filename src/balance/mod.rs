@@ -11,6 +11,7 @@
 //! | `inner` | the state that all clones share; a connection, and its link back to that state | `shared`, `control` |
 //! | `attempt` | a pick, and its guard for classifiers | `inner` |
 //! | `classify` | `Classify` and the default rules | `attempt` |
+//! | `samples` | what a request adds to histograms (feature `metrics`) | |
 //! | `patience` | how long a call waits | `inner` |
 //! | `waiting` | a call that no instance has yet | `attempt`, `patience` |
 //! | `future` | the response: waits, is sent, is classified | `waiting`, `classify` |
@@ -28,7 +29,7 @@ mod attempt;
 mod balance;
 pub(crate) mod classify;
 pub mod connect;
-mod control;
+pub(crate) mod control;
 mod dialler;
 mod driver;
 mod faults;
@@ -39,6 +40,8 @@ mod log;
 mod patience;
 #[cfg(feature = "net")]
 pub(crate) mod race;
+#[cfg(feature = "metrics")]
+pub(crate) mod samples;
 mod shared;
 #[cfg(feature = "net")]
 pub(crate) mod socket;

@@ -35,6 +35,9 @@ pub(super) struct Shared<C> {
     /// Created for the first subscriber, since the ring buffer takes 96 KiB at once.
     events: OnceLock<broadcast::Sender<Event>>,
     discovery_error: Mutex<Option<DiscoveryError>>,
+    /// Set once, when the program asks for metrics.
+    #[cfg(feature = "metrics")]
+    pub(super) samples: OnceLock<super::samples::Samples>,
     /// Calls that no instance has yet, and how many there may be.
     waiting: AtomicU32,
     max_waiting: AtomicU32,
@@ -61,6 +64,8 @@ impl<C> Shared<C> {
             look_again: Arc::default(),
             events: OnceLock::new(),
             discovery_error: Mutex::default(),
+            #[cfg(feature = "metrics")]
+            samples: OnceLock::new(),
             waiting: AtomicU32::new(0),
             max_waiting: AtomicU32::new(max_waiting),
         }
@@ -131,6 +136,12 @@ impl<C> Shared<C> {
                 Err(Error::refused(target, ErrorKind::Saturated, source))
             }
         }
+    }
+
+    /// How many calls wait.
+    #[cfg(feature = "metrics")]
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.load(Relaxed)
     }
 
     pub(super) fn end_waiting(&self) {

@@ -9,6 +9,8 @@ use tokio::sync::futures::OwnedNotified;
 use tower_service::Service;
 
 use super::attempt::Picked;
+#[cfg(feature = "grpc")]
+use super::control::Controlled;
 use super::inner::Inner;
 use super::patience::{LocalFault, Patience};
 use crate::error::{BoxError, Error};
@@ -267,11 +269,25 @@ where
     }
 }
 
+#[cfg(feature = "grpc")]
+impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Waiting<S, C> {
+    /// What the call would fail with now, unless a member is usable.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        self.inner.check_usable().err()
+    }
+}
+
 impl<S, C> Drop for Waiting<S, C> {
     /// The request is sent, has failed, or was dropped by the caller.
     fn drop(&mut self) {
         give_up(&mut self.candidates, |_| true);
         self.inner.shared.end_waiting();
+        #[cfg(feature = "metrics")]
+        if let Some(samples) = self.inner.shared.samples.get() {
+            let now = clock::now();
+            let waited = now.saturating_duration_since(self.began);
+            samples.wait.record(waited.as_secs_f64());
+        }
     }
 }
 

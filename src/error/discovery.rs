@@ -14,6 +14,8 @@ use crate::runtime::text::legible;
 #[derive(Clone, Debug)]
 pub struct DiscoveryError {
     fault: Fault,
+    /// Whether it is normal before the first instance has registered: no reason to warn.
+    is_expected: bool,
 }
 
 /// What sort of thing went wrong in a [`DiscoveryError`].
@@ -102,6 +104,18 @@ impl DiscoveryError {
         .into()
     }
 
+    /// Marks an error that is normal before the first instance has registered.
+    #[cfg(all(feature = "folder", unix))]
+    pub(crate) fn expected(mut self) -> Self {
+        self.is_expected = true;
+        self
+    }
+
+    /// Whether the error is normal before the first instance has registered, and no reason to warn.
+    pub(crate) fn is_expected(&self) -> bool {
+        self.is_expected
+    }
+
     /// What sort of thing went wrong.
     #[must_use]
     pub fn kind(&self) -> DiscoveryErrorKind {
@@ -122,7 +136,8 @@ impl DiscoveryError {
 
 impl From<Fault> for DiscoveryError {
     fn from(fault: Fault) -> Self {
-        Self { fault }
+        let is_expected = matches!(fault, Fault::UnknownRole(_));
+        Self { fault, is_expected }
     }
 }
 

@@ -152,7 +152,11 @@ impl Error {
     }
 
     #[cfg(feature = "grpc")]
-    pub(crate) fn deadline(target: Target, instance: Option<InstanceId>) -> Self {
+    pub(crate) fn deadline(
+        target: Target,
+        instance: Option<InstanceId>,
+        source: Option<BoxError>,
+    ) -> Self {
         Self(Box::new(Inner {
             target,
             was_sent: AtomicBool::new(instance.is_some()),
@@ -160,7 +164,7 @@ impl Error {
             kind: ErrorKind::Deadline,
             resent: OnceLock::new(),
             tried: OnceLock::new(),
-            source: None,
+            source,
         }))
     }
 
@@ -294,15 +298,18 @@ impl fmt::Display for Error {
     }
 }
 
+/// One line, with all causes that say something new: other libraries print errors so.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("target", &self.0.target)
-            .field("instance", &self.0.instance)
-            .field("kind", &self.0.kind)
-            .field("was_sent", &self.was_sent())
-            .field("source", &self.source())
-            .finish()
+        let mut text = self.to_string();
+        for cause in chain(self).skip(1) {
+            let cause = cause.to_string();
+            if !text.contains(&cause) {
+                text.push_str(": ");
+                text.push_str(&cause);
+            }
+        }
+        write!(f, "Error({text})")
     }
 }
 

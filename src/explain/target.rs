@@ -156,7 +156,7 @@ impl fmt::Display for Circumstance {
             }
             Self::DiscoveryFails { error, set_age } => write!(
                 f,
-                "discovery fails ({error}), so the set of {} ago stays in force",
+                "no news from discovery ({error}), so the set of {} ago stays in force",
                 Rounded(*set_age)
             ),
             Self::SetDoubted { missing, remaining } => {
@@ -220,7 +220,7 @@ mod tests {
                 }
                 C::PanicMode { .. } => "panic mode: all 3 are out, and are picked all the same",
                 C::DiscoveryFails { .. } => {
-                    "discovery fails (no server), so the set of 12 s ago stays in force"
+                    "no news from discovery (no server), so the set of 12 s ago stays in force"
                 }
                 C::SetDoubted { .. } => {
                     "discovery's newest answer is doubted for 12 s more (3 instances missing)"
@@ -298,7 +298,7 @@ mod tests {
         doubted.ejection_mode = EjectionMode::Shadow;
         assert_eq!(
             sentence(&doubted),
-            "worker:http: 1 of 2 usable, 1 ejected; discovery fails (no server), so the set of 40 s ago stays in force; \
+            "worker:http: 1 of 2 usable, 1 ejected; no news from discovery (no server), so the set of 40 s ago stays in force; \
              discovery's newest answer is doubted for 7 s more (1 instance missing); ejection is in shadow: rules only report"
         );
     }

@@ -95,6 +95,17 @@ impl<H: InFleet> Slot<H> {
         self.picked_at != UNTIMED
     }
 
+    /// The time until the answer began, or until now. `None` if the pick has no timestamp or the slot was given back.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn elapsed(&self, now: Instant) -> Option<std::time::Duration> {
+        if !self.is_held() || !self.reads_clock() {
+            return None;
+        }
+        let until_now = || self.shared().nanos(now).saturating_sub(self.picked_at);
+        let nanos = self.latency.map_or_else(until_now, NonZeroU64::get);
+        Some(std::time::Duration::from_nanos(nanos))
+    }
+
     pub(crate) fn answered(&mut self, now: Instant) {
         if self.latency.is_none() && self.picked_at != UNTIMED {
             let record = self.holder.record();

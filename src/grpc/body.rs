@@ -8,9 +8,9 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::deadline::Deadline;
-use super::held::Rest;
+use super::first_message::Rest;
+use super::outcome::TrackedBody;
 use super::status;
-use super::tracked::TrackedBody;
 use crate::error::{BoxError, Error};
 use crate::model::instance::InstanceId;
 use crate::model::target::Target;
@@ -147,7 +147,7 @@ where
             && deadline.has_passed(cx)
         {
             let instance = Some(this.source.instance().clone());
-            let error = status::timed_out(this.target, instance, deadline.after);
+            let error = status::timed_out(this.target, instance, deadline.after, None);
             return Poll::Ready(Some(Err(error)));
         }
         let frame = ready!(match this.source.as_mut().project() {

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use tonic::Code;
 
-use super::code::{self, Head};
+use super::code::{self, Head, Rules};
 use super::details;
 use super::origin;
-use super::tracked::{Judgement, TrackedBody};
+use super::outcome::{Judgement, TrackedBody};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
 use crate::http::label::label;
 use crate::http::{Tried, answered, classify, tried};
@@ -49,11 +49,11 @@ use crate::model::hints::Hints;
 /// the field `rolecall.instance` of the current span. A status other than `Ok` gets its id as the metadata
 /// `rolecall-instance`, which is what [`failed_at`](super::failed_at) reads.
 #[derive(Clone, Default)]
-pub struct ClassifyStatus {
-    outcomes: Option<Arc<dyn Fn(Code) -> Outcome + Send + Sync>>,
+pub struct GrpcClassifier {
+    rules: Rules,
 }
 
-impl ClassifyStatus {
+impl GrpcClassifier {
     /// The classifier of the tables above.
     #[must_use]
     pub fn new() -> Self {
@@ -63,11 +63,11 @@ impl ClassifyStatus {
     /// Judges by another function of the status than the first table.
     ///
     /// ```
-    /// use rolecall::{Outcome, grpc::ClassifyStatus};
+    /// use rolecall::{Outcome, grpc::GrpcClassifier};
     /// use tonic::Code;
     ///
     /// // A service whose internal errors are its callers' doing.
-    /// let classify = ClassifyStatus::by(|code| match code {
+    /// let classify = GrpcClassifier::by(|code| match code {
     ///     Code::Unavailable | Code::DataLoss => Outcome::Failure,
     ///     Code::ResourceExhausted => Outcome::Overloaded(None),
     ///     _ => Outcome::Success,
@@ -77,24 +77,12 @@ impl ClassifyStatus {
     #[must_use]
     pub fn by(outcomes: impl Fn(Code) -> Outcome + Send + Sync + 'static) -> Self {
         Self {
-            outcomes: Some(Arc::new(outcomes)),
-        }
-    }
-
-    /// Of a status, and what is said beside it.
-    pub(super) fn outcome(&self, code: Code, beside: &HeaderMap) -> Outcome {
-        let outcome = match &self.outcomes {
-            Some(outcomes) => outcomes(code),
-            None => code::outcome(code),
-        };
-        match outcome {
-            Outcome::Overloaded(None) => Outcome::Overloaded(code::pushback(beside)),
-            outcome => outcome,
+            rules: Rules(Some(Arc::new(outcomes))),
         }
     }
 }
 
-impl<R, B, E> Classify<Request<R>, Response<B>, E> for ClassifyStatus
+impl<R, B, E> Classify<Request<R>, Response<B>, E> for GrpcClassifier
 where
     B: http_body::Body<Error: 'static>,
     E: 'static,
@@ -127,7 +115,10 @@ where
                     Head::Ended(code) => {
                         details::check(response.headers_mut());
                         origin::mark(response.headers_mut(), code, attempt.instance().id());
-                        Some((self.outcome(code, response.headers()), code::name(code)))
+                        Some((
+                            self.rules.outcome(code, response.headers()),
+                            code::name(code),
+                        ))
                     }
                     Head::Foreign(status) => {
                         let outcome = code::foreign_outcome(status, response.headers());
@@ -135,7 +126,7 @@ where
                     }
                 };
                 let id = attempt.instance().id().clone();
-                let judgement = Judgement::new(attempt, self.clone(), known);
+                let judgement = Judgement::new(attempt, self.rules.clone(), known);
                 Ok(response.map(|body| TrackedBody::new(body, id, judgement)))
             }
             Err(error) => Err(classify::failed(attempt, error)),
@@ -143,8 +134,8 @@ where
     }
 }
 
-impl fmt::Debug for ClassifyStatus {
+impl fmt::Debug for GrpcClassifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClassifyStatus").finish_non_exhaustive()
+        f.debug_struct("GrpcClassifier").finish_non_exhaustive()
     }
 }

@@ -1,5 +1,7 @@
 //! Where the status of an answer stands, and what it says of the instance.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderMap};
@@ -104,7 +106,7 @@ pub(super) fn of_reset(reason: h2::Reason) -> Code {
 }
 
 /// The default outcome of a status.
-pub(super) fn outcome(code: Code) -> Outcome {
+fn outcome(code: Code) -> Outcome {
     match code {
         Code::Unknown
         | Code::DeadlineExceeded
@@ -116,8 +118,32 @@ pub(super) fn outcome(code: Code) -> Outcome {
     }
 }
 
+/// What the status says of the instance: the default rules, or a function of the program.
+#[derive(Clone, Default)]
+pub(super) struct Rules(pub(super) Option<Arc<dyn Fn(Code) -> Outcome + Send + Sync>>);
+
+impl Rules {
+    /// The outcome of a status, and of what stands beside it.
+    pub(super) fn outcome(&self, code: Code, beside: &HeaderMap) -> Outcome {
+        let outcome = match &self.0 {
+            Some(outcomes) => outcomes(code),
+            None => outcome(code),
+        };
+        match outcome {
+            Outcome::Overloaded(None) => Outcome::Overloaded(pushback(beside)),
+            outcome => outcome,
+        }
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules").finish_non_exhaustive()
+    }
+}
+
 /// For how long an instance with too much to do wants to be left alone, by the gRPC proposal A6.
-pub(super) fn pushback(headers: &HeaderMap) -> Option<Duration> {
+fn pushback(headers: &HeaderMap) -> Option<Duration> {
     let asked = headers.get("grpc-retry-pushback-ms")?.to_str().ok()?;
     let millis = asked.parse::<u32>().ok()?;
     Some(retry_after::bounded(Duration::from_millis(millis.into())))

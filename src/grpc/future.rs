@@ -10,20 +10,20 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::classify::ClassifyStatus;
+use super::classify::GrpcClassifier;
 use super::code::Head;
 use super::deadline::Deadline;
-use super::held::Held;
+use super::first_message::Held;
+use super::outcome::TrackedBody;
 use super::status;
-use super::tracked::TrackedBody;
 use crate::balance::{self, Balance};
 use crate::error::{BoxError, Error};
 use crate::http::{ReplayBody, ResendFuture, Tried};
 use crate::model::target::Target;
 
-type BalanceFuture<S> = balance::ResponseFuture<S, Request<ReplayBody>, ClassifyStatus, Tried>;
+type BalanceFuture<S> = balance::ResponseFuture<S, Request<ReplayBody>, GrpcClassifier, Tried>;
 
-type CallFuture<S> = ResendFuture<BalanceFuture<S>, Balance<S, ClassifyStatus>>;
+type CallFuture<S> = ResendFuture<BalanceFuture<S>, Balance<S, GrpcClassifier>>;
 
 pin_project! {
     /// The answer of a [`Channel`](super::Channel).
@@ -82,18 +82,19 @@ where
         let answer = if let Some(deadline) = this.deadline
             && deadline.has_passed(cx)
         {
+            let call = this.call.as_ref().as_pin_ref();
+            let call = call.map(|call| call.get_ref().call());
             let instance = match this.held {
                 Some(held) => held.instance(),
-                None => this
-                    .call
-                    .as_ref()
-                    .as_pin_ref()
-                    .and_then(|call| call.get_ref().call().instance()),
+                None => call.and_then(|call| call.instance()),
             };
+            let waited_for = call.and_then(|call| call.waits_for());
+            let instance = instance.cloned();
             Err(status::timed_out(
                 this.target,
-                instance.cloned(),
+                instance,
                 deadline.after,
+                waited_for,
             ))
         } else {
             ready!(self.as_mut().poll_answer(cx))

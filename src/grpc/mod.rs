@@ -15,7 +15,7 @@
 //! # }
 //! ```
 //!
-//! Each instance has one HTTP/2 connection, that of [`http::Connector`](crate::http::Connector). [`ClassifyStatus`] judges
+//! Each instance has one HTTP/2 connection, that of [`http::Connector`](crate::http::Connector). [`GrpcClassifier`] judges
 //! instances by the status of their answers, wherever it stands: in the head, in the trailers, or nowhere, if a proxy answers
 //! instead.
 //!
@@ -66,22 +66,20 @@
 //! - A message that cannot be decoded fails in the caller's client, which the instance is not charged for.
 
 mod body;
-mod builder;
 mod channel;
 mod classify;
 mod code;
 pub(crate) mod deadline;
 mod details;
+pub(crate) mod first_message;
 mod future;
-pub(crate) mod held;
 mod origin;
+mod outcome;
 mod status;
-mod tracked;
 
 pub use body::ResponseBody;
-pub use builder::Builder;
-pub use channel::{Channel, channel};
-pub use classify::ClassifyStatus;
+pub use channel::{Builder, Channel, channel};
+pub use classify::GrpcClassifier;
 pub use future::ResponseFuture;
 pub use origin::{answered_by, failed_at};
-pub use tracked::TrackedBody;
+pub use outcome::TrackedBody;

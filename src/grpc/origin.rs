@@ -22,7 +22,7 @@ pub(super) fn mark(headers: &mut HeaderMap, code: Code, id: &InstanceId) {
     }
 }
 
-/// The instance that answered, if a [`Channel`](super::Channel) or [`ClassifyStatus`](super::ClassifyStatus) was asked.
+/// The instance that answered, if a [`Channel`](super::Channel) or [`GrpcClassifier`](super::GrpcClassifier) was asked.
 ///
 /// ```
 /// # fn log(response: tonic::Response<()>) {

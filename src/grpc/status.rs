@@ -36,9 +36,27 @@ pub(super) fn with_status(error: Error) -> Error {
 }
 
 /// The caller's time was over.
-pub(super) fn timed_out(target: &Target, instance: Option<InstanceId>, after: Duration) -> Error {
-    Error::deadline(target.clone(), instance)
-        .wrap_source(|error, _| Box::new(Status::deadline_exceeded(format!("{error} ({after:?})"))))
+///
+/// `waited_for`: why no instance had the call.
+pub(super) fn timed_out(
+    target: &Target,
+    instance: Option<InstanceId>,
+    after: Duration,
+    waited_for: Option<Error>,
+) -> Error {
+    let waited_for = waited_for.map(Into::into);
+    Error::deadline(target.clone(), instance, waited_for).wrap_source(|error, cause| {
+        let mut text = format!("{error} ({after:?})");
+        if let Some(cause) = &cause {
+            // Writing to a string does not fail.
+            let _ = write!(text, ": {cause}");
+        }
+        let mut status = Status::deadline_exceeded(text);
+        if let Some(cause) = cause {
+            status.set_source(Arc::from(cause));
+        }
+        Box::new(status)
+    })
 }
 
 /// A body broke.

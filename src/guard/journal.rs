@@ -203,8 +203,12 @@ impl Journal {
                 warn!(target: "rolecall", %guard, count, "failures of forwarding were not logged one by one");
             }
             GuardEvent::DiscoveryFailed { boundary, error } => {
-                let error = error.with_causes();
-                warn!(target: "rolecall", %guard, %boundary, %error, "discovery of peers failed");
+                let text = error.with_causes();
+                if error.is_expected() {
+                    info!(target: "rolecall", %guard, %boundary, error = text, "no peers yet");
+                } else {
+                    warn!(target: "rolecall", %guard, %boundary, error = text, "discovery of peers failed");
+                }
             }
             GuardEvent::DiscoveryErrorsOmitted { count } => {
                 warn!(target: "rolecall", %guard, count, "errors of discovery were not logged one by one");

@@ -12,6 +12,9 @@ pub mod boundary {}
 #[doc = include_str!("backends.md")]
 pub mod backends {}
 
+#[doc = include_str!("operations.md")]
+pub mod operations {}
+
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 

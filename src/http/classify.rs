@@ -1,6 +1,7 @@
 //! Judges an instance by the status of its responses and by how their bodies end.
 
 use std::any::Any;
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::balance::classify::{io_label, is_blameless};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
 use crate::error::BoxError;
 use crate::model::hints::Hints;
+use crate::runtime::causes::chain;
 
 /// Classifies HTTP responses.
 ///
@@ -164,6 +166,13 @@ pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
     }
 }
 
+/// The label of a connection that closed before the response, which hyper reports without an I/O error.
+fn closed_label(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    let mut errors = chain(error).filter_map(|error| error.downcast_ref::<hyper::Error>());
+    let is_closed = errors.any(hyper::Error::is_incomplete_message);
+    is_closed.then_some("connection closed")
+}
+
 /// Ends the attempt of a request that got no response.
 pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
     let any: &dyn Any = &error;
@@ -196,7 +205,8 @@ pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
         }
         Some(found) if found.is_callers() => attempt.neutral(),
         Some(found) => {
-            let label = io_label(found).unwrap_or("no response");
+            let label = io_label(found).or_else(|| closed_label(found));
+            let label = label.unwrap_or("no response");
             attempt.failure_labelled(label);
         }
         None => attempt.failure(),

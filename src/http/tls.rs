@@ -123,7 +123,7 @@ impl Tls {
     }
 
     /// The same, with this role unless the program set one.
-    pub(super) fn or_role(mut self, role: &Role) -> Self {
+    pub(crate) fn or_role(mut self, role: &Role) -> Self {
         self.role.get_or_insert_with(|| role.clone());
         self
     }

@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 
 use super::mark;
 use crate::grpc::deadline;
-use crate::grpc::held::HoldHead;
+use crate::grpc::first_message::HoldHead;
 use crate::http::ReplayBody;
 
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";

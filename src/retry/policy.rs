@@ -22,7 +22,8 @@ use crate::runtime::clock;
 ///
 /// - [`attempts`](Self::attempts): 3
 /// - [`idempotent_methods`](Self::idempotent_methods): off, only what is marked by [`Idempotent`](super::Idempotent)
-/// - [`budget`](Self::budget): tower's [`TpsBudget`], in ten seconds 20 % of what was answered, and ten a second
+/// - [`budget`](Self::budget): tower's [`TpsBudget::default`]: 20 % of what was answered in the last 5 to 10 s, and 10 to 20 a
+///   second. tower documents 10 s and 10 a second, but under steady use it skips slots, and then each counts half as long
 /// - [`backoff`](Self::backoff): from 25 ms to 250 ms, doubled each time, and as much again at random
 #[derive(Clone)]
 pub struct Retry {

@@ -337,7 +337,7 @@ async fn events_tell_the_story_and_a_late_reader_what_it_missed() {
     let began = [
         "set changed: 1 added, 0 removed, 0 changed, 1 known",
         "instance a (",
-        "an instance is usable after ",
+        "an instance is usable, after ",
     ];
     for (told, began) in told.iter().zip(began) {
         assert!(told.starts_with(began), "{told}");

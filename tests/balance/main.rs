@@ -16,6 +16,7 @@ mod errors;
 mod faults;
 mod lifecycle;
 mod local_faults;
+mod log;
 mod lost_connection;
 mod max_waiting;
 mod news;

@@ -101,6 +101,13 @@ async fn a_time_limit_holds_while_nobody_is_there() {
     let error = Error::find(&status).unwrap();
     assert!(error.instance().is_none());
     assert!(!error.was_sent());
+    let message = status.message();
+    assert!(message.contains("1 known: 1 refused (111)"), "{message}");
+    let debug = format!("{error:#?}");
+    assert!(
+        !debug.contains('\n') && debug.contains("1 known"),
+        "{debug}"
+    );
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response};
-use rolecall::grpc::{self, Channel};
+use rolecall::grpc::{self, Channel, GrpcClassifier};
 use rolecall::{Error, Outcome};
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
@@ -113,10 +113,10 @@ async fn an_exhausted_instance_is_given_less_and_not_blamed() {
 async fn what_counts_as_failure_is_the_callers_to_say() {
     let server = Server::tonic();
     charges(1, async || {
-        let builder = builder([&server]).outcomes(|code| match code {
+        let builder = builder([&server]).classify(GrpcClassifier::by(|code| match code {
             Code::NotFound => Outcome::Failure,
             _ => Outcome::Success,
-        });
+        }));
         let channel = builder.build();
         for code in [Code::Internal, Code::NotFound, Code::Unavailable] {
             let order = Order::default().ending_in(code);

@@ -61,7 +61,7 @@ async fn channel(delays: &[Duration]) -> Channel<Node> {
     let connector = connect::per_instance(move |instance: &Instance| nodes[instance.id()].clone());
     let balance = BalanceLayer::new(list, "worker:grpc")
         .unwrap()
-        .classify(grpc::ClassifyStatus::new())
+        .classify(grpc::GrpcClassifier::new())
         .layer(connector);
     let all = delays.len();
     while balance.control().status().usable != all {

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use hyper::Method;
 use rolecall::retry::Retry;
 use rolecall::{BalanceConfig, ErrorKind};
-use tower::retry::budget::TpsBudget;
+use tower::retry::budget::{Budget, TpsBudget};
 
 use crate::script::{Does, Stage, ask, idempotent};
 
@@ -209,4 +209,17 @@ fn without_timers_only_what_was_not_sent_is_sent_again() {
     let answer = futures::executor::block_on(stage.send(&Retry::new(), idempotent()));
     answer.expect_err("there is nothing to wait by");
     assert_eq!(stage.instances().len(), 2);
+}
+
+/// What the documentation of [`Retry`] says of tower's budget.
+#[tokio::test(start_paused = true)]
+async fn the_default_budget_pays_more_than_ten_retries_a_second() {
+    let budget = TpsBudget::default();
+    let mut paid = 0;
+    for _ in 0..60_000 / 7 {
+        paid += u32::from(budget.withdraw());
+        // Each slot of a second ends a little late, as with any real clock.
+        tokio::time::advance(7 * MS).await;
+    }
+    assert!((900..=1_300).contains(&paid), "{paid} in 60 s");
 }

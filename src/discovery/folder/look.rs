@@ -141,9 +141,11 @@ impl Look {
         let mut updates = vec![CatalogUpdate::Confirmed(false)];
         let is_unmade = self.is_first && !self.has_listed;
         if is_unmade && error.kind() == io::ErrorKind::NotFound {
-            // The first registration makes it: so far nobody is there, which is no fault.
+            // The first registration makes it: so far nobody is there. Or it was moved away, so it is told as a fault.
             self.is_unmade = true;
             updates.push(CatalogUpdate::Replace(Scope::All, Vec::new()));
+            let error = DiscoveryError::backend("reading a folder", fault);
+            updates.push(CatalogUpdate::Fault(error.expected()));
         } else {
             updates.push(told(fault));
         }

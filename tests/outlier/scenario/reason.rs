@@ -31,7 +31,7 @@ impl fmt::Display for Reason {
                 threshold,
             } => write!(
                 f,
-                "unresponsive, {failures} times in a row (threshold {threshold})"
+                "unresponsive, {failures} requests in a row without an answer (threshold {threshold})"
             ),
             Self::FailureRate {
                 requests,

@@ -11,8 +11,8 @@ use http::Response;
 use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 
+use super::outcome::TrackedBody;
 use super::status;
-use super::tracked::TrackedBody;
 use crate::error::{BoxError, Error};
 use crate::model::instance::InstanceId;
 use crate::model::target::Target;

@@ -9,14 +9,14 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::Code;
 
-use super::classify::ClassifyStatus;
-use super::{code, details, origin};
+use super::code::{self, Rules};
+use super::{details, origin};
 use crate::balance::{Attempt, Outcome};
 use crate::http::error::BodyError;
 use crate::model::instance::InstanceId;
 
 pin_project! {
-    /// A response body that tells the balancer how it ended; see [`ClassifyStatus`].
+    /// A response body that tells the balancer how it ended; see [`GrpcClassifier`](super::GrpcClassifier).
     ///
     /// # Cancellation
     ///
@@ -94,7 +94,7 @@ impl<B: Body<Error: 'static>> Body for TrackedBody<B> {
 #[derive(Debug)]
 pub(super) struct Judgement {
     attempt: Option<Attempt>,
-    classifier: ClassifyStatus,
+    rules: Rules,
     /// The outcome that the head told already, and the label of a failure.
     known: Option<(Outcome, &'static str)>,
     first: First,
@@ -112,12 +112,12 @@ enum First {
 impl Judgement {
     pub(super) fn new(
         attempt: Attempt,
-        classifier: ClassifyStatus,
+        rules: Rules,
         known: Option<(Outcome, &'static str)>,
     ) -> Self {
         Self {
             attempt: Some(attempt),
-            classifier,
+            rules,
             known,
             first: First::Unread,
         }
@@ -152,7 +152,7 @@ impl Judgement {
     fn ended_by(&mut self, code: Option<Code>, trailers: &HeaderMap) {
         if let Some(attempt) = self.attempt.take() {
             let code = code.unwrap_or(Code::Unknown);
-            let told = || (self.classifier.outcome(code, trailers), code::name(code));
+            let told = || (self.rules.outcome(code, trailers), code::name(code));
             let (outcome, label) = self.known.unwrap_or_else(told);
             outcome.end(attempt, Some(label));
         }
