@@ -42,6 +42,10 @@ const AVOIDED: f32 = 1e20;
 const REDRAWS: u32 = 32;
 /// The most members that one pick compares. Their positions are kept on the stack.
 const MAX_CHOICES: usize = 64;
+/// The most members that one pick checks for room.
+const MOST_SEEN: usize = 2 * MAX_CHOICES;
+/// A fleet with this many members for each one drawn is large enough to draw again after a repetition.
+const SPARSE: usize = 8;
 /// The least number of distinct members to check before all count as full. A fleet of this size is checked completely.
 const FULL_DRAWS: usize = 16;
 
@@ -58,15 +62,20 @@ pub(crate) fn choose<T>(
     let costs = Costs::new(snapshot, pool, is_any_overloaded, now, avoid);
     let cap = snapshot.rules.max_in_flight;
     let take = |position| snapshot.list.member(position).stats.acquire(cap);
+    let mut seen = None;
     let (best, cost) = match snapshot.list.len() {
         0 => return None,
         1 => (0, 0.0),
-        2.. => draw(snapshot, &costs, pool.numbered(shard), rng),
+        2.. => draw(snapshot, &costs, pool.numbered(shard), rng, &mut seen),
     };
     if cost < AVOIDED && take(best) {
         return Some(best);
     }
-    draw_for_room(snapshot, &costs, rng, take)
+    // What was drawn is checked again if a member of it may have room: an avoided one, one that lost its last slot just now
+    // or one that slow start passed over.
+    let all_full = cost == f32::INFINITY && snapshot.slow_start.is_none();
+    let mut seen = seen.filter(|_| all_full).unwrap_or_else(Seen::new);
+    draw_for_room(snapshot, &costs, &mut seen, rng, take)
 }
 
 /// Finds any member with a free slot, preferably not one to avoid. For picks whose draws were all at their cap or to be
@@ -75,17 +84,16 @@ pub(crate) fn choose<T>(
 fn draw_for_room<T>(
     snapshot: &Snapshot<T>,
     costs: &Costs<'_, T>,
+    seen: &mut Seen,
     rng: &mut (impl Rng + ?Sized),
     take: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     Branch::SearchedForRoom.reach();
     let len = snapshot.list.len();
     let most = FULL_DRAWS.max(2 * snapshot.rules.max_choices as usize);
-    let mut seen = [0; 2 * MAX_CHOICES];
     let mut avoided = (None, f32::INFINITY);
-    for distinct in 0..most.min(len).min(seen.len()) {
-        let position = unseen(len, &mut seen[..distinct], rng);
-        seen[distinct] = position;
+    while seen.distinct < most.min(len).min(MOST_SEEN) {
+        let position = seen.draw(len, rng);
         let cost = costs.of(position);
         if cost < AVOIDED && take(position) {
             return Some(position);
@@ -103,6 +111,7 @@ fn draw<T>(
     costs: &Costs<'_, T>,
     shard: &Shard,
     rng: &mut (impl Rng + ?Sized),
+    seen: &mut Option<Seen>,
 ) -> (usize, f32) {
     let list = &snapshot.list;
     let ramp = snapshot
@@ -120,8 +129,10 @@ fn draw<T>(
     if best.1 > poor && poor > 0.0 && rules.max_choices > 2 && list.len() > 2 {
         let fair = POOR * costs.fair();
         let poor = if poor < DOUBTFUL * fair { fair } else { poor };
-        let drawn = [first, second];
-        best = draw_more(snapshot, costs, ramp.as_ref(), rng, drawn, best, poor);
+        let seen = seen.insert(Seen::new());
+        seen.add(first);
+        seen.add(second);
+        best = draw_more(snapshot, costs, ramp.as_ref(), rng, seen, best, poor);
     }
     if best.1 < AVOIDED && costs.comparable {
         shard.won(best.1);
@@ -134,7 +145,7 @@ fn draw_more<T>(
     costs: &Costs<'_, T>,
     ramp: Option<&Ramp>,
     rng: &mut (impl Rng + ?Sized),
-    drawn: [usize; 2],
+    seen: &mut Seen,
     mut best: (usize, f32),
     poor: f32,
 ) -> (usize, f32) {
@@ -142,23 +153,19 @@ fn draw_more<T>(
     let most = (snapshot.rules.max_choices as usize)
         .min(2 * len)
         .min(MAX_CHOICES);
-    let mut seen = [0; MAX_CHOICES];
-    seen[..2].copy_from_slice(&drawn);
-    let mut distinct = if drawn[0] == drawn[1] { 1 } else { 2 };
     for _ in 2..most {
-        if best.1 <= poor || distinct == len {
+        if best.1 <= poor || seen.distinct == len {
             break;
         }
         let position = if snapshot.list.is_even() {
-            unseen(len, &mut seen[..distinct], rng)
+            seen.draw(len, rng)
         } else {
-            weighted_again(snapshot, &seen[..distinct], rng)
+            let position = weighted_again(snapshot, seen.positions(), rng);
+            if !seen.add(position) {
+                continue;
+            }
+            position
         };
-        if seen[..distinct].contains(&position) {
-            continue;
-        }
-        seen[distinct] = position;
-        distinct += 1;
         if ramp.is_some_and(|ramp| !ramp.admits(snapshot.list.member(position).stats.returned_at()))
         {
             continue;
@@ -171,13 +178,63 @@ fn draw_more<T>(
     best
 }
 
+/// The positions that a pick has drawn, each once.
+struct Seen {
+    positions: [u32; MOST_SEEN],
+    distinct: usize,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self {
+            positions: [0; MOST_SEEN],
+            distinct: 0,
+        }
+    }
+
+    fn positions(&self) -> &[u32] {
+        &self.positions[..self.distinct]
+    }
+
+    /// Adds a position; false if it was there already.
+    fn add(&mut self, position: usize) -> bool {
+        let position = position as u32;
+        let is_new = !self.positions().contains(&position);
+        if is_new {
+            self.positions[self.distinct] = position;
+            self.distinct += 1;
+        }
+        is_new
+    }
+
+    /// Draws a position below `len` that was not drawn yet, and adds it. There must be one.
+    fn draw(&mut self, len: usize, rng: &mut (impl Rng + ?Sized)) -> usize {
+        // In a large fleet nearly every draw is new. Sorting would cost more than drawing again.
+        if len >= SPARSE * self.distinct {
+            for _ in 0..REDRAWS {
+                let position = below(rng.next_u64() as u32, len as u32) as usize;
+                if self.add(position) {
+                    return position;
+                }
+            }
+        }
+        self.positions[..self.distinct].sort_unstable();
+        let mut position = below(rng.next_u64() as u32, (len - self.distinct) as u32);
+        for &taken in self.positions() {
+            position += u32::from(position >= taken);
+        }
+        self.add(position as usize);
+        position as usize
+    }
+}
+
 /// Draws two members by weight. They differ, unless weights are very uneven.
 fn two<T>(snapshot: &Snapshot<T>, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
     if snapshot.list.is_even() {
         two_of(snapshot.list.len() as u32, rng)
     } else {
         let first = weighted(snapshot, rng);
-        (first, weighted_again(snapshot, &[first], rng))
+        (first, weighted_again(snapshot, &[first as u32], rng))
     }
 }
 
@@ -212,16 +269,6 @@ fn two_of(n: u32, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
     )
 }
 
-/// Draws a position below `len` that is not in `seen`. Sorts `seen`.
-fn unseen(len: usize, seen: &mut [usize], rng: &mut (impl Rng + ?Sized)) -> usize {
-    seen.sort_unstable();
-    let mut position = below(rng.next_u64() as u32, (len - seen.len()) as u32) as usize;
-    for &taken in seen.iter() {
-        position += usize::from(position >= taken);
-    }
-    position
-}
-
 fn weighted<T>(snapshot: &Snapshot<T>, rng: &mut (impl Rng + ?Sized)) -> usize {
     let total = snapshot.list.total_weight();
     let ticket = (u128::from(rng.next_u64()) * u128::from(total)) >> 64;
@@ -230,14 +277,10 @@ fn weighted<T>(snapshot: &Snapshot<T>, rng: &mut (impl Rng + ?Sized)) -> usize {
 
 /// Draws by weight after other draws. A member already drawn is kept with a probability that grows with its weight
 /// relative to the mean. If all draws were distinct, two members of weights 10 and 1 would get equal shares.
-fn weighted_again<T>(
-    snapshot: &Snapshot<T>,
-    seen: &[usize],
-    rng: &mut (impl Rng + ?Sized),
-) -> usize {
+fn weighted_again<T>(snapshot: &Snapshot<T>, seen: &[u32], rng: &mut (impl Rng + ?Sized)) -> usize {
     let mut position = weighted(snapshot, rng);
     for _ in 0..REDRAWS {
-        if !seen.contains(&position) {
+        if !seen.contains(&(position as u32)) {
             break;
         }
         let kept = 1.0 - f64::from(snapshot.list.inverse_weight(position));
