@@ -50,7 +50,7 @@
 //! ```
 //!
 //! With the feature `http`, `http::Client::new(registry, "worker:http")?` is a complete HTTP client. With `grpc`,
-//! `GreeterClient::new(grpc::channel(registry, "worker:grpc")?)` serves clients generated for tonic.
+//! `GreeterClient::new(grpc::Channel::new(registry, "worker:grpc")?)` serves clients generated for tonic.
 //!
 //! # What happens when
 //!
@@ -190,7 +190,7 @@
 //! | `cache` | `DiscoveryExt::cached`: stores the last sets on disk, so that a process can start while discovery is down |
 //! | `conformance` | `discovery::conformance`: the suite that discovery backends pass, for one of your own |
 //! | `axum` | `axum::serve` takes a `guard::Listener` |
-//! | `grpc` | `grpc::channel`, where clients generated for tonic take a channel |
+//! | `grpc` | `grpc::Channel`, where clients generated for tonic take a channel |
 //! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
 //! | `http` | `http::Client` and its parts: pooled HTTP/1.1 and HTTP/2 |
 //! | `net` | `connect::dial`: a TCP connection or a Unix socket to an instance, over the first of its addresses that answers |

@@ -48,7 +48,7 @@ pub(crate) fn cases<'a>(
     };
     let list = List::from_addrs(servers.iter().copied())?;
     let _context = runtime.enter();
-    let ours = grpc::channel(list, "bench:grpc")?;
+    let ours = grpc::Channel::new(list, "bench:grpc")?;
     runtime.block_on(connected(ours.control(), servers.len()))?;
     let channels = endpoints.iter().map(Endpoint::connect_lazy).collect();
     let listed = Channel::balance_list(endpoints.into_iter());

@@ -48,7 +48,7 @@ async fn main() -> Result<ExitCode, BoxError> {
         servers.push(server);
     }
 
-    let channel = grpc::channel(registry, "greeter:grpc")?;
+    let channel = grpc::Channel::new(registry, "greeter:grpc")?;
     let ours = GreeterClient::new(channel.clone());
 
     let mut endpoints = Vec::new();

@@ -21,19 +21,6 @@ use crate::http::{Connection, Connector, ReplayBody, Resend, ResendLayer, TcpOpt
 use crate::model::name::Boundary;
 use crate::model::target::{Target, TargetError};
 
-/// Balances gRPC calls over the instances of a target, with the defaults of [`Builder`].
-///
-/// # Errors
-///
-/// `target` is not written as one.
-pub fn channel<T>(discovery: impl Discovery, target: T) -> Result<Channel, TargetError>
-where
-    T: TryInto<Target>,
-    T::Error: Into<TargetError>,
-{
-    Channel::new(discovery, target)
-}
-
 /// Spreads gRPC calls over the instances of a target: what clients that were generated for tonic take as their channel.
 ///
 /// Clones are cheap and share everything. When the last one is dropped, connections end after what is in flight on them.

@@ -1,6 +1,6 @@
 //! gRPC over a balanced target (feature `grpc`).
 //!
-//! [`channel`] is all most callers need: it goes wherever a client that was generated for tonic takes a channel.
+//! [`Channel`] is all most callers need: it goes wherever a client that was generated for tonic takes a channel.
 //!
 //! ```no_run
 //! # use rolecall::{Registry, grpc};
@@ -9,13 +9,13 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), rolecall::TargetError> {
 //! let registry = Registry::new();
-//! let greeter = GreeterClient::new(grpc::channel(registry, "worker:grpc")?);
+//! let greeter = GreeterClient::new(grpc::Channel::new(registry, "worker:grpc")?);
 //! # let _ = greeter.0;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Each instance has one HTTP/2 connection, that of [`http::Connector`](crate::http::Connector). [`GrpcClassifier`] judges
+//! Each instance has one to four HTTP/2 connections, those of [`http::Connector`](crate::http::Connector). [`GrpcClassifier`] judges
 //! instances by the status of their answers, wherever it stands: in the head, in the trailers, or nowhere, if a proxy answers
 //! instead.
 //!
@@ -78,7 +78,7 @@ mod outcome;
 mod status;
 
 pub use body::ResponseBody;
-pub use channel::{Builder, Channel, channel};
+pub use channel::{Builder, Channel};
 pub use classify::GrpcClassifier;
 pub use future::ResponseFuture;
 pub use origin::{answered_by, failed_at};

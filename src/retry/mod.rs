@@ -57,7 +57,7 @@
 //! let channel = ServiceBuilder::new()
 //!     .layer(ReplayLayer::new())
 //!     .layer(RetryLayer::new(Retry::new()))
-//!     .service(grpc::channel(Registry::new(), "worker:grpc")?);
+//!     .service(grpc::Channel::new(Registry::new(), "worker:grpc")?);
 //! # fn is_channel<T: tonic::client::GrpcService<tonic::body::Body>>(_: T) {}
 //! # is_channel(channel);
 //! # }

@@ -128,6 +128,28 @@ async fn errors_and_panics_of_the_source_are_told_and_overcome() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_source_whose_errors_are_always_ready_is_asked_once_a_pause() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let fails = move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        Update::Err("down")
+    };
+    let open = move || stream::repeat_with(fails.clone());
+    let mirror = mirror(
+        open,
+        Backoff::new(Duration::from_secs(1), Duration::from_secs(1)),
+    );
+    let mut answers = watch(&mirror, "worker:http");
+    assert!(next(&mut answers).await.is_err());
+    let asked = asked.load(Ordering::Relaxed);
+    assert_eq!(
+        asked, 1,
+        "the first error ends the reading until the pause is over"
+    );
+}
+
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }

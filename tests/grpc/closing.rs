@@ -179,7 +179,7 @@ async fn a_call_that_an_instance_did_not_act_on_before_it_left_goes_to_another()
     });
     let registry = Registry::new();
     let _lease = register(&registry, "a", &leaving).await;
-    let channel = rolecall::grpc::channel(registry.clone(), "worker:grpc").unwrap();
+    let channel = rolecall::grpc::Channel::new(registry.clone(), "worker:grpc").unwrap();
     let mut caller = client(&channel);
     let call = tokio::spawn(async move { caller.unary(Order::messages(3)).await });
     within(arrived.acquire()).await.unwrap().forget();

@@ -195,6 +195,6 @@ fn a_channel_made_outside_a_runtime_works_within_one() {
 
 #[test]
 fn a_target_that_is_none_is_refused_at_once() {
-    let error = grpc::channel(Registry::new(), "worker").unwrap_err();
+    let error = grpc::Channel::new(Registry::new(), "worker").unwrap_err();
     assert!(error.to_string().contains("worker"), "{error}");
 }

@@ -72,7 +72,7 @@ async fn a_status_that_says_no_such_thing_ends_it() {
 async fn alone() -> (Server, Registry, Lease, Channel) {
     let (server, registry) = (Server::tonic(), Registry::new());
     let lease = register(&registry, "a", &server).await;
-    let channel = grpc::channel(registry.clone(), "worker:grpc").unwrap();
+    let channel = grpc::Channel::new(registry.clone(), "worker:grpc").unwrap();
     (server, registry, lease, channel)
 }
 

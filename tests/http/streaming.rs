@@ -223,7 +223,7 @@ impl Caller {
         match kind {
             Kind::Http1 => Self::Http(http(list).http1().build().unwrap()),
             Kind::Http2 => Self::Http(http(list).http2().build().unwrap()),
-            Kind::Grpc => Self::Grpc(grpc::channel(list, "worker:grpc").unwrap()),
+            Kind::Grpc => Self::Grpc(grpc::Channel::new(list, "worker:grpc").unwrap()),
         }
     }
 

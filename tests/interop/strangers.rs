@@ -281,7 +281,7 @@ async fn a_failing_grpc_status_with_200() {
     }
     let bad = Server::http(|_| status("14")).await;
     let healthy = Server::http(|_| status("0")).await;
-    let channel = grpc::channel(beside(&bad, &healthy), "worker:grpc").unwrap();
+    let channel = grpc::Channel::new(beside(&bad, &healthy), "worker:grpc").unwrap();
     let call = async || {
         let request = Request::post("/service/method")
             .body(tonic::body::Body::empty())

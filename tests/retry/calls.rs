@@ -18,7 +18,7 @@ use crate::load::{Ask, said};
 use crate::server::STREAM;
 
 pub(crate) fn channel(addrs: impl IntoIterator<Item = SocketAddr>) -> Channel {
-    grpc::channel(List::from_addrs(addrs).unwrap(), "worker:grpc").unwrap()
+    grpc::Channel::new(List::from_addrs(addrs).unwrap(), "worker:grpc").unwrap()
 }
 
 pub(crate) type Retrying = Replay<tower::retry::Retry<Retry, Channel>>;

@@ -32,13 +32,13 @@ pub(super) async fn http2(servers: &[SocketAddr], tell_events: bool) -> Result<A
 }
 
 pub(super) async fn grpc(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
-    let channel = grpc::channel(list(servers)?, TARGET)?;
+    let channel = grpc::Channel::new(list(servers)?, TARGET)?;
     begin(channel.control(), tell_events).await?;
     Ok(Arc::new(move || Box::pin(unary(channel.clone()))))
 }
 
 pub(super) async fn stream(servers: &[SocketAddr], tell_events: bool) -> Result<Ask, BoxError> {
-    let channel = grpc::channel(list(servers)?, TARGET)?;
+    let channel = grpc::Channel::new(list(servers)?, TARGET)?;
     begin(channel.control(), tell_events).await?;
     Ok(Arc::new(move || Box::pin(streaming(channel.clone()))))
 }

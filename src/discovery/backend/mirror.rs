@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures_core::Stream;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 
 use super::backoff::Backoff;
 use super::catalog::Catalog;
@@ -112,26 +112,30 @@ where
     let mut pauses = backoff.pauses();
     loop {
         let mut updates = match caught(open) {
-            Ok(stream) => caught_stream(stream).ready_chunks(MOST_AT_ONCE),
+            Ok(stream) => caught_stream(stream).fuse(),
             Err(panic) => {
                 catalog.fault(DiscoveryError::backend("opening the source", panic));
                 pauses.pause().await;
                 continue;
             }
         };
-        while let Some(chunk) = updates.next().await {
-            let mut batch = Vec::with_capacity(chunk.len() + 1);
+        while let Some(first) = updates.next().await {
+            let mut batch = Vec::new();
             let mut failed = None;
-            for update in chunk {
+            let mut next = Some(first);
+            // What is ready is applied at once. An error ends it: the source is not asked again before the pause.
+            while let Some(update) = next.take() {
                 match update {
                     Ok(update) => {
                         if batch.is_empty() {
                             batch.push(CatalogUpdate::Recovered);
                         }
                         batch.push(update);
-                        failed = None;
                     }
                     Err(error) => failed = Some(error),
+                }
+                if failed.is_none() && batch.len() <= MOST_AT_ONCE {
+                    next = updates.next().now_or_never().flatten();
                 }
             }
             if !batch.is_empty() {
