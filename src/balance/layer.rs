@@ -163,7 +163,42 @@ impl<C> BalanceLayer<C> {
         }
     }
 
-    /// Replaces that rule by a closure, which sees only the result.
+    /// Replaces that rule by a function, which sees only the result.
+    ///
+    /// # Examples
+    ///
+    /// Give it a named function where the error is a box and calls are spawned. The compiler takes a closure there for one of
+    /// a single lifetime, and says that the implementation is not general enough.
+    ///
+    /// ```
+    /// use rolecall::{BalanceLayer, Instance, Outcome, Registry};
+    /// use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+    ///
+    /// fn outcome(result: &Result<String, BoxError>) -> Outcome {
+    ///     match result {
+    ///         Err(error) if error.is::<std::io::Error>() => Outcome::Failure,
+    ///         _ => Outcome::Success,
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let connector = service_fn(|instance: Instance| async move {
+    ///     let id = instance.id().to_string();
+    ///     let answer = move |ask: String| std::future::ready(Ok::<_, BoxError>(format!("{ask} {id}")));
+    ///     Ok::<_, BoxError>(service_fn(answer))
+    /// });
+    /// # let registry = Registry::new();
+    /// # let worker = rolecall::Registration::new("worker").endpoint("lines", ([127, 0, 0, 1], 1));
+    /// # let _lease = rolecall::Registrar::register(&registry, worker).await?;
+    /// let mut balance = BalanceLayer::new(registry, "worker:lines")?
+    ///     .classify_fn(outcome)
+    ///     .layer(connector);
+    /// let call = tokio::spawn(async move { balance.ready().await?.call("hello".to_owned()).await });
+    /// assert!(call.await??.starts_with("hello"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn classify_fn<F, Res, Err>(self, classify: F) -> BalanceLayer<ClassifyFn<F>>
     where
