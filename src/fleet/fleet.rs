@@ -421,7 +421,7 @@ impl<S: Send + Sync + 'static> Reports for State<S> {
                         if matches!(end, TrialEnd::Success(_)) {
                             shared.tokens.give_back(trial);
                         }
-                        roster.tried(id, stats, end, &peers, now);
+                        roster.apply_trial_end(id, stats, end, &peers, now);
                     }
                 }
             }

@@ -134,7 +134,7 @@ impl<T> Roster<T> {
 
     /// Puts members on probation whose ejection is over.
     pub(super) fn end_ejections(&mut self, now: u64) {
-        while let Some(id) = self.standings.over(now) {
+        while let Some(id) = self.standings.expired_ejection(now) {
             let Some(index) = self.find(&id) else {
                 break;
             };
@@ -178,7 +178,7 @@ impl<T> Roster<T> {
     fn try_longest_ejected(&mut self, config: &OutlierConfig, now: u64) {
         let before = now.checked_sub(nanos(config.base_ejection_time()));
         let longest = before.and_then(|before| {
-            let ids = self.standings.tried_before(before);
+            let ids = self.standings.last_failed_by(before);
             let mut seats = ids.filter_map(|id| self.find(id));
             seats.find(|&index| self.seats[index].eligible().is_some())
         });

@@ -188,7 +188,7 @@ impl<T> Roster<T> {
     fn sweep(&mut self, peers: PeersNow<'_>, now: u64) {
         self.give_up_trials(peers, now);
         let slow_start = nanos(self.config.slow_start());
-        while let Some(id) = self.standings.returned(slow_start, now) {
+        while let Some(id) = self.standings.finished_slow_start(slow_start, now) {
             let Some(index) = self.find(&id) else {
                 break;
             };

@@ -28,11 +28,11 @@ pub(crate) struct Seat<T> {
     pub(crate) error: Option<Arc<DialError>>,
     /// Its position in the list, if it is listed. Only the [`Listing`](super::listing::Listing) changes it.
     pub(crate) position: Option<Position>,
-    /// What the listing has counted it as.
+    /// What it contributes to the listing's counts.
     pub(crate) counted: Counts,
 }
 
-/// Whether a seat counts for the ejection cap, and whether its member is out.
+/// What a seat contributes to the ejection cap. `out` implies `eligible`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) eligible: bool,
@@ -40,9 +40,10 @@ pub(crate) struct Counts {
 }
 
 pub(crate) enum Connection<T> {
-    /// There never was one, or it was given up.
+    /// There never was one, or the fleet dropped it.
     None,
     Up(Arc<Member<T>>),
+    /// The connection failed.
     Lost,
 }
 
@@ -61,7 +62,7 @@ impl<T> Seat<T> {
         }
     }
 
-    /// What a change of its standing needs.
+    /// Borrows the parts that [`Standings`](super::standing::Standings) needs to change its standing.
     pub(crate) fn subject<'a>(&'a mut self, tokens: &'a Bucket) -> Subject<'a> {
         let dialled = match &self.connection {
             Connection::Up(member) => &member.instance,
@@ -101,7 +102,7 @@ impl<T> Seat<T> {
         self.instance.availability() == Availability::Draining
     }
 
-    /// The member, if its instance may be picked: connected, with a weight, and not draining.
+    /// The member, if its instance may be picked: connected, not draining, and with a weight above zero.
     pub(crate) fn eligible(&self) -> Option<&Arc<Member<T>>> {
         let wanted = self.instance.weight().get() > 0 && !self.is_draining();
         self.member().filter(|_| wanted)

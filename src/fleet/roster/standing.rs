@@ -8,14 +8,17 @@
 //!  returning ◀─────────────────────── trial succeeded, or restored by hand ───────┘
 //! ```
 //!
-//! Ejected members and those on probation are *out*: they are drawn only in panic mode, and only a trial decides about them.
-//! A *suspect* is a mark on a member that is not out.
+//! Not drawn: a rule or a caller can also eject a returning member. A caller can eject a member that is out, and can restore
+//! one that is ejected. Without slow start a member returns directly to *in play*.
 //!
-//! A member is put on probation early if it has another address, or because of the [cap](crate::fleet::rules::cap).
+//! Ejected members and those on probation are *out*: they are picked only in panic mode. A member on probation returns when a
+//! trial succeeds. A member that is not out can be marked as a *suspect*.
 //!
-//! [`Standing`] lives in the member's seat. [`Standings`] is an index of members by the moment at which something is due.
-//! Each method of [`Standings`] changes both, and the bit in [`Stats`] that picks and verdicts read. It returns the event to
-//! report.
+//! An ejection ends early if the member has connected at another address, or if the [cap](crate::fleet::rules::cap) needs a
+//! member back in play.
+//!
+//! [`Standing`] lives in the member's seat. [`Standings`] indexes members by standing, each set ordered by time. A method that
+//! changes a standing updates both, and the flag in [`Stats`] that picks and verdicts read. It returns the event to report.
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -30,8 +33,8 @@ use crate::fleet::rules::trial::Bucket;
 use crate::model::instance::{Instance, InstanceId};
 use crate::status::{EjectionCounters, EjectionStatus};
 
-/// How many members are checked in the search for one to try. Some may not be connected.
-const LOOKED_AT: usize = 64;
+/// The most members to examine when one is chosen for a trial. More than one, because some are not connected.
+const MAX_CANDIDATES: usize = 64;
 
 /// The standing of one member, and its history of ejections. Only [`Standings`] changes it.
 #[derive(Debug, Default)]
@@ -69,14 +72,14 @@ struct History {
     failed_trials: u32,
     /// Trials as a suspect that failed since its last success.
     suspect_trials: u32,
-    /// Nanoseconds that callers of its trials waited before they gave up, since the last trial with a verdict.
-    silence: u64,
+    /// Total nanoseconds that callers waited for trials that they abandoned. Reset when a trial ends with a verdict.
+    abandoned_wait: u64,
 }
 
 /// A member whose standing changes.
 pub(crate) struct Subject<'a> {
     pub(crate) id: &'a InstanceId,
-    /// As its connection was dialled. By now it may be announced at another address.
+    /// The instance that the connection was dialled to. Discovery may have announced another address since.
     pub(crate) instance: &'a Instance,
     pub(crate) standing: &'a mut Standing,
     pub(crate) stats: &'a Stats,
@@ -121,7 +124,7 @@ impl Standing {
         self.is_out() && self.0.as_deref().is_some_and(by_rule)
     }
 
-    /// Whether it was ejected at another address, and still is.
+    /// Whether it is ejected, and had another address when that happened.
     pub(crate) fn is_ejected_from_elsewhere(&self, instance: &Instance) -> bool {
         let then = self
             .0
@@ -190,13 +193,13 @@ impl Default for History {
             tried_at: 0,
             failed_trials: 0,
             suspect_trials: 0,
-            silence: 0,
+            abandoned_wait: 0,
         }
     }
 }
 
 impl History {
-    /// While it is ejected by a rule: when that was, or when its last trial since then failed.
+    /// If a rule ejected it and it is still ejected: when that was, or when a trial failed since then, whichever is later.
     fn ejected_by_rule_at(&self) -> Option<u64> {
         let is_ejected = matches!(self.state, State::Ejected { .. });
         (is_ejected && self.reason != EjectionReason::Manual).then_some(self.tried_at)
@@ -205,7 +208,7 @@ impl History {
 
 type ByTime = BTreeSet<(u64, InstanceId)>;
 
-/// Members by standing, and by the moment at which something is due.
+/// Members by standing, each set ordered by time.
 #[derive(Debug, Default)]
 pub(crate) struct Standings {
     /// When ejections end.
@@ -239,7 +242,7 @@ impl Standings {
             history.ejections += 1;
             history.failed_trials = 0;
             history.since = now;
-            history.extend(member.instance, config, rng, now)
+            history.begin_ejection(member.instance, config, rng, now)
         });
         self.counters.ejected += 1;
         self.leave_play(member.id, member.standing, member.stats, member.tokens, now);
@@ -276,7 +279,7 @@ impl Standings {
     /// Puts a member on probation: its ejection is over, or it may have recovered early. A trial decides.
     pub(crate) fn begin_probation(&mut self, member: Subject<'_>, now: u64) -> Event {
         self.change(member.id, member.standing, |history| {
-            history.silence = 0;
+            history.abandoned_wait = 0;
             history.state = State::Probation { since: now };
         });
         Event::Probation {
@@ -285,7 +288,7 @@ impl Standings {
         }
     }
 
-    /// Ejects a member on probation again, for longer, because its trial failed.
+    /// Ejects a member again because its trial on probation failed. The ejection time grows, up to its maximum.
     pub(crate) fn fail_trial(
         &mut self,
         member: Subject<'_>,
@@ -295,7 +298,7 @@ impl Standings {
     ) -> Event {
         let (time, failed_trials) = self.change(member.id, member.standing, |history| {
             history.failed_trials = history.failed_trials.saturating_add(1);
-            let time = history.extend(member.instance, config, rng, now);
+            let time = history.begin_ejection(member.instance, config, rng, now);
             (time, history.failed_trials)
         });
         Event::TrialFailed {
@@ -307,7 +310,7 @@ impl Standings {
         }
     }
 
-    /// Puts a member back into play. `latency`: the only sample that it keeps, if any. `slow_start`: whether slow start is
+    /// Puts a member back into play. `latency`: the sample that its latency starts from, if any. `slow_start`: whether slow start is
     /// configured.
     pub(crate) fn return_to_play(
         &mut self,
@@ -335,7 +338,7 @@ impl Standings {
             history.multiplier.reduce(successes, now);
             history.since = now;
             history.suspect_trials = 0;
-            history.silence = 0;
+            history.abandoned_wait = 0;
             (out, history.failed_trials)
         });
         self.counters.returned += 1;
@@ -388,7 +391,7 @@ impl Standings {
     pub(crate) fn forget_suspect_trials(&mut self, standing: &mut Standing) {
         if let Some(history) = &mut standing.0 {
             history.suspect_trials = 0;
-            history.silence = 0;
+            history.abandoned_wait = 0;
         }
     }
 
@@ -397,19 +400,20 @@ impl Standings {
         self.change(id, standing, |history| {
             history.is_suspect = false;
             history.suspect_trials = history.suspect_trials.saturating_add(1);
-            history.silence = 0;
+            history.abandoned_wait = 0;
             history.suspect_trials
         })
     }
 
-    /// Adds the wait of a caller that gave up on a trial too early to tell. Returns the sum of these waits in nanoseconds.
+    /// Adds the time a caller waited before it abandoned a trial, if that was too short to count as a failure. Returns the sum
+    /// of these times in nanoseconds.
     ///
     /// Without this sum, callers that give up early would be sent to a hung member one after another, for as long as it
     /// hangs.
     pub(crate) fn add_silence(&mut self, standing: &mut Standing, waited: u64) -> u64 {
         let history = standing.history();
-        history.silence = history.silence.saturating_add(waited);
-        history.silence
+        history.abandoned_wait = history.abandoned_wait.saturating_add(waited);
+        history.abandoned_wait
     }
 
     /// The counters in the status.
@@ -435,22 +439,21 @@ impl Standings {
     }
 
     /// A member whose ejection is over.
-    pub(crate) fn over(&self, now: u64) -> Option<InstanceId> {
+    pub(crate) fn expired_ejection(&self, now: u64) -> Option<InstanceId> {
         let (at, id) = self.ends.first()?;
         (*at <= now).then(|| id.clone())
     }
 
-    /// A member whose slow start of this length is over.
-    pub(crate) fn returned(&self, length: u64, now: u64) -> Option<InstanceId> {
+    /// A member that began its slow start at least `length` nanoseconds ago.
+    pub(crate) fn finished_slow_start(&self, length: u64, now: u64) -> Option<InstanceId> {
         let (since, id) = self.returning.first()?;
         (now.saturating_sub(*since) >= length).then(|| id.clone())
     }
 
-    /// Members that a rule ejected and that were ejected or last failed a trial at or before a moment, in the order of those
-    /// moments.
-    pub(crate) fn tried_before(&self, moment: u64) -> impl Iterator<Item = &InstanceId> {
+    /// Members that a rule ejected and whose last failure, the ejection or a trial, was at or before `moment`, oldest first.
+    pub(crate) fn last_failed_by(&self, moment: u64) -> impl Iterator<Item = &InstanceId> {
         let before = self.tried.iter().take_while(move |(at, _)| *at <= moment);
-        before.map(|(_, id)| id).take(LOOKED_AT)
+        before.map(|(_, id)| id).take(MAX_CANDIDATES)
     }
 
     pub(crate) fn suspects(&self) -> impl Iterator<Item = &InstanceId> {
@@ -463,11 +466,11 @@ impl Standings {
         let after = self.probation.range((from, Unbounded));
         let again = self.probation.iter();
         let all = after.chain(again).take(self.probation.len());
-        all.map(|(_, id)| id).take(LOOKED_AT)
+        all.map(|(_, id)| id).take(MAX_CANDIDATES)
     }
 
-    /// Moves the turn past the next `members` on probation, or past all but one if there are no more. Returns whether the
-    /// order changed. Otherwise members whose trials always end without a verdict would keep the others waiting.
+    /// Moves the turn past the next `members` on probation, or past all but one if there are fewer. Without this, members
+    /// whose trials never end with a verdict would keep the others waiting. Returns whether the order changed.
     pub(crate) fn pass_turn(&mut self, members: usize) -> bool {
         let members = members.min(self.probation.len().saturating_sub(1));
         if members == 0 {
@@ -523,7 +526,7 @@ impl Standings {
         }
     }
 
-    /// Calls `entry` for each entry in the index for a member of this standing.
+    /// Calls `entry` with each time index that a member of this standing belongs to, and its time there.
     fn each_entry(&mut self, standing: &Standing, mut entry: impl FnMut(&mut ByTime, u64)) {
         match standing.state() {
             State::InPlay => {}
@@ -539,8 +542,8 @@ impl Standings {
 }
 
 impl History {
-    /// Begins an ejection, or another one after a failed trial. Returns its time in nanoseconds.
-    fn extend(
+    /// Begins an ejection, the first or another one after a failed trial. Returns its length in nanoseconds.
+    fn begin_ejection(
         &mut self,
         instance: &Instance,
         config: &OutlierConfig,

@@ -27,7 +27,8 @@ impl<T> Roster<T> {
             let stats = &seat.stats;
             let failures = stats.failures_in_row();
             let (id, is_out) = (seat.instance.id(), seat.standing.is_out());
-            // If the run is no longer than its failed trials, another request has succeeded since.
+            // Each failed trial adds a failure in a row. If there are no more of these than failed trials, a request succeeded
+            // since it became a suspect.
             if !is_out && failures <= seat.standing.suspect_trials() {
                 self.standings.forget_suspect_trials(&mut seat.standing);
             }
@@ -35,7 +36,7 @@ impl<T> Roster<T> {
             in_play += usize::from(is_in_play);
             failing += usize::from(is_in_play && failures >= config.suspect_failures());
             if failures > 0 && !is_out {
-                // A member that is disconnected or busy is silent for that reason, so the next tick checks it again.
+                // It may become a suspect later, for example when it is connected again or has been silent for long enough.
                 self.shared.suspect();
             }
             let silence = now.saturating_sub(stats.answered_at());

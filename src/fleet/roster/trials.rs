@@ -11,15 +11,16 @@ use crate::fleet::rules::suspect;
 use crate::fleet::rules::trial::{TrialEnd, patience};
 use crate::model::instance::InstanceId;
 
-/// How many members on probation are offered for the next trial, and how many suspects. With one alone, a member without a
-/// free slot, or whose callers always give up, would keep all others waiting. With all of them, each change would copy them.
+/// The most members of each kind, on probation and suspects, that are offered for the next trial. If only one were offered, a
+/// member without a free slot, or whose callers always give up, would block the rest. If all were offered, each snapshot would
+/// copy the whole list.
 const WAITING: usize = 8;
 /// Nanoseconds after which the turn passes to other members.
 const TURN: u64 = 1_000_000_000;
 
 impl<T> Roster<T> {
     /// Applies the end of a trial to its member.
-    pub(crate) fn tried(
+    pub(crate) fn apply_trial_end(
         &mut self,
         id: &InstanceId,
         stats: &Arc<Stats>,
@@ -116,13 +117,14 @@ impl<T> Roster<T> {
                 .trial()
                 .give_up(&self.shared.tokens, mean, now, stalled)
             {
-                // In panic mode, or as a suspect, the member gets other requests as well, and has answered one.
+                // In panic mode, or as a suspect, a member gets ordinary requests too. It answered one recently, so the trial
+                // ends without a verdict.
                 Some(TrialEnd::Unanswered)
                     if now.saturating_sub(stats.answered_at()) < patience(mean) => {}
                 Some(end) => {
                     Branch::TrialGivenUp.reach();
                     stats.count_outcome();
-                    self.tried(&id, &stats, end, peers, now);
+                    self.apply_trial_end(&id, &stats, end, peers, now);
                 }
                 None => {}
             }

@@ -4,13 +4,13 @@
 //! remove most of a working fleet is doubted for [`shrink_grace`](crate::ConfigBuilder::shrink_grace). What it adds and
 //! changes applies at once; instances that it lacks stay until the grace period is over. A `confirmed` set is never doubted.
 //!
-//! A set is not compared with a provisional one, such as a cached set: after that, any set is believed.
+//! A set that follows a provisional one, such as a cached set, is never doubted.
 
 use crate::fleet::config::balance::BalanceConfig;
 use crate::fleet::time::nanos;
 use crate::model::instance::InstanceSet;
 
-/// A set that is not empty and lacks fewer instances than this is believed.
+/// A set that is not empty is doubted only if at least this many known instances are missing from it.
 const MIN_GONE: usize = 3;
 
 /// A doubted set.
