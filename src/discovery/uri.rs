@@ -10,7 +10,7 @@ use crate::error::BoxError;
 use crate::model::address::{Address, AddressError};
 use crate::model::instance::{Instance, InstanceError, Weight, WeightError};
 use crate::model::name::Role;
-use crate::runtime::text::excerpt;
+use crate::runtime::text::{excerpt, uri_excerpt};
 
 /// The backend that a URI names, so that a program can be told at run time where its instances come from.
 ///
@@ -51,7 +51,7 @@ pub fn from_uri(uri: &str) -> Result<Arc<dyn Backend>, UriError> {
 /// As for [`from_uri`]. If a scheme of the program's own refuses the URI, its error is the source.
 pub fn from_uri_with(uri: &str, schemes: &Schemes) -> Result<Arc<dyn Backend>, UriError> {
     parse(uri, schemes).map_err(|fault| UriError {
-        uri: excerpt(uri),
+        uri: uri_excerpt(uri),
         fault,
     })
 }

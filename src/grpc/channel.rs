@@ -252,7 +252,7 @@ impl Builder {
     /// [`Tls`](crate::http::Tls#server-name).
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: impl Into<crate::http::Tls>) -> Self {
-        self.connector = self.connector.tls(tls.into().or_role(&self.role));
+        self.connector = self.connector.tls(tls);
         self
     }
 
@@ -313,6 +313,9 @@ impl Builder {
     pub fn build(self) -> Channel {
         // HTTP/2 whatever was set on the connector.
         let connector = self.connector.connect_timeout(self.connect_timeout).http2();
+        // Also where TLS was set on the connector.
+        #[cfg(feature = "tls")]
+        let connector = connector.or_role(&self.role);
         Channel::with(self.layer.layer(connector), self.resend)
     }
 }

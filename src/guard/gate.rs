@@ -104,8 +104,8 @@ impl Gate {
         let number = self.admitted.fetch_add(1, Relaxed);
         let live = Arc::new(Live::new(peer, origin, number));
         lock(&self.live).insert(number, Arc::clone(&live));
-        // It may have left before it was among those that are cut off for that.
-        if self.cuts_off() && !is_admitted() {
+        // It may have left, or its boundary may have been revoked, before it was among those that are cut off for that.
+        if !is_admitted() {
             live.cut();
         }
         Some(live)

@@ -326,10 +326,6 @@ impl<B> ClientBuilder<B> {
     /// [`Tls`](Tls#server-name).
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
-        let mut tls = tls.into();
-        if let Some(role) = &self.role {
-            tls = tls.or_role(role);
-        }
         self.connector = self.connector.tls(tls);
         self
     }
@@ -368,6 +364,12 @@ impl<B> ClientBuilder<B> {
     /// The target is not written as one.
     pub fn build(self) -> Result<Client<B>, TargetError> {
         let connector = self.connector.connect_timeout(self.connect_timeout);
+        // Also where TLS was set on the connector.
+        #[cfg(feature = "tls")]
+        let connector = match &self.role {
+            Some(role) => connector.or_role(role),
+            None => connector,
+        };
         let resend = ResendLayer::new().enabled(self.resend);
         Ok(Client {
             inner: resend.layer(self.layer?.layer(connector)),

@@ -24,6 +24,8 @@ use crate::error::BoxError;
 use crate::event::DialError;
 use crate::model::address::Address;
 use crate::model::instance::Instance;
+#[cfg(feature = "tls")]
+use crate::model::name::Role;
 
 /// The window of a stream and of a connection without a setting, and the largest one: RFC 9113, 6.9.
 const MIN_WINDOW: u32 = 65_535;
@@ -167,6 +169,13 @@ impl<B> Connector<B> {
         T::Future: Send,
     {
         self.transport = Transport::Custom(Arc::new(Custom(transport)));
+        self
+    }
+
+    /// The same, with this role as the name that instances prove, unless the program said another.
+    #[cfg(feature = "tls")]
+    pub(crate) fn or_role(mut self, role: &Role) -> Self {
+        self.tls = self.tls.map(|tls| tls.or_role(role));
         self
     }
 

@@ -132,6 +132,18 @@ pub(crate) fn excerpt(value: &str) -> Box<str> {
     text.into_boxed_str()
 }
 
+/// The same of a URI or of a part of one, without the password.
+pub(crate) fn uri_excerpt(uri: &str) -> Box<str> {
+    let authority = uri.find("//").map_or(0, |at| at + 2);
+    let Some(end) = uri[authority..].rfind('@').map(|at| authority + at) else {
+        return excerpt(uri);
+    };
+    match uri[authority..end].find(':').map(|at| authority + at + 1) {
+        Some(password) => excerpt(&format!("{}…{}", &uri[..password], &uri[end..])),
+        None => excerpt(uri),
+    }
+}
+
 /// A foreign message as an error or a log line may show it: control characters escaped, and cut to 400 characters.
 ///
 /// Messages quote what they are about, which may be anything, of any length.
@@ -187,6 +199,19 @@ mod tests {
     #[test]
     fn excerpt_escapes_control_characters() {
         assert_eq!(&*excerpt("a\n\u{1b}[31mb\u{7}"), "a\\n\\u{1b}[31mb\\u{7}");
+    }
+
+    #[test]
+    fn uri_excerpt_shows_no_password() {
+        for (uri, shown) in [
+            ("etcd://me:secret@a:2379/x", "etcd://me:…@a:2379/x"),
+            ("etcd://a:2379,me:se@cret@b:2379", "etcd://a:…@b:2379"),
+            ("me:secret@a:2379", "me:…@a:2379"),
+            ("etcd://me@a:2379", "etcd://me@a:2379"),
+            ("list:127.0.0.1:80", "list:127.0.0.1:80"),
+        ] {
+            assert_eq!(&*uri_excerpt(uri), shown);
+        }
     }
 
     #[test]

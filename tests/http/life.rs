@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, ServiceExt};
 
 use crate::streaming::{Caller, Count, KINDS, Kind, Streaming, open_body};
-use crate::support::{Gate, Raw, body, read_head, request, until, within};
+use crate::support::{Gate, Raw, body, io_turn, read_head, request, until, within};
 
 /// More than any window takes.
 const MUCH: usize = 4 << 20;
@@ -108,6 +108,47 @@ async fn an_early_answer_of_a_server_that_keeps_the_connection_closes_it() {
         until(|| bodies.get() == 0 && closed.get() == 0).await;
     }
     assert_eq!(caller.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_response_read_late_leaves_the_next_request_of_its_connection_alone() {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let uploaded = begun.clone();
+    let server = Raw::start(move |mut stream| {
+        let uploaded = uploaded.clone();
+        async move {
+            read_head(&mut stream).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate";
+            stream.write_all(answer).await?;
+            read_head(&mut stream).await;
+            let (mut seen, mut chunk) = (Vec::new(), [0; 64]);
+            while !seen.ends_with(b"0\r\n\r\n") {
+                match stream.read(&mut chunk).await? {
+                    0 => return Ok(()),
+                    read => seen.extend_from_slice(&chunk[..read]),
+                }
+                uploaded.store(seen.len(), SeqCst);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await
+        }
+    })
+    .await;
+    let caller = Caller::new(Kind::Http1, server.addr);
+    let mut first = within(caller.post("/", Body::empty())).await.unwrap();
+    let bodies = Count::default();
+    let (write, upload) = open_body(&bodies);
+    let second = tokio::spawn(caller.post("/", upload));
+    write.send(Bytes::from("begun")).unwrap();
+    until(|| begun.load(SeqCst) > 0).await;
+    let frame = within(first.frame()).await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "late");
+    drop(first);
+    io_turn().await;
+    drop(write);
+    let second = within(second).await.unwrap();
+    assert_eq!(second.unwrap().status(), 200);
+    assert_eq!(server.accepted(), 1, "one connection served both");
 }
 
 #[tokio::test]

@@ -227,10 +227,14 @@ async fn read(
     loop {
         let mut answers = guarded(&open);
         while let Some(answer) = answers.next().await {
-            if answer.is_ok() {
+            let is_error = answer.is_err();
+            newest.give(answer);
+            if is_error {
+                // A source whose errors are always ready would keep this thread for good.
+                tokio::task::yield_now().await;
+            } else {
                 pauses.reset();
             }
-            newest.give(answer);
         }
         if reopen.is_none() {
             return newest.end();

@@ -7,7 +7,7 @@ use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use super::cluster::Etcd;
 use super::connection::Connection;
 use super::keys::Keys;
-use crate::runtime::text::excerpt;
+use crate::runtime::text::uri_excerpt;
 
 impl Etcd {
     /// Begins to describe an etcd cluster by the endpoints of its members: `host:port`, `http://host:port` or
@@ -136,11 +136,14 @@ fn check_endpoint(endpoint: &str, uses_tls: bool) -> Result<(), EtcdConfigError>
             let kind = EtcdConfigErrorKind::Tls;
             return Err(kind.because(format!(
                 "\"{}\" does not go with the other settings: https needs the certificate of a CA, and http takes none",
-                excerpt(endpoint)
+                uri_excerpt(endpoint)
             )));
         }
         Some(_) => {
-            return Err(kind.because(format!("\"{}\" is not http or https", excerpt(endpoint))));
+            return Err(kind.because(format!(
+                "\"{}\" is not http or https",
+                uri_excerpt(endpoint)
+            )));
         }
     };
     let port = authority.rsplit_once(':').and_then(|(host, port)| {
@@ -150,7 +153,7 @@ fn check_endpoint(endpoint: &str, uses_tls: bool) -> Result<(), EtcdConfigError>
     });
     match port {
         Some(_) => Ok(()),
-        None => Err(kind.because(format!("\"{}\" is not host:port", excerpt(endpoint)))),
+        None => Err(kind.because(format!("\"{}\" is not host:port", uri_excerpt(endpoint)))),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -14,10 +14,16 @@ use crate::error::BoxError;
 use crate::http::error::BodyError;
 use crate::runtime::panic::caught;
 
-/// What the bodies of an exchange share with the task of its connection.
+/// What the bodies of a connection's exchanges share with its task.
+///
+/// A response may be read while the next request is on its way already: hyper takes that one as soon as it has read the
+/// response itself. So requests are numbered.
 #[derive(Default)]
 pub(super) struct Exchange {
-    is_uploading: AtomicBool,
+    /// How many requests there were: the number of the last one.
+    requests: AtomicU64,
+    /// The request whose body is not finished; 0 if there is none.
+    uploading: AtomicU64,
     is_cut_off: AtomicBool,
     /// Whether the body of the request failed.
     has_failed: AtomicBool,
@@ -37,8 +43,8 @@ impl Exchange {
         self.has_failed.load(Ordering::Acquire)
     }
 
-    fn response_ended(&self) {
-        if self.is_uploading.load(Ordering::Acquire) {
+    fn response_ended(&self, request: u64) {
+        if self.uploading.load(Ordering::Acquire) == request {
             self.is_cut_off.store(true, Ordering::Release);
             self.task.wake();
         }
@@ -51,22 +57,31 @@ pub(in crate::http) struct Outgoing<B> {
     uploading: Option<Uploading>,
 }
 
-struct Uploading(Arc<Exchange>);
+struct Uploading {
+    exchange: Arc<Exchange>,
+    request: u64,
+}
 
 impl Drop for Uploading {
     fn drop(&mut self) {
-        self.0.is_uploading.store(false, Ordering::Release);
+        let order = Ordering::AcqRel;
+        let uploading = &self.exchange.uploading;
+        // The next request may upload already.
+        let _ = uploading.compare_exchange(self.request, 0, order, Ordering::Relaxed);
     }
 }
 
 impl<B: Body> Outgoing<B> {
-    pub(super) fn new(body: B, exchange: &Arc<Exchange>) -> Self {
+    /// The body, and the number of its request.
+    pub(super) fn new(body: B, exchange: &Arc<Exchange>) -> (Self, u64) {
         exchange.has_failed.store(false, Ordering::Relaxed);
+        let request = exchange.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let uploading = (!body.is_end_stream()).then(|| {
-            exchange.is_uploading.store(true, Ordering::Release);
-            Uploading(Arc::clone(exchange))
+            exchange.uploading.store(request, Ordering::Release);
+            let exchange = Arc::clone(exchange);
+            Uploading { exchange, request }
         });
-        Self { body, uploading }
+        (Self { body, uploading }, request)
     }
 }
 
@@ -96,7 +111,7 @@ where
             Err(panicked) => Some(Err(panicked.into())),
         };
         if let (Some(Err(_)), Some(uploading)) = (&frame, &this.uploading) {
-            uploading.0.has_failed.store(true, Ordering::Release);
+            uploading.exchange.has_failed.store(true, Ordering::Release);
         }
         if !matches!(frame, Some(Ok(_))) || this.body.is_end_stream() {
             this.uploading = None;
@@ -118,14 +133,17 @@ pub(in crate::http) struct Received {
     body: Incoming,
     /// `None` at the end.
     exchange: Option<Arc<Exchange>>,
+    request: u64,
 }
 
 impl Received {
-    pub(super) fn new(body: Incoming, exchange: Arc<Exchange>) -> Self {
+    /// The response's body, of the request of this number.
+    pub(super) fn new(body: Incoming, exchange: Arc<Exchange>, request: u64) -> Self {
         let ends = body.is_end_stream();
         let mut received = Self {
             body,
             exchange: Some(exchange),
+            request,
         };
         if ends {
             received.end();
@@ -135,7 +153,7 @@ impl Received {
 
     fn end(&mut self) {
         if let Some(exchange) = self.exchange.take() {
-            exchange.response_ended();
+            exchange.response_ended(self.request);
         }
     }
 }

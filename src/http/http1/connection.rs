@@ -134,7 +134,9 @@ where
         let Self { mut sender, link } = self;
         link.age.note_use();
         let is_connect = request.method() == Method::CONNECT;
-        let request = request.map(|body| Outgoing::new(body, &link.exchange));
+        let (head, body) = request.into_parts();
+        let (body, number) = Outgoing::new(body, &link.exchange);
+        let request = Request::from_parts(head, body);
         let mut sending = pin!(sender.try_send_request(request));
         let mut sender = Some(sender);
         let sent = poll_fn(|cx| {
@@ -170,7 +172,7 @@ where
                 *busy = Some(sender);
             }
         }
-        Ok(response.map(|body| Received::new(body, exchange)))
+        Ok(response.map(|body| Received::new(body, exchange, number)))
     }
 }
 

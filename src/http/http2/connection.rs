@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -19,7 +19,6 @@ use super::keep_alive::KeepAlive;
 use crate::error::BoxError;
 use crate::http::age::{Age, Aging};
 use crate::http::error::{ConnectError, Mismatch};
-use crate::http::lock::lock;
 use crate::http::settings::Http2;
 use crate::http::socket::{Greeting, Probe, Socket, Writes};
 use crate::http::stream::Stream;
@@ -45,7 +44,8 @@ fn mismatch(greeting: Greeting) -> Mismatch {
 
 /// A connection, as its pool and its streams hold it. It is closed when the last of them drops it.
 pub(in crate::http) struct Connection {
-    sender: Mutex<SendRequest<Bytes>>,
+    /// Cloned for each use: a sender waits for the stream that it opened last, and a shared one would for that of another call.
+    sender: SendRequest<Bytes>,
     /// How many streams are open or reserved.
     streams: AtomicUsize,
     /// How many the server takes at a time.
@@ -104,7 +104,7 @@ impl Connection {
             .await
             .map_err(|error| ConnectError::handshake(addr.clone(), plain(error)))?;
         let connection = Arc::new(Self {
-            sender: Mutex::new(sender),
+            sender,
             streams: AtomicUsize::new(0),
             limit: AtomicUsize::new(STREAMS),
             freed,
@@ -135,7 +135,7 @@ impl Connection {
     /// Whether it takes streams, as far as it is known without waiting.
     pub(super) fn state(&self) -> State {
         let mut cx = Context::from_waker(Waker::noop());
-        match lock(&self.sender).poll_ready(&mut cx) {
+        match self.sender.clone().poll_ready(&mut cx) {
             Poll::Ready(Err(error)) if is_closing(&error) => State::Closing,
             Poll::Ready(Err(_)) => State::Lost,
             Poll::Ready(Ok(())) | Poll::Pending if self.is_closed() => State::Lost,
@@ -197,7 +197,7 @@ impl Slot {
     pub(super) fn begin(&self, head: Request<()>, ends: bool) -> Result<Begun, h2::Error> {
         self.0.age.note_use();
         let writes = self.0.writes.count();
-        let (response, body) = lock(&self.0.sender).send_request(head, ends)?;
+        let (response, body) = self.0.sender.clone().send_request(head, ends)?;
         Ok(Begun {
             response,
             body,
