@@ -25,10 +25,10 @@ const WITHHELD_KEPT: usize = 64;
 /// Writes every event as one log line: the text of the event, with the target, the kind and the id as fields.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    ejections: Budget,
-    instances: Budget,
-    fleet: Budget,
-    discovery: Budget,
+    ejections: Budgets,
+    instances: Budgets,
+    fleet: Budgets,
+    discovery: Budgets,
     /// Outliers that stay in play, and when each was last logged above `debug`.
     withheld: Vec<(InstanceId, Instant)>,
     faults: Faults,
@@ -44,7 +44,14 @@ enum Level {
     Warn,
 }
 
-/// The lines of one sort in the current period.
+/// The lines of one sort. What ends or merely happens cannot silence a warning.
+#[derive(Debug, Default)]
+struct Budgets {
+    warnings: Budget,
+    others: Budget,
+}
+
+/// The lines of one sort and level in the current period.
 #[derive(Debug, Default)]
 struct Budget {
     began: Option<Instant>,
@@ -55,7 +62,11 @@ struct Budget {
 impl Log {
     pub(super) fn write(&mut self, target: &Target, event: &Event, now: Instant) {
         let level = self.level(event, now);
-        let (about, budget) = self.budget(event);
+        let (about, budgets) = self.budgets(event);
+        let budget = match level {
+            Level::Warn => &mut budgets.warnings,
+            Level::Info | Level::Debug => &mut budgets.others,
+        };
         let level = if level != Level::Debug && budget.admits(about, target, now) {
             level
         } else {
@@ -166,8 +177,8 @@ impl Log {
         }
     }
 
-    /// What an event is about, and the budget of such lines.
-    fn budget(&mut self, event: &Event) -> (&'static str, &mut Budget) {
+    /// What an event is about, and the budgets of such lines.
+    fn budgets(&mut self, event: &Event) -> (&'static str, &mut Budgets) {
         match event {
             Event::Ejected { .. }
             | Event::EjectionWithheld { .. }
@@ -259,6 +270,20 @@ mod tests {
         assert_eq!(admitted(&mut log, 59), 0);
         assert_eq!(admitted(&mut log, 60), 20);
         assert_eq!(log.omitted, 980);
+    }
+
+    #[test]
+    fn lines_of_what_merely_happens_leave_room_for_a_warning() {
+        let now = crate::runtime::clock::now();
+        let target = "worker:http".parse().unwrap();
+        let mut log = Log::default();
+        let failed = Event::DiscoveryFailed {
+            error: crate::error::discovery::DiscoveryError::backend("watching", "refused"),
+            errors: 1,
+        };
+        let (_, budgets) = log.budgets(&failed);
+        while budgets.others.admits("discovery", &target, now) {}
+        assert!(budgets.warnings.admits("discovery", &target, now));
     }
 
     #[test]

@@ -153,7 +153,8 @@ impl Gauges {
         .increment(1);
     }
 
-    /// The balancer has ended: a gauge that kept its last value would raise alerts about nothing.
+    /// The balancer has ended: a gauge that kept its last value would raise alerts about nothing. So would the number 0 for
+    /// its members, which are not a number then.
     pub(super) fn end(&self) {
         let Self {
             waiting,
@@ -162,11 +163,11 @@ impl Gauges {
             discovery_failing,
             ..
         } = self;
-        for gauge in [waiting, in_flight, panic_mode, discovery_failing]
-            .into_iter()
-            .chain(&self.members)
-        {
+        for gauge in [waiting, in_flight, panic_mode, discovery_failing] {
             gauge.set(0.0);
+        }
+        for gauge in &self.members {
+            gauge.set(f64::NAN);
         }
     }
 }

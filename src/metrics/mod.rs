@@ -47,6 +47,9 @@
 //! | `rolecall_stalls_total` | counter | stalls | | this process stalled for more than 250 ms |
 //! | `rolecall_events_missed_total` | counter | events | | events that the counters above lack, because more than 1024 came within a second |
 //!
+//! A process has one balancer for each target as a rule. Several of one target write to the same series, of which the gauges
+//! are those of the last to write. When a balancer has ended, its members are not a number (`NaN`), so that no alert fires.
+//!
 //! Attempts have no sample where picks read no clock: with [`Load::least_in_flight`](crate::Load::least_in_flight) and
 //! ejection off.
 //!

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use crate::runtime::random::with_rng;
 
@@ -61,6 +61,14 @@ impl Pauses {
         let longest = self.next;
         self.next = longest.saturating_mul(2).min(self.backoff.most);
         jittered(longest)
+    }
+
+    /// The source works. The next pause is the first one, if it has worked for as long as the longest pause: one that answers
+    /// and fails again at once is asked ever less often.
+    pub(super) fn steady(&mut self, since: Instant) {
+        if since.elapsed() >= self.backoff.most {
+            self.reset();
+        }
     }
 
     /// An attempt succeeded: the next pause is the first one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_core::Stream;
 use futures_util::{FutureExt, StreamExt};
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::catalog::Catalog;
@@ -111,6 +112,7 @@ where
 {
     let mut pauses = backoff.pauses();
     loop {
+        let mut since = Instant::now();
         let mut updates = match caught(open) {
             Ok(stream) => caught_stream(stream).fuse(),
             Err(panic) => {
@@ -139,12 +141,13 @@ where
                 }
             }
             if !batch.is_empty() {
-                pauses.reset();
+                pauses.steady(since);
             }
             batch.extend(failed.clone().map(CatalogUpdate::Fault));
             catalog.apply(batch);
             if failed.is_some() {
                 pauses.pause().await;
+                since = Instant::now();
             }
         }
         pauses.pause().await;
