@@ -1,10 +1,11 @@
 //! Pauses between attempts that fail.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use tokio::time::{self, Instant};
+use tokio::time;
 
+use crate::runtime::clock;
 use crate::runtime::random::with_rng;
 
 /// Pauses that double from `first` to `most`, each drawn from its upper half.
@@ -66,7 +67,7 @@ impl Pauses {
     /// The source works. The next pause is the first one, if it has worked for as long as the longest pause: one that answers
     /// and fails again at once is asked ever less often.
     pub(super) fn steady(&mut self, since: Instant) {
-        if since.elapsed() >= self.backoff.most {
+        if clock::now().saturating_duration_since(since) >= self.backoff.most {
             self.reset();
         }
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use futures_core::Stream;
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::catalog::Catalog;
@@ -16,6 +15,7 @@ use crate::error::discovery::DiscoveryError;
 use crate::model::instance::InstanceSet;
 use crate::model::name::Boundary;
 use crate::model::target::Target;
+use crate::runtime::clock;
 use crate::runtime::panic::{Panicked, caught};
 
 /// A discovery that mirrors a source which lists everything and then tells changes.
@@ -112,7 +112,7 @@ where
 {
     let mut pauses = backoff.pauses();
     loop {
-        let mut since = Instant::now();
+        let mut since = clock::now();
         let mut updates = match caught(open) {
             Ok(stream) => caught_stream(stream).fuse(),
             Err(panic) => {
@@ -147,7 +147,7 @@ where
             catalog.apply(batch);
             if failed.is_some() {
                 pauses.pause().await;
-                since = Instant::now();
+                since = clock::now();
             }
         }
         pauses.pause().await;
