@@ -34,7 +34,7 @@ use crate::runtime::local_fault::is_local_fault;
 pub(super) struct Waiting<S, C> {
     inner: Arc<Inner<S, C>>,
     began: Instant,
-    /// Instances to which this process could open no connection for want of a resource of its own.
+    /// Instances to which this process could open no connection because it lacked a resource of its own.
     avoid: Vec<InstanceId>,
     /// The pick and the runner-up. Each holds a slot.
     candidates: [Option<Candidate<S, C>>; 2],

@@ -38,7 +38,8 @@ use crate::error::BoxError;
 /// # Request
 ///
 /// The URI may be a mere path (`/hello`). `Host`, or `:authority` in HTTP/2, is the caller's `Host`, else the authority of
-/// the URI, else the address of the instance, or whom [`Connector::host`](super::Connector::host) says. The authority of the URI does not decide where the request goes.
+/// the URI, else the address of the instance, or what [`Connector::host`](super::Connector::host) says. The authority of the
+/// URI does not decide where the request goes.
 /// A `https` URI fails without TLS, and nothing is sent; any other scheme goes over TLS if the connector has it.
 ///
 /// # Cancellation

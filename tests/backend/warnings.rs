@@ -58,7 +58,7 @@ impl Captured {
     }
 }
 
-/// A balancer that follows the discovery as long as it is there.
+/// A balancer that follows the discovery until it is dropped.
 fn balanced(discovery: impl Discovery) -> impl Send {
     let layer = BalanceLayer::new(discovery, "worker:http").unwrap();
     layer.layer(connect::per_instance(|_: &Instance| {

@@ -1,4 +1,4 @@
-//! Who sees whom.
+//! Which instances a boundary sees.
 
 use super::check::Done;
 use super::subject::{Ability, Subject};

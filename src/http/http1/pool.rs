@@ -58,7 +58,7 @@ struct Store<B> {
     unreported: Option<ConnectError>,
     /// When the last dial failed.
     failed: Option<Instant>,
-    /// Whether that was for want of trust, and none succeeded since.
+    /// Whether that was because the instance was not trusted, and no dial has succeeded since.
     is_distrusted: bool,
 }
 
