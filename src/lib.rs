@@ -198,7 +198,7 @@
 //! | `dns` | `discovery::Dns`: instances that DNS knows, by SRV records or addresses |
 //! | `etcd` | `discovery::Etcd`: instances that register in etcd; building it needs `protoc` |
 //! | `folder` | `discovery::Folder`: a folder in which the processes of one machine register (Unix) |
-//! | `metrics` | [`metrics::report`]: counters, gauges and histograms for any exporter of the `metrics` facade |
+//! | `metrics` | `metrics::report`: counters, gauges and histograms for any exporter of the `metrics` facade |
 //! | `roles-file` | `discovery::RolesFile`: instances in a hand-written TOML or JSON file |
 //! | `serde` | `discovery::backend::Record`; `Serialize` for [`Status`]; `Deserialize` for [`BalanceConfig`]; both for [`Target`], [`Instance`] and their parts |
 //! | `tls` | `http::Tls`, TLS by rustls for `http` and `grpc` |
