@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Command, Stdio};
 
@@ -10,6 +11,9 @@ use rolecall::discovery::{Folder, RegisterErrorKind};
 use rustix::process::{Pid, Signal, kill_process, umask};
 
 use crate::{Answers, ids, worker};
+
+/// Set where the folder has several users.
+const SHARED: &str = "ROLECALL_TEST_SHARED";
 
 /// A process that registers `default/worker`, watches it or claims an id of it; killed when dropped.
 pub(crate) struct Child(process::Child, BufReader<process::ChildStdout>);
@@ -63,8 +67,20 @@ impl Child {
         }
     }
 
+    /// One of another user, who may execute `program`, a copy of this one; the folder is shared.
+    pub(crate) fn of_user(uid: u32, program: &Path, folder: &Path, id: &str) -> Self {
+        let mut command = Command::new(program);
+        command.uid(uid).current_dir("/").env(SHARED, "yes");
+        Self::run_by(command, "registrant", folder, id)
+    }
+
     fn run(what: &str, folder: &Path, id: &str) -> Self {
-        let mut process = Command::new(env::current_exe().unwrap())
+        let command = Command::new(env::current_exe().unwrap());
+        Self::run_by(command, what, folder, id)
+    }
+
+    fn run_by(mut command: Command, what: &str, folder: &Path, id: &str) -> Self {
+        let mut process = command
             .args([
                 "--exact",
                 &format!("child::{what}"),
@@ -139,7 +155,11 @@ async fn registrant() {
     };
     // The worst that a process can have inherited.
     umask(rustix::fs::Mode::empty());
-    let lease = match Folder::new(folder).register(worker(&id)).await {
+    let mut folder = Folder::new(folder);
+    if env::var_os(SHARED).is_some() {
+        folder = folder.allow_other_writers();
+    }
+    let lease = match folder.register(worker(&id)).await {
         Ok(lease) => lease,
         Err(error) => return say(&format!("refused: {error:?}")),
     };

@@ -130,8 +130,40 @@ async fn a_folder_that_others_may_write_to_is_refused_unless_the_program_says_ot
         Answers::of(&shared).ids(&["w"]).await;
         assert_eq!(place.mode("default.worker.w.rolecall"), 0o644);
         assert_eq!(place.mode(".rolecall/tmp"), mode & 0o1777);
+        for claim in fs::read_dir(place.at(".rolecall/claims")).unwrap() {
+            let claim = claim.unwrap().metadata().unwrap().permissions().mode();
+            let writers = mode & 0o222;
+            assert_eq!(
+                claim & 0o777,
+                writers | writers << 1,
+                "a reader can lock no claim"
+            );
+        }
         fs::remove_dir_all(place.at(".rolecall")).unwrap();
     }
+}
+
+#[tokio::test]
+async fn users_of_one_folder_register_beside_each_other() {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        println!("not tested: it takes root to be another user");
+        return;
+    }
+    let (place, other) = (Place::new(), Place::new());
+    fs::set_permissions(&place.0, Permissions::from_mode(0o1777)).unwrap();
+    fs::set_permissions(&other.0, Permissions::from_mode(0o755)).unwrap();
+    let program = other.at("registrant");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let shared = Folder::new(&place.0).allow_other_writers();
+    // Ids share their claims; these take all of them.
+    for n in 0..300 {
+        let lease = registered(&shared, &format!("w{n}")).await;
+        lease.deregister().await.unwrap();
+    }
+    let _child = Child::of_user(NOBODY, &program, &place.0, "other");
+    let _lease = registered(&shared, "own").await;
+    Answers::of(&shared).ids(&["other", "own"]).await;
 }
 
 #[tokio::test]

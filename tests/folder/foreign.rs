@@ -117,6 +117,12 @@ async fn untouched(rounds: usize) {
     }
     let other = fs::File::open(place.at("package.json")).unwrap();
     other.try_lock().expect("nobody holds a lock on it");
+    // Nor one of the kind that records have, which knows nothing of the other kind.
+    let writable = fs::File::options()
+        .write(true)
+        .open(place.at("package.json"));
+    let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    rustix::fs::fcntl_lock(writable.unwrap(), exclusive).expect("nobody holds a lock on it");
 }
 
 #[tokio::test]

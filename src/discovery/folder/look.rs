@@ -37,6 +37,10 @@ pub(super) struct Look {
     pub(super) unsure: BTreeSet<String>,
     /// Until when nobody is taken out.
     spared: Option<Instant>,
+    /// Whether names have to be listed that are not known, since the last attempt failed.
+    is_unlisted: bool,
+    /// Whether there were more names than are listed.
+    is_cut: bool,
     /// Whether it has listed the folder once; whoever followed it before may have listed others.
     has_listed: bool,
     /// Whether nobody has listed it before.
@@ -59,6 +63,8 @@ impl Look {
             faults: BTreeMap::new(),
             unsure: BTreeSet::new(),
             spared: None,
+            is_unlisted: true,
+            is_cut: false,
             has_listed: false,
             is_first,
             is_unmade: false,
@@ -68,6 +74,11 @@ impl Look {
     /// When everything has to be looked at again.
     pub(super) fn spared_until(&self) -> Option<Instant> {
         self.spared
+    }
+
+    /// Whether the folder is there but could not be listed.
+    pub(super) fn is_unlisted(&self) -> bool {
+        self.is_there() && self.is_unlisted
     }
 
     /// Whether the folder is there.
@@ -88,19 +99,26 @@ impl Look {
         if is_other && was_there {
             self.spared = now.checked_add(RETURN);
         }
-        if self.spared.is_some_and(|until| until <= now) {
-            self.spared = None;
-        }
+        // Who was spared until now may be gone, and nothing tells of them again.
+        let is_over = self.spared.take_if(|until| *until <= now).is_some();
         self.folder = Some(folder);
         let (names, is_all) = match sight {
-            Sight::Names(names) if !is_other => (names, false),
-            _ => match self.list() {
-                Ok(names) => (names, true),
-                Err(error) => return self.gone(&error),
-            },
+            Sight::Names(names) if !is_other && !is_over && !self.is_unlisted => (names, false),
+            _ => {
+                self.is_unlisted = true;
+                match self.list() {
+                    Ok((names, is_cut)) => {
+                        self.is_unlisted = false;
+                        self.is_cut = is_cut;
+                        (names, true)
+                    }
+                    Err(error) => return self.gone(&error),
+                }
+            }
         };
         let mut updates = Vec::new();
-        if is_all {
+        // Of a list that was cut nobody knows who is absent.
+        if is_all && !self.is_cut {
             let absent = |name: &&String| !names.contains(*name);
             let absent: Vec<_> = self.alive.keys().filter(absent).cloned().collect();
             for name in absent {
@@ -123,17 +141,20 @@ impl Look {
         self.conclude(updates)
     }
 
-    fn list(&self) -> io::Result<BTreeSet<String>> {
+    /// The names of records, and whether there were too many.
+    fn list(&self) -> io::Result<(BTreeSet<String>, bool)> {
         let mut names = BTreeSet::new();
         for entry in fs::read_dir(&self.place.path)? {
             let name = entry?.file_name();
-            if let Some(name) = names::of_record(&name)
-                && names.len() < MOST
-            {
-                names.insert(name.to_owned());
+            let Some(name) = names::of_record(&name) else {
+                continue;
+            };
+            if names.len() == MOST {
+                return Ok((names, true));
             }
+            names.insert(name.to_owned());
         }
-        Ok(names)
+        Ok((names, false))
     }
 
     fn gone(&mut self, error: &io::Error) -> Vec<CatalogUpdate> {
@@ -154,7 +175,12 @@ impl Look {
 
     /// With the faults there are now: one bad file hides and delays no other.
     fn conclude(&mut self, mut updates: Vec<CatalogUpdate>) -> Vec<CatalogUpdate> {
-        let fault = Fault::first_of(self.faults.values().cloned());
+        let cut = self.is_cut.then(|| {
+            let problem =
+                format_args!("it has more than {MOST} records, of which the rest is not read");
+            Fault::new(&self.place.path, problem)
+        });
+        let fault = cut.or_else(|| Fault::first_of(self.faults.values().cloned()));
         let is_whole = fault.is_none() && self.spared.is_none();
         updates.insert(0, CatalogUpdate::Confirmed(is_whole));
         updates.push(match fault {

@@ -106,7 +106,7 @@ impl Place {
     /// Keeps everybody else from claiming, replacing or removing what has this key.
     pub(super) fn claim(&self, key: &AnnouncementKey, tries: u32) -> io::Result<Option<File>> {
         let path = self.own(names::CLAIMS).join(names::claim(key));
-        let file = self.create(OpenOptions::new().create(true), &path)?;
+        let file = self.claim_file(&path)?;
         for again in 0..tries {
             if again > 0 {
                 thread::sleep(CLAIM_PAUSE);
@@ -116,6 +116,39 @@ impl Place {
             }
         }
         Ok(None)
+    }
+
+    /// The file of a claim, which whoever registers here shares. So those may open it that may write to the folder, and nobody
+    /// else: a reader's lock would deny ids.
+    fn claim_file(&self, path: &Path) -> io::Result<File> {
+        let writers = disk::folder(&self.path)?.mode() & 0o222;
+        let mut tries = 0;
+        loop {
+            // Without `O_CREAT`, which Linux may refuse for another user's file (`fs.protected_regular`).
+            match self.open(&mut OpenOptions::new(), path, 0) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Whoever makes it just now has yet to open it to others.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && tries < 5 => {
+                    tries += 1;
+                    thread::sleep(CLAIM_PAUSE);
+                    continue;
+                }
+                opened => return opened,
+            }
+            match self.open(OpenOptions::new().create_new(true), path, 0o600) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+                Ok(file) => {
+                    let mode = if self.others_may_write {
+                        writers | writers << 1
+                    } else {
+                        0o600
+                    };
+                    file.set_permissions(Permissions::from_mode(mode))?;
+                    return Ok(file);
+                }
+            }
+        }
     }
 
     /// The same, or an error if somebody else does not let go.
@@ -130,16 +163,21 @@ impl Place {
     /// Makes or opens a file of ours for writing.
     pub(super) fn create(&self, options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         let mode = if self.others_may_write { 0o644 } else { 0o600 };
+        let file = self.open(options, path, mode)?;
+        // The umask has taken bits off, and of another user's file the mode stays.
+        let _ = file.set_permissions(Permissions::from_mode(mode));
+        Ok(file)
+    }
+
+    /// Opens a file of ours for writing, without following a link and without waiting.
+    fn open(&self, options: &mut OpenOptions, path: &Path, mode: u32) -> io::Result<File> {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let file = options
+        options
             .read(true)
             .write(true)
             .mode(mode)
             .custom_flags(flags.bits())
-            .open(path)?;
-        // The umask has taken bits off, and of another user's file the mode stays.
-        let _ = file.set_permissions(Permissions::from_mode(mode));
-        Ok(file)
+            .open(path)
     }
 
     /// What is at this name, opened without following a link and without waiting.

@@ -34,6 +34,7 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
     let mut events = None;
     let mut closed = Closed::default();
     let mut is_scan_told = false;
+    let mut scanned = clock::now();
     let mut is_absence_told = false;
     loop {
         // Before the look, so that a change during the look is told.
@@ -42,6 +43,9 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
             sight = Sight::Everything;
         }
         let seen = sight.clone();
+        if matches!(sight, Sight::Everything) {
+            scanned = clock::now();
+        }
         let looked = move || {
             let updates = look.look(sight, clock::now());
             (look, updates)
@@ -79,6 +83,7 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
         let now = clock::now();
         let tells_everything = events.as_ref().is_some_and(|e: &Events| e.tells_everything);
         let scan = match (&events, tells_everything) {
+            _ if look.is_unlisted() => now.checked_add(PACE),
             (_, true) => None,
             (None, _) if !look.is_there() => now.checked_add(ABSENT_PACE),
             _ => {
@@ -89,7 +94,8 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
                         "the system does not tell all changes of this folder; it is looked at once a second"
                     );
                 }
-                now.checked_add(PACE)
+                // From the last one, not from the last change: a folder that never rests is looked at all the same.
+                scanned.checked_add(PACE)
             }
         };
         let unsure = (!look.unsure.is_empty()).then(|| now + PACE);
@@ -111,28 +117,30 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
             Either::Left((changes, _)) => Some(changes),
             Either::Right(_) => None,
         };
-        sight = match woken {
+        let now = clock::now();
+        let mut names = look.unsure.clone();
+        let mut is_all = [scan, look.spared_until()]
+            .into_iter()
+            .flatten()
+            .any(|due| due <= now);
+        match woken {
             Some(Some(changes)) if !changes.is_gone && !changes.is_lossy => {
-                closed.add(changes.closed, clock::now());
-                Sight::Names(changes.names)
+                closed.add(changes.closed, now);
+                names.extend(changes.names);
             }
             Some(changes) => {
                 if changes.is_none_or(|changes| changes.is_gone) {
                     events = None;
                 }
-                Sight::Everything
+                is_all = true;
             }
-            None => {
-                let now = clock::now();
-                let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-                if is_due(scan) || is_due(look.spared_until()) {
-                    Sight::Everything
-                } else {
-                    let mut names = closed.take(now);
-                    names.extend(look.unsure.iter().cloned());
-                    Sight::Names(names)
-                }
-            }
+            None => {}
+        }
+        // Also after a change: otherwise a folder that never rests would keep them waiting.
+        names.extend(closed.take(now));
+        sight = match is_all {
+            true => Sight::Everything,
+            false => Sight::Names(names),
         };
     }
 }
