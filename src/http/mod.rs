@@ -32,6 +32,7 @@ mod http2;
 pub(crate) mod label;
 mod lock;
 mod raw;
+mod redial;
 pub(crate) mod replay;
 pub(crate) mod resend;
 mod response;

@@ -23,7 +23,7 @@ use crate::model::address::Address;
 
 /// The sending half of a connection, for one request at a time. The connection is closed when it is dropped, after what is in
 /// flight.
-pub(super) struct Connection<B> {
+pub(in crate::http) struct Connection<B> {
     sender: SendRequest<Outgoing<B>>,
     link: Arc<Link<B>>,
 }

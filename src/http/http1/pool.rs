@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use http_body::Body;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use super::connection::{Connection, Owner};
 use crate::error::BoxError;
@@ -26,6 +25,7 @@ use crate::http::age::Aging;
 use crate::http::dial::{self, Peer};
 use crate::http::error::ConnectError;
 use crate::http::lock::lock;
+use crate::http::redial::{Dials, Tasks};
 use crate::http::settings::Limits;
 use crate::http::stream::Stream;
 use crate::model::address::Address;
@@ -41,8 +41,7 @@ pub(in crate::http) struct Pool<B> {
     fallback: Fallback,
     limits: Limits,
     store: Mutex<Store<B>>,
-    // Apart from the store: a runtime that is shutting down drops a dial while it is spawned, which locks the store.
-    tasks: Mutex<JoinSet<()>>,
+    tasks: Tasks,
 }
 
 struct Store<B> {
@@ -111,11 +110,12 @@ where
             fallback,
             limits,
             store: Mutex::new(Store::new()),
-            tasks: Mutex::new(JoinSet::new()),
+            tasks: Tasks::default(),
         });
         let connection = pool.connect().await?;
         pool.deliver(connection, true);
-        lock(&pool.tasks).spawn(reap(Arc::downgrade(&pool), limits.http1.idle_timeout));
+        pool.tasks
+            .spawn(reap(Arc::downgrade(&pool), limits.http1.idle_timeout));
         Ok(pool)
     }
 
@@ -195,23 +195,7 @@ where
     }
 
     fn dial(self: &Arc<Self>) {
-        let mut dial = Dial {
-            pool: Arc::downgrade(self),
-            is_over: false,
-        };
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        let connecting = self.connect();
-        let mut tasks = lock(&self.tasks);
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn_on(
-            async move {
-                let connection = connecting.await;
-                dial.end(connection);
-            },
-            &runtime,
-        );
+        self.tasks.dial(self, self.connect());
     }
 }
 
@@ -241,14 +225,6 @@ impl<B> Pool<B> {
         let is_wanted = || !connection.age().is_old() || lock(&self.store).uses_old();
         if connection.is_ready() && is_wanted() {
             self.deliver(connection, false);
-        }
-    }
-
-    fn dialled(&self, connection: Result<Connection<B>, ConnectError>) {
-        lock(&self.store).dials -= 1;
-        match connection {
-            Ok(connection) => self.deliver(connection, true),
-            Err(error) => self.fail(&error),
         }
     }
 
@@ -420,27 +396,18 @@ where
     }
 }
 
-/// A dial for the claims that wait. They are also told when the runtime drops it.
-struct Dial<B> {
-    pool: Weak<Pool<B>>,
-    is_over: bool,
-}
+impl<B: Send + 'static> Dials for Pool<B> {
+    type Connection = Connection<B>;
 
-impl<B> Dial<B> {
-    fn end(&mut self, connection: Result<Connection<B>, ConnectError>) {
-        self.is_over = true;
-        if let Some(pool) = self.pool.upgrade() {
-            pool.dialled(connection);
-        }
+    fn addr(&self) -> Address {
+        self.peer.addr()
     }
-}
 
-impl<B> Drop for Dial<B> {
-    fn drop(&mut self) {
-        if !self.is_over
-            && let Some(pool) = self.pool.upgrade()
-        {
-            pool.dialled(Err(ConnectError::no_runtime(pool.peer.addr())));
+    fn dialled(&self, connection: Result<Connection<B>, ConnectError>) {
+        lock(&self.store).dials -= 1;
+        match connection {
+            Ok(connection) => self.deliver(connection, true),
+            Err(error) => self.fail(&error),
         }
     }
 }

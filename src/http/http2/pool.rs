@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
-use tokio::task::JoinSet;
 
 use super::connection::{Connection, Owner, Slot, State};
 use crate::http::address::Fallback;
@@ -21,6 +20,7 @@ use crate::http::age::Aging;
 use crate::http::dial::{self, Peer};
 use crate::http::error::ConnectError;
 use crate::http::lock::lock;
+use crate::http::redial::{Dials, Tasks};
 use crate::http::settings::Limits;
 use crate::http::stream::Stream;
 use crate::model::address::Address;
@@ -36,8 +36,7 @@ pub(in crate::http) struct Pool {
     inner: Mutex<Inner>,
     /// Woken when a stream ends, and when a dial does.
     freed: Arc<Notify>,
-    // Apart from the rest: a runtime that is shutting down drops a dial while it is spawned, which locks the rest.
-    dials: Mutex<JoinSet<()>>,
+    dials: Tasks,
 }
 
 #[derive(Default)]
@@ -69,7 +68,7 @@ impl Pool {
             limits,
             inner: Mutex::default(),
             freed: Arc::new(Notify::new()),
-            dials: Mutex::new(JoinSet::new()),
+            dials: Tasks::default(),
         });
         let connection = pool.connect().await?;
         lock(&pool.inner).connections.push(connection);
@@ -129,47 +128,7 @@ impl Pool {
     }
 
     fn dial(self: &Arc<Self>) {
-        let mut dial = Dial {
-            pool: Arc::downgrade(self),
-            is_over: false,
-        };
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        let connecting = self.connect();
-        let mut dials = lock(&self.dials);
-        while dials.try_join_next().is_some() {}
-        dials.spawn_on(
-            async move {
-                let connection = connecting.await;
-                dial.end(connection);
-            },
-            &runtime,
-        );
-    }
-
-    fn dialled(&self, connection: Result<Arc<Connection>, ConnectError>) {
-        let mut inner = lock(&self.inner);
-        inner.is_dialling = false;
-        let old = match connection {
-            Ok(connection) => {
-                inner.failed = None;
-                let old = inner.remove_old();
-                inner.connections.push(connection);
-                old
-            }
-            Err(error) => {
-                let is_distrust = error.is_distrust();
-                inner.failed = Some((error, clock::now()));
-                match is_distrust {
-                    true => inner.remove_old(),
-                    false => Vec::new(),
-                }
-            }
-        };
-        drop(inner);
-        drop(old);
-        self.freed.notify_waiters();
+        self.dials.dial(self, self.connect());
     }
 
     /// Replaces what is old, and what goes away.
@@ -248,28 +207,35 @@ impl Owner for Told {
     }
 }
 
-/// A dial under way. Its end is told also when the runtime drops it.
-struct Dial {
-    pool: Weak<Pool>,
-    is_over: bool,
-}
+impl Dials for Pool {
+    type Connection = Arc<Connection>;
 
-impl Dial {
-    fn end(&mut self, connection: Result<Arc<Connection>, ConnectError>) {
-        self.is_over = true;
-        if let Some(pool) = self.pool.upgrade() {
-            pool.dialled(connection);
-        }
+    fn addr(&self) -> Address {
+        self.peer.addr()
     }
-}
 
-impl Drop for Dial {
-    fn drop(&mut self) {
-        if !self.is_over
-            && let Some(pool) = self.pool.upgrade()
-        {
-            pool.dialled(Err(ConnectError::no_runtime(pool.peer.addr())));
-        }
+    fn dialled(&self, connection: Result<Arc<Connection>, ConnectError>) {
+        let mut inner = lock(&self.inner);
+        inner.is_dialling = false;
+        let old = match connection {
+            Ok(connection) => {
+                inner.failed = None;
+                let old = inner.remove_old();
+                inner.connections.push(connection);
+                old
+            }
+            Err(error) => {
+                let is_distrust = error.is_distrust();
+                inner.failed = Some((error, clock::now()));
+                match is_distrust {
+                    true => inner.remove_old(),
+                    false => Vec::new(),
+                }
+            }
+        };
+        drop(inner);
+        drop(old);
+        self.freed.notify_waiters();
     }
 }
 
