@@ -35,8 +35,9 @@ use crate::runtime::local_fault::is_local_fault;
 /// ```no_run
 /// use rolecall::{BalanceLayer, Instance, List, connect};
 /// use tower::{Layer, service_fn};
-/// # type Lines = tower::util::BoxCloneSyncService<String, String, std::io::Error>;
-/// # fn lines(_: connect::Socket) -> Lines { unimplemented!() }
+/// # fn lines(_: connect::Socket) -> impl tower::Service<String, Response = String, Error = std::io::Error, Future: Send> + Clone + Send + Sync + 'static {
+/// #     service_fn(|line: String| std::future::ready(Ok(line)))
+/// # }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let list = List::from_addrs(["127.0.0.1:8001".parse()?])?;

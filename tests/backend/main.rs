@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+#[path = "../common/captured.rs"]
+mod captured;
 mod catalog;
 mod keep;
 mod mirror;

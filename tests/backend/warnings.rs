@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rolecall::discovery::backend::{PollAnswer, PollBounds, poll};
@@ -13,41 +12,11 @@ use rolecall::{
     connect,
 };
 use tower::{Layer, service_fn};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Level;
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
+use crate::captured::Captured;
 
 impl Captured {
-    /// All that this thread logs while the result is there.
-    fn capture(&self) -> impl Drop + use<> {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::INFO)
-            .with_ansi(false)
-            .with_writer(self.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
     /// The lines of a level that have this text.
     fn lines(&self, level: &str, text: &str) -> Vec<String> {
         let all = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
@@ -71,7 +40,7 @@ async fn a_first_start_warns_of_nothing() {
     let path = std::env::temp_dir().join(format!("rolecall-first-{}", std::process::id()));
     let captured = Captured::default();
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::INFO);
     let (folder, registry) = (Folder::new(&path), Registry::new());
     let guards = [
         Guard::builder(folder.clone(), Boundary::default())
@@ -127,7 +96,7 @@ fn instance(id: &str, port: u16) -> Instance {
 async fn a_poll_that_fails_warns_when_it_begins_and_tells_when_it_ends() {
     let captured = Captured::default();
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::INFO);
     let _caller = balanced(polled(|asked| match asked {
         5..30 => Err(DiscoveryError::backend("asking", "connection refused")),
         _ => Ok([instance("a", 1)].into_iter().collect()),
@@ -150,7 +119,7 @@ async fn a_poll_that_fails_warns_when_it_begins_and_tells_when_it_ends() {
 async fn an_instance_that_is_refused_warns_when_it_begins_and_tells_when_it_ends() {
     let captured = Captured::default();
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::INFO);
     let _caller = balanced(polled(|asked| {
         let port = if (5..30).contains(&asked) { 0 } else { 2 };
         let twice = (10..20).contains(&asked).then(|| instance("a", 3));

@@ -1,52 +1,19 @@
 //! What the log says at `info`: a warning when something begins, an info when it ends, and nothing in between.
 
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rolecall::BalanceConfig;
 use tokio::time::sleep;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Level;
+
+use crate::captured::Captured;
 
 use crate::support::{Does, Gets, Stage, set};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 impl Captured {
-    /// All that this thread logs at `info` and above while the result is there.
-    fn capture(&self) -> impl Drop + use<> {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::INFO)
-            .with_ansi(false)
-            .without_time()
-            .with_writer(self.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
     /// The lines since the last call, without the fields.
     fn take(&self) -> Vec<String> {
         let written = std::mem::take(&mut *self.0.lock().unwrap());
@@ -78,7 +45,7 @@ fn assert_lines(lines: &[String], expected: &[&str]) {
 async fn one_of_two_that_is_killed_is_a_warning_and_its_return_an_info() {
     let captured = Captured::default();
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::INFO);
     let stage = Stage::of(&["a", "b"]).await;
     assert_lines(
         &captured.take(),
@@ -113,7 +80,7 @@ async fn a_restart_within_a_second_is_no_line() {
     let captured = Captured::default();
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let stage = Stage::of(&["a", "b"]).await;
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::INFO);
     let a = stage.node("a");
     a.when_dialled(Gets::Refused);
     a.when_polled(Gets::Refused);
@@ -133,7 +100,7 @@ async fn a_restart_within_a_second_is_no_line() {
 async fn an_outage_is_one_warning_with_the_census_and_the_cause() {
     let captured = Captured::default();
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::INFO);
     let stage = Stage::unfed(BalanceConfig::default());
     for id in ["a", "b"] {
         stage.node(id).when_dialled(Gets::Refused);
@@ -166,7 +133,7 @@ async fn an_outage_is_one_warning_with_the_census_and_the_cause() {
 async fn a_mute_discovery_is_one_warning() {
     let captured = Captured::default();
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::INFO);
     let stage = Stage::unfed(BalanceConfig::default());
     sleep(60 * SECOND).await;
     assert_lines(
@@ -193,7 +160,7 @@ async fn a_doubted_set_is_a_warning_and_so_is_that_it_is_believed() {
     let ids: Vec<_> = (0..20).map(|n| format!("i{n:02}")).collect();
     let ids: Vec<_> = ids.iter().map(String::as_str).collect();
     let stage = Stage::of(&ids).await;
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::INFO);
     stage.announce(set(["i00"]));
     sleep(5 * SECOND).await;
     stage.announce(set(ids.iter().copied()));
@@ -223,7 +190,7 @@ async fn an_ejection_is_a_warning_with_the_last_failure_and_its_end_an_info() {
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let stage = Stage::of(&["a", "b"]).await;
     stage.shares(100).await;
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::INFO);
     stage.node("a").when_called(Does::Fail);
     while stage.balance.control().status().ejections.ejected == 0 {
         let _ = stage.call().await;
@@ -249,7 +216,7 @@ async fn a_reconfiguration_names_what_changed() {
     let captured = Captured::default();
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let stage = Stage::of(&["a"]).await;
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::INFO);
     let config = BalanceConfig::builder()
         .shrink_grace(5 * SECOND)
         .build()

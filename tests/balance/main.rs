@@ -8,6 +8,8 @@
 )]
 
 mod attempt_timeout;
+#[path = "../common/captured.rs"]
+mod captured;
 mod control;
 mod dialling;
 mod ejection;

@@ -1,7 +1,5 @@
 use std::future::poll_fn;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -11,42 +9,13 @@ use rolecall::guard::Guard;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Level;
+
+use crate::captured::Captured;
 
 use super::support::*;
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 impl Captured {
-    /// All that this thread logs while the result is there.
-    fn capture(&self) -> impl Drop + use<> {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(self.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
@@ -84,7 +53,7 @@ fn a_flood_of_strangers_takes_no_memory_and_few_lines() {
         .unwrap();
     // A second dispatcher, so that what is of interest is not decided once for all while another test has none.
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::TRACE);
     let registry = Registry::new();
     let began = Instant::now();
     let (guard, server, _lease) = runtime.block_on(async {
@@ -131,7 +100,7 @@ async fn peers_that_come_and_go_all_the_time_take_few_lines_and_every_event_is_t
     const CHANGES: usize = 200;
     let captured = Captured::default();
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _capture = captured.capture();
+    let _capture = captured.capture(Level::TRACE);
     let began = Instant::now();
     let registry = Registry::new();
     let guard = Guard::builder(registry.clone(), boundary("shop"))

@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests measure by the clock")]
 
 mod admission;
+#[path = "../common/captured.rs"]
+mod captured;
 mod flood;
 mod folder;
 mod forward;

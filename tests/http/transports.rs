@@ -40,7 +40,7 @@ impl Drop for SocketPath {
 }
 
 /// Answers with version, authority and `Host` of the request.
-async fn whom(request: Request<Incoming>) -> Response<Full<bytes::Bytes>> {
+async fn host_of(request: Request<Incoming>) -> Response<Full<bytes::Bytes>> {
     let host = request.headers().get(HOST).cloned();
     let host = host.map(|host| host.to_str().unwrap().to_owned());
     let authority = request.uri().authority().map(ToString::to_string);
@@ -56,7 +56,7 @@ fn serve(listener: UnixListener) -> tokio::task::JoinHandle<()> {
             let (stream, _) = listener.accept().await.unwrap();
             connections.spawn(async move {
                 let service = service_fn(|request| async {
-                    Ok::<_, std::convert::Infallible>(whom(request).await)
+                    Ok::<_, std::convert::Infallible>(host_of(request).await)
                 });
                 let server = auto::Builder::new(TokioExecutor::new());
                 let _ = server.serve_connection(TokioIo::new(stream), service).await;
