@@ -44,12 +44,14 @@ impl Faults {
 
     /// All flaws of a set were noted: those that it does not have any more, each with the number of sets that had it.
     pub(super) fn end_set(&mut self) -> Vec<(Flaw, u64)> {
-        let is_over = |_: &Flaw, flawed: &mut Flawed| !flawed.is_in_newest;
-        let over = self.flaws.extract_if(.., is_over);
-        let over = over.map(|(flaw, flawed)| (flaw, flawed.sets)).collect();
-        for flawed in self.flaws.values_mut() {
-            flawed.is_in_newest = false;
-        }
+        let mut over = Vec::new();
+        self.flaws.retain(|flaw, flawed| {
+            let stays = std::mem::take(&mut flawed.is_in_newest);
+            if !stays {
+                over.push((flaw.clone(), flawed.sets));
+            }
+            stays
+        });
         over
     }
 

@@ -3,6 +3,9 @@
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}
 
+#[doc = include_str!("comparison.md")]
+pub mod comparison {}
+
 #[doc = include_str!("performance.md")]
 pub mod performance {}
 
