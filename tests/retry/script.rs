@@ -94,7 +94,7 @@ impl<R: 'static> Classify<Request<R>, Response<Full<Bytes>>, Lost> for ClassifyS
             }
             result => Classify::<Request<R>, _, _>::classify(
                 &HttpClassifier::new(),
-                tried,
+                (tried, None),
                 result,
                 attempt,
             ),

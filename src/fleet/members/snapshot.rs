@@ -1,6 +1,6 @@
 //! The state that a pick reads, published as a whole.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::list::List;
@@ -18,6 +18,8 @@ pub(crate) struct Snapshot<T> {
     pub(crate) trials_are_free: bool,
     /// The length of slow start in nanoseconds, while any member is in it.
     pub(crate) slow_start: Option<u64>,
+    /// All connected members, sorted by id. Filled in by the first pinned pick.
+    pub(crate) connected: OnceLock<Box<[Arc<Member<T>>]>>,
 }
 
 /// The part of the configuration that a pick needs.
