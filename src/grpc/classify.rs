@@ -48,9 +48,8 @@ use crate::model::instance::InstanceId;
 /// A call goes to another instance than those in its extension [`http::Tried`](crate::http::Tried), while one is usable. With
 /// an extension [`http::PinTo`](crate::http::PinTo) it goes to that instance and no other.
 ///
-/// The instance is noted as with [`http::HttpClassifier`](crate::http::HttpClassifier): in the response's extensions and in
-/// the field `rolecall.instance` of the current span. A status other than `Ok` gets its id as the metadata
-/// `rolecall-instance`, which is what [`failed_at`](super::failed_at) reads.
+/// The instance is noted in the response's extensions, as with [`http::HttpClassifier`](crate::http::HttpClassifier). A status
+/// other than `Ok` gets its id as the metadata `rolecall-instance`, which is what [`failed_at`](super::failed_at) reads.
 #[derive(Clone, Default)]
 pub struct GrpcClassifier {
     rules: Rules,
@@ -131,7 +130,6 @@ where
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
     ) -> Result<Self::Response, Failed<E>> {
-        answered::record(&attempt);
         match result {
             Ok(mut response) => {
                 attempt.answered();

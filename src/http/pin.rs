@@ -39,8 +39,5 @@ pub(crate) fn of<B>(request: &Request<B>, pins: Option<&Pins>) -> Option<Instanc
 
 /// What a request asks of a pick.
 pub(crate) fn hints<'c>(tried: &'c Tried, pin: &'c Option<InstanceId>) -> Hints<'c> {
-    match pin {
-        Some(id) => Hints::pin(id),
-        None => Hints::avoid(tried.instances()),
-    }
+    tried.hints().pinned_to(pin.as_ref())
 }

@@ -22,6 +22,31 @@ use super::instance::InstanceId;
 pub struct Hints<'c> {
     avoid: &'c [InstanceId],
     pin: Option<&'c InstanceId>,
+    sending: Sending,
+}
+
+/// Which sending of its request a pick is for. It has no effect on the pick; metrics and spans report it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Sending {
+    #[default]
+    First,
+    /// A retry.
+    Retry { earlier_attempts: u32 },
+    /// The free resend of a request that no instance acted on.
+    #[cfg(feature = "http")]
+    Resend { earlier_attempts: u32 },
+}
+
+impl Sending {
+    /// How many attempts the request had before.
+    pub(crate) const fn earlier_attempts(self) -> u32 {
+        match self {
+            Self::First => 0,
+            Self::Retry { earlier_attempts } => earlier_attempts,
+            #[cfg(feature = "http")]
+            Self::Resend { earlier_attempts } => earlier_attempts,
+        }
+    }
 }
 
 /// Why a request cannot have the instance that it is [pinned](Hints::pin) to.
@@ -52,48 +77,61 @@ impl<'c> Hints<'c> {
         Self {
             avoid: &[],
             pin: None,
+            sending: Sending::First,
         }
     }
 
     /// Asks for another instance than these, while one is usable.
+    ///
+    /// Metrics and spans count the request as a retry that had one attempt with each of them.
     pub const fn avoid(instances: &'c [InstanceId]) -> Self {
+        let sending = match instances.len() {
+            0 => Sending::First,
+            attempts => Sending::Retry {
+                earlier_attempts: attempts as u32,
+            },
+        };
         Self {
             avoid: instances,
             pin: None,
+            sending,
         }
     }
 
     /// Asks for this instance and no other.
     ///
     /// The pick ignores everything but the connection: it takes an instance that is busy, ejected, on probation or of weight
-    /// zero, and is never a trial. It also takes no part in what the rules learn about an ejected instance.
+    /// zero, and is never a trial. While the instance is ejected, the outcome of the request neither returns it nor ejects it
+    /// for longer.
     ///
     /// # Errors
     ///
     /// A call fails at once with [`ErrorKind::Pinned`](crate::ErrorKind::Pinned) if the instance is unknown or draining. If
-    /// it is not connected, it is dialled twice a second or more often, and the call waits as if no instance were usable, then fails with the same kind. If the instance is
-    /// at [`max_in_flight`](crate::ConfigBuilder::max_in_flight), the kind is
-    /// [`Saturated`](crate::ErrorKind::Saturated).
+    /// it is not connected, the call waits as if no instance were usable, and then fails with the same kind. Meanwhile the
+    /// instance is dialled at least twice a second. If the instance is at
+    /// [`max_in_flight`](crate::ConfigBuilder::max_in_flight), the kind is [`Saturated`](crate::ErrorKind::Saturated).
     ///
     /// # Cost
     ///
-    /// A binary search by id, without a lock. The first pinned pick after a change of the fleet sorts its members into an
-    /// index, under the lock that changes take.
+    /// A binary search by id, without a lock. The first pinned pick after a change of the fleet makes an index of its
+    /// members, under the lock that changes take.
     pub const fn pin(instance: &'c InstanceId) -> Self {
-        Self {
-            avoid: &[],
-            pin: Some(instance),
-        }
+        Self::none().pinned_to(Some(instance))
     }
 
-    /// The same pin, and these instances to avoid.
+    /// The same hints with this pin.
+    pub(crate) const fn pinned_to(self, pin: Option<&'c InstanceId>) -> Self {
+        Self { pin, ..self }
+    }
+
+    /// The same hints, but these instances to avoid.
     pub(crate) const fn avoiding<'a>(self, instances: &'a [InstanceId]) -> Hints<'a>
     where
         'c: 'a,
     {
         Hints {
             avoid: instances,
-            pin: self.pin,
+            ..self
         }
     }
 
@@ -105,6 +143,16 @@ impl<'c> Hints<'c> {
     /// The instance that the request must go to.
     pub const fn pinned(&self) -> Option<&'c InstanceId> {
         self.pin
+    }
+
+    /// The same hints for this sending of the request.
+    #[cfg(feature = "http")]
+    pub(crate) const fn for_sending(self, sending: Sending) -> Self {
+        Self { sending, ..self }
+    }
+
+    pub(crate) const fn sending(&self) -> Sending {
+        self.sending
     }
 }
 
