@@ -276,6 +276,14 @@ pub enum Event {
         /// The fields that changed, such as `"shrink_grace from 30s to 5s"`.
         changes: String,
     },
+    /// A setting has no effect. Reported once, at the start.
+    #[non_exhaustive]
+    WithoutEffect {
+        /// The setting.
+        setting: &'static str,
+        /// Why.
+        why: String,
+    },
     /// The driver was dropped, as it is when its runtime ends. All connections are lost, without a
     /// [`ConnectionLost`](Event::ConnectionLost) for each. Another driver starts in the next runtime, except after
     /// [`BalanceLayer::pair`](crate::BalanceLayer::pair).
@@ -321,6 +329,7 @@ impl Event {
             Self::DiscoveryRecovered { .. } => "discovery-recovered",
             Self::DiscoveryEnded => "discovery-ended",
             Self::Reconfigured { .. } => "reconfigured",
+            Self::WithoutEffect { .. } => "without-effect",
             Self::DriverStopped { .. } => "driver-stopped",
             Self::Missed { .. } => "missed",
         }
@@ -354,6 +363,7 @@ impl Event {
             | Self::DiscoveryRecovered { .. }
             | Self::DiscoveryEnded
             | Self::Reconfigured { .. }
+            | Self::WithoutEffect { .. }
             | Self::DriverStopped { .. }
             | Self::Missed { .. } => None,
         }
@@ -575,6 +585,7 @@ impl fmt::Display for Event {
             ),
             Self::DiscoveryEnded => f.write_str("discovery ended: the instances stay as they are"),
             Self::Reconfigured { changes } => write!(f, "reconfigured: {changes}"),
+            Self::WithoutEffect { setting, why } => write!(f, "{setting} has no effect: {why}"),
             Self::DriverStopped { connections } => write!(
                 f,
                 "driver stopped: {} lost",

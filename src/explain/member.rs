@@ -728,6 +728,7 @@ pub(super) mod tests {
             discovery_error: None,
             is_provisional: false,
             doubted_for: None,
+            subset: None,
             usable: states.iter().filter(is_usable).count(),
             panic_mode: false,
             ejection_mode: EjectionMode::On,
