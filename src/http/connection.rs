@@ -94,9 +94,7 @@ where
                     let error = CallError::no_tls(pool.addr());
                     return ConnectionFuture::of(Exchange::Refused(Some(error)));
                 }
-                let sending = checkout.split().send(request);
-                let response = async { Ok(sending.await?.map(IncomingBody::from)) };
-                Exchange::Boxed(Box::pin(response))
+                Exchange::Http1(checkout.send(request))
             }
             Protocol::Http2(checkout) => {
                 let pool = checkout.pool();
@@ -110,7 +108,7 @@ where
                     None => {
                         let pool = Arc::clone(checkout.pool());
                         let checkout = http2::pool::Checkout::new(pool);
-                        Exchange::Boxed(Box::pin(claim_and_send(checkout, request)))
+                        Exchange::Waiting(Box::pin(claim_and_send(checkout, request)))
                     }
                 }
             }
@@ -123,7 +121,7 @@ where
 async fn claim_and_send<B>(
     mut checkout: http2::pool::Checkout,
     request: Request<B>,
-) -> Result<Response<IncomingBody>, CallError>
+) -> Result<Response<http2::call::Received>, CallError>
 where
     B: Body + Send + Unpin + 'static,
     B::Data: Send,
@@ -136,8 +134,7 @@ where
             break slot;
         }
     };
-    let response = Call::send(slot, request).await?;
-    Ok(response.map(IncomingBody::from))
+    Call::send(slot, request).await
 }
 
 /// The response of a [`Connection`].
@@ -151,8 +148,10 @@ pub struct ConnectionFuture {
 }
 
 enum Exchange {
-    Boxed(BoxFuture<'static, Result<Response<IncomingBody>, CallError>>),
+    Http1(BoxFuture<'static, Result<Response<http1::body::Received>, CallError>>),
     Http2(Call),
+    /// For a stream of HTTP/2.
+    Waiting(BoxFuture<'static, Result<Response<http2::call::Received>, CallError>>),
     Refused(Option<CallError>),
 }
 
@@ -167,9 +166,16 @@ impl Future for ConnectionFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.exchange {
-            Exchange::Boxed(response) => response.as_mut().poll(cx),
+            Exchange::Http1(response) => {
+                let response = ready!(response.as_mut().poll(cx))?;
+                Poll::Ready(Ok(response.map(IncomingBody::from)))
+            }
             Exchange::Http2(call) => {
                 let response = ready!(Pin::new(call).poll(cx))?;
+                Poll::Ready(Ok(response.map(IncomingBody::from)))
+            }
+            Exchange::Waiting(call) => {
+                let response = ready!(call.as_mut().poll(cx))?;
                 Poll::Ready(Ok(response.map(IncomingBody::from)))
             }
             Exchange::Refused(error) => {
