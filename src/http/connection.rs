@@ -40,6 +40,9 @@ use crate::error::BoxError;
 /// The URI may be a mere path (`/hello`). `Host`, or `:authority` in HTTP/2, is the caller's `Host`, else the authority of
 /// the URI, else the address of the instance, or what [`Connector::host`](super::Connector::host) says. The authority of the
 /// URI does not decide where the request goes.
+/// Over HTTP/2, the bodies of a `CONNECT` request and of its response are the two directions of the tunnel. It ends when the
+/// body of the response does. With a [`Protocol`](super::Protocol) as an extension of the request, such as `websocket`, it is an
+/// extended `CONNECT` (RFC 8441), and fails with an instance that does not take them.
 /// A `https` URI fails without TLS, and nothing is sent; any other scheme goes over TLS if the connector has it.
 ///
 /// # Cancellation

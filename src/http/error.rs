@@ -342,7 +342,11 @@ enum CallCause {
     Connect(ConnectError),
     /// `https` was asked for, without TLS.
     NoTls,
-    Unsent(BoxError),
+    Unsent {
+        error: BoxError,
+        /// Whether the instance has no other connection.
+        is_last: bool,
+    },
     Refused(BoxError),
     GoAway {
         error: BoxError,
@@ -373,7 +377,14 @@ impl CallError {
     }
 
     pub(super) fn unsent(address: impl Into<Address>, error: BoxError) -> Self {
-        Self::new(address, CallCause::Unsent(error))
+        let is_last = true;
+        Self::new(address, CallCause::Unsent { error, is_last })
+    }
+
+    /// The same, while the instance has another connection.
+    pub(super) fn unsent_on_one(address: impl Into<Address>, error: BoxError) -> Self {
+        let is_last = false;
+        Self::new(address, CallCause::Unsent { error, is_last })
     }
 
     pub(super) fn refused(address: impl Into<Address>, error: BoxError) -> Self {
@@ -429,6 +440,11 @@ impl CallError {
         matches!(self.cause, CallCause::GoAway { .. })
     }
 
+    /// Whether one connection was lost, and the instance has another one.
+    pub(super) fn is_loss_of_one(&self) -> bool {
+        matches!(self.cause, CallCause::Unsent { is_last: false, .. })
+    }
+
     /// Whether that `GOAWAY` names an error. Sending the request again would repeat what the instance complains of.
     pub(super) fn is_go_away_with_error(&self) -> bool {
         matches!(
@@ -453,7 +469,7 @@ impl CallError {
         match &self.cause {
             CallCause::Request(_) | CallCause::TooLarge(_) | CallCause::NoTls => true,
             CallCause::Connect(_)
-            | CallCause::Unsent(_)
+            | CallCause::Unsent { .. }
             | CallCause::Sent(_)
             | CallCause::Refused(_)
             | CallCause::GoAway { .. } => false,
@@ -476,7 +492,7 @@ impl fmt::Display for CallError {
                 f,
                 "a https request needs TLS, and the connector to {addr} has none"
             ),
-            CallCause::Unsent(_) => write!(f, "lost {addr} before the request was sent"),
+            CallCause::Unsent { .. } => write!(f, "lost {addr} before the request was sent"),
             CallCause::Refused(_) => write!(f, "{addr} refused the stream"),
             CallCause::GoAway { .. } => {
                 write!(
@@ -501,7 +517,7 @@ impl StdError for CallError {
         match &self.cause {
             CallCause::Connect(error) => Some(error),
             CallCause::NoTls => None,
-            CallCause::Unsent(error)
+            CallCause::Unsent { error, .. }
             | CallCause::Refused(error)
             | CallCause::GoAway { error, .. }
             | CallCause::Request(error)
@@ -517,32 +533,52 @@ impl StdError for CallError {
 #[derive(Debug)]
 pub struct BodyError {
     cause: BoxError,
-    is_request: bool,
+    kind: BodyErrorKind,
+}
+
+#[derive(Debug)]
+enum BodyErrorKind {
+    Response,
+    /// The body of the request failed.
+    Request,
+    /// The trailers exceed our own limits.
+    TooLarge,
 }
 
 impl BodyError {
     pub(super) fn response(cause: BoxError) -> Self {
-        let is_request = false;
-        Self { cause, is_request }
+        let kind = BodyErrorKind::Response;
+        Self { cause, kind }
     }
 
     pub(super) fn request(cause: BoxError) -> Self {
-        let is_request = true;
-        Self { cause, is_request }
+        let kind = BodyErrorKind::Request;
+        Self { cause, kind }
     }
 
-    /// Whether the caller is to blame: the body of its own request failed.
+    /// The trailers of the response exceed our own limits.
+    pub(super) fn too_large(cause: BoxError) -> Self {
+        let kind = BodyErrorKind::TooLarge;
+        Self { cause, kind }
+    }
+
+    /// Whether the caller is to blame: the body of its own request failed, or the trailers of the response exceed the
+    /// connector's own limits.
     #[must_use]
     pub fn is_callers(&self) -> bool {
-        self.is_request
+        match self.kind {
+            BodyErrorKind::Response => false,
+            BodyErrorKind::Request | BodyErrorKind::TooLarge => true,
+        }
     }
 }
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.is_request {
-            true => "the request body failed before the response was complete",
-            false => "the response body broke off",
+        f.write_str(match self.kind {
+            BodyErrorKind::Response => "the response body broke off",
+            BodyErrorKind::Request => "the request body failed before the response was complete",
+            BodyErrorKind::TooLarge => "the trailers of the response exceed our own limits",
         })
     }
 }

@@ -25,3 +25,4 @@ mod streaming;
 mod support;
 #[cfg(unix)]
 mod transports;
+mod tunnels;
