@@ -7,7 +7,10 @@ mod child;
 mod claims;
 mod deaths;
 mod foreign;
+mod hearing;
 mod repair;
+#[cfg(target_arch = "x86_64")]
+mod steps;
 
 use std::env;
 use std::fs;

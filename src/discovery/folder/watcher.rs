@@ -84,10 +84,10 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
         let tells_everything = events.as_ref().is_some_and(|e: &Events| e.tells_everything);
         let scan = match (&events, tells_everything) {
             _ if look.is_unlisted() => now.checked_add(PACE),
-            (_, true) => None,
+            (_, true) if !look.is_overfull() => None,
             (None, _) if !look.is_there() => now.checked_add(ABSENT_PACE),
             _ => {
-                if !is_scan_told {
+                if !is_scan_told && !tells_everything {
                     is_scan_told = true;
                     tracing::info!(
                         folder = %place.path.display(),
