@@ -1,7 +1,7 @@
 //! What is particular to a folder: whose files it touches, who is alive, and what may not hold it up.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test")]
 
 mod child;
 mod claims;
