@@ -257,7 +257,7 @@ pub use fleet::{
     Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig,
 };
 pub use model::address::{Address, AddressError};
-pub use model::hints::Hints;
+pub use model::hints::{Hints, PinFault};
 pub use model::instance::{
     Availability, Instance, InstanceError, InstanceId, InstanceSet, Visibility, Weight,
     WeightError, Zone,
@@ -265,7 +265,7 @@ pub use model::instance::{
 pub use model::name::{Boundary, EndpointName, NameError, Role};
 pub use model::target::{Target, TargetError};
 pub use status::{
-    EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus, Status,
+    EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus, RankStatus, Status,
 };
 #[cfg(feature = "worker")]
 pub use worker::{Drained, Worker, WorkerError};

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -11,7 +11,7 @@ use super::config::outlier::OutlierConfig;
 use super::members::list::List;
 use super::members::member::{MemberRef, Record};
 use super::members::pick::choose;
-use super::members::snapshot::{Rules, Snapshot};
+use super::members::snapshot::{Group, Rules, Snapshot};
 use super::picked::Pick;
 use super::rng::Rng;
 use super::roster::Roster;
@@ -27,7 +27,7 @@ use crate::error::BoxError;
 use crate::error::census::Census;
 use crate::event::{DialError, Event};
 use crate::explain::Explanation;
-use crate::model::hints::Hints;
+use crate::model::hints::{Hints, PinFault};
 use crate::model::instance::{InstanceId, InstanceSet};
 use crate::status::Status;
 
@@ -61,20 +61,44 @@ pub enum PickError {
     Empty,
     /// Instances are known, but none is usable.
     NoneUsable(Arc<Census>),
-    /// All usable members are at `max_in_flight`.
+    /// All usable members are at `max_in_flight`, or the one that the pick is pinned to.
     Saturated,
+    /// The pick is [pinned](Hints::pin) to an instance that it cannot have.
+    #[non_exhaustive]
+    Pinned {
+        /// The instance.
+        id: InstanceId,
+        /// Why.
+        fault: PinFault,
+    },
+}
+
+impl PickError {
+    /// Whether no wait for another state of the fleet helps.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Saturated => true,
+            Self::Pinned { fault, .. } => *fault != PinFault::Disconnected,
+            Self::Unresolved | Self::Empty | Self::NoneUsable(_) => false,
+        }
+    }
 }
 
 impl<S: Send + Sync + 'static> Fleet<S> {
     /// Creates a fleet to which no set has been applied yet. `seed` seeds the jitter of its deadlines.
     pub fn new(config: BalanceConfig, seed: u64, now: Instant) -> Self {
-        let snapshot = Snapshot {
+        let first = Group {
             list: List::new(),
             rules: Rules::new(&config),
+            slow_start: None,
+        };
+        let snapshot = Snapshot {
+            first,
+            others: Vec::new(),
             unusable_since: Some(now),
             waiting: Vec::new(),
             trials_are_free: false,
-            slow_start: None,
+            connected: OnceLock::new(),
         };
         let state = Arc::new_cyclic(|state: &Weak<State<S>>| {
             let shared = Arc::new(Shared::new(
@@ -132,6 +156,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     ///
     /// `&[]` and a slice of ids to avoid convert to [`Hints`]. An avoided member is picked only if there is no other. This
     /// is exact with up to 16 members; with more, at least 16 of them are checked. A pick with hints is never a trial.
+    /// [`Hints::pin`] asks for one instance, whatever its standing.
     ///
     /// # Errors
     ///
@@ -159,6 +184,9 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             shared.overload.end(now);
         }
         let moment = now.filter(|_| shared.is_timed());
+        if let Some(id) = hints.pinned() {
+            return self.pick_pinned(id, moment);
+        }
         let snapshot = self.state.snapshot.load();
         if !snapshot.waiting.is_empty()
             && avoid.is_empty()
@@ -170,14 +198,50 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let shard = shared.pool.shard_number();
         let (pool, overload) = (&shared.pool, shared.overload.is_on());
         let now = now.unwrap_or(0);
-        match choose(&snapshot, pool, overload, shard, now, rng, avoid) {
-            Some(position) => {
-                let holder = snapshot.list.hold(position, shard);
-                Ok(Pick(Slot::holding(holder, moment)))
+        let group = snapshot.group(rng);
+        let mut picked = choose(group, pool, overload, shard, now, rng, avoid)
+            .map(|position| group.list.hold(position, shard));
+        if !avoid.is_empty() && !snapshot.others.is_empty() {
+            let choose = |group| {
+                let position = choose(group, pool, overload, shard, now, rng, avoid)?;
+                Some(group.list.hold(position, shard))
+            };
+            picked = in_another_rank(&snapshot, picked, avoid, choose);
+        }
+        match picked {
+            Some(holder) => Ok(Pick(Slot::holding(holder, moment))),
+            None if snapshot.unusable_since.is_some() => {
+                Err(self.state.lock().why_unusable().into())
             }
-            None if snapshot.list.is_empty() => Err(self.state.lock().why_unusable().into()),
             None => Err(PickError::Saturated),
         }
+    }
+
+    /// Picks the connection to one instance.
+    #[cold]
+    fn pick_pinned(&self, id: &InstanceId, moment: Option<u64>) -> Result<Pick<S>, PickError> {
+        // Both are dropped without the lock: each may be the last reference to members.
+        let (published, current);
+        published = self.state.snapshot.load();
+        let snapshot = if published.connected.get().is_some() {
+            &published
+        } else {
+            let roster = self.state.lock();
+            // With the lock held, the snapshot is that of the roster.
+            current = self.state.snapshot.load();
+            current.connected.get_or_init(|| roster.connected_members());
+            &current
+        };
+        let members = snapshot.connected.get().map_or(&[][..], |members| members);
+        let Ok(index) = members.binary_search_by(|member| member.instance.id().cmp(id)) else {
+            return Err(self.state.why_not(id));
+        };
+        let member = &members[index];
+        if !member.stats.acquire(snapshot.first.rules.max_in_flight) {
+            return Err(PickError::Saturated);
+        }
+        let holder = MemberRef::Direct(Arc::clone(member));
+        Ok(Pick(Slot::holding(holder, moment)))
     }
 
     /// Picks the first member that waits for a trial, has none in flight and has a free slot, if a token pays for it.
@@ -198,7 +262,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
                 shared.tokens.return_unused(is_paid);
                 continue;
             };
-            if stats.acquire(snapshot.rules.max_in_flight) {
+            if stats.acquire(snapshot.first.rules.max_in_flight) {
                 let branch = if is_paid {
                     Branch::TrialBegan
                 } else {
@@ -315,16 +379,23 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         unusable.then(|| self.state.lock().why_unusable().into())
     }
 
+    /// Hastens the next dials of an instance for which a pinned request waits.
+    pub(crate) fn want(&self, id: &InstanceId, now: Instant) {
+        let moment = self.state.shared.nanos(now);
+        self.state.lock().want(id, moment);
+    }
+
     /// Takes the dials that the last [`apply`](Self::apply) or [`on_deadline`](Self::on_deadline) cancelled, because their
     /// instances left, are draining or have a new address.
     pub(crate) fn take_cancelled(&self) -> Vec<Ticket> {
         self.state.lock().take_cancelled()
     }
 
-    /// Whether the member of this pick may still be picked, or, if the pick is a trial, still be tried.
-    pub(crate) fn is_pickable(&self, slot: &Slot<MemberRef<Bound<S>>>) -> bool {
-        let is_trial = slot.trial.is_some();
-        self.state.lock().is_pickable(slot.record(), is_trial)
+    /// Whether the member of this pick may still be picked: if the pick is a trial, still be tried, and if it is pinned,
+    /// whether its connection is still there.
+    pub(crate) fn is_pickable(&self, slot: &Slot<MemberRef<Bound<S>>>, is_pinned: bool) -> bool {
+        let (record, is_trial) = (slot.record(), slot.trial.is_some());
+        self.state.lock().is_pickable(record, is_trial, is_pinned)
     }
 
     /// Starts a driver. The wait for a first usable member counts from `now`. Returns the dials of all known instances
@@ -352,6 +423,18 @@ impl<S> State<S> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why a pinned pick found no connection.
+    fn why_not(&self, id: &InstanceId) -> PickError {
+        let mut roster = self.lock();
+        match roster.why_unusable() {
+            Unusable::Unresolved => PickError::Unresolved,
+            Unusable::Empty | Unusable::NoneUsable(_) => PickError::Pinned {
+                id: id.clone(),
+                fault: roster.pin_fault(id),
+            },
+        }
+    }
+
     /// Changes the roster and publishes the result. Replaced values contain the caller's services, so they are dropped
     /// after the lock is released.
     fn write<R>(&self, now: Instant, change: impl FnOnce(&mut Roster<Bound<S>>) -> R) -> R {
@@ -376,14 +459,17 @@ impl<S> State<S> {
     /// writers' lock the snapshot is the current one, and elsewhere its guard is dropped last.
     fn peers(&self, config: &OutlierConfig, now: u64) -> Peers {
         let snapshot = self.snapshot.load();
-        let list = &snapshot.list;
+        let lists = || snapshot.in_use().map(|group| &group.list);
+        let len: usize = lists().map(List::len).sum();
         let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = PEERS_AGE * (list.len() / PEERS) as u64;
+        let age = PEERS_AGE * (len / PEERS) as u64;
         if let Some((_, peers)) = known.filter(|&(at, _)| now.saturating_sub(at) < age) {
             return peers;
         }
-        let members = (0..list.len()).map(|at| list.member(at).stats.record(list.weight(at), now));
-        let peers = Peers::of(members, config, self.shared.pool.gap(list.len()), now);
+        let members = lists().flat_map(|list| {
+            (0..list.len()).map(|at| list.member(at).stats.record(list.weight(at), now))
+        });
+        let peers = Peers::of(members, config, self.shared.pool.gap(len), now);
         *known = Some((now, peers));
         peers
     }
@@ -441,6 +527,31 @@ impl From<Unusable> for PickError {
     }
 }
 
+/// Replaces a pick of a member to avoid by one of another member, of any rank that has one.
+#[cold]
+fn in_another_rank<'s, S>(
+    snapshot: &'s Snapshot<Bound<S>>,
+    picked: Option<MemberRef<Bound<S>>>,
+    avoid: &[InstanceId],
+    mut choose: impl FnMut(&'s Group<Bound<S>>) -> Option<MemberRef<Bound<S>>>,
+) -> Option<MemberRef<Bound<S>>> {
+    let is_avoided = |member: &MemberRef<Bound<S>>| avoid.contains(member.instance.id());
+    let Some(avoided) = picked.as_ref().filter(|member| is_avoided(member)) else {
+        return picked;
+    };
+    for group in snapshot.groups() {
+        match choose(group) {
+            Some(other) if !is_avoided(&other) => {
+                avoided.stats.release_unused();
+                return Some(other);
+            }
+            Some(other) => other.stats.release_unused(),
+            None => {}
+        }
+    }
+    picked
+}
+
 /// Drops values that contain the caller's services. A panic in one of them must not end the task that drops it.
 fn drop_foreign<T>(foreign: T) {
     // The panic hook has already reported the panic.
@@ -460,6 +571,7 @@ impl fmt::Display for PickError {
             Self::Empty => f.write_str("no instance is announced"),
             Self::NoneUsable(census) => write!(f, "no instance is usable: {census}"),
             Self::Saturated => f.write_str("all usable instances are at max_in_flight"),
+            Self::Pinned { id, fault } => write!(f, "pinned to instance {id}, which {fault}"),
         }
     }
 }

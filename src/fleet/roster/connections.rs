@@ -8,7 +8,7 @@ use super::dials::{Dial, Ticket};
 use super::seat::{Connection, Seat};
 use crate::event::{DialError, Event};
 use crate::fleet::members::member::{Member, Record};
-use crate::fleet::rules::backoff::{Cause, wait};
+use crate::fleet::rules::backoff::{Cause, latest_while_unusable, wait};
 use crate::fleet::time::nanos;
 use crate::model::instance::InstanceId;
 
@@ -42,6 +42,8 @@ impl<T> Roster<T> {
         for index in 0..self.seats.len() {
             self.cancel_dial(index);
             connections += usize::from(self.disconnect(index, now).is_some());
+            // The fleet dropped it, so the next dial counts as its first.
+            self.seats[index].connection = Connection::None;
         }
         self.dials.take_cancelled();
         self.note(Event::DriverStopped { connections });
@@ -112,6 +114,7 @@ impl<T> Roster<T> {
         let since = now.saturating_sub(seat.since);
         let is_down = seat.member().is_none() && since >= UNREACHABLE_AFTER;
         let is_news = is_down && seat.dial.begin_unreachable();
+        self.recount(index);
         self.note(Event::DialFailed {
             id: id.clone(),
             address: address.clone(),
@@ -182,13 +185,16 @@ impl<T> Roster<T> {
 
     pub(super) fn dial(&mut self, index: usize) -> Dial {
         let seat = &mut self.seats[index];
-        self.dials
-            .begin(&mut seat.dial, &seat.instance, seat.error.is_some())
+        let has_failed = seat.error.is_some();
+        let dial = self.dials.begin(&mut seat.dial, &seat.instance, has_failed);
+        self.recount(index);
+        dial
     }
 
     pub(super) fn cancel_dial(&mut self, index: usize) {
         let seat = &mut self.seats[index];
         self.dials.cancel(&mut seat.dial, seat.instance.id());
+        self.recount(index);
     }
 
     /// Schedules the next dial, after the backoff of the attempts so far. Returns the wait in nanoseconds.
@@ -199,11 +205,28 @@ impl<T> Roster<T> {
 
     fn dial_later(&mut self, index: usize, cause: Cause, now: u64) -> u64 {
         let backoff = self.config.connect_backoff();
-        let wait = wait(cause, backoff, !self.listing.is_empty(), &mut self.rng);
+        let is_wanted = now < self.seats[index].wanted_until;
+        let is_calm = !self.listing.is_empty() && !is_wanted;
+        let wait = wait(cause, backoff, is_calm, &mut self.rng);
         let seat = &mut self.seats[index];
         let until = now.saturating_add(wait);
         self.dials.wait(&mut seat.dial, seat.instance.id(), until);
         wait
+    }
+
+    /// A pinned request waits for this instance: for `unavailable_after` from now, its dials follow each other as if nothing
+    /// were usable.
+    pub(crate) fn want(&mut self, id: &InstanceId, now: u64) {
+        let Some(index) = self.find(id) else {
+            return;
+        };
+        let unavailable_after = nanos(self.config.unavailable_after());
+        let seat = &mut self.seats[index];
+        seat.wanted_until = now.saturating_add(unavailable_after);
+        let until = seat.dial.waits_until();
+        if until.is_some_and(|until| until > latest_while_unusable(now)) {
+            self.dial_later(index, Cause::Urgent, now);
+        }
     }
 
     /// Shortens long waits when the last usable member has just gone.
