@@ -324,7 +324,7 @@ impl fmt::Display for ConnectError {
                 let (presented, name) = (presented_names(error).unwrap_or_default(), name.to_str());
                 write!(
                     f,
-                    "the certificate of {addr} is for {presented}, not for {name:?}"
+                    "the certificate of {addr} is for {presented}, not for {name}"
                 )
             }
             #[cfg(feature = "tls")]
