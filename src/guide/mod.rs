@@ -74,6 +74,9 @@ pub mod comparison {}
 #[doc = include_str!("performance.md")]
 pub mod performance {}
 
+#[doc = include_str!("routing.md")]
+pub mod routing {}
+
 #[doc = include_str!("boundary.md")]
 pub mod boundary {}
 

@@ -119,7 +119,8 @@ impl Instance {
 
     /// Sets its rank, 0 to 255: instances of a higher rank are backups. Default 0.
     ///
-    /// The rank is announced and stored, but no rule reads it yet: all ranks are picked alike.
+    /// A rank gets requests only while the ranks before it are short: see
+    /// [`guide::routing`](crate::guide::routing#ranks-backups).
     #[must_use]
     pub fn with_rank(mut self, rank: u8) -> Self {
         self.edit().rank = rank;
@@ -189,7 +190,7 @@ impl Instance {
         self.0.weight
     }
 
-    /// Its rank: instances of a higher rank are backups. No rule reads it yet, see [`with_rank`](Self::with_rank).
+    /// Its rank: instances of a higher rank are backups. See [`with_rank`](Self::with_rank).
     #[must_use]
     pub fn rank(&self) -> u8 {
         self.0.rank
