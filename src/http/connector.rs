@@ -21,7 +21,7 @@ use super::tls::Tls;
 use super::transport::{Custom, Transport};
 use super::{http1, http2};
 use crate::error::BoxError;
-use crate::event::DialError;
+use crate::event::dial::DialError;
 use crate::model::address::Address;
 use crate::model::instance::Instance;
 #[cfg(feature = "tls")]

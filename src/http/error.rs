@@ -13,10 +13,12 @@ use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
 use crate::balance::socket::SocketError;
 use crate::error::BoxError;
-use crate::event::DialError;
+use crate::event::dial::DialError;
 use crate::model::address::Address;
 use crate::runtime::causes::chain;
 use crate::runtime::local_fault;
+#[cfg(feature = "tls")]
+use crate::runtime::text::excerpt;
 
 /// Why no connection to an instance could be opened.
 ///
@@ -224,6 +226,29 @@ fn rustls_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
+/// The names of a certificate that does not have the expected one. The peer chose them: a few, escaped and cut.
+#[cfg(feature = "tls")]
+fn presented_names(error: &io::Error) -> Option<String> {
+    use tokio_rustls::rustls::CertificateError::NotValidForNameContext;
+    let Some(TlsError::InvalidCertificate(NotValidForNameContext { presented, .. })) =
+        rustls_error(error)
+    else {
+        return None;
+    };
+    let plain = |name: &String| {
+        let quoted = name
+            .strip_prefix("DnsName(")
+            .and_then(|name| name.strip_suffix(')'));
+        excerpt(quoted.unwrap_or(name).trim_matches('"'))
+    };
+    let names: Vec<_> = presented.iter().take(3).map(plain).collect();
+    let more = if presented.len() > 3 { ", …" } else { "" };
+    Some(match names.is_empty() {
+        true => "no name".to_owned(),
+        false => names.join(", ") + more,
+    })
+}
+
 #[cfg(feature = "tls")]
 fn tls_label(error: &io::Error) -> &'static str {
     use tokio_rustls::rustls::CertificateError as Fault;
@@ -293,6 +318,14 @@ impl fmt::Display for ConnectError {
             {
                 let name = name.to_str();
                 write!(f, "expected TLS as {name:?}, but {addr} does not speak it")
+            }
+            #[cfg(feature = "tls")]
+            ConnectCause::Tls(name, error) if presented_names(error).is_some() => {
+                let (presented, name) = (presented_names(error).unwrap_or_default(), name.to_str());
+                write!(
+                    f,
+                    "the certificate of {addr} is for {presented}, not for {name}"
+                )
             }
             #[cfg(feature = "tls")]
             ConnectCause::Tls(name, _) => {
