@@ -20,7 +20,8 @@ mod support {
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use rolecall::{BalanceConfig, Load};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use rolecall::{Balance, BalanceConfig, Load};
 use support::options::Options;
 use support::plain::{RandomPick, RoundRobin};
 use support::report::{Bound, Cost, Promise};
@@ -31,6 +32,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower::Service;
 
 const LATENCY: &str = "rolecall, defaults";
+const METRICS: &str = "rolecall, defaults, Prometheus exporter";
 const NO_EJECTION: &str = "rolecall, ejection off";
 const IN_FLIGHT: &str = "rolecall, LeastInFlight, ejection off";
 const PEAK_EWMA: &str = "tower Balance, PeakEwma";
@@ -65,7 +67,9 @@ fn main() {
         .collect();
     let costs = rounds::interleave(cases, rounds, batch);
     report::costs("ns per call", &costs);
-    report::promises(&promises(&costs));
+    let mut promises = promises(&costs);
+    promises.push(exporter_cost(&costs));
+    report::promises(&promises);
 }
 
 fn promises(costs: &[Cost]) -> Vec<Promise> {
@@ -95,6 +99,12 @@ fn promises(costs: &[Cost]) -> Vec<Promise> {
             Some(Bound::AtMost(1.08)),
         ),
         (
+            "cost with the exporter over without, N = 10",
+            (METRICS, 10),
+            (LATENCY, 10),
+            None,
+        ),
+        (
             "cost with ejection over without, N = 10",
             (LATENCY, 10),
             (NO_EJECTION, 10),
@@ -104,6 +114,21 @@ fn promises(costs: &[Cost]) -> Vec<Promise> {
     rows.into_iter()
         .map(|(what, case, over, bound)| Promise::of_ratio(what, costs, case, over, bound))
         .collect()
+}
+
+/// What a call costs more with the exporter, round by round.
+fn exporter_cost(costs: &[Cost]) -> Promise {
+    let rounds = |name| {
+        let mut costs = costs.iter();
+        let case = costs.find(|cost| cost.name == name && cost.instances == 10);
+        &case.expect("both cases were measured").rounds
+    };
+    let pairs = rounds(METRICS).iter().zip(rounds(LATENCY));
+    Promise {
+        what: "ns that a call costs more with the exporter, N = 10".into(),
+        measured: pairs.map(|(with, without)| with - without).collect(),
+        bound: Some(Bound::AtMost(40.0)),
+    }
 }
 
 fn contestants(runtime: &Runtime, instances: u16) -> Vec<Case<'static>> {
@@ -121,7 +146,15 @@ fn contestants(runtime: &Runtime, instances: u16) -> Vec<Case<'static>> {
         case(
             LATENCY,
             instances,
-            ours::balance::<Ready>(runtime, instances, defaults),
+            ours::balance::<Ready>(runtime, instances, defaults.clone()),
+        ),
+        case(
+            METRICS,
+            instances,
+            reported(
+                runtime,
+                ours::balance::<Ready>(runtime, instances, defaults),
+            ),
         ),
         case(
             NO_EJECTION,
@@ -155,6 +188,15 @@ fn contestants(runtime: &Runtime, instances: u16) -> Vec<Case<'static>> {
         ),
         case("inner service alone", instances, Ready::from(0)),
     ]
+}
+
+/// Reports the metrics of a balancer to a recorder of its own.
+fn reported<S>(runtime: &Runtime, balance: Balance<S>) -> Balance<S> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let report =
+        metrics::with_local_recorder(&recorder, || rolecall::metrics::report(balance.control()));
+    runtime.spawn(report);
+    balance
 }
 
 fn case<S>(name: &'static str, instances: u16, mut service: S) -> Case<'static>

@@ -268,7 +268,7 @@ pub use model::instance::{
 pub use model::name::{Boundary, EndpointName, NameError, Role};
 pub use model::target::{Target, TargetError};
 pub use status::{
-    EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus, Status,
+    EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus, RankStatus, Status,
 };
 #[cfg(feature = "worker")]
 pub use worker::{Drained, Worker, WorkerError};

@@ -41,7 +41,7 @@ pub struct Status {
         serde(serialize_with = "seconds::option::serialize")
     )]
     pub doubted_for: Option<Duration>,
-    /// How many members a pick chooses from.
+    /// How many members picks choose from. Backups that are not needed do not count.
     pub usable: usize,
     /// Whether every eligible member is ejected or on probation, so that picks choose among all of them.
     pub panic_mode: bool,
@@ -71,8 +71,33 @@ pub struct Status {
         serde(serialize_with = "seconds::option::serialize")
     )]
     pub mean_latency: Option<Duration>,
+    /// What each [rank](crate::Instance::rank) that has instances takes, best first.
+    pub ranks: Vec<RankStatus>,
     /// Every known instance, by id.
     pub members: Vec<MemberStatus>,
+}
+
+/// What one rank takes. A rank takes everything while at least 70 % of its announced weight is pickable; below that the next
+/// rank takes the rest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RankStatus {
+    /// The rank.
+    pub rank: u8,
+    /// The weight of its instances that are not draining.
+    pub announced_weight: u64,
+    /// The part of that weight that is connected and in play, or whose first dial is still running.
+    pub pickable_weight: u64,
+    /// Its part of all requests, from 0 to 1.
+    pub share: f64,
+}
+
+impl RankStatus {
+    /// The pickable part of its announced weight.
+    pub(crate) fn pickable_part(&self) -> f64 {
+        self.pickable_weight as f64 / self.announced_weight.max(1) as f64
+    }
 }
 
 impl Status {
@@ -94,6 +119,7 @@ impl Status {
             max_in_flight: None,
             attempt_timeout: None,
             mean_latency: None,
+            ranks: Vec::new(),
             members: Vec::new(),
         }
     }
@@ -245,7 +271,7 @@ pub struct EjectionCounters {
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum MemberState {
-    /// Picks choose among these.
+    /// Picks choose among these. A backup is usable too while no request goes to its rank: see [`Status::ranks`].
     Usable,
     /// Connected and busy, while others are available.
     Busy,

@@ -4,10 +4,14 @@
 //! `cargo bench --bench end_to_end`, with `-- --quick` for a smoke run. Two servers answer at once, so that everything
 //! measured is the way there and back. HAProxy and nginx take part if they are installed, Envoy if the environment variable
 //! `ENVOY` names its binary. It needs Linux: the CPU time of all processes involved is read from `/proc`.
+//!
+//! `benches/end_to_end/count.sh` counts the instructions and the system calls of a request instead, which a busy machine does
+//! not change.
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 mod clients;
+mod counted;
 mod grpc;
 mod measure;
 #[path = "../support/options.rs"]
@@ -34,6 +38,7 @@ use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clients::Protocol;
+use crate::counted::Counted;
 use crate::measure::{Case, Sample};
 use crate::options::Options;
 use crate::process::Server;
@@ -55,6 +60,9 @@ fn main() -> Result<(), BoxError> {
         return Ok(());
     };
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    if let Some(counted) = Counted::from_args()? {
+        return counted.run(&runtime);
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
     spawn_note_of_interrupts(Arc::clone(&interrupted))?;
     let servers: Vec<_> = (0..SERVERS).map(Server::start).collect::<Result<_, _>>()?;

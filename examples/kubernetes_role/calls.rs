@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
 use rolecall::discovery::Kubernetes;
-use rolecall::{BalanceLayer, BoxError, Error, Instance};
+use rolecall::{BalanceLayer, BoxError, Error, Event, Instance};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
-use tokio::time::{interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::pods::{CALLER, Cluster, NAMESPACE, name};
@@ -19,13 +20,20 @@ use crate::pods::{CALLER, Cluster, NAMESPACE, name};
 #[derive(Default)]
 struct Counts {
     answers: BTreeMap<String, usize>,
-    failures: usize,
+    /// By the instance that failed, or "none".
+    failures: BTreeMap<String, usize>,
+    ejections: usize,
+    /// Trials that failed, each after an ejection had ended.
+    failed_trials: usize,
+    /// How often this process did not run for a second or more. Failures of that time eject nobody.
+    stalls: usize,
 }
 
 /// Ends with it.
 pub(crate) struct Calls {
     counts: Arc<Mutex<Counts>>,
     sending: JoinHandle<()>,
+    listening: JoinHandle<()>,
 }
 
 /// One request: a byte there and back, and who did it.
@@ -55,9 +63,25 @@ impl Calls {
             .wait_usable(Duration::from_secs(10))
             .await?;
         let counts = Arc::<Mutex<Counts>>::default();
+        let mut events = balance.control().events();
+        let counted = Arc::clone(&counts);
+        let listening = tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                let mut counts = counted.lock().unwrap_or_else(PoisonError::into_inner);
+                match event {
+                    Event::Ejected { .. } => counts.ejections += 1,
+                    Event::TrialFailed { .. } => counts.failed_trials += 1,
+                    Event::Stalled { .. } => counts.stalls += 1,
+                    _ => continue,
+                }
+                println!("  {event}");
+            }
+        });
         let counted = Arc::clone(&counts);
         let sending = tokio::spawn(async move {
             let mut ticks = interval(Duration::from_millis(2));
+            // A burst after each stall would be the next stall.
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
             loop {
                 ticks.tick().await;
                 let (balance, counts) = (balance.clone(), Arc::clone(&counted));
@@ -67,14 +91,19 @@ impl Calls {
                     match answer {
                         Ok(name) => *counts.answers.entry(name).or_default() += 1,
                         Err(error) => {
-                            println!("  failed: {error}");
-                            counts.failures += 1;
+                            let failed = error.instance().map(ToString::to_string);
+                            let failed = failed.unwrap_or_else(|| "none".to_owned());
+                            *counts.failures.entry(failed).or_default() += 1;
                         }
                     }
                 });
             }
         });
-        Ok(Self { counts, sending })
+        Ok(Self {
+            counts,
+            sending,
+            listening,
+        })
     }
 
     fn counted<T>(&self, count: impl FnOnce(&Counts) -> T) -> T {
@@ -90,7 +119,38 @@ impl Calls {
     }
 
     pub(crate) fn failures(&self) -> usize {
-        self.counted(|counts| counts.failures)
+        self.counted(|counts| counts.failures.values().sum())
+    }
+
+    pub(crate) fn failures_of(&self, pod: u8) -> usize {
+        self.counted(|counts| counts.failures.get(&name(pod)).copied().unwrap_or_default())
+    }
+
+    pub(crate) fn ejections(&self) -> usize {
+        self.counted(|counts| counts.ejections)
+    }
+
+    pub(crate) fn stalls(&self) -> usize {
+        self.counted(|counts| counts.stalls)
+    }
+
+    /// How many requests failed, and how many of them were trials.
+    ///
+    /// The end of a trial is counted by the request and by its event, in either order.
+    pub(crate) async fn settled_failures(&self) -> (usize, usize) {
+        let read = || {
+            let failures = self.failures();
+            (failures, self.counted(|counts| counts.failed_trials))
+        };
+        let mut last = read();
+        loop {
+            sleep(Duration::from_millis(100)).await;
+            let now = read();
+            if now == last {
+                return now;
+            }
+            last = now;
+        }
     }
 
     /// What was sent until now is answered, or has failed.
@@ -110,5 +170,6 @@ impl Calls {
 impl Drop for Calls {
     fn drop(&mut self) {
         self.sending.abort();
+        self.listening.abort();
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! With `KUBECONFIG` set it prints the instances of a target of that cluster, `default/kubernetes:https` or the one given. Without,
 //! it starts a stand-in for the API server and plays a cluster: four worker processes as pods, of which one is deleted and
-//! drains, and one is killed while the API server is down. The exit code is 0 only if no request failed but those that the killed
-//! worker got before it was ejected.
+//! drains, and one is killed while the API server is down. The exit code is 0 only if every request that failed had gone to the
+//! killed worker, before it was ejected or as the one trial that follows each ejection.
 //!
 //! ```sh
 //! cargo run --features kubernetes --example kubernetes_role
@@ -98,11 +98,17 @@ async fn play() -> Result<bool, BoxError> {
     cluster.server.kill().await;
     cluster.kill(3).await?;
     let answered = calls.answers();
-    sleep(3 * SECOND).await;
-    let before_ejection = calls.failures();
-    came_true &= before_ejection <= 20 && calls.answers() > answered + 1000;
+    wait("pod 3 was ejected", || calls.ejections() > 0).await?;
+    wait("1000 requests were answered", || {
+        calls.answers() > answered + 1000
+    })
+    .await?;
+    let (failures, failed_trials) = calls.settled_failures().await;
+    let before_ejection = failures - failed_trials.min(failures);
+    came_true &= before_ejection <= 20 || calls.stalls() > 0;
     println!(
-        "the API server went away, and pod 3 was killed: {before_ejection} failed before it was ejected, {} were answered",
+        "the API server went away, and pod 3 was killed: {before_ejection} failed before it was ejected, {failed_trials} as \
+         trials, {} were answered",
         calls.answers() - answered
     );
 
@@ -111,10 +117,17 @@ async fn play() -> Result<bool, BoxError> {
     cluster.start(5).await?;
     wait("the new pod answered", || calls.answers_of(5) > 50).await?;
     calls.settle().await;
-    came_true &= calls.failures() == before_ejection;
+    // Until the server is back, the dead pod is listed. Each time an ejection of it ends, one request tries it.
+    let (failures, all_failed_trials) = calls.settled_failures().await;
+    came_true &= failures == before_ejection + all_failed_trials || calls.stalls() > 0;
+    came_true &= failures == calls.failures_of(3);
+    if calls.stalls() > 0 {
+        println!("this process stalled, so how often pod 3 may fail is not checked; no other may");
+    }
     println!(
-        "the API server came back, and pod 5 in place of 3: {} failed",
-        calls.failures() - before_ejection
+        "the API server came back, and pod 5 in place of 3: {} trials of pod 3 failed, {} other requests",
+        all_failed_trials - failed_trials,
+        failures.saturating_sub(before_ejection + all_failed_trials)
     );
 
     calls.print();

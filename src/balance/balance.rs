@@ -50,6 +50,28 @@ use crate::model::target::Target;
 /// `static` balancer works in any number of `#[tokio::test]`s. Outside a runtime calls work while a member is usable, and
 /// else fail at once.
 ///
+/// # Spans
+///
+/// Each attempt is recorded in the `tracing` span that is current when the response future is first polled. Of several
+/// attempts the span keeps the last. Only fields that the span declares are recorded:
+///
+/// | Field | Value |
+/// |---|---|
+/// | `rolecall.instance` | the id of the instance that has the request |
+/// | `rolecall.attempts` | how often the request was sent to an instance, this attempt included |
+/// | `rolecall.waited_ms` | how long this attempt waited for an instance, in milliseconds |
+///
+/// ```
+/// # let order = 1;
+/// let span = tracing::info_span!(
+///     "order",
+///     order,
+///     rolecall.instance = tracing::field::Empty,
+///     rolecall.attempts = tracing::field::Empty,
+///     rolecall.waited_ms = tracing::field::Empty,
+/// );
+/// ```
+///
 /// # Errors
 ///
 /// [`Error::kind`] says why no instance was called, or is [`Call`](crate::ErrorKind::Call) with the error of the instance's
@@ -83,7 +105,8 @@ impl<S, C> Balance<S, C> {
         let inner = &self.inner;
         let classifier = &inner.shared.classifier;
         let context = classifier.begin(&request);
-        let mut picked = match Picked::pick(inner, classifier.hints(&context)) {
+        let hints = classifier.hints(&context);
+        let mut picked = match Picked::pick(inner, hints) {
             Ok(picked) => picked,
             Err(PickError::Saturated) => {
                 return ResponseFuture::failed(inner.refusal(&PickError::Saturated, None));
@@ -100,7 +123,9 @@ impl<S, C> Balance<S, C> {
         // waiting call polls it again, with a waker that wakes.
         let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready(Ok(())) = ready {
-            return ResponseFuture::sent(picked, context, service.call(request));
+            let sending = hints.sending();
+            inner.shared.count_sending(sending);
+            return ResponseFuture::sent(picked, context, service.call(request), sending);
         }
         let waiting = Waiting::new(Arc::clone(inner));
         let waiting = match (waiting, ready) {

@@ -11,9 +11,11 @@ use tower_service::Service;
 
 use super::attempt::Picked;
 use super::classify::Classify;
+use super::span;
 use super::waiting::Waiting;
 use crate::error::{BoxError, Error};
 use crate::fleet::Verdict;
+use crate::model::hints::Sending;
 #[cfg(feature = "grpc")]
 use crate::model::instance::InstanceId;
 use crate::runtime::timer::Timer;
@@ -62,6 +64,8 @@ pin_project! {
         timeout: Option<Pin<Box<Timer>>>,
         // How long the call waited before, in microseconds.
         waited: u32,
+        // Which attempt of its request this is, from 1. Zero once the caller's span has it.
+        attempt: u32,
     }
 }
 
@@ -79,13 +83,14 @@ struct Held<S, Req, C, X> {
 }
 
 impl<F, S, C, X> Sent<F, S, C, X> {
-    fn new(future: F, picked: Picked<S, C>, context: X) -> Self {
+    fn new(future: F, picked: Picked<S, C>, context: X, sending: Sending) -> Self {
         Self {
             future,
             picked,
             context: Kept::Context(context),
             timeout: None,
             waited: 0,
+            attempt: sending.earlier_attempts().saturating_add(1),
         }
     }
 }
@@ -94,8 +99,13 @@ impl<S, Req, C, X> ResponseFuture<S, Req, C, X>
 where
     S: Service<Req>,
 {
-    pub(super) fn sent(picked: Picked<S, C>, context: X, future: S::Future) -> Self {
-        let sent = Sent::new(future, picked, context);
+    pub(super) fn sent(
+        picked: Picked<S, C>,
+        context: X,
+        future: S::Future,
+        sending: Sending,
+    ) -> Self {
+        let sent = Sent::new(future, picked, context, sending);
         let state = State::Sent { sent };
         Self { state }
     }
@@ -152,6 +162,11 @@ where
             match state.as_mut().project() {
                 StateProj::Sent { sent } => {
                     let sent = sent.project();
+                    let waited = Duration::from_micros((*sent.waited).into());
+                    // At the first poll: a span that is entered with the future is the current one only from then on.
+                    if let attempt @ 1.. = mem::take(sent.attempt) {
+                        span::record(sent.picked.instance(), attempt, waited);
+                    }
                     let Poll::Ready(result) = sent.future.poll(cx) else {
                         let shared = &sent.picked.connected().shared;
                         let limit = ready!(poll_timeout(shared.attempt_timeout, sent.timeout, cx));
@@ -165,7 +180,6 @@ where
                     let Kept::Context(context) = mem::replace(sent.context, Kept::Taken) else {
                         unreachable!("{POLLED_AGAIN}");
                     };
-                    let waited = Duration::from_micros((*sent.waited).into());
                     return Poll::Ready(classified(sent.picked, context, result, waited));
                 }
                 StateProj::Waiting { held } => {
@@ -181,7 +195,10 @@ where
                     };
                     let (request, context) = request.take().expect(POLLED_AGAIN);
                     let waited = waiting.waited();
-                    let mut sent = Sent::new(service.call(request), picked, context);
+                    let shared = &picked.connected().shared;
+                    let sending = shared.classifier.hints(&context).sending();
+                    shared.count_sending(sending);
+                    let mut sent = Sent::new(service.call(request), picked, context, sending);
                     sent.waited = waited.as_micros().try_into().unwrap_or(u32::MAX);
                     state.set(State::Sent { sent });
                 }

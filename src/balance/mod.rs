@@ -45,6 +45,7 @@ pub(crate) mod samples;
 mod shared;
 #[cfg(feature = "net")]
 pub(crate) mod socket;
+mod span;
 mod waiting;
 pub(crate) mod watch;
 

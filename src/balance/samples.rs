@@ -1,12 +1,13 @@
-//! What a balancer samples on the path of a request while a recorder of metrics is on.
+//! The metrics that requests update themselves, if the program reports metrics.
 
 use std::time::Duration;
 
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 
 use crate::fleet::Verdict;
+use crate::model::hints::Sending;
 
-/// The histograms of one target. A request adds one sample to one of them.
+/// The histograms and counters of one balancer. An attempt adds one sample to one histogram.
 pub(crate) struct Samples {
     pub(crate) success: Histogram,
     pub(crate) failure: Histogram,
@@ -16,9 +17,21 @@ pub(crate) struct Samples {
     pub(crate) overloaded: Histogram,
     /// Of requests that waited for a member, or for its service to be ready.
     pub(crate) wait: Histogram,
+    pub(crate) resends: Counter,
+    pub(crate) retries: Counter,
 }
 
 impl Samples {
+    /// A request is sent to an instance. The first sending counts only as an attempt, when that ends.
+    pub(super) fn count_sending(&self, sending: Sending) {
+        match sending {
+            Sending::First => {}
+            Sending::Retry { .. } => self.retries.increment(1),
+            #[cfg(feature = "http")]
+            Sending::Resend { .. } => self.resends.increment(1),
+        }
+    }
+
     pub(super) fn record(&self, verdict: Verdict, elapsed: Duration) {
         let histogram = match verdict {
             Verdict::Success => &self.success,

@@ -14,6 +14,7 @@ use crate::error::discovery::DiscoveryError;
 use crate::error::{Error, ErrorKind, TooManyWaiting};
 use crate::event::Event;
 use crate::fleet::BalanceConfig;
+use crate::model::hints::Sending;
 use crate::model::target::Target;
 use crate::runtime::clock;
 
@@ -145,6 +146,17 @@ impl<C> Shared<C> {
     pub(super) fn waiting(&self) -> u32 {
         self.waiting.load(Relaxed)
     }
+
+    /// Counts a request that is sent to an instance, if it was sent before and the program reports metrics.
+    #[cfg(feature = "metrics")]
+    pub(super) fn count_sending(&self, sending: Sending) {
+        if let Some(samples) = self.samples.get() {
+            samples.count_sending(sending);
+        }
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    pub(super) fn count_sending(&self, _: Sending) {}
 
     pub(super) fn end_waiting(&self) {
         self.waiting.fetch_sub(1, Relaxed);

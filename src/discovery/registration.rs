@@ -125,7 +125,7 @@ impl Registration {
 
     /// Sets its rank, 0 to 255: instances of a higher rank are backups.
     ///
-    /// The rank is announced and stored, but no rule reads it yet: all ranks are picked alike.
+    /// See [`Instance::with_rank`](crate::Instance::with_rank).
     #[must_use]
     pub fn rank(mut self, rank: u8) -> Self {
         self.rank = rank;

@@ -1,8 +1,8 @@
 //! Why one member gets the share of requests that it gets.
 //!
 //! A member's share is its part of the requests that ended in the last 10 s. Fair is its part of the weight of all members
-//! that are picked from. A share is called low only if chance explains it badly: below four fifths of fair, and more than
-//! two standard deviations below.
+//! of its rank that are picked from, times the part of requests that goes to its rank. A share is called low only if chance
+//! explains it badly: below four fifths of fair, and more than two standard deviations below.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::runtime::duration::Rounded;
 #[cfg(feature = "serde")]
 use crate::runtime::duration::seconds;
 use crate::runtime::text::Counted;
-use crate::status::{EjectionMode, EjectionStatus, MemberState, MemberStatus, Status};
+use crate::status::{EjectionMode, EjectionStatus, MemberState, MemberStatus, RankStatus, Status};
 
 /// The time that the figures of a member span.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -39,7 +39,8 @@ pub struct MemberExplanation {
     pub is_picked: bool,
     /// Its part of the requests that ended in the last 10 s; `None` if there were none.
     pub share: Option<f64>,
-    /// Its part of the weight of all members that are picked from; zero if it is not one of them.
+    /// Its part of the weight of all members of its rank that are picked from, times the part of requests that goes to its
+    /// rank; zero if it is not picked.
     pub fair: f64,
     /// Why it gets less than a fair share, or none, and what else is notable about it.
     pub reasons: Vec<ShareReason>,
@@ -85,6 +86,14 @@ pub enum ShareReason {
     ZeroWeight,
     /// It is busy, as it says, and others are available.
     Busy,
+    /// It is a backup, and a rank before its own takes all requests.
+    #[non_exhaustive]
+    Backup {
+        /// That rank.
+        rank: u8,
+        /// The part of that rank's weight that is pickable, or whose first dial is still running.
+        pickable: f64,
+    },
     /// It is ejected.
     #[non_exhaustive]
     Ejected {
@@ -223,8 +232,8 @@ pub enum Spared {
 struct Sums {
     requests: f64,
     failures: f64,
-    /// Of the members that are picked from.
-    weight: f64,
+    /// For each rank: its part of all requests, and the weight of its members that are picked from.
+    ranks: Vec<(u8, f64, f64)>,
     mean_in_flight: f64,
     out: usize,
 }
@@ -238,17 +247,13 @@ impl MemberExplanation {
 
     fn of_member(member: &MemberStatus, status: &Status, sums: &Sums) -> Self {
         let is_picked = is_picked(member, status);
-        let weight = f64::from(member.instance.weight().get());
-        let fair = if is_picked && sums.weight > 0.0 {
-            weight / sums.weight
-        } else {
-            0.0
-        };
+        let fair = if is_picked { sums.fair(member) } else { 0.0 };
         let requests = f64::from(member.recent_requests);
         let expected = fair * sums.requests;
         let is_low = requests < LOW * expected && expected - requests > 2.0 * expected.sqrt();
         let mut reasons = Vec::new();
         match &member.state {
+            MemberState::Usable if !is_picked => reasons.extend(backup(member, status)),
             MemberState::Usable => {
                 reasons_in_play(&mut reasons, member, status, sums, is_low);
             }
@@ -427,10 +432,38 @@ fn spared(member: &MemberStatus, status: &Status, sums: &Sums) -> Spared {
 /// Whether picks choose a member.
 fn is_picked(member: &MemberStatus, status: &Status) -> bool {
     let is_out = matches!(member.state, MemberState::Ejected | MemberState::Probation);
-    member.state == MemberState::Usable || is_out && status.panic_mode
+    let is_usable = member.state == MemberState::Usable || is_out && status.panic_mode;
+    is_usable && !is_backup(member, status)
+}
+
+/// Whether no requests go to the rank of a member.
+fn is_backup(member: &MemberStatus, status: &Status) -> bool {
+    let is_it = |rank: &&RankStatus| rank.rank == member.instance.rank();
+    let rank = status.ranks.iter().find(is_it);
+    rank.is_some_and(|rank| rank.share == 0.0)
+}
+
+/// Why a usable member gets no requests: a rank before its own takes all of them.
+fn backup(member: &MemberStatus, status: &Status) -> Option<ShareReason> {
+    let own = member.instance.rank();
+    let before = status.ranks.iter().filter(|rank| rank.rank < own);
+    let taking = before.clone().rfind(|rank| rank.share > 0.0);
+    let rank = taking.or_else(|| before.clone().next())?;
+    Some(ShareReason::Backup {
+        rank: rank.rank,
+        pickable: rank.pickable_part(),
+    })
 }
 
 impl Sums {
+    /// The fair share of a member that is picked from.
+    fn fair(&self, member: &MemberStatus) -> f64 {
+        let is_own = |(rank, ..): &&(u8, f64, f64)| *rank == member.instance.rank();
+        let own = self.ranks.iter().find(is_own);
+        let weight = f64::from(member.instance.weight().get());
+        own.map_or(0.0, |&(_, part, all)| part * weight / all.max(1.0))
+    }
+
     fn of(status: &Status) -> Self {
         let picked = || {
             let members = status.members.iter();
@@ -441,10 +474,15 @@ impl Sums {
         };
         let in_flight: f64 = picked().map(|member| f64::from(member.in_flight)).sum();
         let members = status.members.iter();
+        let ranks = status.ranks.iter().map(|rank| {
+            let members = picked().filter(|member| member.instance.rank() == rank.rank);
+            let weight = members.map(|member| f64::from(member.instance.weight().get()));
+            (rank.rank, rank.share, weight.sum())
+        });
         Self {
             requests: picked().map(|m| f64::from(m.recent_requests)).sum(),
             failures: picked().map(|m| f64::from(m.recent_failures)).sum(),
-            weight: picked().map(|m| f64::from(m.instance.weight().get())).sum(),
+            ranks: ranks.collect(),
             mean_in_flight: in_flight / (picked().count() as f64).max(1.0),
             out: members.filter(is_out).count(),
         }
@@ -487,6 +525,10 @@ impl fmt::Display for ShareReason {
                 write!(f, "it drains, {} in flight to finish", in_flight)
             }
             Self::ZeroWeight => f.write_str("its weight is 0"),
+            Self::Backup { rank, pickable } => {
+                let pickable = Percent(*pickable);
+                write!(f, "backup: rank {rank} has {pickable} of its weight")
+            }
             Self::Busy => f.write_str("it says that it is busy, and others are available"),
             Self::Ejected {
                 ejection,
@@ -696,7 +738,17 @@ pub(crate) mod tests {
             max_in_flight: None,
             attempt_timeout: None,
             mean_latency: None,
+            ranks: vec![rank(0, 10, 10, 1.0)],
             members: states.map(member).into(),
+        }
+    }
+
+    fn rank(rank: u8, announced_weight: u64, pickable_weight: u64, share: f64) -> RankStatus {
+        RankStatus {
+            rank,
+            announced_weight,
+            pickable_weight,
+            share,
         }
     }
 
@@ -764,6 +816,21 @@ pub(crate) mod tests {
             (
                 first(|m, _| m.state = MemberState::Busy),
                 "gets no requests: it says that it is busy, and others are available",
+            ),
+            (
+                first(|m, status| {
+                    m.instance = m.instance.clone().with_rank(1);
+                    status.ranks = vec![rank(0, 10, 9, 1.0), rank(1, 1, 1, 0.0)];
+                }),
+                "gets no requests: backup: rank 0 has 90 % of its weight",
+            ),
+            (
+                first(|m, status| {
+                    (m.instance, m.recent_requests) = (m.instance.clone().with_rank(1), 0);
+                    status.ranks = vec![rank(0, 10, 6, 6.0 / 7.0), rank(1, 1, 1, 1.0 / 7.0)];
+                    m.since = SECOND;
+                }),
+                "takes 0 % of requests, fair is 14 %: connected for 1 s, while the figures span 10 s",
             ),
             (
                 first(|m, _| (m.state, m.ejection) = (MemberState::Ejected, Some(ejection()))),
@@ -915,6 +982,7 @@ pub(crate) mod tests {
             ShareReason::Connecting { .. } => "connecting",
             ShareReason::Draining { .. } => "draining",
             ShareReason::ZeroWeight => "zero weight",
+            ShareReason::Backup { .. } => "backup",
             ShareReason::Busy => "busy",
             ShareReason::Ejected { .. } => "ejected",
             ShareReason::Probation { .. } => "probation",
@@ -944,7 +1012,7 @@ pub(crate) mod tests {
             .iter()
             .flat_map(|(explained, _)| names(explained))
             .collect();
-        assert_eq!(told.len(), 22, "{told:?}");
+        assert_eq!(told.len(), 23, "{told:?}");
     }
 
     #[test]

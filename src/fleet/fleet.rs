@@ -11,7 +11,7 @@ use super::config::outlier::OutlierConfig;
 use super::members::list::List;
 use super::members::member::{MemberRef, Record};
 use super::members::pick::choose;
-use super::members::snapshot::{Rules, Snapshot};
+use super::members::snapshot::{Group, Rules, Snapshot};
 use super::picked::Pick;
 use super::rng::Rng;
 use super::roster::Roster;
@@ -68,13 +68,17 @@ pub enum PickError {
 impl<S: Send + Sync + 'static> Fleet<S> {
     /// Creates a fleet to which no set has been applied yet. `seed` seeds the jitter of its deadlines.
     pub fn new(config: BalanceConfig, seed: u64, now: Instant) -> Self {
-        let snapshot = Snapshot {
+        let first = Group {
             list: List::new(),
             rules: Rules::new(&config),
+            slow_start: None,
+        };
+        let snapshot = Snapshot {
+            first,
+            others: Vec::new(),
             unusable_since: Some(now),
             waiting: Vec::new(),
             trials_are_free: false,
-            slow_start: None,
         };
         let state = Arc::new_cyclic(|state: &Weak<State<S>>| {
             let shared = Arc::new(Shared::new(
@@ -170,12 +174,21 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let shard = shared.pool.shard_number();
         let (pool, overload) = (&shared.pool, shared.overload.is_on());
         let now = now.unwrap_or(0);
-        match choose(&snapshot, pool, overload, shard, now, rng, avoid) {
-            Some(position) => {
-                let holder = snapshot.list.hold(position, shard);
-                Ok(Pick(Slot::holding(holder, moment)))
+        let group = snapshot.group(rng);
+        let mut picked = choose(group, pool, overload, shard, now, rng, avoid)
+            .map(|position| group.list.hold(position, shard));
+        if !avoid.is_empty() && !snapshot.others.is_empty() {
+            let choose = |group| {
+                let position = choose(group, pool, overload, shard, now, rng, avoid)?;
+                Some(group.list.hold(position, shard))
+            };
+            picked = in_another_rank(&snapshot, picked, avoid, choose);
+        }
+        match picked {
+            Some(holder) => Ok(Pick(Slot::holding(holder, moment))),
+            None if snapshot.unusable_since.is_some() => {
+                Err(self.state.lock().why_unusable().into())
             }
-            None if snapshot.list.is_empty() => Err(self.state.lock().why_unusable().into()),
             None => Err(PickError::Saturated),
         }
     }
@@ -198,7 +211,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
                 shared.tokens.return_unused(is_paid);
                 continue;
             };
-            if stats.acquire(snapshot.rules.max_in_flight) {
+            if stats.acquire(snapshot.first.rules.max_in_flight) {
                 let branch = if is_paid {
                     Branch::TrialBegan
                 } else {
@@ -376,14 +389,17 @@ impl<S> State<S> {
     /// writers' lock the snapshot is the current one, and elsewhere its guard is dropped last.
     fn peers(&self, config: &OutlierConfig, now: u64) -> Peers {
         let snapshot = self.snapshot.load();
-        let list = &snapshot.list;
+        let lists = || snapshot.in_use().map(|group| &group.list);
+        let len: usize = lists().map(List::len).sum();
         let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = PEERS_AGE * (list.len() / PEERS) as u64;
+        let age = PEERS_AGE * (len / PEERS) as u64;
         if let Some((_, peers)) = known.filter(|&(at, _)| now.saturating_sub(at) < age) {
             return peers;
         }
-        let members = (0..list.len()).map(|at| list.member(at).stats.record(list.weight(at), now));
-        let peers = Peers::of(members, config, self.shared.pool.gap(list.len()), now);
+        let members = lists().flat_map(|list| {
+            (0..list.len()).map(|at| list.member(at).stats.record(list.weight(at), now))
+        });
+        let peers = Peers::of(members, config, self.shared.pool.gap(len), now);
         *known = Some((now, peers));
         peers
     }
@@ -439,6 +455,31 @@ impl From<Unusable> for PickError {
             Unusable::NoneUsable(census) => Self::NoneUsable(census),
         }
     }
+}
+
+/// Replaces a pick of a member to avoid by one of another member, of any rank that has one.
+#[cold]
+fn in_another_rank<'s, S>(
+    snapshot: &'s Snapshot<Bound<S>>,
+    picked: Option<MemberRef<Bound<S>>>,
+    avoid: &[InstanceId],
+    mut choose: impl FnMut(&'s Group<Bound<S>>) -> Option<MemberRef<Bound<S>>>,
+) -> Option<MemberRef<Bound<S>>> {
+    let is_avoided = |member: &MemberRef<Bound<S>>| avoid.contains(member.instance.id());
+    let Some(avoided) = picked.as_ref().filter(|member| is_avoided(member)) else {
+        return picked;
+    };
+    for group in snapshot.groups() {
+        match choose(group) {
+            Some(other) if !is_avoided(&other) => {
+                avoided.stats.release_unused();
+                return Some(other);
+            }
+            Some(other) => other.stats.release_unused(),
+            None => {}
+        }
+    }
+    picked
 }
 
 /// Drops values that contain the caller's services. A panic in one of them must not end the task that drops it.

@@ -45,9 +45,8 @@ use crate::model::hints::Hints;
 ///
 /// A call goes to another instance than those in its extension [`http::Tried`](crate::http::Tried), while one is usable.
 ///
-/// The instance is noted as with [`http::HttpClassifier`](crate::http::HttpClassifier): in the response's extensions and in
-/// the field `rolecall.instance` of the current span. A status other than `Ok` gets its id as the metadata
-/// `rolecall-instance`, which is what [`failed_at`](super::failed_at) reads.
+/// The instance is noted in the response's extensions, as with [`http::HttpClassifier`](crate::http::HttpClassifier). A status
+/// other than `Ok` gets its id as the metadata `rolecall-instance`, which is what [`failed_at`](super::failed_at) reads.
 #[derive(Clone, Default)]
 pub struct GrpcClassifier {
     rules: Rules,
@@ -96,7 +95,7 @@ where
     }
 
     fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
-        Hints::avoid(tried.instances())
+        tried.hints()
     }
 
     fn classify(
@@ -105,7 +104,6 @@ where
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
     ) -> Result<Self::Response, Failed<E>> {
-        answered::record(&attempt);
         match result {
             Ok(mut response) => {
                 attempt.answered();

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
 /// Removes the socket when it is dropped, if the file is still the one that was bound.
@@ -36,14 +36,21 @@ fn remove_stale(path: &Path) -> io::Result<bool> {
     let Some(seen) = own_socket(path)? else {
         return Ok(false);
     };
-    // A listener whose queue is full refuses in another way.
-    let refused = UnixStream::connect(path).err().map(|error| error.kind());
-    if refused != Some(io::ErrorKind::ConnectionRefused) || own_socket(path)? != Some(seen) {
+    if has_listener(path)? || own_socket(path)? != Some(seen) {
         return Ok(false);
     }
     tracing::info!(target: "rolecall", path = %path.display(), "stale socket removed");
     std::fs::remove_file(path)?;
     Ok(true)
+}
+
+/// Whether a process listens on the socket at this path. Asks without waiting: a listener whose queue is full counts, too.
+fn has_listener(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let connected = socket.connect(&SockAddr::unix(path)?);
+    let refused = connected.err().map(|error| error.kind());
+    Ok(refused != Some(io::ErrorKind::ConnectionRefused))
 }
 
 /// The identity of the socket at this path, if it is one and our own.
@@ -101,6 +108,32 @@ mod tests {
         drop(listener);
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_listener_whose_queue_is_full_is_asked_without_waiting() {
+        let place = Place::new("full");
+        let path = place.0.join("full.sock");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let address = SockAddr::unix(&path).unwrap();
+        listener.bind(&address).unwrap();
+        listener.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            if client.connect(&address).is_err() {
+                break;
+            }
+            waiting.push(client);
+        }
+        // On another thread, so that one that waits fails the test and does not hang it.
+        let (bound, told) = std::sync::mpsc::channel();
+        let asked = path.clone();
+        std::thread::spawn(move || bound.send(remove_stale(&asked)));
+        let removed = told.recv_timeout(std::time::Duration::from_secs(10));
+        assert!(!removed.expect("an answer at once").unwrap());
+        assert!(path.exists());
     }
 
     #[tokio::test]

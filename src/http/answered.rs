@@ -1,18 +1,12 @@
-//! Which instance answered: told to the caller with the response, and to the caller's span.
+//! Which instance answered, as an extension of the response.
 
 use std::time::Duration;
 
 use http::{Extensions, Response};
-use tracing::Span;
 
 use super::tried::Tried;
 use crate::balance::Attempt;
 use crate::model::instance::InstanceId;
-
-/// Fills the field `rolecall.instance` of the current span, where that has one.
-pub(crate) fn record(attempt: &Attempt) {
-    Span::current().record("rolecall.instance", attempt.instance().id().as_str());
-}
 
 /// Leaves a note in a response.
 pub(crate) fn note(extensions: &mut Extensions, attempt: &Attempt, tried: &Tried) {

@@ -51,7 +51,7 @@ use crate::runtime::causes::chain;
 /// A [`CallError`] is recognized as the error itself, or anywhere in the sources of a [`BoxError`].
 ///
 /// Which instance it was is told by [`answered_by`](super::answered_by) of the response, by [`Error::instance`](crate::Error::instance)
-/// of an error, and in the field `rolecall.instance` of the caller's `tracing` span, if that declares one.
+/// of an error, and by the fields of the caller's `tracing` span, see [`Balance`](crate::Balance#spans).
 #[derive(Clone, Default)]
 pub struct HttpClassifier {
     outcomes: Option<Arc<Outcomes>>,
@@ -120,7 +120,7 @@ where
     }
 
     fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
-        Hints::avoid(tried.instances())
+        tried.hints()
     }
 
     fn classify(
@@ -129,7 +129,6 @@ where
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
     ) -> Result<Self::Response, Failed<E>> {
-        answered::record(&attempt);
         match result {
             Ok(response) => {
                 attempt.answered();

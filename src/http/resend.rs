@@ -228,7 +228,7 @@ where
                     {
                         let mut request = Request::from_parts(head, body);
                         request.extensions_mut().insert(Resent);
-                        tried::add(&mut request, instance);
+                        tried::add(&mut request, Some(instance), true);
                         *this.state = State::Unready {
                             service,
                             request: Some(request),

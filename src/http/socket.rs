@@ -2,9 +2,11 @@
 //!
 //! The kernel knows that a peer closed a connection before the event loop has told the connection's task, under load long
 //! before. A request written in between is lost: nobody can say whether it was acted on. So a connection that was silent for
-//! [`RECENT`] is looked up in the kernel, once, before it takes a request: when it is claimed, so that a lost instance shows
+//! a round trip is looked up in the kernel, once, before it takes a request: when it is claimed, so that a lost instance shows
 //! before the request is given away, or else when hyper reads before it takes the request, so that hyper finds the end and
-//! gives the request back. For one that was heard of more recently, what the event loop knows is enough.
+//! gives the request back. For one that was heard of more recently, what the event loop knows is enough. The round trip is
+//! that of the connection's last exchange, at least [`RECENT`] and at most [`LONG`]: the peer may close while a request is on
+//! its way as well, so a shorter silence adds little to what can be lost.
 //!
 //! A peer that closes says why before: by the `GOAWAY` that tells which requests it did not act on, by an early response. A
 //! write that fails since then would end the connection with that unread. So its failure is told when all is read.
@@ -31,12 +33,15 @@ use crate::runtime::clock;
 /// Five looks at each took 2 of the 12 µs that an HTTP/1.1 request takes.
 const RECENT: Duration = Duration::from_micros(500);
 
+/// A peer that was not heard of for this time is looked up, however long its last response took.
+const LONG: Duration = Duration::from_millis(2);
+
 /// The socket, for the connection's task.
 pub(super) struct Socket {
     // Hardly ever contended: probes look at idle connections, or pass over locked ones.
     watched: Arc<Mutex<Watched>>,
-    /// Whether something was written since the last news of the peer.
-    awaits_answer: bool,
+    /// When something was written first since the last news of the peer.
+    asked: Option<Instant>,
     /// Why nothing can be written any more.
     write_error: Option<io::Error>,
     /// Told of the first bytes.
@@ -66,13 +71,20 @@ struct Watched {
     /// When it was last read or looked up.
     heard: Instant,
     last_read: Instant,
+    /// How long it may be silent before it is looked up.
+    patience: Duration,
 }
 
 impl Watched {
     /// Looks for something to read, as [`Stream::peek`] does. Unless the event loop knows of something, the kernel is asked
-    /// only if nothing was heard for `silence`.
-    fn peek(&mut self, silence: Duration) -> io::Result<Option<usize>> {
+    /// only if the connection had no requests yet, or nothing was heard for a round trip.
+    fn peek(&mut self, had_requests: bool) -> io::Result<Option<usize>> {
         if !self.stream.has_event() {
+            let silence = if had_requests {
+                self.patience
+            } else {
+                Duration::ZERO
+            };
             let now = clock::now();
             if now.saturating_duration_since(self.heard) < silence {
                 return Ok(None);
@@ -91,8 +103,9 @@ impl Socket {
                 stream,
                 heard: now,
                 last_read: now,
+                patience: RECENT,
             })),
-            awaits_answer: false,
+            asked: None,
             write_error: None,
             greeting: None,
             writes: Writes::default(),
@@ -185,22 +198,17 @@ impl Probe {
     /// looked up: servers that accept and close at once are not heard of otherwise.
     pub(super) fn is_idle(&self, had_requests: bool) -> bool {
         let watched = self.watched.upgrade();
-        let silence = silence(had_requests);
-        watched.is_some_and(|watched| matches!(lock(&watched).peek(silence), Ok(None)))
+        watched.is_some_and(|watched| matches!(lock(&watched).peek(had_requests), Ok(None)))
     }
 
     /// Whether the connection ended with nothing left to read. One that is being read is not asked: its task will know.
     pub(super) fn is_closed(&self, had_requests: bool) -> bool {
         self.watched.upgrade().is_none_or(|watched| {
             let watched = watched.try_lock();
-            let unread = watched.map(|mut watched| watched.peek(silence(had_requests)));
+            let unread = watched.map(|mut watched| watched.peek(had_requests));
             matches!(unread, Ok(Ok(Some(0)) | Err(_)))
         })
     }
-}
-
-fn silence(had_requests: bool) -> Duration {
-    if had_requests { RECENT } else { Duration::ZERO }
 }
 
 impl Greeter {
@@ -238,7 +246,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let Self {
             watched,
-            awaits_answer,
+            asked,
             write_error,
             greeting,
             ..
@@ -255,15 +263,18 @@ impl AsyncRead for Socket {
             read = Poll::Ready(Err(error));
         }
         if let Poll::Ready(read) = read {
-            *awaits_answer = false;
             watched.heard = clock::now();
             watched.last_read = watched.heard;
+            if let Some(asked) = asked.take() {
+                let took = watched.heard.saturating_duration_since(asked);
+                watched.patience = took.clamp(RECENT, LONG);
+            }
             return Poll::Ready(match greeting.take() {
                 Some(greeter) => greeter.read(read, &buf.filled()[before..], greeting),
                 None => read,
             });
         }
-        if !*awaits_answer && watched.peek(RECENT)? == Some(0) {
+        if asked.is_none() && watched.peek(true)? == Some(0) {
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
@@ -297,7 +308,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.awaits_answer = true;
+        self.asked.get_or_insert_with(clock::now);
         self.poll_written(cx, buf.len(), |stream, cx| stream.poll_write(cx, buf))
     }
 
@@ -306,7 +317,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.awaits_answer = true;
+        self.asked.get_or_insert_with(clock::now);
         let all = bufs.iter().map(|buf| buf.len()).sum();
         self.poll_written(cx, all, |stream, cx| stream.poll_write_vectored(cx, bufs))
     }
@@ -374,6 +385,25 @@ mod tests {
         assert!(probe.is_idle(true), "it was looked up just now");
         lock(&socket.watched).heard = looked - RECENT;
         assert!(!probe.is_idle(true));
+    }
+
+    #[tokio::test]
+    async fn a_silence_no_longer_than_the_last_exchange_is_none() {
+        for (took, patience) in [
+            (Duration::ZERO, RECENT),
+            (RECENT * 3, RECENT * 3),
+            (LONG * 10, LONG),
+        ] {
+            let (mut socket, mut peer) = pair().await;
+            socket.write_all(b"ask").await.unwrap();
+            let asked = socket.asked.as_mut().unwrap();
+            // As if the clock had not moved since.
+            *asked = clock::now() - took;
+            peer.write_all(b"answer").await.unwrap();
+            socket.read_exact(&mut [0; 6]).await.unwrap();
+            let found = lock(&socket.watched).patience;
+            assert!(found >= patience && found <= LONG, "{found:?} of {took:?}");
+        }
     }
 
     #[tokio::test]

@@ -1,11 +1,13 @@
-//! The histograms that requests add a sample to.
+//! The histograms and counters that requests update themselves.
 
-use metrics::{Histogram, Label, histogram};
+use metrics::{Histogram, Label, counter, histogram};
 
 use crate::balance::samples::Samples;
 
 pub(super) const ATTEMPT: &str = "rolecall_attempt_duration_seconds";
 pub(super) const WAIT: &str = "rolecall_wait_duration_seconds";
+pub(super) const RESENDS: &str = "rolecall_resends_total";
+pub(super) const RETRIES: &str = "rolecall_retries_total";
 
 pub(super) fn samples(labels: &[Label]) -> Samples {
     let attempt = |outcome: &'static str| -> Histogram {
@@ -21,5 +23,7 @@ pub(super) fn samples(labels: &[Label]) -> Samples {
         unsent: attempt("unsent"),
         overloaded: attempt("overloaded"),
         wait: histogram!(WAIT, labels.to_vec()),
+        resends: counter!(RESENDS, labels.to_vec()),
+        retries: counter!(RETRIES, labels.to_vec()),
     }
 }

@@ -2,6 +2,7 @@
 
 use metrics::{Counter, Gauge, Label, counter, gauge};
 
+use super::zones::Zones;
 use crate::event::{EjectionReason, Event, Withheld};
 use crate::status::{MemberState, MemberStatus, Status};
 
@@ -36,11 +37,12 @@ const STATES: [(MemberState, &str); 8] = [
     (MemberState::Disconnected, "disconnected"),
 ];
 
-/// The handles of one balancer. All series exist from the start, and none is added later.
+/// The handles of one balancer. All series exist from the start, except those of zones.
 pub(super) struct Gauges {
     waiting: Gauge,
     in_flight: Gauge,
     members: [Gauge; STATES.len()],
+    zones: Zones,
     share_least: Gauge,
     share_most: Gauge,
     panic_mode: Gauge,
@@ -80,6 +82,7 @@ impl Gauges {
             waiting: gauge(WAITING),
             in_flight: gauge(IN_FLIGHT),
             members: STATES.map(|(_, state)| gauge!(MEMBERS, with("state", state))),
+            zones: Zones::new(labels.clone()),
             share_least: gauge(SHARE_LEAST),
             share_most: gauge(SHARE_MOST),
             panic_mode: gauge(PANIC_MODE),
@@ -105,7 +108,7 @@ impl Gauges {
     }
 
     /// Sets the gauges, and the counters that the fleet keeps itself.
-    pub(super) fn set(&self, status: &Status, waiting: u32) {
+    pub(super) fn set(&mut self, status: &Status, waiting: u32) {
         self.waiting.set(waiting);
         let in_flight: u64 = status.members.iter().map(|m| u64::from(m.in_flight)).sum();
         self.in_flight.set(in_flight as f64);
@@ -113,12 +116,13 @@ impl Gauges {
             let is_it = |member: &&MemberStatus| member.state == *state;
             gauge.set(status.members.iter().filter(is_it).count() as f64);
         }
+        self.zones.set(status);
         let (least, most) = shares(status);
         self.share_least.set(least);
         self.share_most.set(most);
         self.panic_mode.set(f64::from(u8::from(status.panic_mode)));
-        let age = status.set_age.unwrap_or_default();
-        self.set_age.set(age.as_secs_f64());
+        let age = status.set_age.map_or(f64::NAN, |age| age.as_secs_f64());
+        self.set_age.set(age);
         let fails = status.discovery_error.is_some();
         self.discovery_failing.set(f64::from(u8::from(fails)));
         self.outliers.absolute(status.ejections.detected);
@@ -155,7 +159,7 @@ impl Gauges {
 
     /// The balancer has ended: a gauge that kept its last value would raise alerts about nothing. So would the number 0 for
     /// its members, which are not a number then.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&mut self) {
         let Self {
             waiting,
             in_flight,
@@ -169,6 +173,7 @@ impl Gauges {
         for gauge in &self.members {
             gauge.set(f64::NAN);
         }
+        self.zones.end();
     }
 }
 

@@ -21,16 +21,20 @@
 //!
 //! # What is reported
 //!
-//! All have the labels `boundary`, `role` and `endpoint`. None has a label for each instance: instances come and go, and each
+//! All have the labels `boundary`, `role` and `endpoint`. There is no label per instance, because each instance that leaves
 //! would leave a dead series behind. [`Control::explain`] tells instances apart.
 //!
 //! | Name | Type | Unit | Further labels | Meaning |
 //! |---|---|---|---|---|
 //! | `rolecall_attempt_duration_seconds` | histogram | seconds | `outcome`: `success`, `failure`, `unanswered`, `cancelled`, `unsent`, `overloaded` | from the pick to the beginning of the answer, or to the end without one; its count is the number of attempts |
 //! | `rolecall_wait_duration_seconds` | histogram | seconds | | how long requests waited for a usable instance or a ready service; those that did not wait are left out |
+//! | `rolecall_resends_total` | counter | requests | | requests that no instance acted on and that were sent once more, by [`http::Resend`](crate::http::Resend) or [`retry`](crate::retry) |
+//! | `rolecall_retries_total` | counter | requests | | requests that were sent again by [`retry`](crate::retry), or by any caller that [avoids](crate::Hints::avoid) an instance |
 //! | `rolecall_waiting` | gauge | requests | | requests that wait now |
 //! | `rolecall_in_flight` | gauge | requests | | requests that instances have now |
 //! | `rolecall_members` | gauge | instances | `state`: `usable`, `busy`, `weightless`, `ejected`, `probation`, `draining`, `connecting`, `disconnected` | known instances by state |
+//! | `rolecall_zone_usable` | gauge | instances | `zone` | usable instances by zone; 0 once the zone has left |
+//! | `rolecall_zone_requests` | gauge | requests per second | `zone` | requests that the instances of the zone ended in the last 10 s, over 10 |
 //! | `rolecall_share_least` | gauge | 1 | | the least share of a usable instance over its fair share, in the last 10 s; 1 is fair |
 //! | `rolecall_share_most` | gauge | 1 | | the same for the largest share |
 //! | `rolecall_panic_mode` | gauge | 0 or 1 | | all instances are out, and are picked all the same |
@@ -40,15 +44,18 @@
 //! | `rolecall_trials_total` | counter | trials | `result`: `returned`, `failed` | trials of ejected instances |
 //! | `rolecall_dials_total` | counter | dials | `result`: `connected`, `failed` | dials that ended |
 //! | `rolecall_connections_lost_total` | counter | connections | | connections that were lost |
-//! | `rolecall_set_age_seconds` | gauge | seconds | | time since discovery last answered; no sign of trouble in itself |
+//! | `rolecall_set_age_seconds` | gauge | seconds | | time since discovery last answered with a set; not a number (`NaN`) before the first; no sign of trouble in itself |
 //! | `rolecall_sets_doubted_total` | counter | sets | | answers of discovery that were suspiciously small |
 //! | `rolecall_discovery_errors_total` | counter | errors | | errors that discovery reported |
 //! | `rolecall_discovery_failing` | gauge | 0 or 1 | | discovery's last answer was an error |
 //! | `rolecall_stalls_total` | counter | stalls | | this process stalled for more than 250 ms |
 //! | `rolecall_events_missed_total` | counter | events | | events that the counters above lack, because more than 1024 came within a second |
 //!
-//! A process has one balancer for each target as a rule. Several of one target write to the same series, of which the gauges
-//! are those of the last to write. When a balancer has ended, its members are not a number (`NaN`), so that no alert fires.
+//! Instances without a zone are in no series with the label `zone`. After the first 16 zones further ones are reported
+//! together as the zone `other`.
+//!
+//! Several balancers of one target write to the same series, and each gauge shows the last one to write. [`report_as`] keeps
+//! them apart by one more label. When a balancer has ended, its members are not a number (`NaN`), so that no alert fires.
 //!
 //! Attempts have no sample where picks read no clock: with [`Load::least_in_flight`](crate::Load::least_in_flight) and
 //! ejection off.
@@ -60,6 +67,8 @@
 //! | nobody is usable | `rolecall_members{state="usable"} == 0` for 10 s | the warning `unavailable` in the log has the census and the cause |
 //! | all are out | `rolecall_panic_mode == 1` for 1 min | the fault is shared: look below the instances, not at one |
 //! | one in ten fails | `sum by (role) (rate(rolecall_attempt_duration_seconds_count{outcome!~"success\|cancelled"}[5m])) > 0.1 * sum by (role) (rate(rolecall_attempt_duration_seconds_count[5m]))` | [`explain`](Control::explain) says which instances fail, and why they are not ejected |
+//! | retries multiply the load | `sum by (role) (rate(rolecall_retries_total[5m])) > 0.1 * sum by (role) (rate(rolecall_attempt_duration_seconds_count[5m]))` | the fault is wider than one instance: lower the retry budget before the retries overload the rest |
+//! | a zone is lost | `rolecall_zone_usable == 0` for 1 min | requests go to other zones; look at that zone's network |
 //! | ejection cannot follow | `rate(rolecall_ejections_withheld_total{reason="by-cap"}[5m]) > 0` | more instances are bad than may be out |
 //! | instances do not connect | `rolecall_members{state="disconnected"} > 0` for 5 min | the warning `unreachable` has address and error |
 //! | discovery fails | `rolecall_discovery_failing == 1` for 5 min | requests go on with the last known set; repair discovery before instances change |
@@ -74,6 +83,7 @@
 
 mod attempts;
 mod fleet;
+mod zones;
 
 use std::future::{Future, pending};
 use std::pin::pin;
@@ -100,10 +110,26 @@ const INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// Dropping the future ends the report. Attempts are still sampled.
 pub fn report(control: &Control) -> impl Future<Output = ()> + Send + use<> {
+    report_with(control, labels(control.target()))
+}
+
+/// Reports the metrics of a balancer with the additional label `balancer`, whose value is `name`.
+///
+/// For programs with several balancers of one target. Otherwise the same as [`report`].
+///
+/// # Cancellation
+///
+/// As with [`report`].
+pub fn report_as(control: &Control, name: &str) -> impl Future<Output = ()> + Send + use<> {
+    let mut labels = labels(control.target());
+    labels.push(Label::new("balancer", name.to_owned()));
+    report_with(control, labels)
+}
+
+fn report_with(control: &Control, labels: Vec<Label>) -> impl Future<Output = ()> + Send + use<> {
     describe();
-    let labels = labels(control.target());
     control.sample(attempts::samples(&labels));
-    let gauges = Gauges::new(labels);
+    let mut gauges = Gauges::new(labels);
     let (control, mut events) = (control.clone(), control.events());
     async move {
         while let Some(waiting) = control.waiting() {
@@ -140,7 +166,7 @@ fn labels(target: &Target) -> Vec<Label> {
 }
 
 fn describe() {
-    use attempts::{ATTEMPT, WAIT};
+    use attempts::{ATTEMPT, RESENDS, RETRIES, WAIT};
     use fleet as f;
     describe_histogram!(
         ATTEMPT,
@@ -151,6 +177,18 @@ fn describe() {
         WAIT,
         Unit::Seconds,
         "how long requests waited for an instance"
+    );
+    describe_counter!(
+        RESENDS,
+        Unit::Count,
+        "requests that no instance acted on and that were sent once more"
+    );
+    describe_counter!(RETRIES, Unit::Count, "requests that were sent again");
+    describe_gauge!(zones::USABLE, Unit::Count, "usable instances by zone");
+    describe_gauge!(
+        zones::REQUESTS,
+        Unit::CountPerSecond,
+        "requests per second by zone, over the last 10 s"
     );
     describe_gauge!(f::WAITING, Unit::Count, "requests that wait now");
     describe_gauge!(

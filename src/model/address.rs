@@ -204,6 +204,20 @@ impl<'de> serde::Deserialize<'de> for Address {
     }
 }
 
+/// Whether a text names a kind of address as `unix:` does, and one that this release does not know.
+#[cfg(feature = "serde")]
+pub(crate) fn is_of_later_kind(text: &str) -> bool {
+    let Some((kind, rest)) = text.split_once(':') else {
+        return false;
+    };
+    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    kind.starts_with(|first: char| first.is_ascii_lowercase())
+        && kind.bytes().all(is_part)
+        && kind != "unix"
+        && rest.parse::<u16>().is_err()
+        && text.parse::<IpAddr>().is_err()
+}
+
 /// A text or path that is no [`Address`]; says which rule it breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError {
@@ -215,6 +229,11 @@ impl AddressError {
     fn new(value: &str, reason: &'static str) -> Self {
         let value = excerpt(value);
         Self { value, reason }
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn of_later_kind(value: &str) -> Self {
+        Self::new(value, "its kind is unknown to this release")
     }
 
     /// The value that was refused, escaped and cut to 80 characters.
@@ -296,6 +315,25 @@ mod tests {
             assert!(error.starts_with("invalid address \"unix:"), "{error}");
             assert!(error.contains(says), "{error}");
             assert!(!error.contains(char::is_control), "{error}");
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_kind_of_a_later_release_is_told_from_garbage() {
+        for later in ["vsock:3:1024", "quic://10.0.0.7:80", "h3:[::1]:80"] {
+            assert!(is_of_later_kind(later), "{later}");
+        }
+        for garbage in [
+            "",
+            "10.0.0.7",
+            "localhost:80",
+            "unix:w.sock",
+            "fe80::1",
+            "X:y",
+            ":1:1",
+        ] {
+            assert!(!is_of_later_kind(garbage), "{garbage}");
         }
     }
 

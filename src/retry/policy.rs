@@ -187,19 +187,19 @@ where
             Resent::No => {}
             Resent::From(id) => {
                 self.session.was_resent = true;
-                tried::add(request, &id);
+                tried::add(request, Some(&id), true);
             }
             Resent::Unknown => self.session.was_resent = true,
         }
+        let was_resent = self.session.was_resent;
         let wait = self.next(ending, request, result, now);
         let Some(wait) = wait.filter(|_| request.body_mut().restart()) else {
             self.tell(request, result);
             return None;
         };
         self.session.was_sent |= matches!(ending, Ending::Failed);
-        if let Some(id) = instance {
-            tried::add(request, &id);
-        }
+        let is_resend = self.session.was_resent && !was_resent;
+        tried::add(request, instance.as_ref(), is_resend);
         if self.session.was_resent {
             request.extensions_mut().insert(resend::Resent);
         }

@@ -4,7 +4,6 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::join_all;
 use rolecall::discovery::backend::{Publish, keep};
 use rolecall::discovery::{Announcement, LeaseState, RegisterError};
@@ -171,12 +170,91 @@ async fn what_was_lost_is_announced_again_and_the_lease_tells() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_put_that_fails_is_the_answer() {
+async fn a_first_put_that_fails_or_hangs_is_the_answer() {
     let client = Client::default();
     client.is(Does::Fails);
     assert!(keep(client.clone(), worker("a")).await.is_err());
     client.is(Does::Hangs);
-    assert!(keep(client, worker("a")).now_or_never().is_none());
+    let (took, kept) = timed(keep(client, worker("a"))).await;
+    let error = kept.unwrap_err();
+    assert_eq!(error.to_string(), "registration failed while announcing");
+    assert_eq!(took, Duration::from_secs(5));
+}
+
+#[expect(clippy::disallowed_methods, reason = "paused time")]
+async fn timed<T>(future: impl Future<Output = T>) -> (Duration, T) {
+    let began = time::Instant::now();
+    let done = future.await;
+    (began.elapsed(), done)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_hang_end_in_time() {
+    let (client, lease) = kept().await;
+    client.is(Does::Hangs);
+    let (took, edited) = timed(lease.set_availability(Availability::Busy)).await;
+    assert!(edited.is_err());
+    assert_eq!(took, Duration::from_secs(5));
+    let (took, ended) = timed(lease.deregister()).await;
+    assert!(ended.is_err());
+    assert_eq!(took, Duration::from_secs(5), "not after a hanging put, too");
+
+    // A renewal of a lease of 9 s that hangs leaves time to announce again.
+    let (client, lease) = kept().await;
+    client.is(Does::Hangs);
+    let (took, state) = timed(lease.changed()).await;
+    assert!(matches!(state, LeaseState::Lost { .. }), "{state:?}");
+    assert_eq!(took, Duration::from_secs(9));
+    client.is(Does::Works);
+    let (took, state) = timed(lease.changed()).await;
+    assert!(matches!(state, LeaseState::Announced), "{state:?}");
+    assert!(took <= Duration::from_secs(6), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_dropped_while_a_put_hangs_is_withdrawn_at_once() {
+    let (client, lease) = kept().await;
+    client.is(Does::Hangs);
+    let edit = lease.set_availability(Availability::Busy);
+    assert!(
+        time::timeout(Duration::from_millis(10), edit)
+            .await
+            .is_err()
+    );
+    client.is(Does::Works);
+    drop(lease);
+    let gone = async {
+        while client.server(|server| server.announced.is_some()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (took, ()) = timed(gone).await;
+    assert!(took < Duration::from_millis(10), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_equals_one_in_flight_has_its_outcome() {
+    let (client, lease) = kept().await;
+    client.is(Does::Hangs);
+    let edits = [(), ()].map(|()| lease.set_availability(Availability::Busy));
+    for edited in join_all(edits).await {
+        assert!(edited.is_err(), "neither was written");
+    }
+    client.is(Does::Works);
+    lease.set_availability(Availability::Busy).await.unwrap();
+    let announced = client.server(|server| server.announced.clone()).unwrap();
+    assert_eq!(announced.availability(), Availability::Busy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_to_announce_again_are_no_further_apart_than_renewals() {
+    let (client, lease) = kept().await;
+    client.is(Does::Fails);
+    lease.changed().await;
+    time::sleep(Duration::from_secs(60)).await;
+    let puts = client.calls().iter().filter(|call| *call == "put").count();
+    // Pauses of 0.2 s that double, each drawn from its upper half, up to 3 s.
+    assert!((20..=44).contains(&puts), "{puts} in a minute");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::channel::mpsc;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use rolecall::Discovery;
 use rolecall::discovery::backend::{Backoff, CatalogUpdate, Mirror, Scope, mirror};
 use tokio::runtime::{Builder, Runtime};
@@ -178,5 +178,51 @@ fn a_watch_in_a_second_runtime_goes_on_when_the_first_has_ended() {
         let feed = source.opened().await;
         feed.unbounded_send(listed(&["b"])).unwrap();
         assert_eq!(ids(&reading.await.unwrap().unwrap()), ["b"]);
+    });
+}
+
+#[test]
+fn what_was_listed_in_a_runtime_that_ended_is_not_given_in_the_next() {
+    let (mut source, mirror) = Source::mirrored();
+    let first = runtime();
+    let mut kept = watch(&mirror, "worker:http");
+    first.block_on(async {
+        assert!(kept.next().now_or_never().is_none());
+        let feed = source.opened().await;
+        feed.unbounded_send(Ok(CatalogUpdate::Confirmed(true)))
+            .unwrap();
+        feed.unbounded_send(listed(&["a"])).unwrap();
+        assert!(next(&mut kept).await.unwrap().is_confirmed());
+    });
+    drop(first);
+    runtime().block_on(async {
+        let mut late = watch(&mirror, "worker:http");
+        assert!(late.next().now_or_never().is_none(), "it is old");
+        let feed = source.opened().await;
+        feed.unbounded_send(listed(&["b"])).unwrap();
+        let set = next(&mut late).await.unwrap();
+        assert_eq!(ids(&set), ["b"]);
+        assert!(!set.is_confirmed(), "the source has not said so again");
+        assert_eq!(ids(&next(&mut kept).await.unwrap()), ["b"]);
+    });
+}
+
+#[test]
+fn without_timers_it_gives_nothing_and_opens_nothing() {
+    let (mut source, mirror) = Source::mirrored();
+    let mut watched = watch(&mirror, "worker:http");
+    let without = Builder::new_current_thread().build().unwrap();
+    without.block_on(async {
+        for _ in 0..10 {
+            assert!(watched.next().now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(source.0.try_recv().is_err(), "it was not opened");
+    runtime().block_on(async {
+        assert!(watched.next().now_or_never().is_none());
+        let feed = source.opened().await;
+        feed.unbounded_send(listed(&["a"])).unwrap();
+        assert_eq!(ids(&next(&mut watched).await.unwrap()), ["a"]);
     });
 }

@@ -26,5 +26,6 @@ mod promises;
 mod races;
 mod readiness;
 mod runtimes;
+mod spans;
 mod support;
 mod visibility;

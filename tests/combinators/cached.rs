@@ -11,6 +11,7 @@ use rolecall::{
 };
 use tower::{Layer, Service};
 
+use crate::captured::Captured;
 use crate::source::{Source, Watch, fault, ids, set, unknown};
 
 const NAME: &str = "default.worker.http.set.json";
@@ -308,6 +309,43 @@ async fn a_corrupt_file_is_told_once_and_replaced() {
         let file = scratch.file();
         eventually(|| fs::read(&file).is_ok_and(|text| text.len() == whole.len())).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_is_tried_again_and_told_once() {
+    let scratch = Scratch::new();
+    // In the way of the folder, until somebody removes it.
+    fs::write(scratch.folder(), "in the way").unwrap();
+    let captured = Captured::default();
+    let _captured = captured.capture(tracing::Level::INFO);
+    let lines = |what: &str| {
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(what)).count()
+    };
+    let source = Source::default();
+    let mut watch = Watch::of(&source.clone().cached(scratch.folder()));
+    let _ = watch.now().await;
+    source.say(Ok(set(&["a"], 1)));
+    while watch.next().await.is_err() {}
+    eventually(|| lines("set could not be cached") == 1).await;
+    for _ in 0..200 {
+        std::thread::sleep(Duration::from_millis(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(lines("set could not be cached"), 1, "told once");
+    fs::remove_file(scratch.folder()).unwrap();
+    // No other set comes, and pauses grow to a minute.
+    for _ in 0..2000 {
+        if stored_size(&scratch.file()) == Some(1) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stored_size(&scratch.file()), Some(1));
+    eventually(|| lines("sets are cached again") == 1).await;
 }
 
 #[tokio::test(start_paused = true)]

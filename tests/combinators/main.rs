@@ -4,7 +4,10 @@
 
 mod balancing;
 mod cached;
+#[path = "../common/captured.rs"]
+mod captured;
 mod fallback;
 mod merge;
+mod peers;
 mod sharing;
 mod source;

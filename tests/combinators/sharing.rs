@@ -113,3 +113,37 @@ async fn registrations_reach_the_registrar() {
     let _lease = shared.register(registration).await.unwrap();
     assert_eq!(Watch::of(&shared).set().await.len(), 1);
 }
+
+#[test]
+fn without_timers_it_gives_nothing_and_does_not_spin() {
+    let source = Source::default();
+    let shared = source.clone().shared();
+    let mut watch = Watch::of(&shared);
+    let without = Builder::new_current_thread().build().unwrap();
+    without.block_on(async { assert!(watch.now().await.is_none()) });
+    assert_eq!(source.opened(), 0);
+    let with = Builder::new_current_thread().enable_all().build().unwrap();
+    with.block_on(async { assert!(watch.now().await.is_none()) });
+    assert_eq!(source.opened(), 1, "it begins where it can");
+    source.say(Ok(set(&["a"], 1)));
+    with.block_on(async { assert_eq!(watch.set().await.len(), 1) });
+}
+
+#[test]
+fn a_set_of_a_runtime_that_ended_is_not_confirmed_any_more() {
+    let source = Source::default();
+    let shared = source.clone().shared();
+    let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let mut kept = Watch::of(&shared);
+    first.block_on(async {
+        assert!(kept.now().await.is_none());
+        source.say(Ok(set(&["a"], 1).confirmed()));
+        assert!(kept.set().await.is_confirmed());
+    });
+    drop(first);
+    runtime().block_on(async {
+        let mut late = Watch::of(&shared);
+        assert!(!late.set().await.is_confirmed());
+    });
+}

@@ -188,7 +188,11 @@ async fn the_callers_span_learns_which_instance_it_was() {
 
     let server = Server::tonic();
     let channel = channel([&server]);
-    let span = tracing::info_span!("order", "rolecall.instance" = tracing::field::Empty);
+    let span = tracing::info_span!(
+        "order",
+        "rolecall.instance" = tracing::field::Empty,
+        "rolecall.attempts" = tracing::field::Empty,
+    );
     let mut client = client(&channel);
     let call = async {
         client.unary(Order::messages(1)).await.unwrap();
@@ -197,7 +201,7 @@ async fn the_callers_span_learns_which_instance_it_was() {
     within(tracing::Instrument::instrument(call, span)).await;
     let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
     assert!(
-        written.contains("order{rolecall.instance=\"a\"}"),
+        written.contains("order{rolecall.instance=\"a\" rolecall.attempts=1}"),
         "{written}"
     );
 }

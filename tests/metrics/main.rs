@@ -7,19 +7,25 @@ mod exposition;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::channel::mpsc;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use http_body_util::Full;
+use hyper::{Request, Response, StatusCode};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rolecall::discovery::{DiscoveryError, no_peers};
+use rolecall::http::{HttpClassifier, ReplayBody, ResendLayer};
+use rolecall::retry::Retry;
 use rolecall::{
-    Balance, BalanceLayer, Boundary, Discovery, Instance, InstanceSet, Target, connect,
-    metrics as ours,
+    Balance, BalanceLayer, Boundary, BoxError, Discovery, Instance, InstanceSet, List, Target,
+    Zone, connect, metrics as ours,
 };
-use tower::{Layer, Service, service_fn};
+use tower::retry::RetryLayer;
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::exposition::{Sample, parse};
 
@@ -48,7 +54,8 @@ fn feed() -> (mpsc::UnboundedSender<InstanceSet>, Fed) {
 
 fn set(ids: impl IntoIterator<Item = String>) -> InstanceSet {
     let ids = ids.into_iter();
-    let instance = |id| Instance::new(id, ([127, 0, 0, 1], 80));
+    let zone = Zone::new("eu-1").unwrap();
+    let instance = |id| Instance::new(id, ([127, 0, 0, 1], 80)).with_zone(zone.clone());
     ids.map(instance).collect::<InstanceSet>().confirmed()
 }
 
@@ -164,6 +171,8 @@ async fn an_exporter_shows_attempts_members_ejections_and_dials() {
     );
     assert_eq!(of("rolecall_dials_total", ("result", "connected")), 3.0);
     assert_eq!(value(&samples, "rolecall_outliers_total", &target), 1.0);
+    assert_eq!(of("rolecall_zone_usable", ("zone", "eu-1")), 2.0);
+    assert!(of("rolecall_zone_requests", ("zone", "eu-1")) > 1.0);
 
     // The table in the docs and the dashboard have these names and no others.
     let scraped = names(samples.iter().map(|sample| sample.name.as_str()));
@@ -236,6 +245,134 @@ async fn ten_thousand_restarts_of_instances_leave_no_series_behind() {
             .clone()
             .all(|value| !value.starts_with("i0-") && !value.starts_with("i9"))
     );
+}
+
+type Answered = futures::future::BoxFuture<'static, Result<Response<Full<Bytes>>, BoxError>>;
+
+#[tokio::test(start_paused = true)]
+async fn resends_and_retries_are_counted_apart() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _on = metrics::set_default_local_recorder(&recorder);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let connector = connect::per_instance(move |_: &Instance| {
+        let calls = Arc::clone(&counted);
+        service_fn(move |_: Request<ReplayBody>| -> Answered {
+            let call = calls.fetch_add(1, SeqCst);
+            async move {
+                let status = match call {
+                    0 => return Err(unsent().await.into()),
+                    1 => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::OK,
+                };
+                Ok(Response::builder().status(status).body(Full::default())?)
+            }
+            .boxed()
+        })
+    });
+    let list = List::new(["a", "b"].map(|id| Instance::new(id, ([127, 0, 0, 1], 80)))).unwrap();
+    let balance = BalanceLayer::new(list, "worker:http")
+        .unwrap()
+        .classify(HttpClassifier::new())
+        .layer(connector);
+    tokio::spawn(ours::report(balance.control()));
+    balance.control().wait_usable(SECOND).await.unwrap();
+    let client = ServiceBuilder::new()
+        .layer(RetryLayer::new(Retry::new().idempotent_methods()))
+        .layer(ResendLayer::new())
+        .service(balance);
+    let response = client.oneshot(Request::new(Full::<Bytes>::default())).await;
+    let response = response.unwrap();
+    assert_eq!((response.status(), calls.load(SeqCst)), (StatusCode::OK, 3));
+    let samples = scrape(&handle);
+    let role = [("role", "worker")];
+    assert_eq!(value(&samples, "rolecall_resends_total", &role), 1.0);
+    assert_eq!(value(&samples, "rolecall_retries_total", &role), 1.0);
+}
+
+/// An error of a request that was not sent.
+async fn unsent() -> rolecall::Error {
+    let connector = connect::per_instance(|_: &Instance| {
+        service_fn(async |(): ()| Ok::<(), std::convert::Infallible>(()))
+    });
+    let empty = BalanceLayer::new(List::new([]).unwrap(), "nobody:http").unwrap();
+    empty.layer(connector).oneshot(()).await.unwrap_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_balancers_of_one_target_can_be_told_apart() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _on = metrics::set_default_local_recorder(&recorder);
+    let mut kept = Vec::new();
+    for (name, instances) in [("jobs", 1), ("mails", 3)] {
+        let (sets, discovery) = feed();
+        sets.unbounded_send(set((0..instances).map(|n| n.to_string())))
+            .unwrap();
+        let balance = balance(discovery, &Arc::default());
+        tokio::spawn(ours::report_as(balance.control(), name));
+        kept.push((balance, sets));
+    }
+    tokio::time::sleep(2 * SECOND).await;
+    let samples = scrape(&handle);
+    let usable = |name| {
+        let labels = [("balancer", name), ("state", "usable")];
+        value(&samples, "rolecall_members", &labels)
+    };
+    assert_eq!((usable("jobs"), usable("mails")), (1.0, 3.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_series_by_zone_is_bounded() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _on = metrics::set_default_local_recorder(&recorder);
+    let (sets, discovery) = feed();
+    let balance = balance(discovery, &Arc::default());
+    tokio::spawn(ours::report(balance.control()));
+    let in_zones = |zones: std::ops::Range<u32>| -> InstanceSet {
+        let instance = |n: u32| {
+            let zone = Zone::new(format!("z{n}")).unwrap();
+            Instance::new(n.to_string(), ([127, 0, 0, 1], 80)).with_zone(zone)
+        };
+        zones.map(instance).collect::<InstanceSet>().confirmed()
+    };
+    let zones = |samples: &[Sample]| -> Vec<(String, f64)> {
+        let is_it = |sample: &&Sample| sample.name == "rolecall_zone_usable";
+        let zone = |sample: &Sample| (sample.labels["zone"].clone(), sample.value);
+        samples.iter().filter(is_it).map(zone).collect()
+    };
+    sets.unbounded_send(in_zones(0..20)).unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    let first = zones(&scrape(&handle));
+    assert_eq!(first.len(), 17, "{first:?}");
+    let other = first.iter().find(|(zone, _)| zone == "other").unwrap();
+    assert_eq!(other.1, 4.0);
+    sets.unbounded_send(in_zones(100..200)).unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    let second = zones(&scrape(&handle));
+    assert_eq!(second.len(), 17, "{second:?}");
+    for (zone, usable) in second {
+        let expected = if zone == "other" { 100.0 } else { 0.0 };
+        assert_eq!(usable, expected, "{zone}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_age_of_the_set_is_not_a_number_before_the_first() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _on = metrics::set_default_local_recorder(&recorder);
+    let (sets, discovery) = feed();
+    let balance = balance(discovery, &Arc::default());
+    tokio::spawn(ours::report(balance.control()));
+    let age = || value(&scrape(&handle), "rolecall_set_age_seconds", &[]);
+    tokio::time::sleep(3 * SECOND).await;
+    assert!(age().is_nan());
+    sets.unbounded_send(set(["a".to_owned()])).unwrap();
+    tokio::time::sleep(3 * SECOND).await;
+    assert!((2.0..=3.0).contains(&age()));
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl<R: 'static> Classify<Request<R>, Response<Full<Bytes>>, Lost> for ClassifyS
     }
 
     fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
-        tried.instances().into()
+        Classify::<Request<R>, Response<Full<Bytes>>, Lost>::hints(&HttpClassifier::new(), tried)
     }
 
     fn classify(

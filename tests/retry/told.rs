@@ -113,7 +113,11 @@ async fn the_callers_span_learns_of_the_last_instance_last() {
         .finish();
     let _default = tracing::subscriber::set_default(subscriber);
     let stage = Stage::new(2, [Does::Answer(503)]).await;
-    let span = tracing::info_span!("order", "rolecall.instance" = tracing::field::Empty);
+    let span = tracing::info_span!(
+        "order",
+        "rolecall.instance" = tracing::field::Empty,
+        "rolecall.attempts" = tracing::field::Empty,
+    );
     let call = async {
         stage.send(&Retry::new(), idempotent()).await.unwrap();
         tracing::info!("done");
@@ -123,5 +127,6 @@ async fn the_callers_span_learns_of_the_last_instance_last() {
     let made = stage.instances();
     let line = log.lines().find(|line| line.contains("done")).unwrap();
     let (_, last) = line.rsplit_once("rolecall.instance=").unwrap();
-    assert!(last.starts_with(&format!("\"{}\"}}", made[1])), "{line}");
+    let expected = format!("\"{}\" rolecall.attempts=2}}", made[1]);
+    assert!(last.starts_with(&expected), "{line}");
 }

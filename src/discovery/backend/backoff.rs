@@ -30,7 +30,7 @@ impl Backoff {
     }
 
     /// The pauses of one run of attempts.
-    pub(super) fn pauses(self) -> Pauses {
+    pub(in crate::discovery) fn pauses(self) -> Pauses {
         Pauses {
             backoff: self,
             next: self.first,
@@ -46,14 +46,14 @@ impl Default for Backoff {
 
 /// Where one run of attempts is.
 #[derive(Debug)]
-pub(super) struct Pauses {
+pub(in crate::discovery) struct Pauses {
     backoff: Backoff,
     next: Duration,
 }
 
 impl Pauses {
     /// Waits before the next attempt.
-    pub(super) async fn pause(&mut self) {
+    pub(in crate::discovery) async fn pause(&mut self) {
         let pause = self.draw();
         time::sleep(pause).await;
     }
@@ -73,7 +73,7 @@ impl Pauses {
     }
 
     /// An attempt succeeded: the next pause is the first one.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::discovery) fn reset(&mut self) {
         self.next = self.backoff.first;
     }
 }

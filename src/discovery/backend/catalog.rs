@@ -144,10 +144,10 @@ impl Catalog {
         })
     }
 
-    /// Whether watches are answered.
+    /// Whether nothing is announced.
     #[cfg(all(feature = "folder", unix))]
-    pub(in crate::discovery) fn is_listed(&self) -> bool {
-        self.shared.contents().is_listed
+    pub(in crate::discovery) fn is_empty(&self) -> bool {
+        self.shared.contents().is_empty()
     }
 
     /// Makes watches that come now wait for the next replacement. Those that gave a set go on.

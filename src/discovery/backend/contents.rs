@@ -90,6 +90,11 @@ impl Contents {
         }
     }
 
+    #[cfg(all(feature = "folder", unix))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.announced.is_empty()
+    }
+
     pub(super) fn role(&mut self, boundary: &Boundary, role: &Role) -> Option<&mut Known> {
         self.boundaries.get_mut(boundary)?.roles.get_mut(role)
     }

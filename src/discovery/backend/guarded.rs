@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use futures_util::{StreamExt, stream};
 
 use crate::discovery::BoxStream;
-use crate::error::discovery::DiscoveryError;
+use crate::error::discovery::{DiscoveryError, DiscoveryErrorKind};
 use crate::model::instance::InstanceSet;
 use crate::runtime::panic::{Panicked, caught};
 
@@ -20,6 +20,11 @@ pub(in crate::discovery) async fn next_of(
         Some(answers) => answers.next().await,
         None => pending().await,
     }
+}
+
+/// Whether an error says that a source has no such list, and never will have.
+pub(in crate::discovery) fn is_unsupported(error: &DiscoveryError) -> bool {
+    error.kind() == DiscoveryErrorKind::Unsupported
 }
 
 /// Opens a stream. A panic of `open` or of the stream is its last answer, an error.

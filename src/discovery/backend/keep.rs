@@ -7,19 +7,21 @@ use futures_util::future::{Either, select};
 use tokio::sync::watch as signal;
 use tokio::time;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Pauses};
 use super::task::{Task, User, Users};
 use crate::discovery::BoxFuture;
 use crate::discovery::announcement::Announcement;
 use crate::discovery::lease::{Lease, LeaseEdit, LeaseHandle, LeaseState, LeaseStates};
 use crate::error::discovery::RegisterError;
 use crate::model::instance::InstanceId;
-use crate::runtime::clock;
+use crate::runtime::{clock, timer};
 
 /// What a registrar writes for one instance; [`keep`] does the rest.
 ///
-/// Calls never overlap. A future may be dropped before it is done; after that `put` is called again, or `withdraw`.
-/// Dropping the publisher withdraws best-effort, without blocking.
+/// Calls never overlap. A future may be dropped before it is done, and is if it takes too long; after that `put` is called
+/// again, or `withdraw`. [`keep`] gives `put` and `withdraw` the time of one renewal to the next, within 5 to 30 s, and 30 s
+/// where that is zero. A renewal has twice that time, which is what is left of a time to live of three; where it is
+/// zero, renewals have no limit. Dropping the publisher withdraws best-effort, without blocking.
 pub trait Publish: Send + 'static {
     /// Announces the instance, or what it has changed to. Called again with the same announcement it changes nothing.
     ///
@@ -34,7 +36,8 @@ pub trait Publish: Send + 'static {
     /// Where the backend says by itself that something is lost, it waits for that, and [`every`](Self::every) is zero.
     fn renew(&mut self) -> impl Future<Output = Result<(), RegisterError>> + Send;
 
-    /// The time from one renewal to the next: a third of the server's time to live, say.
+    /// The time from one renewal to the next: a third of the server's time to live, say. It also bounds the pauses between
+    /// attempts to announce again.
     fn every(&self) -> Duration;
 
     /// Ends the announcement; nothing happens if there is none.
@@ -44,12 +47,13 @@ pub trait Publish: Send + 'static {
 /// Announces an instance, and keeps it announced while the lease lives.
 ///
 /// One task edits, renews, and announces again with backoff what was lost. Edits that come together are written once.
-/// An edit that fails is tried again, like everything else that is wanted. The lease tells its
+/// An edit that fails is tried again, like everything else that is wanted: after 200 ms, then after pauses that double up to
+/// 10 s, but never longer than the time from one renewal to the next. The lease tells its
 /// [state](Lease::state). When it is dropped, the announcement is withdrawn, for which the backend has 5 s.
 ///
 /// # Errors
 ///
-/// That of the first [`put`](Publish::put).
+/// That of the first [`put`](Publish::put), also if it does not end in time.
 ///
 /// # Cancellation
 ///
@@ -99,7 +103,7 @@ pub async fn keep(
     mut publish: impl Publish,
     announcement: Announcement,
 ) -> Result<Lease, RegisterError> {
-    publish.put(&announcement).await?;
+    put(&mut publish, &announcement).await?;
     let id = announcement.id().clone();
     let kept = Arc::new(Kept {
         wanted: Mutex::new(Wanted {
@@ -136,6 +140,12 @@ pub async fn keep(
 
 /// For withdrawing what nobody waits for.
 const WITHDRAWAL: Duration = Duration::from_secs(5);
+/// For one call of a publisher.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(5);
+const LONGEST_LIMIT: Duration = Duration::from_secs(30);
+/// Between attempts to announce again.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Renewals are that far apart at least.
 const SHORTEST_RENEWAL: Duration = Duration::from_millis(100);
 
@@ -163,6 +173,56 @@ struct Done {
     withdrawn: Option<Result<(), RegisterError>>,
 }
 
+/// The time for one call: a server that answers later than an announcement lives is of no use.
+fn limit(publish: &impl Publish) -> Duration {
+    match publish.every() {
+        Duration::ZERO => LONGEST_LIMIT,
+        every => every.clamp(SHORTEST_LIMIT, LONGEST_LIMIT),
+    }
+}
+
+async fn limited(
+    limit: Duration,
+    doing: &'static str,
+    call: impl Future<Output = Result<(), RegisterError>>,
+) -> Result<(), RegisterError> {
+    // Without timers there is no limit, but there is a registration.
+    let Some(late) = timer::sleep_until(clock::now() + limit) else {
+        return call.await;
+    };
+    match select(pin!(call), late).await {
+        Either::Left((done, _)) => done,
+        Either::Right(_) => {
+            let cause = format!("no answer for {limit:?}");
+            Err(RegisterError::backend(doing, cause))
+        }
+    }
+}
+
+async fn put(publish: &mut impl Publish, announcement: &Announcement) -> Result<(), RegisterError> {
+    let limit = limit(publish);
+    limited(limit, "announcing", publish.put(announcement)).await
+}
+
+async fn renew(publish: &mut impl Publish) -> Result<(), RegisterError> {
+    match publish.every() {
+        Duration::ZERO => publish.renew().await,
+        every => {
+            let limit = every.max(SHORTEST_RENEWAL).saturating_mul(2);
+            limited(limit, "renewing", publish.renew()).await
+        }
+    }
+}
+
+/// The pauses between attempts to announce again: shorter than the announcement would live.
+fn pauses(publish: &impl Publish) -> Pauses {
+    let most = match publish.every() {
+        Duration::ZERO => LONGEST_PAUSE,
+        every => every.min(LONGEST_PAUSE),
+    };
+    Backoff::new(FIRST_PAUSE.min(most), most).pauses()
+}
+
 /// What ends the wait for something to do.
 enum Woken {
     Asked,
@@ -179,7 +239,7 @@ impl Kept {
 
     async fn run(&self, publish: &mut impl Publish, is_unsure: bool, mut users: Users) {
         let mut asked = self.asked.subscribe();
-        let mut pauses = Backoff::default().pauses();
+        let mut pauses = pauses(publish);
         let mut must_put = is_unsure;
         let mut renewal = clock::now() + publish.every();
         loop {
@@ -189,7 +249,8 @@ impl Kept {
                 (wanted.announcement.clone(), wanted.edits, wanted.is_over)
             };
             if is_over {
-                let withdrawn = publish.withdraw().await;
+                let limit = limit(publish);
+                let withdrawn = limited(limit, "withdrawing", publish.withdraw()).await;
                 self.done
                     .send_modify(|done| done.withdrawn = Some(withdrawn));
                 return users.gone().await;
@@ -197,8 +258,20 @@ impl Kept {
             let is_edited = self.done.borrow().tried < edits;
             let mut failed = None;
             if must_put || is_edited {
-                let put = publish.put(&announcement).await;
-                failed = put.err();
+                // Whoever ends the lease does not wait for a server that hangs.
+                let put = {
+                    let (over, gone) = (pin!(self.over()), pin!(users.gone()));
+                    let put = pin!(put(publish, &announcement));
+                    match select(put, select(over, gone)).await {
+                        Either::Left((put, _)) => Some(put),
+                        Either::Right(_) => None,
+                    }
+                };
+                failed = match put {
+                    Some(put) => put.err(),
+                    None if self.wanted().is_over => continue,
+                    None => return self.withdraw(publish).await,
+                };
                 let outcome = failed.clone();
                 self.done.send_modify(|done| {
                     done.tried = edits;
@@ -217,7 +290,8 @@ impl Kept {
                 continue;
             }
             if must_put {
-                pauses.reset();
+                // The server may have said how long the announcement lives.
+                pauses = self::pauses(publish);
                 must_put = false;
                 renewal = clock::now() + publish.every();
                 if matches!(self.states.get(), LeaseState::Lost { .. }) {
@@ -232,7 +306,7 @@ impl Kept {
             let woken = {
                 let renewed = async {
                     time::sleep_until(renewal.into()).await;
-                    match publish.renew().await {
+                    match renew(publish).await {
                         Ok(()) => Woken::Renewed,
                         Err(error) => Woken::Lost(error),
                     }
@@ -261,6 +335,17 @@ impl Kept {
                     must_put = true;
                     self.lost(error);
                 }
+            }
+        }
+    }
+
+    /// Waits until the lease is deregistered.
+    async fn over(&self) {
+        let mut asked = self.asked.subscribe();
+        while !self.wanted().is_over {
+            if asked.changed().await.is_err() {
+                // The lease is gone, and so are its users.
+                std::future::pending::<()>().await;
             }
         }
     }
@@ -302,6 +387,10 @@ struct KeptLease {
 impl KeptLease {
     /// Waits for what the task has done, and keeps it running meanwhile.
     async fn done<T: Send>(&self, outcome: impl Fn(&Done) -> Option<T>) -> Option<T> {
+        let known = outcome(&self.kept.done.borrow());
+        if known.is_some() {
+            return known;
+        }
         let mut user = self.task.user();
         let mut done = self.kept.done.subscribe();
         self.kept.asked.send_replace(());
@@ -328,11 +417,12 @@ impl LeaseHandle for KeptLease {
                 let mut wanted = self.kept.wanted();
                 let mut edited = wanted.announcement.clone();
                 edit.apply(&mut edited)?;
-                if edited == wanted.announcement && self.kept.done.borrow().failed.is_none() {
-                    return Ok(());
+                let has_failed = self.kept.done.borrow().failed.is_some();
+                if edited != wanted.announcement || has_failed {
+                    wanted.announcement = edited;
+                    wanted.edits += 1;
                 }
-                wanted.announcement = edited;
-                wanted.edits += 1;
+                // If an edit to the same is in flight, its outcome is the answer.
                 wanted.edits
             };
             let tried = |done: &Done| (done.tried >= edit).then(|| done.failed.clone());

@@ -86,9 +86,8 @@ impl Mirror {
         let task = Task::new(move |mut users| {
             let (catalog, work) = (fed.clone(), work(fed.clone()));
             async move {
+                let _followed = Followed(catalog);
                 users.while_any(work).await;
-                // Nobody reads, so nothing is followed: what is here grows old.
-                catalog.unlist();
             }
         });
         Self { catalog, task }
@@ -98,6 +97,15 @@ impl Mirror {
     #[cfg(all(feature = "folder", unix))]
     pub(in crate::discovery) fn task(&self) -> &Arc<Task> {
         &self.task
+    }
+}
+
+/// Dropped with the task, also when its runtime ends: nothing is followed then, and what is here grows old.
+struct Followed(Catalog);
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.0.unlist();
     }
 }
 

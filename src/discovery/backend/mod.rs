@@ -38,7 +38,7 @@ pub use poll::{PollAnswer, PollBounds, poll};
 pub use record::Record;
 pub use update::{CatalogUpdate, Scope};
 
-pub(super) use guarded::{guarded, next_of};
+pub(super) use guarded::{guarded, is_unsupported, next_of};
 pub(super) use listing::Listing;
 pub(super) use per_target::Fanout;
 #[cfg(all(feature = "folder", unix))]

@@ -66,6 +66,12 @@ impl Newest {
         self.shared.bell.send_replace(());
     }
 
+    /// The source is not followed any more: its set grows old.
+    pub(in crate::discovery) fn doubt(&self) {
+        let mut state = self.shared.state();
+        state.set = state.set.take().map(InstanceSet::unconfirmed);
+    }
+
     /// No more answers come.
     pub(in crate::discovery) fn end(&self) {
         self.shared.state().has_ended = true;

@@ -204,6 +204,7 @@ impl<K: Clone + Eq + std::hash::Hash + Send + Sync + 'static> Shared<K> {
             let (open, key) = (Arc::clone(&open), key.clone());
             let (newest, refresh) = (fed.clone(), Arc::clone(&asked));
             async move {
+                let _followed = Followed(newest.clone());
                 let read = read(|| open(key.clone(), Arc::clone(&refresh)), reopen, &newest);
                 users.while_any(read).await;
                 // Not to be started again by those who have yet to read its end.
@@ -215,6 +216,17 @@ impl<K: Clone + Eq + std::hash::Hash + Send + Sync + 'static> Shared<K> {
             task,
             refresh,
         })
+    }
+}
+
+/// Dropped with the task, also when its runtime ends.
+struct Followed(Newest);
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        if !self.0.has_ended() {
+            self.0.doubt();
+        }
     }
 }
 

@@ -6,15 +6,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::discovery::announcement::Announcement;
 use crate::discovery::registration::Registration;
-use crate::model::address::Address;
+use crate::model::address::{Address, AddressError, is_of_later_kind};
 use crate::model::instance::{Availability, InstanceId, Visibility, Weight, Zone};
 use crate::model::name::{Boundary, EndpointName, Role};
 
 /// An [`Announcement`] as backends store it, such as the JSON that `serde_json` makes of it.
 ///
 /// Programs of different versions read each other's records: unknown fields are ignored, an unknown availability reads as
-/// available, and an unknown visibility as internal. Only a record whose version, in the field `rolecall`, is above 1
-/// is refused. What is read has passed the checks of a registration.
+/// available, and an unknown visibility as internal. An endpoint may have a list of addresses: the first one of a known kind
+/// counts. An endpoint without one is left out, unless that would leave none: such a record is refused. So is a record whose version, in the field `rolecall`, is above 1. What is read has passed the checks of a registration.
 ///
 /// # Examples
 ///
@@ -66,7 +66,7 @@ struct Stored {
     role: Role,
     id: InstanceId,
     #[serde(default)]
-    endpoints: BTreeMap<EndpointName, Address>,
+    endpoints: BTreeMap<EndpointName, Reached>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     peer_ip: Option<IpAddr>,
     #[serde(default, deserialize_with = "known_or_default")]
@@ -81,6 +81,31 @@ struct Stored {
     availability: Availability,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     metadata: BTreeMap<String, String>,
+}
+
+/// Where an endpoint is reached; texts, since a later release may have other kinds of addresses.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Reached {
+    At(String),
+    /// The best first.
+    AtOneOf(Vec<String>),
+    /// As a later release may say it.
+    #[serde(skip_serializing)]
+    Unknown(IgnoredAny),
+}
+
+impl Reached {
+    /// The address, if there is one of a known kind.
+    fn known(&self) -> Result<Option<Address>, AddressError> {
+        let texts = match self {
+            Self::At(text) => std::slice::from_ref(text),
+            Self::AtOneOf(texts) => texts,
+            Self::Unknown(_) => &[],
+        };
+        let known = texts.iter().find(|text| !is_of_later_kind(text));
+        known.map(|text| text.parse()).transpose()
+    }
 }
 
 #[expect(
@@ -119,7 +144,7 @@ impl Serialize for Record {
             role: announcement.role().clone(),
             id: announcement.id().clone(),
             endpoints: endpoints
-                .map(|(name, instance)| (name.clone(), instance.address().clone()))
+                .map(|(name, instance)| (name.clone(), Reached::At(instance.address().to_string())))
                 .collect(),
             peer_ip: announcement.peer_ip(),
             visibility: announcement.visibility().clone(),
@@ -152,8 +177,16 @@ impl<'de> Deserialize<'de> for Record {
         registration.peer_ip = stored.peer_ip;
         registration.zone = stored.zone.map(|zone| zone.as_str().to_owned());
         registration.metadata = stored.metadata;
-        for (name, address) in stored.endpoints {
-            registration = registration.endpoint(name.as_str(), address);
+        let mut is_reached = stored.endpoints.is_empty();
+        for (name, reached) in stored.endpoints {
+            if let Some(address) = reached.known().map_err(D::Error::custom)? {
+                registration = registration.endpoint(name.as_str(), address);
+                is_reached = true;
+            }
+        }
+        if !is_reached {
+            let problem = "no endpoint has an address of a kind that this release knows";
+            return Err(D::Error::custom(problem));
         }
         let announcement = registration.validate().map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -221,6 +254,37 @@ mod tests {
             Visibility::Internal,
             "seen by fewer, never by more"
         );
+    }
+
+    #[test]
+    fn addresses_of_a_later_release_are_left_out_while_one_is_known() {
+        let record = |endpoints: &str| {
+            read(&format!(
+                r#"{{"rolecall":1,"role":"worker","id":"a","endpoints":{{{endpoints}}}}}"#
+            ))
+        };
+        let of = |read: &Announcement| {
+            let endpoints = read.endpoints();
+            let text = endpoints.map(|(name, at)| format!("{name} {}", at.address()));
+            text.collect::<Vec<_>>().join(", ")
+        };
+        for later in [
+            r#""vsock:3:1024""#,
+            r#"{"vsock":[3,1024]}"#,
+            r#"["h3:10.0.0.7:443"]"#,
+        ] {
+            let other = record(&format!(r#""http":{later},"grpc":"10.0.0.7:90""#));
+            assert_eq!(of(&other.unwrap()), "grpc 10.0.0.7:90");
+            let error = record(&format!(r#""http":{later}"#)).unwrap_err();
+            assert!(
+                error.contains("of a kind that this release knows"),
+                "{error}"
+            );
+        }
+        let list = r#""http":["h3:10.0.0.7:443","10.0.0.7:80","10.0.0.8:80"]"#;
+        assert_eq!(of(&record(list).unwrap()), "http 10.0.0.7:80");
+        assert!(record(r#""http":["garbage","10.0.0.7:80"]"#).is_err());
+        assert_eq!(of(&record("").unwrap()), "");
     }
 
     #[test]

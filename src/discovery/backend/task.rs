@@ -1,10 +1,11 @@
 //! A task of a backend, which lives as long as somebody uses it.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -15,6 +16,7 @@ use tokio::sync::watch as signal;
 use tokio::{task, time};
 
 use crate::discovery::{BoxFuture, BoxStream};
+use crate::runtime::timer;
 
 /// Pause after work that panicked, before it is started again.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
@@ -53,6 +55,27 @@ impl Task {
         }
     }
 
+    /// The work, if it does not run and can run here.
+    fn begin(self: &Arc<Self>) -> Option<(Handle, BoxFuture<'static, ()>)> {
+        if self.is_running.load(Ordering::Acquire) {
+            return None;
+        }
+        let runtime = Handle::try_current().ok()?;
+        // All work sets timers, and without a time driver that panics.
+        if !timer::is_there() || self.is_running.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let running = Running(Arc::clone(self));
+        let users = Users(self.users.subscribe());
+        let work = async move {
+            let work = AssertUnwindSafe((running.0.work)(users)).catch_unwind();
+            if work.await.is_err() {
+                time::sleep(AFTER_PANIC).await;
+            }
+        };
+        Some((runtime, Box::pin(work)))
+    }
+
     /// The same stream, which keeps the task running while it is polled.
     pub(in crate::discovery) fn feeding<T: Send + 'static>(
         self: &Arc<Self>,
@@ -61,9 +84,10 @@ impl Task {
         let fed = (self.user(), Box::pin(stream));
         Box::pin(stream::unfold(fed, |(mut user, mut stream)| async move {
             let kept = Box::pin(user.keeps_running());
-            let item = match select(stream.next(), kept).await {
-                Either::Left((item, _)) => item?,
-                Either::Right((never, _)) => match never {},
+            // The task first, so that the first look finds what it has at once.
+            let item = match select(kept, stream.next()).await {
+                Either::Left((never, _)) => match never {},
+                Either::Right((item, _)) => item?,
             };
             Some((item, (user, stream)))
         }))
@@ -80,33 +104,35 @@ pub(in crate::discovery) struct User {
 pub(in crate::discovery) enum Never {}
 
 impl User {
-    /// Starts the task if it does not run, and if there is a runtime here.
+    /// Starts the task if it does not run, and if there is a runtime with timers here.
     pub(in crate::discovery) fn start(&self) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        if self.task.is_running.swap(true, Ordering::AcqRel) {
-            return;
+        if let Some((runtime, work)) = self.task.begin() {
+            runtime.spawn(work);
         }
-        let running = Running(Arc::clone(&self.task));
-        let users = Users(self.task.users.subscribe());
-        runtime.spawn(async move {
-            let work = AssertUnwindSafe((running.0.work)(users)).catch_unwind();
-            if work.await.is_err() {
-                time::sleep(AFTER_PANIC).await;
-            }
-        });
     }
 
-    /// Starts the task, and again whenever it has ended.
+    /// Starts the task where this is polled, and again whenever it has ended.
+    ///
+    /// A task that is started here is polled once before it is spawned: what it has at once is there when this returns.
     pub(in crate::discovery) async fn keeps_running(&mut self) -> Never {
         loop {
             self.ended.mark_unchanged();
-            self.start();
-            if self.ended.changed().await.is_err() {
-                // Its sender lives as long as this user.
-                std::future::pending::<()>().await;
-            }
+            let task = &self.task;
+            let mut ended = std::pin::pin!(self.ended.changed());
+            // It may be polled outside a runtime first.
+            poll_fn(|cx| {
+                if let Some((runtime, mut work)) = task.begin()
+                    && (&mut work).now_or_never().is_none()
+                {
+                    runtime.spawn(work);
+                }
+                match ended.as_mut().poll(cx) {
+                    Poll::Ready(Ok(())) => Poll::Ready(()),
+                    // The sender lives as long as this user, so there is no error.
+                    Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+                }
+            })
+            .await;
             // A runtime that shuts down drops new tasks at once: it must get to drop this one, too.
             task::yield_now().await;
         }

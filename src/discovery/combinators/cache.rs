@@ -11,7 +11,7 @@ use tokio::time;
 
 use super::cache_file::CacheFile;
 use super::sharing::Shared;
-use crate::discovery::backend::{guarded, next_of};
+use crate::discovery::backend::{Backoff, guarded, is_unsupported, next_of};
 use crate::discovery::disk::{self, LATE};
 use crate::discovery::fault::Fault;
 use crate::discovery::{BoxFuture, BoxStream, Discovery, Lease, Registrar, Registration};
@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Between two writes of one file.
 const PACE: Duration = Duration::from_secs(1);
+
+/// The longest pause before a write that failed is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long a set that may be a half answer is not stored: as long as a balancer doubts it by default.
 const GRACE: Duration = Duration::from_secs(30);
@@ -171,6 +174,11 @@ impl Watch {
                     self.store(&set);
                     return Some(Ok(set));
                 }
+                Either::Left(Some(Err(error))) if is_unsupported(&error) => {
+                    // What an earlier source left has no successor here.
+                    (self.source, self.stored) = (None, None);
+                    return Some(Err(error));
+                }
                 Either::Left(Some(Err(error))) => {
                     self.needed.notify_one();
                     return Some(Err(error));
@@ -234,11 +242,22 @@ async fn write(file: Arc<CacheFile>, mut sets: signal::Receiver<InstanceSet>) {
     // What cannot be read is no reason to keep it.
     let stored = read_from(&file).await.ok().flatten();
     let mut stored = stored.map_or(0, |set| set.len());
+    let mut pauses = Backoff::new(PACE, LONGEST_PAUSE).pauses();
     let mut is_failing = false;
-    while sets.changed().await.is_ok() {
+    let mut has_ended = false;
+    while !has_ended {
+        if is_failing {
+            // The end of the watch is a last chance.
+            let (changed, paused) = (pin!(sets.changed()), pin!(pauses.pause()));
+            has_ended = matches!(select(changed, paused).await, Either::Left((Err(_), _)));
+        } else if sets.changed().await.is_err() {
+            return;
+        }
+        // One that failed to be written has been judged.
+        let is_new = sets.has_changed().unwrap_or_default() || !is_failing;
         let mut set = sets.borrow_and_update().clone();
         let grace_ends = clock::now() + GRACE;
-        while may_be_half(&set, stored) {
+        while is_new && may_be_half(&set, stored) {
             match changed_before(grace_ends, &mut sets).await {
                 Some(Ok(())) => set = sets.borrow_and_update().clone(),
                 // The watch has ended, and nobody knows whether this was the whole set.
@@ -250,6 +269,7 @@ async fn write(file: Arc<CacheFile>, mut sets: signal::Receiver<InstanceSet>) {
         match on_disk(&file, move || written.write(&set)).await {
             Ok(()) => {
                 stored = size;
+                pauses.reset();
                 if std::mem::take(&mut is_failing) {
                     tracing::info!(path = %file.path().display(), "sets are cached again");
                 }

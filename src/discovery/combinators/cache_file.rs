@@ -99,8 +99,9 @@ impl CacheFile {
         }
         let stored_at = SystemTime::UNIX_EPOCH + Duration::from_millis(read.stored_at);
         let age = clock::wall().duration_since(stored_at);
-        let instances = read.instances.into_iter().map(Instance::from);
-        let set: InstanceSet = instances.collect();
+        let instances = read.instances.into_iter().map(Instance::try_from);
+        let set = instances.collect::<Result<InstanceSet, _>>();
+        let set = set.map_err(|error| Fault::new(&self.path, error))?;
         Ok(Some(set.provisional(age.unwrap_or_default())))
     }
 

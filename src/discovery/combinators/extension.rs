@@ -10,6 +10,10 @@ use crate::discovery::Discovery;
 
 /// Combines discoveries.
 ///
+/// A discovery that [has no list](crate::discovery::no_peers) of peers contributes none: a combination of two gives the peers
+/// of the other, and says that it has no list only if neither has one. [`cached`](Self::cached) and [`shared`](Self::shared)
+/// have one if the discovery in them has.
+///
 /// # Examples
 ///
 /// ```
@@ -44,7 +48,8 @@ pub trait DiscoveryExt: Discovery + Sized {
     ///
     /// A file that cannot be read is one error on the stream, with the file's name in its source. It is replaced by the next
     /// set, unless its text does not begin as that of a cached set: such a file is left alone. A set that cannot be stored is
-    /// logged as a warning, once until storing works again.
+    /// logged as a warning, once until storing works again. It is tried again after 1 s, and then after pauses that double up
+    /// to 60 s.
     #[cfg(feature = "cache")]
     fn cached(self, folder: impl AsRef<Path>) -> Cached<Self> {
         Cached::new(self, folder.as_ref())

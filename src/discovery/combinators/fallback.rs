@@ -3,7 +3,7 @@ use std::pin::pin;
 use futures_util::future::{Either, select};
 use futures_util::stream;
 
-use crate::discovery::backend::{guarded, next_of};
+use crate::discovery::backend::{guarded, is_unsupported, next_of};
 use crate::discovery::{BoxStream, Discovery};
 use crate::error::discovery::DiscoveryError;
 use crate::model::instance::InstanceSet;
@@ -46,12 +46,19 @@ impl<A: Discovery, B: Discovery> Discovery for Or<A, B> {
 struct Sources {
     first: Option<BoxStream<'static, Answer>>,
     other: Option<BoxStream<'static, Answer>>,
+    /// What each said that has no such list: told only if neither has one.
+    lacks: [Option<DiscoveryError>; 2],
 }
 
 impl Sources {
     fn new(first: BoxStream<'static, Answer>, other: BoxStream<'static, Answer>) -> Self {
         let (first, other) = (Some(first), Some(other));
-        Self { first, other }
+        let lacks = [None, None];
+        Self {
+            first,
+            other,
+            lacks,
+        }
     }
 
     fn into_stream(self) -> BoxStream<'static, Answer> {
@@ -73,6 +80,14 @@ impl Sources {
                 }
             };
             match answer {
+                Either::Left(Some(Err(error))) if is_unsupported(&error) => {
+                    self.lacks[0] = Some(error);
+                    self.first = None;
+                }
+                Either::Right(Some(Err(error))) if is_unsupported(&error) => {
+                    self.lacks[1] = Some(error);
+                    self.other = None;
+                }
                 Either::Left(Some(answer)) => {
                     if answer.is_ok() {
                         self.other = None;
@@ -80,6 +95,8 @@ impl Sources {
                     return Some(answer);
                 }
                 Either::Left(None) => self.first = None,
+                // In place of one that has no such list it stands in for nobody.
+                Either::Right(Some(answer)) if self.lacks[0].is_some() => return Some(answer),
                 Either::Right(Some(answer)) => {
                     return Some(answer.map(|set| {
                         let age = set.provisional_age().unwrap_or_default();
@@ -89,6 +106,9 @@ impl Sources {
                 Either::Right(None) => self.other = None,
             }
         }
-        None
+        match &mut self.lacks {
+            [first, Some(_)] => first.take().map(Err),
+            _ => None,
+        }
     }
 }

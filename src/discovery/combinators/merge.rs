@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
 
-use crate::discovery::backend::guarded;
+use crate::discovery::backend::{guarded, is_unsupported};
 use crate::discovery::{BoxStream, Discovery};
 use crate::error::discovery::{DiscoveryError, DiscoveryErrorKind};
 use crate::model::instance::InstanceSet;
@@ -88,6 +88,8 @@ struct Side {
     error: Option<DiscoveryError>,
     /// That the role or the endpoint is unknown: reported only if the other side has no set either.
     unknown: Option<DiscoveryError>,
+    /// That it has no such list: reported only if the other side has none either.
+    lacks: Option<DiscoveryError>,
     has_answered: bool,
 }
 
@@ -119,7 +121,9 @@ impl Merged {
             return Poll::Ready(Some(Err(error)));
         }
         if self.left.answers.is_none() && self.right.answers.is_none() {
-            return Poll::Ready(None);
+            // One report for both.
+            let lacks = self.right.lacks.take().and(self.left.lacks.take());
+            return Poll::Ready(lacks.map(Err));
         }
         Poll::Pending
     }
@@ -139,6 +143,8 @@ impl Merged {
     fn set(&self) -> Option<InstanceSet> {
         match (&self.left.set, &self.right.set) {
             (Some(left), Some(right)) => Some(left.merged(right)),
+            (Some(one), None) if self.right.lacks.is_some() => Some(one.clone()),
+            (None, Some(one)) if self.left.lacks.is_some() => Some(one.clone()),
             (Some(one), None) | (None, Some(one)) => Some(one.merged(&InstanceSet::empty())),
             (None, None) => None,
         }
@@ -152,6 +158,7 @@ impl Side {
             set: None,
             error: None,
             unknown: None,
+            lacks: None,
             has_answered: false,
         }
     }
@@ -178,6 +185,10 @@ impl Side {
                     is_news = true;
                 }
                 Some(Err(error)) if is_unknown(&error) => self.unknown = Some(error),
+                Some(Err(error)) if is_unsupported(&error) => {
+                    self.lacks = Some(error);
+                    self.answers = None;
+                }
                 Some(Err(error)) => self.error = Some(error),
                 None => self.answers = None,
             }

@@ -43,7 +43,7 @@ pub(super) struct Look {
     is_cut: bool,
     /// Whether it has listed the folder once; whoever followed it before may have listed others.
     has_listed: bool,
-    /// Whether nobody has listed it before.
+    /// Whether nothing was known of it before.
     is_first: bool,
     /// Whether the folder does not exist yet.
     pub(super) is_unmade: bool,

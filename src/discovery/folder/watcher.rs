@@ -29,7 +29,7 @@ const AFTER_CLOSE: [Duration; 4] = [
 ];
 
 pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registrants) {
-    let mut look = Look::new(place.clone(), !catalog.is_listed());
+    let mut look = Look::new(place.clone(), catalog.is_empty());
     let mut sight = Sight::Everything;
     let mut events = None;
     let mut closed = Closed::default();
@@ -62,7 +62,7 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
             }
             Err(error) => {
                 catalog.fault(DiscoveryError::backend("reading a folder", error));
-                look = Look::new(place.clone(), !catalog.is_listed());
+                look = Look::new(place.clone(), catalog.is_empty());
                 events = None;
                 time::sleep(PACE).await;
                 sight = Sight::Everything;

@@ -97,7 +97,15 @@ impl<T> List<T> {
         self.chunks[position / CHUNK].weight(position % CHUNK) as f32
     }
 
-    /// The sum of all weights.
+    /// Adds up all weights. Unlike [`total_weight`](Self::total_weight), this needs no published copy.
+    pub(crate) fn weigh(&self) -> u64 {
+        self.chunks
+            .iter()
+            .map(|chunk| u64::from(chunk.total()))
+            .sum()
+    }
+
+    /// The sum of all weights, in a published copy.
     pub(crate) fn total_weight(&self) -> u64 {
         self.upto.last().copied().unwrap_or(0)
     }

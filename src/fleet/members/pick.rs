@@ -21,7 +21,7 @@
 //! Members to avoid and members at their cap lose to any other. If both draws are such members, the pick keeps drawing: it
 //! checks [`FULL_DRAWS`] members, or twice `max_choices` if that is more, before it reports that all are full.
 
-use super::snapshot::Snapshot;
+use super::snapshot::Group;
 use crate::fleet::branch::Branch;
 use crate::fleet::measures::pool::{Pool, Shard};
 use crate::fleet::rng::{Rng, below, unit};
@@ -51,7 +51,7 @@ const FULL_DRAWS: usize = 16;
 
 /// Chooses a member, takes one of its slots and returns its position; `None` if all usable members are at their cap.
 pub(crate) fn choose<T>(
-    snapshot: &Snapshot<T>,
+    group: &Group<T>,
     pool: &Pool,
     is_any_overloaded: bool,
     shard: usize,
@@ -59,38 +59,38 @@ pub(crate) fn choose<T>(
     rng: &mut (impl Rng + ?Sized),
     avoid: &[InstanceId],
 ) -> Option<usize> {
-    let costs = Costs::new(snapshot, pool, is_any_overloaded, now, avoid);
-    let cap = snapshot.rules.max_in_flight;
-    let take = |position| snapshot.list.member(position).stats.acquire(cap);
+    let costs = Costs::new(group, pool, is_any_overloaded, now, avoid);
+    let cap = group.rules.max_in_flight;
+    let take = |position| group.list.member(position).stats.acquire(cap);
     let mut seen = None;
-    let (best, cost) = match snapshot.list.len() {
+    let (best, cost) = match group.list.len() {
         0 => return None,
         1 => (0, 0.0),
-        2.. => draw(snapshot, &costs, pool.numbered(shard), rng, &mut seen),
+        2.. => draw(group, &costs, pool.numbered(shard), rng, &mut seen),
     };
     if cost < AVOIDED && take(best) {
         return Some(best);
     }
     // What was drawn is checked again if a member of it may have room: an avoided one, one that lost its last slot just now
     // or one that slow start passed over.
-    let all_full = cost == f32::INFINITY && snapshot.slow_start.is_none();
+    let all_full = cost == f32::INFINITY && group.slow_start.is_none();
     let mut seen = seen.filter(|_| all_full).unwrap_or_else(Seen::new);
-    draw_for_room(snapshot, &costs, &mut seen, rng, take)
+    draw_for_room(group, &costs, &mut seen, rng, take)
 }
 
 /// Finds any member with a free slot, preferably not one to avoid. For picks whose draws were all at their cap or to be
 /// avoided, or that lost the last slot to another thread.
 #[cold]
 fn draw_for_room<T>(
-    snapshot: &Snapshot<T>,
+    group: &Group<T>,
     costs: &Costs<'_, T>,
     seen: &mut Seen,
     rng: &mut (impl Rng + ?Sized),
     take: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     Branch::SearchedForRoom.reach();
-    let len = snapshot.list.len();
-    let most = FULL_DRAWS.max(2 * snapshot.rules.max_choices as usize);
+    let len = group.list.len();
+    let most = FULL_DRAWS.max(2 * group.rules.max_choices as usize);
     let mut avoided = (None, f32::INFINITY);
     while seen.distinct < most.min(len).min(MOST_SEEN) {
         let position = seen.draw(len, rng);
@@ -107,24 +107,24 @@ fn draw_for_room<T>(
 
 /// The position and cost of the cheapest of two or more draws.
 fn draw<T>(
-    snapshot: &Snapshot<T>,
+    group: &Group<T>,
     costs: &Costs<'_, T>,
     shard: &Shard,
     rng: &mut (impl Rng + ?Sized),
     seen: &mut Option<Seen>,
 ) -> (usize, f32) {
-    let list = &snapshot.list;
-    let ramp = snapshot
+    let list = &group.list;
+    let ramp = group
         .slow_start
         .map(|length| Ramp::draw(length, costs.now, rng));
     let (first, second) = match &ramp {
-        None => two(snapshot, rng),
-        Some(ramp) => two_ramped(snapshot, ramp, rng),
+        None => two(group, rng),
+        Some(ramp) => two_ramped(group, ramp, rng),
     };
     let (a, b) = (costs.of(first), costs.of(second));
     let mut best = if b < a { (second, b) } else { (first, a) };
 
-    let rules = &snapshot.rules;
+    let rules = &group.rules;
     let poor = POOR * shard.winners();
     if best.1 > poor && poor > 0.0 && rules.max_choices > 2 && list.len() > 2 {
         let fair = POOR * costs.fair();
@@ -132,7 +132,7 @@ fn draw<T>(
         let seen = seen.insert(Seen::new());
         seen.add(first);
         seen.add(second);
-        best = draw_more(snapshot, costs, ramp.as_ref(), rng, seen, best, poor);
+        best = draw_more(group, costs, ramp.as_ref(), rng, seen, best, poor);
     }
     if best.1 < AVOIDED && costs.comparable {
         shard.won(best.1);
@@ -141,7 +141,7 @@ fn draw<T>(
 }
 
 fn draw_more<T>(
-    snapshot: &Snapshot<T>,
+    group: &Group<T>,
     costs: &Costs<'_, T>,
     ramp: Option<&Ramp>,
     rng: &mut (impl Rng + ?Sized),
@@ -149,25 +149,24 @@ fn draw_more<T>(
     mut best: (usize, f32),
     poor: f32,
 ) -> (usize, f32) {
-    let len = snapshot.list.len();
-    let most = (snapshot.rules.max_choices as usize)
+    let len = group.list.len();
+    let most = (group.rules.max_choices as usize)
         .min(2 * len)
         .min(MAX_CHOICES);
     for _ in 2..most {
         if best.1 <= poor || seen.distinct == len {
             break;
         }
-        let position = if snapshot.list.is_even() {
+        let position = if group.list.is_even() {
             seen.draw(len, rng)
         } else {
-            let position = weighted_again(snapshot, seen.positions(), rng);
+            let position = weighted_again(group, seen.positions(), rng);
             if !seen.add(position) {
                 continue;
             }
             position
         };
-        if ramp.is_some_and(|ramp| !ramp.admits(snapshot.list.member(position).stats.returned_at()))
-        {
+        if ramp.is_some_and(|ramp| !ramp.admits(group.list.member(position).stats.returned_at())) {
             continue;
         }
         let cost = costs.beside(position, best.0);
@@ -229,30 +228,26 @@ impl Seen {
 }
 
 /// Draws two members by weight. They differ, unless weights are very uneven.
-fn two<T>(snapshot: &Snapshot<T>, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
-    if snapshot.list.is_even() {
-        two_of(snapshot.list.len() as u32, rng)
+fn two<T>(group: &Group<T>, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
+    if group.list.is_even() {
+        two_of(group.list.len() as u32, rng)
     } else {
-        let first = weighted(snapshot, rng);
-        (first, weighted_again(snapshot, &[first as u32], rng))
+        let first = weighted(group, rng);
+        (first, weighted_again(group, &[first as u32], rng))
     }
 }
 
 /// Like [`two`], if some members are in slow start. If only one of the two is admitted, it is returned twice.
 #[cold]
-fn two_ramped<T>(
-    snapshot: &Snapshot<T>,
-    ramp: &Ramp,
-    rng: &mut (impl Rng + ?Sized),
-) -> (usize, usize) {
-    let admits = |position| ramp.admits(snapshot.list.member(position).stats.returned_at());
-    let mut drawn = two(snapshot, rng);
+fn two_ramped<T>(group: &Group<T>, ramp: &Ramp, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
+    let admits = |position| ramp.admits(group.list.member(position).stats.returned_at());
+    let mut drawn = two(group, rng);
     for _ in 0..REDRAWS {
         match (admits(drawn.0), admits(drawn.1)) {
             (true, true) => return drawn,
             (true, false) => return (drawn.0, drawn.0),
             (false, true) => return (drawn.1, drawn.1),
-            (false, false) => drawn = two(snapshot, rng),
+            (false, false) => drawn = two(group, rng),
         }
     }
     drawn
@@ -269,25 +264,25 @@ fn two_of(n: u32, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
     )
 }
 
-fn weighted<T>(snapshot: &Snapshot<T>, rng: &mut (impl Rng + ?Sized)) -> usize {
-    let total = snapshot.list.total_weight();
+fn weighted<T>(group: &Group<T>, rng: &mut (impl Rng + ?Sized)) -> usize {
+    let total = group.list.total_weight();
     let ticket = (u128::from(rng.next_u64()) * u128::from(total)) >> 64;
-    snapshot.list.position_by_weight(ticket as u64)
+    group.list.position_by_weight(ticket as u64)
 }
 
 /// Draws by weight after other draws. A member already drawn is kept with a probability that grows with its weight
 /// relative to the mean. If all draws were distinct, two members of weights 10 and 1 would get equal shares.
-fn weighted_again<T>(snapshot: &Snapshot<T>, seen: &[u32], rng: &mut (impl Rng + ?Sized)) -> usize {
-    let mut position = weighted(snapshot, rng);
+fn weighted_again<T>(group: &Group<T>, seen: &[u32], rng: &mut (impl Rng + ?Sized)) -> usize {
+    let mut position = weighted(group, rng);
     for _ in 0..REDRAWS {
         if !seen.contains(&(position as u32)) {
             break;
         }
-        let kept = 1.0 - f64::from(snapshot.list.inverse_weight(position));
+        let kept = 1.0 - f64::from(group.list.inverse_weight(position));
         if unit(rng) < kept {
             break;
         }
-        position = weighted(snapshot, rng);
+        position = weighted(group, rng);
     }
     position
 }
@@ -300,7 +295,7 @@ pub(crate) fn band(pool: &Pool, members: usize) -> Option<(f32, f32)> {
 
 /// Computes the costs of members at one moment.
 struct Costs<'a, T> {
-    snapshot: &'a Snapshot<T>,
+    group: &'a Group<T>,
     now: u64,
     avoid: &'a [InstanceId],
     cap: u32,
@@ -320,24 +315,24 @@ struct Costs<'a, T> {
 
 impl<'a, T> Costs<'a, T> {
     fn new(
-        snapshot: &'a Snapshot<T>,
+        group: &'a Group<T>,
         pool: &'a Pool,
         is_any_overloaded: bool,
         now: u64,
         avoid: &'a [InstanceId],
     ) -> Self {
-        let latency = snapshot.rules.measures_latency;
+        let latency = group.rules.measures_latency;
         let mean = if latency { pool.mean() } else { 0.0 };
         let band = if latency {
-            band(pool, snapshot.list.len())
+            band(pool, group.list.len())
         } else {
             None
         };
         Self {
-            snapshot,
+            group,
             now,
             avoid,
-            cap: snapshot.rules.max_in_flight.unwrap_or(u32::MAX),
+            cap: group.rules.max_in_flight.unwrap_or(u32::MAX),
             mean,
             band: band.unwrap_or((mean, mean)),
             way: if latency { pool.way() } else { 0.0 },
@@ -355,7 +350,7 @@ impl<'a, T> Costs<'a, T> {
     /// more, in the ratio of the weights. Otherwise picks with many draws would send light members more than they can
     /// take, because more draws find more of them idle.
     fn beside(&self, position: usize, best: usize) -> f32 {
-        let list = &self.snapshot.list;
+        let list = &self.group.list;
         if list.is_even() {
             return self.of(position);
         }
@@ -366,7 +361,7 @@ impl<'a, T> Costs<'a, T> {
     /// The cost of a good member with a fair load; zero while answers are rare.
     fn fair(&self) -> f32 {
         self.pool.map_or(0.0, |pool| {
-            let in_flight = pool.in_flight() / self.snapshot.list.len() as f32;
+            let in_flight = pool.in_flight() / self.group.list.len() as f32;
             (pool.low_latency() - self.way) * (1.0 + in_flight)
         })
     }
@@ -374,13 +369,13 @@ impl<'a, T> Costs<'a, T> {
     /// The cost of a member. `own`: the weight of the request itself.
     #[inline]
     fn with_own(&self, position: usize, own: f32) -> f32 {
-        let member = self.snapshot.list.member(position);
+        let member = self.group.list.member(position);
         let stats = &member.stats;
         let in_flight = stats.in_flight();
         if in_flight >= self.cap {
             return f32::INFINITY;
         }
-        let inverse_weight = self.snapshot.list.inverse_weight(position);
+        let inverse_weight = self.group.list.inverse_weight(position);
         let cost = if self.mean > 0.0 {
             let latency = stats.latency().read(self.now, self.mean);
             let ordinary = in_flight == 0 && latency > self.band.0 && latency < self.band.1;

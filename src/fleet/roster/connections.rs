@@ -42,6 +42,8 @@ impl<T> Roster<T> {
         for index in 0..self.seats.len() {
             self.cancel_dial(index);
             connections += usize::from(self.disconnect(index, now).is_some());
+            // The fleet dropped it, so the next dial counts as its first.
+            self.seats[index].connection = Connection::None;
         }
         self.dials.take_cancelled();
         self.note(Event::DriverStopped { connections });
@@ -112,6 +114,7 @@ impl<T> Roster<T> {
         let since = now.saturating_sub(seat.since);
         let is_down = seat.member().is_none() && since >= UNREACHABLE_AFTER;
         let is_news = is_down && seat.dial.begin_unreachable();
+        self.recount(index);
         self.note(Event::DialFailed {
             id: id.clone(),
             address: address.clone(),
@@ -182,13 +185,16 @@ impl<T> Roster<T> {
 
     pub(super) fn dial(&mut self, index: usize) -> Dial {
         let seat = &mut self.seats[index];
-        self.dials
-            .begin(&mut seat.dial, &seat.instance, seat.error.is_some())
+        let has_failed = seat.error.is_some();
+        let dial = self.dials.begin(&mut seat.dial, &seat.instance, has_failed);
+        self.recount(index);
+        dial
     }
 
     pub(super) fn cancel_dial(&mut self, index: usize) {
         let seat = &mut self.seats[index];
         self.dials.cancel(&mut seat.dial, seat.instance.id());
+        self.recount(index);
     }
 
     /// Schedules the next dial, after the backoff of the attempts so far. Returns the wait in nanoseconds.

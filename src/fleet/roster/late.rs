@@ -11,7 +11,7 @@ const SEATS_AT_ONCE: usize = 1024;
 impl<T> Roster<T> {
     /// Reports the members' latencies to the pool, and resets those of late members.
     pub(crate) fn look_at_latencies(&mut self, now: u64) {
-        let Some((_, high)) = band(&self.shared.pool, self.listing.len()) else {
+        let Some((_, high)) = band(&self.shared.pool, self.listing.in_use()) else {
             return;
         };
         let mean = self.shared.pool.mean();
@@ -25,7 +25,7 @@ impl<T> Roster<T> {
         let listed = || {
             self.seats[from..to]
                 .iter()
-                .filter(|seat| seat.position.is_some())
+                .filter(|seat| self.listing.uses(seat))
         };
         let latencies = listed().map(|seat| seat.stats.latency().read(now, mean));
         self.shared.pool.look_at_latencies(latencies);

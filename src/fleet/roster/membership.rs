@@ -126,7 +126,7 @@ impl<T> Roster<T> {
             self.clear_seat(index);
         }
         let added_at = self.reseat(&gone, &added, now);
-        if !gone.is_empty() && self.listing.is_empty() {
+        if !gone.is_empty() && self.listing.is_outdated() {
             self.relist_all();
         }
         for index in added_at {

@@ -31,8 +31,9 @@ use self::standing::{Standings, Subject};
 use super::branch::Branch;
 use super::config::balance::BalanceConfig;
 use super::config::outlier::OutlierConfig;
+use super::members::list::List;
 use super::members::member::{Member, Record};
-use super::members::snapshot::{Rules, Snapshot};
+use super::members::snapshot::{Group, Rank, Rules, Snapshot};
 use super::rules::doubt::Doubt;
 use super::rules::peers::Peers;
 use super::shared::Shared;
@@ -148,7 +149,7 @@ impl<T> Roster<T> {
         self.find(record.instance.id()).is_some_and(|index| {
             let seat = &self.seats[index];
             let is_it = |member: &Arc<Member<T>>| member.generation == record.generation;
-            seat.eligible().is_some_and(is_it) && (is_trial || seat.position.is_some())
+            seat.eligible().is_some_and(is_it) && (is_trial || seat.place.is_some())
         })
     }
 
@@ -219,7 +220,8 @@ impl<T> Roster<T> {
         if !std::mem::take(&mut self.dirty) {
             return None;
         }
-        match (self.listing.is_empty(), self.unusable_since) {
+        let is_usable = self.listing.share_out(self.unusable_since.is_none());
+        match (!is_usable, self.unusable_since) {
             (true, None) => {
                 self.unusable_since = Some(now);
                 self.note(Event::NothingUsable);
@@ -231,14 +233,32 @@ impl<T> Roster<T> {
             }
             _ => {}
         }
+        let rules = Rules::new(&self.config);
+        let slow_start = self.standings.is_any_returning();
+        let slow_start = slow_start.then(|| nanos(self.config.slow_start()));
+        let group = |list| Group {
+            list,
+            rules,
+            slow_start,
+        };
+        let mut ranks = self.listing.ranks().iter();
+        let first = ranks.next();
+        let mut from = first.map_or(0.0, |first| first.share.part);
+        let others = ranks.map(|rank| {
+            let part = rank.share.part;
+            from += part;
+            Rank {
+                from: from - part,
+                part,
+                group: group(rank.list.published()),
+            }
+        });
         Some(Snapshot {
-            list: self.listing.list().published(),
-            rules: Rules::new(&self.config),
+            others: others.collect(),
+            first: group(first.map_or_else(List::new, |first| first.list.published())),
             unusable_since: self.unusable_since,
             waiting: self.waiting(),
             trials_are_free: self.trials_are_free(),
-            slow_start: (self.standings.is_any_returning())
-                .then(|| nanos(self.config.slow_start())),
         })
     }
 
@@ -282,6 +302,11 @@ impl<T> Roster<T> {
         self.note(event);
     }
 
+    /// Updates the capacity of a seat's rank.
+    fn recount(&mut self, index: usize) {
+        self.dirty |= self.listing.recount(&mut self.seats[index]);
+    }
+
     /// Updates a seat's place in the list.
     fn relist(&mut self, index: usize) {
         let panic_mode = self.listing.update(&mut self.seats, index);
@@ -301,7 +326,7 @@ impl<T> Roster<T> {
             PanicMode::Began => {
                 Branch::PanicModeBegan.reach();
                 self.standings.counters_mut().panic_modes += 1;
-                let members = self.listing.len();
+                let members = self.listing.listed();
                 self.note(Event::PanicModeBegan { members });
             }
             PanicMode::Ended => {

@@ -26,17 +26,35 @@ pub(crate) struct Seat<T> {
     pub(crate) since: u64,
     /// Why the last dial failed.
     pub(crate) error: Option<Arc<DialError>>,
-    /// Its position in the list, if it is listed. Only the [`Listing`](super::listing::Listing) changes it.
-    pub(crate) position: Option<Position>,
+    /// Its place in the lists, if it is listed. Only the [`Listing`](super::listing::Listing) changes it.
+    pub(crate) place: Option<Place>,
     /// What it contributes to the listing's counts.
     pub(crate) counted: Counts,
 }
 
-/// What a seat contributes to the ejection cap. `out` implies `eligible`.
+/// What a seat contributes to the ejection cap and to the capacity of its rank. `out` implies `eligible`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) eligible: bool,
     pub(crate) out: bool,
+    pub(crate) rank: u8,
+    /// Its weight; zero while it drains.
+    pub(crate) announced: u16,
+    is_pickable: bool,
+}
+
+/// The list of a rank, and the position in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) rank: u8,
+    pub(crate) position: Position,
+}
+
+impl Counts {
+    /// The weight that can be picked.
+    pub(crate) fn pickable(&self) -> u16 {
+        if self.is_pickable { self.announced } else { 0 }
+    }
 }
 
 pub(crate) enum Connection<T> {
@@ -57,7 +75,7 @@ impl<T> Seat<T> {
             stats: Arc::default(),
             since: now,
             error: None,
-            position: None,
+            place: None,
             counted: Counts::default(),
         }
     }
@@ -79,10 +97,25 @@ impl<T> Seat<T> {
 
     pub(crate) fn counts(&self) -> Counts {
         let eligible = self.eligible().is_some();
+        let is_out = self.standing.is_out();
+        let announced = if self.is_draining() {
+            0
+        } else {
+            self.instance.weight().get()
+        };
         Counts {
             eligible,
-            out: eligible && self.standing.is_out(),
+            out: eligible && is_out,
+            rank: self.instance.rank(),
+            announced,
+            is_pickable: !is_out && (eligible || self.is_in_first_dial()),
         }
+    }
+
+    /// Whether its first dial is running: nothing is known against it.
+    fn is_in_first_dial(&self) -> bool {
+        let is_first = matches!(self.connection, Connection::None) && self.error.is_none();
+        is_first && self.dial.is_dialling()
     }
 
     /// Its tier, if it is eligible.

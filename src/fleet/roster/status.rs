@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Roster;
+use super::listing::Rank;
 use super::seat::{Connection, Seat};
 use crate::error::census::Census;
 use crate::fleet::config::outlier::OutlierConfig;
@@ -14,7 +15,7 @@ use crate::fleet::rules::doubt::Doubt;
 use crate::fleet::rules::slow_start::share;
 use crate::fleet::shared::Shared;
 use crate::fleet::time::nanos;
-use crate::status::{EjectionMode, MemberState, MemberStatus, Status};
+use crate::status::{EjectionMode, MemberState, MemberStatus, RankStatus, Status};
 
 /// Why there is no member to pick.
 pub(crate) enum Unusable {
@@ -61,7 +62,7 @@ impl<T> Roster<T> {
             is_provisional: self.is_provisional,
             discovery_error: None,
             doubted_for: self.doubt.as_ref().map(|doubt| left(doubt.until())),
-            usable: self.listing.len(),
+            usable: self.listing.in_use(),
             panic_mode: self.listing.is_panic_mode(),
             ejection_mode: match &*self.shared.outlier.load() {
                 Some(config) if config.is_shadow() => EjectionMode::Shadow,
@@ -82,7 +83,19 @@ impl<T> Roster<T> {
             },
             max_in_flight: self.config.max_in_flight().map(NonZeroU32::get),
             attempt_timeout: None,
+            ranks: self.listing.ranks().iter().map(Rank::status).collect(),
             members: members.collect(),
+        }
+    }
+}
+
+impl<T> Rank<T> {
+    fn status(&self) -> RankStatus {
+        RankStatus {
+            rank: self.rank,
+            announced_weight: self.capacity.announced,
+            pickable_weight: self.capacity.pickable,
+            share: self.share.part,
         }
     }
 }
@@ -96,7 +109,7 @@ impl<T> Seat<T> {
             MemberState::Probation
         } else if is_up && self.standing.is_ejected() {
             MemberState::Ejected
-        } else if is_up && self.position.is_some() {
+        } else if is_up && self.place.is_some() {
             MemberState::Usable
         } else if is_up && self.instance.weight().get() == 0 {
             MemberState::Weightless
@@ -115,6 +128,7 @@ impl<T> Seat<T> {
             (MemberState::Draining, ..) => "draining",
             (MemberState::Weightless, ..) => "weight 0",
             (MemberState::Busy, ..) => "busy",
+            (MemberState::Usable, ..) => "backup",
             (MemberState::Ejected, ..) => "ejected",
             (MemberState::Probation, ..) => "on probation",
             (_, Some(error), _) => error.label(),

@@ -21,7 +21,7 @@ impl<T> Roster<T> {
         let to = (from + SEATS_AT_ONCE).min(self.seats.len());
         let looked_at_all = from == 0 && to == self.seats.len();
         self.suspects_from = if to < self.seats.len() { to } else { 0 };
-        let fair_share = self.shared.pool.rate() / self.listing.len().max(1) as f32;
+        let fair_share = self.shared.pool.rate() / self.listing.in_use().max(1) as f32;
         let (mut in_play, mut failing) = (0, 0);
         for seat in &mut self.seats[from.min(to)..to] {
             let stats = &seat.stats;
@@ -32,7 +32,7 @@ impl<T> Roster<T> {
             if !is_out && failures <= seat.standing.suspect_trials() {
                 self.standings.forget_suspect_trials(&mut seat.standing);
             }
-            let is_in_play = seat.position.is_some() && !is_out;
+            let is_in_play = self.listing.uses(seat) && !is_out;
             in_play += usize::from(is_in_play);
             failing += usize::from(is_in_play && failures >= config.suspect_failures());
             if failures > 0 && !is_out {

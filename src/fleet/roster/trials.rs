@@ -144,10 +144,11 @@ impl<T> Roster<T> {
 
     /// The members that wait for a trial: the first few of those on probation, in turn, then the first few suspects.
     pub(super) fn waiting(&mut self) -> Vec<Arc<Member<T>>> {
-        let seat = |id: &InstanceId| Some(&self.seats[self.find(id)?]);
+        let needed = |seat: &&Seat<T>| self.listing.needs(seat);
+        let seat = |id: &InstanceId| Some(&self.seats[self.find(id)?]).filter(needed);
         let probation = self.standings.on_probation().filter_map(seat);
         let suspects = self.standings.suspects().filter_map(seat);
-        let suspects = suspects.filter(|seat| seat.position.is_some());
+        let suspects = suspects.filter(|seat| seat.place.is_some());
         let probation = probation.filter_map(Seat::eligible).take(WAITING);
         let waiting = probation.chain(suspects.filter_map(Seat::eligible).take(WAITING));
         let waiting: Vec<_> = waiting.map(Arc::clone).collect();

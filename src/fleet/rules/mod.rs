@@ -12,6 +12,7 @@ pub(crate) mod late;
 pub(crate) mod outlier;
 pub(crate) mod overload;
 pub(crate) mod peers;
+pub(crate) mod rank;
 pub(crate) mod slow_start;
 pub(crate) mod suspect;
 pub(crate) mod tiers;

@@ -1,4 +1,5 @@
-//! Which members are picked from: the available ones, else the busy ones, else all of them in panic mode.
+//! Which members of a [rank](super::rank) are picked from: the available ones, else the busy ones, else none, or all of them in
+//! panic mode.
 //!
 //! Panic mode is on while every eligible member is ejected or on probation. Picks then draw from all eligible members: one
 //! that fails half of its requests is better than none. Their outcomes move their load and are counted, but eject no member.
@@ -24,19 +25,9 @@ impl Tier {
         }
     }
 
-    /// The tier that picks draw from, given those of all eligible members.
-    pub(crate) fn best(eligible: impl Iterator<Item = Self>) -> Self {
-        eligible.min().unwrap_or(Self::Available)
-    }
-
-    /// Whether it is picked from while `best` is the best tier. In panic mode all tiers are.
-    pub(crate) fn is_picked(self, best: Self) -> bool {
-        self == best || best.is_panic_mode()
-    }
-
-    /// Whether panic mode is on while this is the best tier.
-    pub(crate) fn is_panic_mode(self) -> bool {
-        self == Self::Out
+    /// Whether it is picked from while `best` is the best tier of its rank.
+    pub(crate) fn is_picked(self, best: Self, is_panic_mode: bool) -> bool {
+        self == best && (self != Self::Out || is_panic_mode)
     }
 }
 
@@ -45,14 +36,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_tier_is_picked_from_and_all_in_panic_mode() {
+    fn the_best_tier_is_picked_from_and_members_that_are_out_in_panic_mode() {
         use Tier::{Available, Busy, Out};
-        assert_eq!(Tier::best([Out, Busy, Available].into_iter()), Available);
-        assert_eq!(Tier::best([Out, Busy].into_iter()), Busy);
-        assert!(!Out.is_picked(Busy) && !Busy.is_picked(Available));
-        assert_eq!(Tier::best([Out, Out].into_iter()), Out);
-        assert!(Busy.is_picked(Out) && Out.is_picked(Out));
-        assert_eq!(Tier::best([].into_iter()), Available);
+        let best = |tiers: [Tier; 3]| tiers.into_iter().min();
+        assert_eq!(best([Out, Busy, Available]), Some(Available));
+        assert_eq!(best([Out, Busy, Out]), Some(Busy));
+        assert!(Busy.is_picked(Busy, false) && !Busy.is_picked(Available, false));
+        assert!(Out.is_picked(Out, true) && !Out.is_picked(Out, false));
         assert_eq!(Tier::of(true, true), Out);
     }
 }

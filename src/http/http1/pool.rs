@@ -45,6 +45,8 @@ pub(in crate::http) struct Pool<B> {
 }
 
 struct Store<B> {
+    /// Whether connections get old.
+    ages: bool,
     /// The one used last is the last.
     idle: Vec<Idle<B>>,
     /// In order; also those that were given up meanwhile.
@@ -109,7 +111,7 @@ where
             peer,
             fallback,
             limits,
-            store: Mutex::new(Store::new()),
+            store: Mutex::new(Store::new(limits.max_age.is_some())),
             tasks: Tasks::default(),
         });
         let connection = pool.connect().await?;
@@ -294,8 +296,9 @@ impl<B> Pool<B> {
 }
 
 impl<B> Store<B> {
-    fn new() -> Self {
+    fn new(ages: bool) -> Self {
         Self {
+            ages,
             idle: Vec::new(),
             waiting: VecDeque::new(),
             live: 0,
@@ -317,6 +320,9 @@ impl<B> Store<B> {
     }
 
     fn remove_old(&mut self) -> Vec<Idle<B>> {
+        if !self.ages {
+            return Vec::new();
+        }
         let old = |idle: &mut Idle<B>| idle.connection.age().is_old();
         self.idle.extract_if(.., old).collect()
     }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use h2::{Reason, SendStream};
-use http_body::Body;
+use http_body::{Body, Frame};
 use tokio::runtime::Handle;
 
 use crate::error::BoxError;
@@ -58,7 +58,12 @@ impl Upload {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let mut sending = Sending { body, stream };
+        let mut sending = Sending {
+            body,
+            stream,
+            free: FREE,
+            next: None,
+        };
         let mut cx = Context::from_waker(Waker::noop());
         if let Poll::Ready(sent) = sending.poll(&mut cx) {
             sent?;
@@ -156,9 +161,17 @@ where
     }
 }
 
+/// How much of a body is handed to h2 before it has room for it, in bytes. h2 has none for a stream that its connection's task
+/// has not opened yet, so that the shortest body would need a task of its own.
+const FREE: usize = 16 << 10;
+
 struct Sending<B> {
     body: B,
     stream: SendStream<Bytes>,
+    /// What is left of [`FREE`].
+    free: usize,
+    /// Data of those first bytes that was read and is not sent yet: it ends the stream if nothing follows.
+    next: Option<Bytes>,
 }
 
 impl<B> Sending<B>
@@ -168,46 +181,28 @@ where
 {
     /// Ready when all is sent, or the stream takes no more: the response tells why.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        let Self { body, stream } = self;
         loop {
-            if stream.poll_reset(cx).is_ready() {
+            if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            if stream.capacity() == 0 {
-                // One byte asks whether the peer takes any: how much comes next is not known before the body is asked.
-                stream.reserve_capacity(1);
-                match ready!(stream.poll_capacity(cx)) {
-                    Some(Ok(0)) => continue,
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return Poll::Ready(Ok(())),
-                }
+            if !ready!(self.poll_room(cx)) {
+                return Poll::Ready(Ok(()));
             }
-            let frame = caught(|| Pin::new(&mut *body).poll_frame(cx));
-            let frame = match frame {
+            let body = Pin::new(&mut self.body);
+            let sent = match caught(|| body.poll_frame(cx)) {
                 Err(panicked) => return Poll::Ready(Err(panicked.into())),
-                Ok(frame) => match ready!(frame) {
-                    Some(Ok(frame)) => frame,
-                    Some(Err(error)) => return Poll::Ready(Err(error.into())),
-                    None => {
-                        let _ = stream.send_data(Bytes::new(), true);
-                        return Poll::Ready(Ok(()));
-                    }
+                Ok(Poll::Ready(Some(Err(error)))) => return Poll::Ready(Err(error.into())),
+                Ok(Poll::Pending) => match self.send_next() {
+                    Ok(()) => return Poll::Pending,
+                    Err(reset) => Err(reset),
                 },
-            };
-            let sent = match frame.into_data() {
-                Ok(mut data) => {
-                    let ends = body.is_end_stream();
-                    let data = data.copy_to_bytes(data.remaining());
-                    stream.send_data(data, ends).map(|()| ends)
+                Ok(Poll::Ready(Some(Ok(frame)))) => {
+                    self.send_next().and_then(|()| self.send(frame))
                 }
-                Err(frame) => match frame.into_trailers() {
-                    Ok(trailers) => {
-                        stream.reserve_capacity(0);
-                        stream.send_trailers(trailers).map(|()| true)
-                    }
-                    // A kind of frame that HTTP/2 has not.
-                    Err(_) => Ok(false),
-                },
+                Ok(Poll::Ready(None)) => {
+                    let last = self.next.take().unwrap_or_default();
+                    self.stream.send_data(last, true).map(|()| true)
+                }
             };
             match sent {
                 Ok(false) => {}
@@ -215,5 +210,47 @@ where
                 Ok(true) | Err(_) => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    fn send_next(&mut self) -> Result<(), h2::Error> {
+        let next = self.next.take();
+        next.map_or(Ok(()), |data| self.stream.send_data(data, false))
+    }
+
+    /// Sends a frame, or keeps it as the next one. Returns whether it is the last.
+    fn send(&mut self, frame: Frame<B::Data>) -> Result<bool, h2::Error> {
+        match frame.into_data() {
+            Ok(mut data) => {
+                let data = data.copy_to_bytes(data.remaining());
+                let ends = self.body.is_end_stream();
+                self.free = self.free.saturating_sub(data.len());
+                if !ends && self.free > 0 {
+                    self.next = Some(data);
+                    return Ok(false);
+                }
+                self.stream.send_data(data, ends).map(|()| ends)
+            }
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => {
+                    self.stream.reserve_capacity(0);
+                    self.stream.send_trailers(trailers).map(|()| true)
+                }
+                // A kind of frame that HTTP/2 has not.
+                Err(_) => Ok(false),
+            },
+        }
+    }
+
+    /// Ready when the stream has room for more, or takes no more: then it says no.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let stream = &mut self.stream;
+        while self.free == 0 && stream.capacity() == 0 {
+            // One byte asks whether the peer takes any: how much comes next is not known before the body is asked.
+            stream.reserve_capacity(1);
+            if !matches!(ready!(stream.poll_capacity(cx)), Some(Ok(_))) {
+                return Poll::Ready(false);
+            }
+        }
+        Poll::Ready(true)
     }
 }

@@ -15,6 +15,8 @@ pub use error::{InstanceError, WeightError};
 pub use set::InstanceSet;
 
 use crate::model::address::{Address, ip_fault};
+#[cfg(feature = "serde")]
+use crate::model::address::{AddressError, is_of_later_kind};
 
 /// One running copy of a role, as announced for one target.
 ///
@@ -39,11 +41,11 @@ pub struct Instance(Arc<Announced>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename = "Instance"))]
-struct Announced {
+struct Announced<A = Address> {
     id: InstanceId,
-    address: Address,
-    #[cfg_attr(feature = "serde", serde(default))]
-    alternates: Vec<Address>,
+    address: A,
+    #[cfg_attr(feature = "serde", serde(default = "Vec::new"))]
+    alternates: Vec<A>,
     #[cfg_attr(feature = "serde", serde(default))]
     weight: Weight,
     #[cfg_attr(feature = "serde", serde(default))]
@@ -117,7 +119,8 @@ impl Instance {
 
     /// Sets its rank, 0 to 255: instances of a higher rank are backups. Default 0.
     ///
-    /// The rank is announced and stored, but no rule reads it yet: all ranks are picked alike.
+    /// A rank gets requests only while the ranks before it are short: see
+    /// [`guide::routing`](crate::guide::routing#ranks-backups).
     #[must_use]
     pub fn with_rank(mut self, rank: u8) -> Self {
         self.edit().rank = rank;
@@ -187,7 +190,7 @@ impl Instance {
         self.0.weight
     }
 
-    /// Its rank: instances of a higher rank are backups. No rule reads it yet, see [`with_rank`](Self::with_rank).
+    /// Its rank: instances of a higher rank are backups. See [`with_rank`](Self::with_rank).
     #[must_use]
     pub fn rank(&self) -> u8 {
         self.0.rank
@@ -288,11 +291,41 @@ impl serde::Serialize for Instance {
     }
 }
 
-/// Rejects what does not pass [`Instance::validate`].
+/// As it is stored, with addresses that may be of a later release.
+#[cfg(feature = "serde")]
+impl Announced<String> {
+    /// Leaves out alternates of an unknown kind. In place of an address of one, the first known alternate is taken.
+    fn known(self) -> Result<Announced, AddressError> {
+        let texts = std::iter::once(self.address).chain(self.alternates);
+        let (later, known): (Vec<_>, Vec<_>) = texts.partition(|text| is_of_later_kind(text));
+        let known = known.iter().map(|text| text.parse());
+        let mut known = known.collect::<Result<Vec<Address>, _>>()?;
+        if known.is_empty() {
+            let first = later.first().map_or("", String::as_str);
+            return Err(AddressError::of_later_kind(first));
+        }
+        let address = known.remove(0);
+        Ok(Announced {
+            address,
+            alternates: known,
+            id: self.id,
+            weight: self.weight,
+            rank: self.rank,
+            zone: self.zone,
+            availability: self.availability,
+            visibility: self.visibility,
+            metadata: self.metadata,
+        })
+    }
+}
+
+/// Rejects what does not pass [`Instance::validate`]. Addresses of a kind that only later releases know are left out, unless
+/// there is no other.
 #[cfg(feature = "serde")]
 impl<'de> serde::Deserialize<'de> for Instance {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let instance = Self(Arc::new(Announced::deserialize(deserializer)?));
+        let announced = Announced::<String>::deserialize(deserializer)?.known();
+        let instance = Self(Arc::new(announced.map_err(serde::de::Error::custom)?));
         instance.validate().map_err(serde::de::Error::custom)?;
         Ok(instance)
     }
@@ -301,12 +334,14 @@ impl<'de> serde::Deserialize<'de> for Instance {
 /// An instance that was stored without having been validated: a peer has port 0.
 #[cfg(feature = "cache")]
 #[derive(serde::Deserialize)]
-pub(crate) struct Stored(Announced);
+pub(crate) struct Stored(Announced<String>);
 
 #[cfg(feature = "cache")]
-impl From<Stored> for Instance {
-    fn from(stored: Stored) -> Self {
-        Self(Arc::new(stored.0))
+impl TryFrom<Stored> for Instance {
+    type Error = AddressError;
+
+    fn try_from(stored: Stored) -> Result<Self, AddressError> {
+        Ok(Self(Arc::new(stored.0.known()?)))
     }
 }
 
@@ -468,12 +503,22 @@ mod tests {
             instance.visibility(),
             &Visibility::Granted(vec!["media".parse().unwrap()])
         );
+        let later = text.replacen("[::1]:80", "vsock:3:80", 1).replacen(
+            "127.0.0.1:80",
+            "h3:127.0.0.1:80",
+            1,
+        );
+        let read: Instance = serde_json::from_str(&later).unwrap();
+        assert_eq!(read.address().to_string(), "unix:/run/w.sock");
+        assert!(read.alternates().is_empty());
         let again = serde_json::to_string(&instance).unwrap();
         assert_eq!(serde_json::from_str::<Instance>(&again).unwrap(), instance);
         for bad in [
             r#"{"id":"w-1","address":"0.0.0.0:80"}"#,
             r#"{"id":"w-1","address":"127.0.0.1:80","weight":65536}"#,
             r#"{"id":"w-1","address":"unix:w.sock"}"#,
+            r#"{"id":"w-1","address":"vsock:3:80"}"#,
+            r#"{"id":"w-1","address":"127.0.0.1:80","alternates":["garbage"]}"#,
         ] {
             assert!(serde_json::from_str::<Instance>(bad).is_err(), "{bad}");
         }

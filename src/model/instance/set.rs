@@ -53,12 +53,17 @@ impl InstanceSet {
         self.confirmed
     }
 
+    /// Takes the mark of [`confirmed`](Self::confirmed) off.
+    pub(crate) fn unconfirmed(mut self) -> Self {
+        self.confirmed = false;
+        self
+    }
+
     /// Marks the set as a stand-in for one that its source has not given yet, such as a cached set of this age. No later set is
     /// doubted by comparison with it.
     pub(crate) fn provisional(mut self, age: Duration) -> Self {
-        self.confirmed = false;
         self.provisional = Some(age);
-        self
+        self.unconfirmed()
     }
 
     /// How old a provisional set was when it was marked as one; `None` for the set of a live source.
