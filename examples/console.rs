@@ -12,7 +12,7 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use rolecall::console::Console;
@@ -166,12 +166,11 @@ fn balance(
     for _ in 0..6 {
         let mut balance = balance.clone();
         tokio::spawn(async move {
-            let mut next = Instant::now();
+            let mut ticks = tokio::time::interval(Duration::from_millis(15));
             loop {
+                ticks.tick().await;
                 // What fails is seen on the page.
                 let _ = balance.call(()).await;
-                next += Duration::from_millis(15);
-                tokio::time::sleep_until(next.into()).await;
             }
         });
     }
