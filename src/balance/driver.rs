@@ -299,7 +299,7 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
             return false;
         }
         if is_unusable || done.iter().any(|(_, result)| result.is_err()) {
-            self.refresh();
+            self.refresh(clock::now());
         }
         let mut connected = Vec::new();
         for (ticket, result) in done {
@@ -326,8 +326,7 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
     }
 
     /// Tells discovery that its answer may be stale, at most once a second.
-    fn refresh(&mut self) {
-        let now = clock::now();
+    fn refresh(&mut self, now: Instant) {
         let is_soon = |at: Instant| now.saturating_duration_since(at) < REFRESH_INTERVAL;
         if self.watch.is_some() && !self.refreshed.is_some_and(is_soon) {
             self.refreshed = Some(now);
@@ -345,9 +344,9 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
-        let unavailable = self.unavailable_at();
-        let next = self.fleet.next_deadline().into_iter().chain(unavailable);
-        let Some(next) = next.min() else {
+        let (unavailable, refresh) = (self.unavailable_at(), self.refresh_at());
+        let next = [self.fleet.next_deadline(), unavailable, refresh];
+        let Some(next) = next.into_iter().flatten().min() else {
             self.deadline = None;
             return false;
         };
@@ -369,7 +368,20 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         if unavailable.is_some_and(|at| at <= now) {
             self.report_unavailable(now);
         }
+        if refresh.is_some_and(|at| at <= now) {
+            self.refresh(now);
+        }
         true
+    }
+
+    /// When to tell discovery again that nothing is usable: a second after the last time, or after that began.
+    fn refresh_at(&self) -> Option<Instant> {
+        let since = self
+            .fleet
+            .unusable_since()
+            .filter(|_| self.watch.is_some())?;
+        let last = self.refreshed.map_or(since, |last| last.max(since));
+        last.checked_add(REFRESH_INTERVAL)
     }
 
     /// When calls begin to fail because no member is usable, unless that is reported already.
