@@ -64,7 +64,7 @@ impl Fleet {
             let member = status
                 .members
                 .into_iter()
-                .find(|member| member.instance.id() == &id);
+                .find(|member| *member.instance.id() == id);
             let ejection = member.and_then(|member| member.ejection);
             ejection.is_some_and(|ejection| !ejection.is_over)
         };
@@ -86,7 +86,7 @@ impl Fleet {
     pub(crate) fn is_ejected(&self, id: &str) -> bool {
         let status = self.control.status();
         let mut members = status.members.iter();
-        let member = members.find(|member| member.instance.id() == &id).unwrap();
+        let member = members.find(|member| *member.instance.id() == id).unwrap();
         member.state == rolecall::MemberState::Ejected
     }
 }
