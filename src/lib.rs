@@ -252,7 +252,9 @@ pub use balance::{
 pub use discovery::{Discovery, DiscoveryExt, Lease, List, Registrar, Registration, Registry};
 pub use error::census::Census;
 pub use error::{BoxError, Error, ErrorKind};
-pub use event::{DialError, EjectionReason, Event, Withheld};
+pub use event::Event;
+pub use event::dial::DialError;
+pub use event::reason::{EjectionReason, Withheld};
 pub use explain::Explanation;
 pub use explain::member::{MemberExplanation, ShareReason, Spared};
 pub use explain::target::Circumstance;

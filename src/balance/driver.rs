@@ -17,7 +17,8 @@ use super::shared::Shared;
 use super::watch::Watch;
 use crate::discovery::view::View;
 use crate::error::BoxError;
-use crate::event::{DialError, Event};
+use crate::event::Event;
+use crate::event::dial::DialError;
 use crate::fleet::{Dial, Fleet, PickError};
 use crate::model::instance::Instance;
 use crate::runtime::panic::caught;
@@ -402,8 +403,16 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         };
         let (census, cause) = match why {
             PickError::NoneUsable(census) => {
-                let cause = self.dial_error.as_ref().map(ToString::to_string);
-                (census.to_string(), cause)
+                let census = census.to_string();
+                // The census counts dials by their labels: they are not repeated.
+                let cause = self.dial_error.as_ref().and_then(|error| {
+                    if census.contains(error.label()) {
+                        error.detail()
+                    } else {
+                        Some(error.brief())
+                    }
+                });
+                (census, cause)
             }
             why => {
                 let cause = self.shared.discovery_error();
