@@ -189,6 +189,7 @@
 //! |---|---|
 //! | `cache` | `DiscoveryExt::cached`: stores the last sets on disk, so that a process can start while discovery is down |
 //! | `conformance` | `discovery::conformance`: the suite that discovery backends pass, for one of your own |
+//! | `console` | `console::Console`: a page that shows all balancers of a program, with their events live, and controls |
 //! | `axum` | `axum::serve` takes a `guard::Listener` |
 //! | `grpc` | `grpc::Channel`, where clients generated for tonic take a channel |
 //! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
@@ -220,6 +221,8 @@
 struct Readme;
 
 mod balance;
+#[cfg(feature = "console")]
+pub mod console;
 pub mod discovery;
 mod error;
 mod event;

@@ -289,12 +289,12 @@ impl MemberExplanation {
     }
 
     /// Whether there is anything to say beside its share.
-    pub(super) fn is_notable(&self) -> bool {
+    pub(crate) fn is_notable(&self) -> bool {
         !self.reasons.is_empty()
     }
 
     /// Writes the sentence without the instance that it is about.
-    pub(super) fn write_predicate(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+    pub(crate) fn write_predicate(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         match self.share {
             _ if !self.is_picked => f.write_str("gets no requests")?,
             Some(share) => {
@@ -682,7 +682,7 @@ fn write_panic_mode(f: &mut fmt::Formatter<'_>, is_on: bool) -> fmt::Result {
 }
 
 /// A fraction as a percentage of two or three digits.
-struct Percent(f64);
+pub(crate) struct Percent(pub(crate) f64);
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -705,14 +705,14 @@ impl fmt::Display for Digits {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::event::reason::EjectionReason;
     use crate::status::EjectionCounters;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    pub(in crate::explain) fn member(state: MemberState) -> MemberStatus {
+    pub(crate) fn member(state: MemberState) -> MemberStatus {
         MemberStatus {
             instance: Instance::new("pay-1", ([10, 0, 0, 7], 80)),
             state,
@@ -735,7 +735,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::explain) fn status<const N: usize>(states: [MemberState; N]) -> Status {
+    pub(crate) fn status<const N: usize>(states: [MemberState; N]) -> Status {
         let is_usable = |state: &&MemberState| **state == MemberState::Usable;
         Status {
             target: Some("worker:http".parse().unwrap()),
@@ -768,7 +768,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::explain) fn ejection() -> EjectionStatus {
+    pub(crate) fn ejection() -> EjectionStatus {
         EjectionStatus {
             reason: EjectionReason::FailuresInRow {
                 failures: 3,
