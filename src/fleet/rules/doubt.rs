@@ -96,7 +96,7 @@ mod tests {
 
     fn doubted(set: &InstanceSet, known: usize) -> bool {
         let gone = known.saturating_sub(set.len());
-        let doubt = judge(set, known, || gone, None, &BalanceConfig::default(), 0);
+        let doubt = judge(set, set, known, || gone, None, &BalanceConfig::default(), 0);
         doubt.is_some()
     }
 
@@ -126,14 +126,14 @@ mod tests {
             .shrink_grace(std::time::Duration::ZERO)
             .build()
             .unwrap();
-        let doubt = judge(&set(0), 10, || 10, None, &config, 0);
+        let doubt = judge(&set(0), &set(0), 10, || 10, None, &config, 0);
         assert!(doubt.is_none());
     }
 
     #[test]
     fn another_doubtful_set_does_not_extend_the_doubt() {
         let config = BalanceConfig::default();
-        let Some(first) = judge(&set(0), 10, || 10, None, &config, 5) else {
+        let Some(first) = judge(&set(0), &set(0), 10, || 10, None, &config, 5) else {
             panic!("not doubted");
         };
         let Some(second) = judge(&set(1), 10, || 9, Some(&first), &config, 500) else {
