@@ -136,7 +136,7 @@ mod tests {
         let Some(first) = judge(&set(0), &set(0), 10, || 10, None, &config, 5) else {
             panic!("not doubted");
         };
-        let Some(second) = judge(&set(1), 10, || 9, Some(&first), &config, 500) else {
+        let Some(second) = judge(&set(1), &set(1), 10, || 9, Some(&first), &config, 500) else {
             panic!("not doubted");
         };
         assert_eq!(second.until, first.until);
