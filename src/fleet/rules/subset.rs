@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn weight_zero_takes_the_last_places() {
-        let weighted = |n: usize| instance(n).with_weight(u16::from(n % 2 == 0));
+        let weighted = |n: usize| instance(n).with_weight(u16::from(n.is_multiple_of(2)));
         let set: InstanceSet = (0..100).map(weighted).collect();
         let chosen = choose(&set, 40, "pod");
         assert!(chosen.iter().all(|instance| instance.weight().get() == 1));
