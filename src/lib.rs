@@ -246,8 +246,8 @@ mod status;
 mod worker;
 
 pub use balance::{
-    Attempt, Balance, BalanceLayer, Classify, ClassifyFn, ClassifyResult, Control, Driver, Failed,
-    Outcome, ResponseFuture, connect,
+    Attempt, Balance, BalanceLayer, Check, Classify, ClassifyFn, ClassifyResult, Control, Driver,
+    Failed, NoCheck, Outcome, ResponseFuture, connect,
 };
 pub use discovery::{Discovery, DiscoveryExt, Lease, List, Registrar, Registration, Registry};
 pub use error::census::Census;
@@ -270,8 +270,8 @@ pub use model::instance::{
 pub use model::name::{Boundary, EndpointName, NameError, Role};
 pub use model::target::{Target, TargetError};
 pub use status::{
-    EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus, RankStatus, Status,
-    SubsetStatus,
+    CheckStatus, EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus,
+    RankStatus, Status, SubsetStatus,
 };
 #[cfg(feature = "worker")]
 pub use worker::{Drained, Worker, WorkerError};

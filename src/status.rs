@@ -211,6 +211,8 @@ pub struct MemberStatus {
         serde(serialize_with = "seconds::option::serialize")
     )]
     pub redial_in: Option<Duration>,
+    /// Its last check that told something, if the balancer has a check.
+    pub check: Option<CheckStatus>,
     /// Whether it is a suspect: it failed, or answered late, and gets too little traffic to be judged. A trial decides.
     pub is_suspect: bool,
     /// The part of its share that slow start gives it, from 0.1 to 1, if it is in slow start.
@@ -236,6 +238,18 @@ impl MemberStatus {
             _ => true,
         }
     }
+}
+
+/// The last [check](crate::BalanceLayer::check) of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CheckStatus {
+    /// The time since it ended.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "seconds::serialize"))]
+    pub since: Duration,
+    /// Why it failed, with causes; `None` if it succeeded.
+    pub error: Option<String>,
 }
 
 /// The last ejection of a member.

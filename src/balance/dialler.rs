@@ -13,6 +13,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use tower_service::Service;
 
+use super::check::Check;
 use crate::error::BoxError;
 use crate::fleet::{BalanceConfig, Dial, Ticket};
 use crate::model::instance::Instance;
@@ -25,7 +26,13 @@ const SILENT_AFTER: Duration = Duration::from_millis(250);
 const MAX_WITH_SILENT: usize = 8;
 
 /// How a dial ended.
-pub(super) type Dialled<S> = (Ticket, Result<S, BoxError>);
+pub(super) type Dialled<S> = (Ticket, Result<Fresh<S>, BoxError>);
+
+/// The service of a new connection, and the outcome of its check, if there is a check.
+pub(super) struct Fresh<S> {
+    pub(super) service: S,
+    pub(super) checked: Option<Result<(), BoxError>>,
+}
 
 /// Runs dials, each in a task of its own, and limits how many run at once.
 ///
@@ -98,6 +105,7 @@ impl<S: Send + 'static> Dialler<S> {
         &mut self,
         cx: &mut Context<'_>,
         connector: &mut M,
+        check: Option<&Check<S>>,
         config: &BalanceConfig,
         is_unusable: bool,
     ) -> Vec<Dialled<S>>
@@ -126,7 +134,7 @@ impl<S: Send + 'static> Dialler<S> {
                 return ended;
             };
             match ready {
-                Ok(()) => self.begin(dial, connector, patience),
+                Ok(()) => self.begin(dial, connector, check.cloned(), patience),
                 Err(error) => ended.push((dial.ticket, Err(error))),
             }
         }
@@ -217,20 +225,32 @@ impl<S: Send + 'static> Dialler<S> {
         ready_by.as_mut().poll(cx).map(|()| Err(late(patience)))
     }
 
-    fn begin<M>(&mut self, dial: Dial, connector: &mut M, patience: Duration)
-    where
+    fn begin<M>(
+        &mut self,
+        dial: Dial,
+        connector: &mut M,
+        check: Option<Check<S>>,
+        patience: Duration,
+    ) where
         M: Service<Instance, Response = S>,
         M::Future: Send + 'static,
         M::Error: Into<BoxError>,
     {
         let ticket = dial.ticket.clone();
+        let instance = dial.instance.clone();
         let dialling = caught(|| connector.call(dial.instance));
         // All foreign values are used and dropped inside, where a panic is caught.
         let outcome = AssertUnwindSafe(async move {
-            match timeout(patience, dialling?).await {
-                Ok(result) => result.map_err(Into::into),
-                Err(_) => Err(late(patience)),
-            }
+            let service = match timeout(patience, dialling?).await {
+                Ok(result) => result.map_err(Into::into)?,
+                Err(_) => return Err(late(patience)),
+            };
+            let checking = check.map(|check| check.run(&service, instance, patience));
+            let checked = match checking {
+                Some(checking) => Some(checking.await),
+                None => None,
+            };
+            Ok(Fresh { service, checked })
         });
         let task = self.tasks.spawn(async move {
             let outcome = outcome.catch_unwind().await;

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::Sleep;
 use tower_service::Service;
 
-use super::dialler::Dialler;
+use super::check::Check;
+use super::dialler::{Dialler, Fresh};
 use super::inner::{Connected, Inner};
 use super::log::Log;
 use super::shared::Shared;
@@ -19,7 +21,7 @@ use crate::discovery::view::View;
 use crate::error::BoxError;
 use crate::event::Event;
 use crate::event::dial::DialError;
-use crate::fleet::{Dial, Fleet, PickError};
+use crate::fleet::{Dial, Fleet, PickError, Ticket};
 use crate::model::instance::Instance;
 use crate::runtime::panic::caught;
 use crate::runtime::{clock, random};
@@ -52,6 +54,7 @@ impl Driver {
         balancer: &Arc<Inner<S, C>>,
         discovery: View,
         connector: M,
+        check: Option<Check<S>>,
         ended: oneshot::Receiver<()>,
     ) -> Self
     where
@@ -67,6 +70,7 @@ impl Driver {
             balancer: Arc::downgrade(balancer),
             discovery: Arc::new(discovery),
             connector,
+            check,
             ended,
             restarts: false,
             run: None,
@@ -125,6 +129,7 @@ struct Drive<M, S, C> {
     balancer: Weak<Inner<S, C>>,
     discovery: Arc<View>,
     connector: M,
+    check: Option<Check<S>>,
     /// Ready when the last clone of the balancer is gone.
     ended: oneshot::Receiver<()>,
     /// Whether it runs again in another runtime.
@@ -142,6 +147,8 @@ struct Run<S, C> {
     /// When discovery last got a hint that its answer may be stale.
     refreshed: Option<Instant>,
     dialler: Dialler<S>,
+    /// The checks that run.
+    checks: JoinSet<(Ticket, Result<(), BoxError>)>,
     /// Ready when the fleet's next deadline moved earlier, or there is something to report.
     wake_up: Pin<Box<OwnedNotified>>,
     deadline: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -170,7 +177,7 @@ where
             self.run = Some(Run::begin(self));
         }
         if let Some(run) = &mut self.run {
-            run.poll(cx, &mut self.connector);
+            run.poll(cx, &mut self.connector, self.check.as_ref());
         }
         Poll::Pending
     }
@@ -212,6 +219,7 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
             discovery,
             refreshed: None,
             dialler,
+            checks: JoinSet::new(),
             wake_up: Box::pin(Arc::clone(&shared.driver).notified_owned()),
             deadline: None,
             discovery_errors: None,
@@ -223,7 +231,7 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         }
     }
 
-    fn poll<M>(&mut self, cx: &mut Context<'_>, connector: &mut M)
+    fn poll<M>(&mut self, cx: &mut Context<'_>, connector: &mut M, check: Option<&Check<S>>)
     where
         M: Service<Instance, Response = S>,
         M::Future: Send + 'static,
@@ -231,7 +239,8 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
     {
         for _ in 0..ROUNDS_PER_POLL {
             let mut moved = self.poll_watch(cx);
-            moved |= self.poll_dials(cx, connector);
+            moved |= self.poll_dials(cx, connector, check);
+            moved |= check.is_some_and(|check| self.poll_checks(cx, check));
             moved |= self.poll_wake_up(cx);
             moved |= self.poll_deadline(cx);
             self.report();
@@ -287,7 +296,12 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         answered
     }
 
-    fn poll_dials<M>(&mut self, cx: &mut Context<'_>, connector: &mut M) -> bool
+    fn poll_dials<M>(
+        &mut self,
+        cx: &mut Context<'_>,
+        connector: &mut M,
+        check: Option<&Check<S>>,
+    ) -> bool
     where
         M: Service<Instance, Response = S>,
         M::Future: Send + 'static,
@@ -295,17 +309,20 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
     {
         let config = self.fleet.config();
         let is_unusable = self.fleet.unusable_since().is_some();
-        let done = self.dialler.poll(cx, connector, &config, is_unusable);
+        let done = self
+            .dialler
+            .poll(cx, connector, check, &config, is_unusable);
         if done.is_empty() {
             return false;
         }
         if is_unusable || done.iter().any(|(_, result)| result.is_err()) {
             self.refresh(clock::now());
         }
-        let mut connected = Vec::new();
+        let (mut connected, mut warmed_up) = (Vec::new(), Vec::new());
         for (ticket, result) in done {
             match result {
-                Ok(service) => {
+                Ok(Fresh { service, checked }) => {
+                    warmed_up.extend(checked.map(|checked| (ticket.clone(), checked)));
                     let service = Connected {
                         service,
                         shared: Arc::clone(&self.shared),
@@ -323,7 +340,38 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
             }
         }
         self.fleet.connected(connected, clock::now());
+        for (ticket, checked) in warmed_up {
+            self.checked(&ticket, checked);
+        }
         true
+    }
+
+    /// Starts the checks that are due, each in a task of its own, and reports those that have ended.
+    fn poll_checks(&mut self, cx: &mut Context<'_>, check: &Check<S>) -> bool {
+        let patience = self.fleet.config().connect_timeout();
+        for due in self.fleet.take_checks(clock::now()) {
+            let service = &due.service().service;
+            let checking = check.run(service, due.instance().clone(), patience);
+            let ticket = due.ticket().clone();
+            self.checks.spawn(async move { (ticket, checking.await) });
+        }
+        let mut ended = false;
+        while let Poll::Ready(Some(done)) = self.checks.poll_join_next(cx) {
+            // A panic is caught inside, and nothing aborts a check but the end of the runtime, which ends the driver too.
+            if let Ok((ticket, outcome)) = done {
+                self.checked(&ticket, outcome);
+            }
+            ended = true;
+        }
+        ended
+    }
+
+    fn checked(&self, ticket: &Ticket, outcome: Result<(), BoxError>) {
+        // The fleet formats the error, which is foreign code.
+        let report = |outcome| self.fleet.checked(ticket, outcome, clock::now());
+        if let Err(panic) = caught(|| report(outcome)) {
+            report(Err(panic.into()));
+        }
     }
 
     /// Tells discovery that its answer may be stale, at most once a second.

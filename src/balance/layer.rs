@@ -1,4 +1,5 @@
 use std::fmt;
+use std::future::Future;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::balance::Balance;
+use super::check::{Check, NoCheck};
 use super::classify::{ClassifyFn, ClassifyResult, Outcome};
 use super::driver::Driver;
 use super::inner::{Connected, Inner};
@@ -93,13 +95,14 @@ use crate::runtime::{clock, random};
 /// # Ok(())
 /// # }
 /// ```
-pub struct BalanceLayer<C = ClassifyResult> {
+pub struct BalanceLayer<C = ClassifyResult, K = NoCheck> {
     discovery: Arc<dyn Discovery>,
     boundary: Boundary,
     target: Target,
     config: BalanceConfig,
     classifier: Arc<C>,
     attempt_timeout: Option<Duration>,
+    check: K,
 }
 
 /// The range of [`BalanceLayer::attempt_timeout`].
@@ -127,11 +130,12 @@ impl BalanceLayer {
             config: BalanceConfig::default(),
             classifier: Arc::default(),
             attempt_timeout: None,
+            check: NoCheck,
         })
     }
 }
 
-impl<C> BalanceLayer<C> {
+impl<C, K> BalanceLayer<C, K> {
     /// Sets the boundary that asks. Default `default`.
     ///
     /// A target without a boundary means this one. Instances whose [`Visibility`](crate::Visibility) does not allow it
@@ -151,7 +155,7 @@ impl<C> BalanceLayer<C> {
 
     /// Replaces the rule that `Ok` is success and `Err` is failure.
     #[must_use]
-    pub fn classify<C2>(self, classifier: C2) -> BalanceLayer<C2> {
+    pub fn classify<C2>(self, classifier: C2) -> BalanceLayer<C2, K> {
         BalanceLayer {
             discovery: self.discovery,
             boundary: self.boundary,
@@ -159,6 +163,7 @@ impl<C> BalanceLayer<C> {
             config: self.config,
             classifier: Arc::new(classifier),
             attempt_timeout: self.attempt_timeout,
+            check: self.check,
         }
     }
 
@@ -199,7 +204,7 @@ impl<C> BalanceLayer<C> {
     /// # }
     /// ```
     #[must_use]
-    pub fn classify_fn<F, Res, Err>(self, classify: F) -> BalanceLayer<ClassifyFn<F>>
+    pub fn classify_fn<F, Res, Err>(self, classify: F) -> BalanceLayer<ClassifyFn<F>, K>
     where
         F: Fn(&Result<Res, Err>) -> Outcome,
     {
@@ -227,6 +232,69 @@ impl<C> BalanceLayer<C> {
         self
     }
 
+    /// Checks instances by `check` instead of trying them with a caller's request. Default: no check.
+    ///
+    /// It gets the service of an instance, as the connector made it, and the instance. `Ok` is a success. A panic is a
+    /// failure, and so is no outcome within [`connect_timeout`](crate::ConfigBuilder::connect_timeout). It runs in a task of
+    /// its own, in these cases:
+    ///
+    /// - On each new connection, before the first request (*warm-up*). If it fails, the instance is used all the same, and
+    ///   [`Event::WarmUpFailed`](crate::Event::WarmUpFailed) says so: a balancer whose checks are at fault still works.
+    /// - Before each trial: of a member whose ejection is over, and of a suspect. While the check fails, no request is lost to
+    ///   the instance; each failure counts as a failed trial. If it succeeds, the next request is the trial, so an instance
+    ///   whose check lies costs at most one request for each return.
+    ///
+    /// A check ejects no member in play that is not a suspect, and never more members than the cap allows. Its latency says nothing
+    /// about load. Without ejection only the warm-up is left.
+    ///
+    /// ```
+    /// use rolecall::{BalanceLayer, BoxError, Instance, Registry, connect};
+    /// use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
+    ///
+    /// type Line = BoxCloneSyncService<&'static str, &'static str, BoxError>;
+    ///
+    /// async fn ping(service: Line, _: Instance) -> Result<(), BoxError> {
+    ///     match service.oneshot("ping").await? {
+    ///         "pong" => Ok(()),
+    ///         other => Err(format!("{other} is no pong").into()),
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let connector = connect::per_instance(|_: &Instance| {
+    ///     Line::new(service_fn(async |_| Ok::<_, BoxError>("pong")))
+    /// });
+    /// let balance = BalanceLayer::new(Registry::new(), "worker:lines")?
+    ///     .check(ping)
+    ///     .layer(connector);
+    /// # drop(balance);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn check<S, F, Fut, E>(self, check: F) -> BalanceLayer<C, Check<S>>
+    where
+        S: Clone,
+        F: Fn(S, Instance) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.with_check(Check::new(check))
+    }
+
+    pub(crate) fn with_check<K2>(self, check: K2) -> BalanceLayer<C, K2> {
+        BalanceLayer {
+            discovery: self.discovery,
+            boundary: self.boundary,
+            target: self.target,
+            config: self.config,
+            classifier: self.classifier,
+            attempt_timeout: self.attempt_timeout,
+            check,
+        }
+    }
+
     /// Returns the balancer and its driver, for programs that spawn tasks by themselves.
     ///
     /// Until the driver is polled, the balancer knows no instance. Once it is dropped, it is not started again, and all calls
@@ -238,6 +306,7 @@ impl<C> BalanceLayer<C> {
         M::Error: Into<BoxError>,
         S: Clone + Send + Sync + 'static,
         C: Send + Sync + 'static,
+        K: Clone + Into<Option<Check<S>>>,
     {
         let (inner, driver) = self.parts(connector);
         (Balance::new(inner), driver)
@@ -250,9 +319,14 @@ impl<C> BalanceLayer<C> {
         M::Error: Into<BoxError>,
         S: Send + Sync + 'static,
         C: Send + Sync + 'static,
+        K: Clone + Into<Option<Check<S>>>,
     {
         let now = clock::now();
         let fleet = Fleet::<Connected<S, C>>::new(self.config.clone(), random::seed(), now);
+        let check = self.check.clone().into();
+        if check.is_some() {
+            fleet.use_checks(now);
+        }
         let fleet = Arc::new(fleet);
         let view = View::new(Arc::clone(&self.discovery), self.boundary.clone());
         let target = view.resolved(&self.target);
@@ -260,18 +334,19 @@ impl<C> BalanceLayer<C> {
         let shared = Shared::new(target, classifier, self.attempt_timeout, &self.config);
         let (alive, ended) = oneshot::channel();
         let inner = Inner::new(fleet, Arc::new(shared), alive);
-        let driver = Driver::new(&inner, view, connector, ended);
+        let driver = Driver::new(&inner, view, connector, check, ended);
         (inner, driver)
     }
 }
 
-impl<M, S, C> Layer<M> for BalanceLayer<C>
+impl<M, S, C, K> Layer<M> for BalanceLayer<C, K>
 where
     M: Service<Instance, Response = S> + Send + 'static,
     M::Future: Send + 'static,
     M::Error: Into<BoxError>,
     S: Clone + Send + Sync + 'static,
     C: Send + Sync + 'static,
+    K: Clone + Into<Option<Check<S>>>,
 {
     type Service = Balance<S, C>;
 
@@ -287,7 +362,7 @@ where
     }
 }
 
-impl<C> Clone for BalanceLayer<C> {
+impl<C, K: Clone> Clone for BalanceLayer<C, K> {
     fn clone(&self) -> Self {
         Self {
             discovery: Arc::clone(&self.discovery),
@@ -296,11 +371,12 @@ impl<C> Clone for BalanceLayer<C> {
             config: self.config.clone(),
             classifier: Arc::clone(&self.classifier),
             attempt_timeout: self.attempt_timeout,
+            check: self.check.clone(),
         }
     }
 }
 
-impl<C> fmt::Debug for BalanceLayer<C> {
+impl<C, K> fmt::Debug for BalanceLayer<C, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BalanceLayer")
             .field("boundary", &self.boundary)

@@ -164,6 +164,7 @@ impl Log {
             | Event::PanicModeBegan { .. }
             | Event::Unavailable { .. }
             | Event::Stalled { .. }
+            | Event::WarmUpFailed { .. }
             | Event::WithoutEffect { .. }
             | Event::Missed { .. } => Level::Warn,
             Event::SetChanged { .. }
@@ -200,6 +201,7 @@ impl Log {
             | Event::DialFailed { .. }
             | Event::Unreachable { .. }
             | Event::ConnectionLost { .. }
+            | Event::WarmUpFailed { .. }
             | Event::AvailabilityChanged { .. } => ("instances", &mut self.instances),
             Event::SetChanged { .. }
             | Event::SetDoubted { .. }

@@ -17,7 +17,8 @@
 //! | `future` | the response: waits, is sent, is classified | `waiting`, `classify` |
 //! | `balance` | the service | `future`, `control` |
 //! | `watch`, `dialler`, `log` | discovery's stream, dials, log lines | |
-//! | `driver` | the task that feeds the fleet | `inner`, `watch`, `dialler`, `log` |
+//! | `check` | what checks an instance | |
+//! | `driver` | the task that feeds the fleet | `inner`, `watch`, `check`, `dialler`, `log` |
 //! | `race`, `socket` | a connection over TCP or a Unix socket, for connectors | |
 //! | `layer` | builds all of it | `balance`, `driver` |
 
@@ -27,6 +28,7 @@ mod attempt;
     reason = "the module's one concept has its name"
 )]
 mod balance;
+pub(crate) mod check;
 pub(crate) mod classify;
 pub mod connect;
 pub(crate) mod control;
@@ -51,6 +53,7 @@ pub(crate) mod watch;
 
 pub use attempt::Attempt;
 pub use balance::Balance;
+pub use check::{Check, NoCheck};
 pub use classify::{Classify, ClassifyFn, ClassifyResult, Failed, Outcome};
 pub use control::Control;
 pub use driver::Driver;

@@ -284,6 +284,16 @@ pub enum Event {
         /// The fields that changed, such as `"shrink_grace from 30s to 5s"`.
         changes: String,
     },
+    /// The [check](crate::BalanceLayer::check) of a new connection failed. The instance is used all the same.
+    #[non_exhaustive]
+    WarmUpFailed {
+        /// The instance.
+        id: InstanceId,
+        /// Its address.
+        address: Address,
+        /// Why, with causes.
+        error: String,
+    },
     /// A setting has no effect. Reported once, at the start.
     #[non_exhaustive]
     WithoutEffect {
@@ -337,6 +347,7 @@ impl Event {
             Self::DiscoveryRecovered { .. } => "discovery-recovered",
             Self::DiscoveryEnded => "discovery-ended",
             Self::Reconfigured { .. } => "reconfigured",
+            Self::WarmUpFailed { .. } => "warm-up-failed",
             Self::WithoutEffect { .. } => "without-effect",
             Self::DriverStopped { .. } => "driver-stopped",
             Self::Missed { .. } => "missed",
@@ -357,6 +368,7 @@ impl Event {
             | Self::EjectionWithheld { id, .. }
             | Self::Probation { id, .. }
             | Self::TrialFailed { id, .. }
+            | Self::WarmUpFailed { id, .. }
             | Self::Returned { id, .. } => Some(id),
             Self::SetChanged { .. }
             | Self::SetDoubted { .. }

@@ -232,6 +232,10 @@ impl fmt::Display for Event {
             ),
             Self::DiscoveryEnded => f.write_str("discovery ended: the instances stay as they are"),
             Self::Reconfigured { changes } => write!(f, "reconfigured: {changes}"),
+            Self::WarmUpFailed { id, address, error } => write!(
+                f,
+                "the check of the new connection to instance {id} at {address} failed, and it is used all the same: {error}"
+            ),
             Self::WithoutEffect { setting, why } => write!(f, "{setting} has no effect: {why}"),
             Self::DriverStopped { connections } => write!(
                 f,

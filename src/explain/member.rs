@@ -728,6 +728,7 @@ pub(crate) mod tests {
             error: None,
             redial_in: None,
             is_suspect: false,
+            check: None,
             slow_start: None,
             overloaded_for: None,
             is_missing: false,

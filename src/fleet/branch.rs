@@ -52,6 +52,8 @@ branches! {
     MovedWhileEjected: "an ejected member was put on probation at once, because it had another address",
     SearchedForRoom: "all members drawn were full or to be avoided",
     Stalled: "this process stalled",
+    CheckFailed: "the check of a member that waits for a trial failed",
+    CheckToldNothing: "a check told nothing, because this process lacked a resource or stalled",
     LateForgiven: "the latency of an idle member was reset, because it was late but not slow",
 }
 

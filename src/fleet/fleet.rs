@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::branch::Branch;
+use super::check::DueCheck;
 use super::config::balance::BalanceConfig;
 use super::config::outlier::OutlierConfig;
 use super::config::subset::Subset;
@@ -16,6 +17,7 @@ use super::members::snapshot::{Group, Rules, Snapshot};
 use super::picked::Pick;
 use super::rng::Rng;
 use super::roster::Roster;
+use super::roster::checks::CheckFailure;
 use super::roster::dials::{Dial, Ticket};
 use super::roster::status::Unusable;
 use super::rules::outlier::detect;
@@ -32,6 +34,8 @@ use crate::event::dial::DialError;
 use crate::explain::Explanation;
 use crate::model::hints::{Hints, PinFault};
 use crate::model::instance::{InstanceId, InstanceSet};
+use crate::runtime::causes::with_causes;
+use crate::runtime::local_fault::is_local_fault;
 use crate::status::Status;
 
 /// How long the sums over all members are reused, in nanoseconds per [`PEERS`] members. Computing them takes a hundredth of
@@ -322,6 +326,44 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let peers = |config: &OutlierConfig| self.state.peers(config, moment);
         self.state
             .write(now, |roster| roster.on_deadline(&peers, moment))
+    }
+
+    /// Requires a check that succeeded before each trial. [`take_checks`](Self::take_checks) then returns the checks to make.
+    pub fn use_checks(&self, now: Instant) {
+        self.state.write(now, Roster::use_checks);
+    }
+
+    /// Takes the checks that the last [`on_deadline`](Self::on_deadline) made due.
+    pub fn take_checks(&self, now: Instant) -> Vec<DueCheck<S>> {
+        let moment = self.state.shared.nanos(now);
+        let checks = self.state.lock().take_checks(moment);
+        let checks = checks.into_iter();
+        checks
+            .map(|(ticket, member)| DueCheck::new(ticket, member))
+            .collect()
+    }
+
+    /// Reports the outcome of a check, or of one that was made of a new connection. A stale ticket is ignored.
+    ///
+    /// A failure of a member that waits for a trial counts as a failed trial. A success allows its next trial. An outcome says
+    /// nothing about a member in play.
+    pub fn checked<E>(&self, ticket: &Ticket, outcome: Result<(), E>, now: Instant)
+    where
+        E: Into<BoxError>,
+    {
+        // Formats and drops the error, which is foreign code, without the lock.
+        let failure = outcome.err().map(|error| {
+            let error = error.into();
+            CheckFailure {
+                text: with_causes(&*error),
+                is_local_fault: is_local_fault(&*error),
+            }
+        });
+        let moment = self.state.shared.nanos(now);
+        let peers = |config: &OutlierConfig| self.state.peers(config, moment);
+        self.state.write(now, |roster| {
+            roster.checked(ticket, failure, &peers, moment)
+        });
     }
 
     /// Replaces the configuration.

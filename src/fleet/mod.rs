@@ -53,6 +53,7 @@
 //! | What if the other members fail as well? | `rules/peers`, `rules/chance` |
 //! | Which members are suspects? | `rules/suspect` |
 //! | What does a trial cost, and how long may it go unanswered? | `rules/trial` |
+//! | When is a member checked before it is tried? | `roster/checking` |
 //! | How many members may be ejected, and what if the cap keeps an outlier in play? | `rules/cap` |
 //! | How long does an ejection last? | `rules/ejection_time` |
 //! | How does a member return? | `rules/slow_start`; its states: `roster/standing` |
@@ -81,6 +82,7 @@
 //! Exempt from semver until 1.0.
 
 mod branch;
+mod check;
 mod config;
 #[expect(
     clippy::module_inception,
@@ -99,6 +101,7 @@ mod time;
 mod verdict;
 
 pub use branch::Branch;
+pub use check::DueCheck;
 pub use config::balance::{Backoff, BalanceConfig, ConfigBuilder, Load};
 pub use config::bounds::ConfigError;
 pub use config::outlier::{OutlierBuilder, OutlierConfig};

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,11 +15,13 @@ use super::classify::GrpcClassifier;
 use super::deadline::Deadline;
 use super::first_message::HoldHead;
 use super::future::ResponseFuture;
+use crate::balance::check::Check;
 use crate::balance::{Balance, BalanceLayer, Control};
 use crate::discovery::Discovery;
 use crate::error::{BoxError, Error};
 use crate::fleet::BalanceConfig;
 use crate::http::{Connection, Connector, ReplayBody, Resend, ResendLayer, TcpOptions};
+use crate::model::instance::Instance;
 use crate::model::name::Boundary;
 use crate::model::target::{Target, TargetError};
 
@@ -185,6 +188,7 @@ impl<S> fmt::Debug for Channel<S> {
 /// - [`config`](Self::config): that of [`BalanceConfig`]
 /// - [`attempt_timeout`](Self::attempt_timeout): none
 /// - [`classify`](Self::classify): that of [`GrpcClassifier`]
+/// - [`check`](Self::check): none
 /// - [`resend`](Self::resend): on
 /// - [`user_agent`](Self::user_agent): `rolecall/` and its version
 /// - `tls` (feature `tls`): none
@@ -215,7 +219,7 @@ impl<S> fmt::Debug for Channel<S> {
 #[derive(Debug, Clone)]
 #[must_use = "nothing is balanced before `build`"]
 pub struct Builder {
-    layer: BalanceLayer<GrpcClassifier>,
+    layer: BalanceLayer<GrpcClassifier, Option<Check<Connection<ReplayBody>>>>,
     connector: Connector<ReplayBody>,
     connect_timeout: Duration,
     resend: ResendLayer,
@@ -234,6 +238,7 @@ impl Builder {
         #[cfg(feature = "tls")]
         let role = target.role().clone();
         let layer = BalanceLayer::new(discovery, target)?.classify(GrpcClassifier::new());
+        let layer = layer.with_check(None);
         Ok(Self {
             layer,
             #[cfg(feature = "tls")]
@@ -290,6 +295,18 @@ impl Builder {
     /// Judges answers by another classifier.
     pub fn classify(mut self, classifier: GrpcClassifier) -> Self {
         self.layer = self.layer.classify(classifier);
+        self
+    }
+
+    /// Checks instances by `check` instead of trying them with a caller's request, see [`BalanceLayer::check`].
+    /// [`check`](super::check()) asks the standard health service.
+    pub fn check<F, Fut, E>(mut self, check: F) -> Self
+    where
+        F: Fn(Connection<ReplayBody>, Instance) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.layer = self.layer.with_check(Some(Check::new(check)));
         self
     }
 

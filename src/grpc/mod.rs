@@ -67,6 +67,7 @@
 
 mod body;
 mod channel;
+mod check;
 mod classify;
 mod code;
 pub(crate) mod deadline;
@@ -79,6 +80,7 @@ mod status;
 
 pub use body::ResponseBody;
 pub use channel::{Builder, Channel};
+pub use check::check;
 pub use classify::GrpcClassifier;
 pub use future::ResponseFuture;
 pub use origin::{answered_by, failed_at};

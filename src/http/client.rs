@@ -21,15 +21,18 @@ use super::resend::{Resend, ResendLayer};
 use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
+use crate::balance::check::Check;
 use crate::balance::{Balance, BalanceLayer, Control};
 use crate::discovery::Discovery;
 use crate::error::{BoxError, Error};
 use crate::fleet::BalanceConfig;
+use crate::model::instance::Instance;
 use crate::model::name::Boundary;
 #[cfg(feature = "tls")]
 use crate::model::name::Role;
 use crate::model::target::{Target, TargetError};
 
+type Layered = BalanceLayer<HttpClassifier, Option<Check<Connection<ReplayBody>>>>;
 type Inner = Resend<Balance<Connection<ReplayBody>, HttpClassifier>>;
 
 /// An HTTP client of a [`Target`]: each request goes to one of its instances.
@@ -225,6 +228,7 @@ impl fmt::Debug for ClientFuture {
 /// - [`config`](Self::config): that of [`BalanceConfig`]
 /// - [`classify`](Self::classify): that of [`HttpClassifier`]
 /// - [`attempt_timeout`](Self::attempt_timeout): none
+/// - [`check`](Self::check): none
 /// - [`resend`](Self::resend): on
 /// - `tls` (feature `tls`): none
 /// - [`http1`](Self::http1), [`http2`](Self::http2): what an instance chooses in the TLS handshake (ALPN), HTTP/2 preferred;
@@ -251,7 +255,7 @@ impl fmt::Debug for ClientFuture {
 /// ```
 #[must_use = "nothing is balanced before `build`"]
 pub struct ClientBuilder<B = super::Body> {
-    layer: Result<BalanceLayer<HttpClassifier>, TargetError>,
+    layer: Result<Layered, TargetError>,
     connector: Connector<ReplayBody>,
     connect_timeout: Duration,
     resend: bool,
@@ -271,7 +275,8 @@ impl<B> ClientBuilder<B> {
             #[cfg(feature = "tls")]
             role: target.as_ref().ok().map(|target| target.role().clone()),
             layer: target.and_then(|target| {
-                Ok(BalanceLayer::new(discovery, target)?.classify(HttpClassifier::new()))
+                let layer = BalanceLayer::new(discovery, target)?.classify(HttpClassifier::new());
+                Ok(layer.with_check(None))
             }),
             connector: Connector::new(),
             connect_timeout: BalanceConfig::default().connect_timeout(),
@@ -280,10 +285,7 @@ impl<B> ClientBuilder<B> {
         }
     }
 
-    fn layer(
-        mut self,
-        set: impl FnOnce(BalanceLayer<HttpClassifier>) -> BalanceLayer<HttpClassifier>,
-    ) -> Self {
+    fn layer(mut self, set: impl FnOnce(Layered) -> Layered) -> Self {
         self.layer = self.layer.map(set);
         self
     }
@@ -310,6 +312,17 @@ impl<B> ClientBuilder<B> {
     /// Ends an attempt whose head does not come within `timeout`, see [`BalanceLayer::attempt_timeout`].
     pub fn attempt_timeout(self, timeout: Duration) -> Self {
         self.layer(|layer| layer.attempt_timeout(timeout))
+    }
+
+    /// Checks instances by `check` instead of trying them with a caller's request, see [`BalanceLayer::check`].
+    /// [`check`](super::check()) makes one of a path.
+    pub fn check<F, Fut, E>(self, check: F) -> Self
+    where
+        F: Fn(Connection<ReplayBody>, Instance) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.layer(|layer| layer.with_check(Some(Check::new(check))))
     }
 
     /// Whether a request that no instance acted on is sent once more, see [`ResendLayer`].

@@ -19,6 +19,7 @@
 
 mod address;
 mod age;
+mod check;
 pub(crate) mod classify;
 mod client;
 mod connection;
@@ -41,6 +42,7 @@ mod tls;
 mod transport;
 
 pub use address::Host;
+pub use check::check;
 pub use classify::{HttpClassifier, TrackedBody};
 pub use client::{Client, ClientBuilder, ClientFuture};
 pub use connection::{Connection, ConnectionFuture, IncomingBody};

@@ -10,6 +10,7 @@
 mod attempt_timeout;
 #[path = "../common/captured.rs"]
 mod captured;
+mod checks;
 mod control;
 mod dialling;
 mod ejection;

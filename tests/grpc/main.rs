@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "sockets have real time")]
 
 mod calls;
+mod check;
 mod client;
 mod closing;
 mod faults;

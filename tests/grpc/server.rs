@@ -152,7 +152,7 @@ impl Server {
         Self::start_at(free_addr(), serve)
     }
 
-    fn start_at<S, F>(addr: SocketAddr, serve: S) -> Self
+    pub(crate) fn start_at<S, F>(addr: SocketAddr, serve: S) -> Self
     where
         S: FnOnce(TcpListener, Ordered) -> F,
         F: Future<Output = ()> + Send + 'static,
@@ -205,7 +205,7 @@ impl Drop for Server {
 
 /// The service `test.Ordered`, by hand as tonic would generate it.
 #[derive(Clone)]
-struct Ordered {
+pub(crate) struct Ordered {
     gate: Arc<Semaphore>,
     arrived: Arc<AtomicUsize>,
 }

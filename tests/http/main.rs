@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "sockets have real time")]
 
 mod age;
+mod check;
 mod claims;
 mod client;
 mod closing;

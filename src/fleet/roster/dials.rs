@@ -30,6 +30,10 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    pub(crate) fn new(id: InstanceId, generation: u64) -> Self {
+        Self { id, generation }
+    }
+
     pub(crate) fn id(&self) -> &InstanceId {
         &self.id
     }

@@ -3,6 +3,8 @@
 //! Sub-states own their fields: [`dials`], [`standing`], [`listing`], [`journal`]. [`Roster`] has one method for each
 //! input, which changes the sub-states in order; [`publish`](Roster::publish) then makes the next snapshot.
 
+pub(crate) mod checking;
+pub(crate) mod checks;
 pub(crate) mod connections;
 pub(crate) mod dials;
 pub(crate) mod ejecting;
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use self::checks::Checks;
 use self::dials::{Dial, Dials, Ticket};
 use self::journal::Journal;
 use self::listing::{Listing, PanicMode, find};
@@ -56,6 +59,7 @@ pub(crate) struct Roster<T> {
     seats: Vec<Seat<T>>,
     listing: Listing<T>,
     dials: Dials,
+    checks: Checks,
     standings: Standings,
     /// Members that may have a trial in flight.
     offered: BTreeSet<InstanceId>,
@@ -105,6 +109,7 @@ impl<T> Roster<T> {
             seats: Vec::new(),
             listing: Listing::new(),
             dials: Dials::default(),
+            checks: Checks::default(),
             standings: Standings::default(),
             offered: BTreeSet::new(),
             turned_at: 0,
@@ -171,7 +176,9 @@ impl<T> Roster<T> {
         let dial = self.dials.next_deadline();
         let doubt = self.doubt.as_ref().map(Doubt::until);
         let ejection = self.standings.next_deadline();
-        dial.into_iter().chain(doubt).chain(ejection).min()
+        let check = self.checks.next_deadline();
+        let deadlines = dial.into_iter().chain(doubt).chain(ejection);
+        deadlines.chain(check).min()
     }
 
     pub(crate) fn on_deadline(&mut self, peers: PeersNow<'_>, now: u64) -> Vec<Dial> {
@@ -188,6 +195,7 @@ impl<T> Roster<T> {
             self.sweep(peers, now);
         }
         self.end_ejections(now);
+        self.advance_checks(now);
         if let Some(doubt) = self.doubt.take_if(|doubt| doubt.until() <= now) {
             dials = self.follow(doubt, now);
         }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::checks::CheckState;
 use super::dials::DialState;
 use super::standing::{Standing, Subject};
 use crate::event::dial::DialError;
@@ -20,6 +21,7 @@ pub(crate) struct Seat<T> {
     pub(crate) connection: Connection<T>,
     pub(crate) dial: DialState,
     pub(crate) standing: Standing,
+    pub(crate) check: CheckState,
     /// Load and record of the instance, over all its connections.
     pub(crate) stats: Arc<Stats>,
     /// When the connection came up or went down.
@@ -74,6 +76,7 @@ impl<T> Seat<T> {
             connection: Connection::None,
             dial: DialState::default(),
             standing: Standing::default(),
+            check: CheckState::default(),
             stats: Arc::default(),
             since: now,
             error: None,

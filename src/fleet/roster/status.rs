@@ -187,6 +187,7 @@ impl<T> Seat<T> {
             redial_in: (self.dial.waits_until())
                 .map(|until| Duration::from_nanos(until.saturating_sub(now))),
             is_suspect: self.standing.is_suspect(),
+            check: self.check.status(now),
             slow_start: (stats.returned_at()).map(|since| share(since, slow_start, now)),
             overloaded_for: stats.overload().remaining(now).map(Duration::from_nanos),
             is_missing: false,

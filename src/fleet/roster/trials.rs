@@ -48,6 +48,7 @@ impl<T> Roster<T> {
             end => end,
         };
         self.standings.counters_mut().trials += 1;
+        self.seats[index].check.forget();
         let failed = !matches!(end, TrialEnd::Success(_));
         let unanswered = failed && !matches!(end, TrialEnd::Failure);
         if failed {
@@ -151,7 +152,8 @@ impl<T> Roster<T> {
         let suspects = suspects.filter(|seat| seat.place.is_some());
         let probation = probation.filter_map(Seat::eligible).take(WAITING);
         let waiting = probation.chain(suspects.filter_map(Seat::eligible).take(WAITING));
-        let waiting: Vec<_> = waiting.map(Arc::clone).collect();
+        let mut waiting: Vec<_> = waiting.map(Arc::clone).collect();
+        self.keep_checked(&mut waiting);
         let ids = waiting.iter().map(|member| member.instance.id().clone());
         self.offered.extend(ids);
         waiting
