@@ -134,6 +134,9 @@ impl<T> Roster<T> {
                 dials.push(self.dial(index));
             }
         }
+        if changed + gone.len() + added.len() > 0 {
+            self.near_ids = None;
+        }
         if first || changed + gone.len() + added.len() > 0 {
             self.note(Event::SetChanged {
                 added: added.len(),
