@@ -257,7 +257,7 @@ pub use fleet::{
     Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig,
 };
 pub use model::address::{Address, AddressError};
-pub use model::hints::Hints;
+pub use model::hints::{Hints, PinFault};
 pub use model::instance::{
     Availability, Instance, InstanceError, InstanceId, InstanceSet, Visibility, Weight,
     WeightError, Zone,

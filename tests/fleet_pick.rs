@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rolecall::fleet::{Fleet, Pick, PickError, Rng};
-use rolecall::{BalanceConfig, ConfigBuilder, Instance, InstanceId, InstanceSet, Load, Weight};
+use rolecall::{
+    BalanceConfig, ConfigBuilder, Hints, Instance, InstanceId, InstanceSet, Load, MemberState,
+    Weight,
+};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
@@ -448,4 +451,36 @@ fn extreme_latencies_and_times_break_nothing() {
         };
     }
     assert!((0..3).all(|member| sim.share(member) > 0.0));
+}
+
+#[test]
+fn a_pinned_pick_is_no_trial_and_sees_every_change_of_the_fleet() {
+    let mut sim = Sim::new(BalanceConfig::builder(), &[1, 1, 1]);
+    let id = InstanceId::from("0001");
+    let pinned = |sim: &mut Sim| {
+        let now = sim.now();
+        sim.fleet.pick(now, &mut sim.rng, Hints::pin(&id))
+    };
+    for _ in 0..10 {
+        let pick = pinned(&mut sim).unwrap();
+        assert_eq!(pick.instance().id(), &id);
+        pick.success(sim.now());
+    }
+    // On probation it would return with its first trial.
+    sim.fleet.eject(&id, Duration::ZERO, sim.now());
+    sim.pass_until(SECOND);
+    let state = |sim: &Sim| sim.fleet.status(sim.now()).members[1].state;
+    assert_eq!(state(&sim), MemberState::Probation);
+    pinned(&mut sim).unwrap().success(sim.now());
+    assert_eq!(state(&sim), MemberState::Probation);
+    assert_eq!(sim.fleet.status(sim.now()).ejections.trials, 0);
+
+    sim.announce(&[1]);
+    let error = pinned(&mut sim).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "pinned to instance 0001, which is not announced"
+    );
+    sim.announce(&[1, 1]);
+    pinned(&mut sim).unwrap().success(sim.now());
 }

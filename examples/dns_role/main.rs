@@ -20,7 +20,7 @@
 
 mod bind;
 mod server;
-#[path = "../etcd_role/traffic.rs"]
+#[path = "../support/traffic.rs"]
 mod traffic;
 
 use std::process::ExitCode;

@@ -17,7 +17,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "a program may look at the clock")]
 
+#[path = "../support/etcd.rs"]
 mod etcd;
+#[path = "../support/traffic.rs"]
 mod traffic;
 mod worker;
 

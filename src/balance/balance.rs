@@ -11,7 +11,7 @@ use super::future::ResponseFuture;
 use super::inner::Inner;
 use super::waiting::{Waiting, end_lost};
 use crate::error::{BoxError, Error};
-use crate::fleet::{PickError, Verdict};
+use crate::fleet::Verdict;
 use crate::model::target::Target;
 
 /// Spreads requests over the instances of a [`Target`], each behind a service of its own.
@@ -108,8 +108,8 @@ impl<S, C> Balance<S, C> {
         let hints = classifier.hints(&context);
         let mut picked = match Picked::pick(inner, hints) {
             Ok(picked) => picked,
-            Err(PickError::Saturated) => {
-                return ResponseFuture::failed(inner.refusal(&PickError::Saturated, None));
+            Err(why) if why.is_final() => {
+                return ResponseFuture::failed(inner.refusal(&why, None));
             }
             Err(_) => {
                 return match Waiting::new(Arc::clone(inner)) {

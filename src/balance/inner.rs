@@ -74,6 +74,12 @@ where
         picked
     }
 
+    /// Hastens the next dials of an instance for which a pinned call waits.
+    pub(super) fn want(&self, id: &InstanceId) {
+        self.fleet.want(id, clock::now());
+        self.shared.driver.notify_one();
+    }
+
     /// Keeps a driver that does not run for the next runtime.
     pub(super) fn keep_driver(&self, driver: IdleDriver) {
         *self.idle_driver() = Some(driver);
@@ -117,7 +123,7 @@ where
     /// The error of a call that no instance got. `lost`: why the last candidate was lost.
     pub(super) fn refusal(&self, why: &PickError, lost: Option<BoxError>) -> Error {
         let no_driver = match why {
-            PickError::Saturated => None,
+            why if why.is_final() => None,
             _ => self.no_driver(),
         };
         let error = self.shared.discovery_error();
@@ -130,6 +136,11 @@ where
             PickError::Empty => (ErrorKind::Empty, error),
             PickError::NoneUsable(census) => (ErrorKind::NoneUsable(Arc::clone(census)), None),
             PickError::Saturated => (ErrorKind::Saturated, None),
+            PickError::Pinned { id, fault } => {
+                let source = no_driver.map(Into::into).or(lost);
+                let target = self.shared.target.clone();
+                return Error::pinned(target, id.clone(), *fault, source);
+            }
         };
         let source = source.map(Into::into).or(lost);
         let source = no_driver.map(Into::into).or(source);

@@ -196,7 +196,7 @@ where
         self.listen();
         let hints = hints(&self.inner.shared.classifier);
         let avoid = joined(hints, &self.avoid);
-        let picked = Picked::pick(&self.inner, Hints::avoid(&avoid))?;
+        let picked = Picked::pick(&self.inner, hints.avoiding(&avoid))?;
         self.candidates[0] = Some(Candidate::new(picked));
         self.searched = false;
         Ok(())
@@ -207,14 +207,18 @@ where
         self.listen();
         self.searched = true;
         let fleet = &self.inner.fleet;
+        let hints = hints(&self.inner.shared.classifier);
+        let is_pinned = hints.pinned().is_some();
         give_up(&mut self.candidates, |candidate| {
-            !fleet.is_pickable(candidate.picked.slot())
+            !fleet.is_pickable(candidate.picked.slot(), is_pinned)
         });
+        if is_pinned {
+            return;
+        }
         let ([Some(first), place @ None] | [place @ None, Some(first)]) = &mut self.candidates
         else {
             return;
         };
-        let hints = hints(&self.inner.shared.classifier);
         let avoid = joined(hints, &self.avoid);
         let beside = [&*avoid, &[first.picked.instance().id().clone()]].concat();
         let Ok(mut runner_up) = Picked::pick(&self.inner, Hints::avoid(&beside)) else {
@@ -253,9 +257,14 @@ where
     /// Ready at the next event, or with an error once the call has waited long enough.
     fn poll_usable(&mut self, why: &PickError, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let until = match why {
-            PickError::Saturated => None,
+            why if why.is_final() => None,
             _ => self.patience.until(&self.inner),
         };
+        if let PickError::Pinned { id, .. } = why
+            && until.is_some()
+        {
+            self.inner.want(id);
+        }
         let is_driven = self.inner.start_driver();
         if let Some(until) = until.filter(|_| is_driven) {
             if self.poll_event(cx).is_ready() {

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use self::census::Census;
+use crate::model::hints::PinFault;
 use crate::model::instance::InstanceId;
 use crate::model::target::Target;
 use crate::runtime::causes::chain;
@@ -62,6 +63,9 @@ pub enum ErrorKind {
     /// All usable instances are at [`max_in_flight`](crate::ConfigBuilder::max_in_flight), or
     /// [`max_waiting`](crate::ConfigBuilder::max_waiting) calls wait already, which the source says then.
     Saturated,
+    /// The request is [pinned](crate::Hints::pin) to an instance that it cannot have, which
+    /// [`instance`](Error::instance) names. It was not sent.
+    Pinned(PinFault),
     /// The instance's service failed. Its error is the source.
     Call,
     /// A time limit passed before the answer: [`attempt_timeout`](crate::BalanceLayer::attempt_timeout), whose source is an
@@ -117,6 +121,18 @@ impl Error {
             tried: OnceLock::new(),
             source,
         }))
+    }
+
+    /// The request is pinned to an instance that it cannot have.
+    pub(crate) fn pinned(
+        target: Target,
+        instance: InstanceId,
+        fault: PinFault,
+        source: Option<BoxError>,
+    ) -> Self {
+        let mut error = Self::refused(target, ErrorKind::Pinned(fault), source);
+        error.0.instance = Some(instance);
+        error
     }
 
     /// The attempt got no answer within its time limit.
@@ -272,6 +288,15 @@ impl fmt::Display for Error {
             }
             (ErrorKind::Saturated, _) => {
                 write!(f, "{target}: all usable instances are at max_in_flight")
+            }
+            (ErrorKind::Pinned(fault), Some(instance)) => {
+                write!(
+                    f,
+                    "{target}: pinned to instance {instance}, which {fault}{driver}"
+                )
+            }
+            (ErrorKind::Pinned(fault), None) => {
+                write!(f, "{target}: pinned to an instance that {fault}{driver}")
             }
             (ErrorKind::Call, Some(instance)) if self.was_sent() => {
                 write!(f, "{target}: call to instance {instance} failed")

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -27,7 +27,7 @@ use crate::error::BoxError;
 use crate::error::census::Census;
 use crate::event::{DialError, Event};
 use crate::explain::Explanation;
-use crate::model::hints::Hints;
+use crate::model::hints::{Hints, PinFault};
 use crate::model::instance::{InstanceId, InstanceSet};
 use crate::status::Status;
 
@@ -61,8 +61,27 @@ pub enum PickError {
     Empty,
     /// Instances are known, but none is usable.
     NoneUsable(Arc<Census>),
-    /// All usable members are at `max_in_flight`.
+    /// All usable members are at `max_in_flight`, or the one that the pick is pinned to.
     Saturated,
+    /// The pick is [pinned](Hints::pin) to an instance that it cannot have.
+    #[non_exhaustive]
+    Pinned {
+        /// The instance.
+        id: InstanceId,
+        /// Why.
+        fault: PinFault,
+    },
+}
+
+impl PickError {
+    /// Whether no wait for another state of the fleet helps.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Saturated => true,
+            Self::Pinned { fault, .. } => *fault != PinFault::Disconnected,
+            Self::Unresolved | Self::Empty | Self::NoneUsable(_) => false,
+        }
+    }
 }
 
 impl<S: Send + Sync + 'static> Fleet<S> {
@@ -79,6 +98,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             unusable_since: Some(now),
             waiting: Vec::new(),
             trials_are_free: false,
+            connected: OnceLock::new(),
         };
         let state = Arc::new_cyclic(|state: &Weak<State<S>>| {
             let shared = Arc::new(Shared::new(
@@ -136,6 +156,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     ///
     /// `&[]` and a slice of ids to avoid convert to [`Hints`]. An avoided member is picked only if there is no other. This
     /// is exact with up to 16 members; with more, at least 16 of them are checked. A pick with hints is never a trial.
+    /// [`Hints::pin`] asks for one instance, whatever its standing.
     ///
     /// # Errors
     ///
@@ -163,6 +184,9 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             shared.overload.end(now);
         }
         let moment = now.filter(|_| shared.is_timed());
+        if let Some(id) = hints.pinned() {
+            return self.pick_pinned(id, moment);
+        }
         let snapshot = self.state.snapshot.load();
         if !snapshot.waiting.is_empty()
             && avoid.is_empty()
@@ -190,6 +214,36 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             }
             None => Err(PickError::Saturated),
         }
+    }
+
+    /// Picks the connection to one instance.
+    #[cold]
+    fn pick_pinned(&self, id: &InstanceId, moment: Option<u64>) -> Result<Pick<S>, PickError> {
+        // Both are dropped without the lock: each may be the last reference to members.
+        let (published, current);
+        published = self.state.snapshot.load();
+        let snapshot = if published.connected.get().is_some() {
+            &published
+        } else {
+            let roster = self.state.lock();
+            // With the lock held, the snapshot is that of the roster.
+            current = self.state.snapshot.load();
+            current.connected.get_or_init(|| roster.connected_members());
+            &current
+        };
+        let members = snapshot.connected.get().map_or(&[][..], |members| members);
+        let Ok(index) = members.binary_search_by(|member| member.instance.id().cmp(id)) else {
+            return Err(self.state.why_not(id));
+        };
+        let member = &members[index];
+        if !member
+            .stats
+            .acquire(snapshot.first.near.rules.max_in_flight)
+        {
+            return Err(PickError::Saturated);
+        }
+        let holder = MemberRef::Direct(Arc::clone(member));
+        Ok(Pick(Slot::holding(holder, moment)))
     }
 
     /// Picks the first member that waits for a trial, has none in flight and has a free slot, if a token pays for it.
@@ -327,16 +381,23 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         unusable.then(|| self.state.lock().why_unusable().into())
     }
 
+    /// Hastens the next dials of an instance for which a pinned request waits.
+    pub(crate) fn want(&self, id: &InstanceId, now: Instant) {
+        let moment = self.state.shared.nanos(now);
+        self.state.lock().want(id, moment);
+    }
+
     /// Takes the dials that the last [`apply`](Self::apply) or [`on_deadline`](Self::on_deadline) cancelled, because their
     /// instances left, are draining or have a new address.
     pub(crate) fn take_cancelled(&self) -> Vec<Ticket> {
         self.state.lock().take_cancelled()
     }
 
-    /// Whether the member of this pick may still be picked, or, if the pick is a trial, still be tried.
-    pub(crate) fn is_pickable(&self, slot: &Slot<MemberRef<Bound<S>>>) -> bool {
-        let is_trial = slot.trial.is_some();
-        self.state.lock().is_pickable(slot.record(), is_trial)
+    /// Whether the member of this pick may still be picked: if the pick is a trial, still be tried, and if it is pinned,
+    /// whether its connection is still there.
+    pub(crate) fn is_pickable(&self, slot: &Slot<MemberRef<Bound<S>>>, is_pinned: bool) -> bool {
+        let (record, is_trial) = (slot.record(), slot.trial.is_some());
+        self.state.lock().is_pickable(record, is_trial, is_pinned)
     }
 
     /// Starts a driver. The wait for a first usable member counts from `now`. Returns the dials of all known instances
@@ -362,6 +423,18 @@ impl<S> State<S> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Roster<Bound<S>>> {
         // A panic cannot leave the roster half changed: it calls no foreign code.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why a pinned pick found no connection.
+    fn why_not(&self, id: &InstanceId) -> PickError {
+        let mut roster = self.lock();
+        match roster.why_unusable() {
+            Unusable::Unresolved => PickError::Unresolved,
+            Unusable::Empty | Unusable::NoneUsable(_) => PickError::Pinned {
+                id: id.clone(),
+                fault: roster.pin_fault(id),
+            },
+        }
     }
 
     /// Changes the roster and publishes the result. Replaced values contain the caller's services, so they are dropped
@@ -500,6 +573,7 @@ impl fmt::Display for PickError {
             Self::Empty => f.write_str("no instance is announced"),
             Self::NoneUsable(census) => write!(f, "no instance is usable: {census}"),
             Self::Saturated => f.write_str("all usable instances are at max_in_flight"),
+            Self::Pinned { id, fault } => write!(f, "pinned to instance {id}, which {fault}"),
         }
     }
 }

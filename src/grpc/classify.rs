@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tonic::Code;
 
 use super::code::{self, Head, Rules};
@@ -12,8 +12,10 @@ use super::origin;
 use super::outcome::{Judgement, TrackedBody};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
 use crate::http::label::label;
+use crate::http::pin::{self, Pins};
 use crate::http::{Tried, answered, classify, tried};
 use crate::model::hints::Hints;
+use crate::model::instance::InstanceId;
 
 /// Classifies gRPC answers.
 ///
@@ -43,13 +45,15 @@ use crate::model::hints::Hints;
 /// is told then. Dropped before that, it is cancelled, unless the head told the outcome; a caller that waited for a first
 /// message after the head is no sign of an instance that does not answer, however long he did.
 ///
-/// A call goes to another instance than those in its extension [`http::Tried`](crate::http::Tried), while one is usable.
+/// A call goes to another instance than those in its extension [`http::Tried`](crate::http::Tried), while one is usable. With
+/// an extension [`http::PinTo`](crate::http::PinTo) it goes to that instance and no other.
 ///
 /// The instance is noted in the response's extensions, as with [`http::HttpClassifier`](crate::http::HttpClassifier). A status
 /// other than `Ok` gets its id as the metadata `rolecall-instance`, which is what [`failed_at`](super::failed_at) reads.
 #[derive(Clone, Default)]
 pub struct GrpcClassifier {
     rules: Rules,
+    pins: Option<Pins>,
 }
 
 impl GrpcClassifier {
@@ -77,7 +81,29 @@ impl GrpcClassifier {
     pub fn by(outcomes: impl Fn(Code) -> Outcome + Send + Sync + 'static) -> Self {
         Self {
             rules: Rules(Some(Arc::new(outcomes))),
+            pins: None,
         }
+    }
+
+    /// Pins each call to the instance that `pins` finds in its metadata, which are the headers of the request. The extension
+    /// [`http::PinTo`](crate::http::PinTo) comes first. `None` leaves the call free.
+    ///
+    /// ```
+    /// use rolecall::{InstanceId, grpc::GrpcClassifier};
+    ///
+    /// let classify = GrpcClassifier::new().pin_by(|metadata| {
+    ///     let id = metadata.get("x-instance")?.to_str().ok()?;
+    ///     Some(InstanceId::from(id))
+    /// });
+    /// # let _ = classify;
+    /// ```
+    #[must_use]
+    pub fn pin_by(
+        mut self,
+        pins: impl Fn(&HeaderMap) -> Option<InstanceId> + Send + Sync + 'static,
+    ) -> Self {
+        self.pins = Some(Arc::new(pins));
+        self
     }
 }
 
@@ -87,20 +113,20 @@ where
     E: 'static,
 {
     type Response = Response<TrackedBody<B>>;
-    /// The instances that had the call before.
-    type Context = Tried;
+    /// The instances that had the call before, and the one that it is pinned to.
+    type Context = (Tried, Option<InstanceId>);
 
-    fn begin(&self, request: &Request<R>) -> Tried {
-        tried::of(request)
+    fn begin(&self, request: &Request<R>) -> Self::Context {
+        (tried::of(request), pin::of(request, self.pins.as_ref()))
     }
 
-    fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
-        tried.hints()
+    fn hints<'c>(&self, (tried, pin): &'c Self::Context) -> Hints<'c> {
+        pin::hints(tried, pin)
     }
 
     fn classify(
         &self,
-        tried: Tried,
+        (tried, _): Self::Context,
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
     ) -> Result<Self::Response, Failed<E>> {

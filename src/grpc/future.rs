@@ -18,10 +18,11 @@ use super::outcome::TrackedBody;
 use super::status;
 use crate::balance::{self, Balance};
 use crate::error::{BoxError, Error};
-use crate::http::{ReplayBody, ResendFuture, Tried};
+use crate::http::pin::Wishes;
+use crate::http::{ReplayBody, ResendFuture};
 use crate::model::target::Target;
 
-type BalanceFuture<S> = balance::ResponseFuture<S, Request<ReplayBody>, GrpcClassifier, Tried>;
+type BalanceFuture<S> = balance::ResponseFuture<S, Request<ReplayBody>, GrpcClassifier, Wishes>;
 
 type CallFuture<S> = ResendFuture<BalanceFuture<S>, Balance<S, GrpcClassifier>>;
 

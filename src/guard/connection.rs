@@ -13,14 +13,15 @@ use super::peer::Peer;
 use super::watched::WatchedGate;
 use crate::balance::socket::Socket;
 
-/// A connection that a guard admitted: the socket itself, of which nothing but a PROXY header was read.
+/// A connection that a guard admitted. Nothing but a PROXY header was read from it.
 ///
-/// If the guard was [asked](super::Guard::cut_off) for that, or its boundary was [revoked](super::Guard::revoke), reading and
-/// writing fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) once the peer is admitted no longer.
+/// If its boundary is [revoked](super::Guard::revoke), reads and writes fail with
+/// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted). With [`cut_off`](super::Guard::cut_off) they also fail once the peer
+/// has left.
 pub struct GuardedConnection {
     io: Socket,
     live: Arc<Live>,
-    /// Keeps the guard watching for as long as there is somebody to cut off.
+    /// Keeps the guard's watcher running while this connection may have to be closed.
     gate: Arc<WatchedGate>,
 }
 
@@ -29,12 +30,12 @@ impl GuardedConnection {
         Self { io, live, gate }
     }
 
-    /// Where it comes from.
+    /// The peer's address or user id.
     pub fn peer(&self) -> Peer {
         self.live.peer()
     }
 
-    /// Ends when it is cut off.
+    /// Resolves when the guard closes the connection.
     pub(super) fn until_cut(&self) -> impl Future<Output = ()> + Send + use<> {
         let live = Arc::clone(&self.live);
         poll_fn(move |cx| {
@@ -51,7 +52,7 @@ impl GuardedConnection {
         &self.io
     }
 
-    /// Does something with the socket, unless the connection is cut off.
+    /// Runs `poll` on the socket, unless the guard has closed the connection.
     fn poll<R>(
         &mut self,
         cx: &mut Context<'_>,

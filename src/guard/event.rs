@@ -7,43 +7,45 @@ use super::proxy::HeaderError;
 use crate::error::discovery::DiscoveryError;
 use crate::model::name::Boundary;
 
-/// Something that happened at a guard: for people, logs and metrics.
+/// Something that happened at a guard.
 ///
-/// Read with [`Guard::events`](super::Guard::events); every one is also logged by `tracing` under the target `rolecall`.
-/// `Display` is one line for people. What others can cause at will, denied connections, peers that leave, discovery that fails, is told
-/// at a bounded rate: of each sort at most ten in ten seconds, and how many were omitted. So are changes of peers in the log; a
-/// reader gets each. [`GuardStatus`](super::GuardStatus) counts connections in full.
+/// Read with [`Guard::events`](super::Guard::events). Each event is also logged by `tracing` under the target `rolecall`, and
+/// `Display` writes it in one line.
+///
+/// The rate of events that strangers, leaving peers or failing discovery cause is bounded: at most ten of a kind in ten
+/// seconds, then one event with the number omitted. [`GuardStatus`](super::GuardStatus) counts all connections. Changes of
+/// peers are bounded only in the log.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum GuardEvent {
     /// Discovery announced other peers of a boundary.
     #[non_exhaustive]
     PeersChanged {
-        /// Which boundary.
+        /// The boundary.
         boundary: Boundary,
-        /// How many addresses are new.
+        /// The number of new addresses.
         added: usize,
-        /// How many are gone.
+        /// The number of addresses that left.
         removed: usize,
-        /// How many there are now.
+        /// The number of addresses now.
         known: usize,
     },
     /// A boundary is admitted from now on.
     #[non_exhaustive]
     BoundaryAllowed {
-        /// Which one.
+        /// The boundary.
         boundary: Boundary,
     },
-    /// A boundary is admitted no longer.
+    /// A boundary is not admitted any more.
     #[non_exhaustive]
     BoundaryRevoked {
-        /// Which one.
+        /// The boundary.
         boundary: Boundary,
     },
     /// A connection was denied and closed.
     #[non_exhaustive]
     Refused {
-        /// Where it came from.
+        /// The address of the other end.
         ip: IpAddr,
     },
     /// A connection over a Unix socket was denied and closed.
@@ -57,38 +59,38 @@ pub enum GuardEvent {
     HeaderRefused {
         /// The proxy's address.
         ip: IpAddr,
-        /// What was wrong.
+        /// What is wrong with it.
         error: HeaderError,
     },
-    /// Refusals that were not told one by one: their addresses were told of shortly before, or there were too many.
+    /// Denied connections without an event of their own, because the address had one shortly before or there were too many.
     #[non_exhaustive]
     RefusalsOmitted {
-        /// How many.
+        /// Their number.
         count: u64,
     },
-    /// Connections of a peer that left were closed. Told at a bounded rate.
+    /// Connections of a peer that left were closed. The rate of this event is bounded.
     #[non_exhaustive]
     CutOff {
         /// The peer's address.
         ip: IpAddr,
-        /// How many.
+        /// Their number.
         connections: usize,
     },
-    /// Connections that were cut off and not told of address by address.
+    /// Closed connections of peers without an event of their own.
     #[non_exhaustive]
     CutOffsOmitted {
-        /// How many.
+        /// Their number.
         connections: u64,
     },
-    /// The system did not hand out a connection, because of its limits for one. Accepting goes on after a wait.
+    /// Accepting a connection failed, mostly because of a limit of the system. The listener tries again after a pause.
     #[non_exhaustive]
     AcceptFailed {
         /// The system's error.
         error: Arc<std::io::Error>,
-        /// When it is tried again.
+        /// The pause before the next attempt.
         retry_in: Duration,
     },
-    /// A connection was admitted, and the server behind a forwarder could not be reached. Told at a bounded rate.
+    /// A connection was admitted, but the server behind the forwarder could not be reached. The rate of this event is bounded.
     #[non_exhaustive]
     ForwardFailed {
         /// The server's address.
@@ -96,36 +98,36 @@ pub enum GuardEvent {
         /// The system's error.
         error: Arc<std::io::Error>,
     },
-    /// Admitted connections that could not be passed on and were not told of one by one.
+    /// Admitted connections that could not be forwarded, without an event of their own.
     #[non_exhaustive]
     ForwardFailuresOmitted {
-        /// How many.
+        /// Their number.
         count: u64,
     },
-    /// Discovery reported an error. Who was admitted stays admitted. Told at a bounded rate.
+    /// Discovery reported an error. Admitted peers stay admitted. The rate of this event is bounded.
     #[non_exhaustive]
     DiscoveryFailed {
-        /// The boundary it was asked for.
+        /// The boundary.
         boundary: Boundary,
         /// The error.
         error: DiscoveryError,
     },
-    /// Errors of discovery that were not told one by one.
+    /// Errors of discovery without an event of their own.
     #[non_exhaustive]
     DiscoveryErrorsOmitted {
-        /// How many.
+        /// Their number.
         count: u64,
     },
-    /// Discovery has no more news of a boundary. Who was admitted stays admitted.
+    /// The stream of discovery ended for a boundary. Admitted peers stay admitted.
     #[non_exhaustive]
     DiscoveryEnded {
         /// The boundary.
         boundary: Boundary,
     },
-    /// Events that were dropped here because nobody read them in time.
+    /// Events that this reader missed because it was too slow.
     #[non_exhaustive]
     Missed {
-        /// How many.
+        /// Their number.
         count: u64,
     },
 }

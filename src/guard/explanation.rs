@@ -16,22 +16,22 @@ pub(super) enum Reason {
     Denied,
 }
 
-/// Why an address is admitted or not; made by [`Guard::explain`](super::Guard::explain). `Display` is one line for people.
+/// Why an address is admitted or denied, from [`Guard::explain`](super::Guard::explain). `Display` writes it in one line.
 #[derive(Clone, Debug)]
 pub struct GuardExplanation {
     pub(super) ip: IpAddr,
     pub(super) reason: Reason,
     /// The allowed boundaries that discovery has answered for.
     pub(super) synced: Vec<Boundary>,
-    /// Those it has not answered for yet.
+    /// The allowed boundaries that it has not answered for yet.
     pub(super) waiting: Vec<Boundary>,
     pub(super) age: Option<Duration>,
-    /// What discovery reported since.
+    /// The last error of discovery since then.
     pub(super) errors: Vec<(Boundary, String)>,
 }
 
 impl GuardExplanation {
-    /// The address asked for; an IPv4 address that came as an IPv6 one is an IPv4 address.
+    /// The address in question. An IPv4 address mapped into IPv6 is given as IPv4.
     pub fn ip(&self) -> IpAddr {
         self.ip
     }
@@ -49,8 +49,8 @@ impl GuardExplanation {
         }
     }
 
-    /// How old the knowledge is: the time since discovery last answered, for the boundary where that is longest ago.
-    /// `None` if it answered for none. Most backends answer again only when something changed.
+    /// The time since discovery last answered, for the boundary with the oldest answer. `None` if it answered for none. Most
+    /// backends answer again only when something changes.
     pub fn age(&self) -> Option<Duration> {
         self.age
     }

@@ -1,4 +1,4 @@
-//! A relay in front of a server that knows nothing of it.
+//! A TCP relay in front of a server that does not know the guard.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -25,7 +25,7 @@ use super::watched::WatchedGate;
 use crate::balance::socket::Socket;
 use crate::runtime::clock;
 
-/// How long the server may take to accept; it is near.
+/// The time that the server may take to accept. It is short because the server is near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A peer that vanished without a word is found out by the system within two minutes: 60 s of silence, then probes that
@@ -33,10 +33,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 
-/// Relays admitted connections to a server that knows nothing of the guard. Made by [`Guard::forward`](super::Guard::forward).
+/// Relays admitted connections to a server that does not know the guard. Made by [`Guard::forward`](super::Guard::forward).
 ///
-/// Bytes are passed on in both directions, as fast as the slower side takes them. The end of one direction is passed on and
-/// leaves the other open. TCP keep-alive is on for both sides, so that a peer that vanished is noticed after two minutes.
+/// Bytes are relayed in both directions, as fast as the slower side reads. If one side ends its direction, the other direction
+/// stays open. TCP keep-alive is on for both sides, so a peer that vanished is noticed after two minutes.
 ///
 /// # Defaults
 ///
@@ -80,14 +80,14 @@ impl Forwarder {
 
     /// Sends the server a PROXY header (version 2) with the address of the peer, before anything else.
     ///
-    /// The server has to expect it, and must believe it from nobody but this forwarder.
+    /// The server must expect the header, and accept it only from this forwarder.
     #[must_use]
     pub fn proxy_header(mut self, send: bool) -> Self {
         self.options.proxy_header = send;
         self
     }
 
-    /// Closes a connection on which nothing was passed on for this long, in either direction. Any duration above zero.
+    /// Closes a connection that was idle in both directions for this long. Any duration above zero.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.options.idle_timeout = Some(timeout);
@@ -98,7 +98,7 @@ impl Forwarder {
     ///
     /// # Cancellation
     ///
-    /// The future never ends by itself. Dropped, it closes the listener and every connection that it relays.
+    /// The future never resolves. Dropping it closes the listener and all relayed connections.
     ///
     /// # Panics
     ///
@@ -194,7 +194,7 @@ fn keep_alive(stream: &TcpStream) {
     }
 }
 
-/// When bytes were last passed on, in milliseconds since the first look.
+/// When bytes were last relayed, in milliseconds since the first read.
 #[derive(Clone, Default)]
 struct Activity(Arc<Passed>);
 
@@ -222,7 +222,7 @@ impl Activity {
         self.0.last.store(now, Relaxed);
     }
 
-    /// Ends once nothing was passed on for this long.
+    /// Resolves once nothing was relayed for this long.
     async fn idle(&self, limit: Option<Duration>) {
         let Some(limit) = limit else {
             return pending().await;
@@ -239,7 +239,7 @@ impl Activity {
     }
 }
 
-/// Notes what is read and written: a slow reader on the other side is no idle one.
+/// Notes reads and writes, so that a slow reader on the other side does not count as idle.
 struct Active<IO> {
     io: IO,
     activity: Activity,

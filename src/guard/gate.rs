@@ -1,4 +1,4 @@
-//! What a guard's clones, its listeners, its connections and its watcher share.
+//! The state that clones of a guard, its listeners, connections and watcher share.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,20 +23,20 @@ use crate::runtime::clock;
 
 pub(super) struct Gate {
     list: ArcSwap<AllowList>,
-    /// Held by whoever publishes another list: the number of the next grant.
+    /// The number of the next grant. Locked while a list is published.
     next_grant: Mutex<u64>,
-    /// Tells the watcher that other boundaries are admitted.
+    /// Notifies the watcher when the admitted boundaries change.
     pub(super) granted: Arc<Notify>,
-    /// Tells those that wait for an answer to look again.
+    /// Notifies those who wait for the first answer of discovery.
     pub(super) published: Notify,
     pub(super) proxies: ArcSwap<Vec<IpAddr>>,
     cuts_off: AtomicBool,
-    /// Admitted whatever discovery says.
+    /// Networks that are admitted without asking discovery.
     pub(super) networks: Option<Networks>,
-    /// Admitted over Unix sockets, besides the own effective uid.
+    /// User ids admitted over Unix sockets, besides the own effective one.
     pub(super) uids: Vec<u32>,
     live: Mutex<HashMap<u64, Arc<Live>>>,
-    /// Tells those that wait until nothing is open.
+    /// Notifies those who wait until no connection is open.
     emptied: Notify,
     admitted: AtomicU64,
     refused: AtomicU64,
@@ -72,7 +72,7 @@ impl Gate {
         self.list.load_full()
     }
 
-    /// Lock-free.
+    /// Takes no lock.
     pub(super) fn admits(&self, ip: IpAddr) -> bool {
         self.admits_by(&self.list.load(), ip.to_canonical())
     }
@@ -119,7 +119,7 @@ impl Gate {
         });
     }
 
-    /// Publishes another list.
+    /// Publishes a list.
     pub(super) fn edit<R>(&self, edit: impl FnOnce(&mut Vec<Allowed>, &mut u64) -> R) -> R {
         let mut next_grant = lock(&self.next_grant);
         let mut list = AllowList::clone(&self.list.load());
@@ -179,14 +179,14 @@ impl Gate {
         self.sweep();
     }
 
-    /// Closes the connections of those that are admitted no longer, if that was asked for.
+    /// Closes connections of peers that are not admitted any more, if `cut_off` is on.
     pub(super) fn sweep(&self) {
         if self.cuts_off() {
             self.cut(|_| true);
         }
     }
 
-    /// Closes the connections of those of them that are admitted no longer.
+    /// Closes connections of these peers if they are not admitted any more.
     fn cut(&self, of: impl Fn(IpAddr) -> bool) {
         let list = self.list.load();
         let departed: Vec<_> = lock(&self.live)
@@ -307,7 +307,7 @@ fn effective_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// There are no Unix sockets to ask for.
+/// There are no Unix sockets on this platform.
 #[cfg(not(unix))]
 fn effective_uid() -> u32 {
     u32::MAX

@@ -27,18 +27,18 @@ use crate::error::discovery::{DiscoveryError, DiscoveryErrorKind};
 use crate::model::name::Boundary;
 use crate::runtime::panic::caught;
 
-/// Admits the peers of a boundary, and of those that were granted access, by the address they call from.
+/// Admits the peers of its boundary, and of boundaries that it allows, by their source address.
 ///
-/// It learns the peers from [`Discovery::peers`]: every registered instance, whatever its role, also callers that serve
-/// nothing. All others are denied, and everybody is denied before discovery has answered. An error of discovery, or the end of
-/// its stream, changes nothing: whoever was admitted stays admitted.
+/// Its peers are all registered instances of the boundary, from [`Discovery::peers`], also those that serve nothing. Every
+/// other connection is denied. Until discovery has answered, all connections are denied. If discovery fails or its stream
+/// ends, admitted peers stay admitted.
 ///
-/// Over Unix sockets discovery is not asked. There the guard admits its own effective uid, and those named by
+/// Over Unix sockets the guard does not ask discovery. It admits its own effective user id, and those named by
 /// [`allow_uid`](GuardBuilder::allow_uid).
 ///
-/// Clones are cheap and share everything; a check takes no lock. One task watches discovery. It begins with the guard, or
-/// outside a tokio runtime with the first check inside one, and ends with the last clone, listener and connection. If its
-/// runtime ends before, admissions stay as they are, and the next check or accept inside another runtime starts it again.
+/// Clones are cheap and share everything. A check takes no lock. One task watches discovery: it starts with the guard, or with
+/// the first check inside a tokio runtime, and ends with the last clone, listener and connection. If its runtime ends earlier,
+/// admitted peers stay admitted, and the next check or accept inside another runtime starts the task again.
 ///
 /// # Examples
 ///
@@ -61,7 +61,7 @@ use crate::runtime::panic::caught;
 ///     }
 /// });
 ///
-/// // Whoever is not registered is denied.
+/// // A caller that is not registered is denied.
 /// guard.synced().await;
 /// let mut denied = TcpStream::connect(addr).await?;
 /// assert_eq!(denied.read(&mut [0]).await?, 0);
@@ -71,7 +71,7 @@ use crate::runtime::panic::caught;
 ///     "denied: no instance registered in boundary shop has address 127.0.0.1; 0 s old"
 /// );
 ///
-/// // Whoever registers is admitted.
+/// // A registered caller is admitted.
 /// let here = Registration::new("cron").boundary("shop").peer_ip([127, 0, 0, 1].into());
 /// let _lease = registry.register(here).await?;
 /// # while !guard.admits([127, 0, 0, 1].into()) { tokio::task::yield_now().await; }
@@ -88,8 +88,8 @@ pub struct Guard {
 ///
 /// # Defaults
 ///
-/// Admits the peers of one boundary, over Unix sockets the own effective uid; no networks, no trusted proxy; connections of
-/// peers that left stay open.
+/// It admits the peers of one boundary, and over Unix sockets its own effective user id. No networks are allowed, and no proxy
+/// is trusted. Connections of peers that left stay open.
 pub struct GuardBuilder {
     discovery: Arc<dyn Discovery>,
     boundary: Boundary,
@@ -105,21 +105,21 @@ impl GuardBuilder {
         self
     }
 
-    /// Admits every address in these networks, whatever discovery says. Required where discovery cannot list peers.
+    /// Admits every address in these networks without asking discovery. Required if discovery cannot list peers.
     #[must_use]
     pub fn allow_networks(mut self, networks: Networks) -> Self {
         self.gate.networks = Some(networks);
         self
     }
 
-    /// Admits processes of this user id over Unix sockets, besides those of the own effective uid.
+    /// Admits processes of this user id over Unix sockets, besides the guard's own effective user id.
     #[must_use]
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.gate.uids.push(uid);
         self
     }
 
-    /// Requires and believes a PROXY header from this address; see [`Guard::trust_proxy`].
+    /// Requires a PROXY header from this address, and trusts it; see [`Guard::trust_proxy`].
     #[must_use]
     pub fn trust_proxy(self, ip: IpAddr) -> Self {
         self.gate.trust_proxy(ip);
@@ -133,14 +133,14 @@ impl GuardBuilder {
         self
     }
 
-    /// Of a worker that listens on Unix sockets only: discovery need not list peers.
+    /// Builds a guard for Unix sockets only, for which discovery need not list peers.
     #[cfg(feature = "worker")]
     pub(crate) fn for_unix_sockets(mut self) -> Self {
         self.asks_for_networks = false;
         self
     }
 
-    /// The guard. Inside a tokio runtime it begins to watch discovery.
+    /// Builds the guard. Inside a tokio runtime it starts watching discovery.
     ///
     /// # Errors
     ///
@@ -219,26 +219,27 @@ impl Guard {
         is_new
     }
 
-    /// Denies the peers of a boundary from now on, and closes the connections that they have open, unless they are peers of
-    /// another admitted boundary. Returns whether they were admitted.
+    /// Denies the peers of a boundary from now on, and closes their open connections. Peers of another admitted boundary are
+    /// not affected. Returns whether the boundary was admitted.
     pub fn revoke(&self, boundary: &Boundary) -> bool {
         self.gate().revoke(boundary)
     }
 
-    /// Requires a PROXY header (version 1 or 2) of connections from this address, and believes it: the connection is checked
-    /// by the address in the header.
+    /// Requires a PROXY header (version 1 or 2) on connections from this address. The guard then checks the address in the
+    /// header.
     ///
-    /// Connections that the proxy makes by itself, such as its health checks, are admitted if they say so (`LOCAL` of
-    /// version 2). With version 1 they look like those of any client on its machine, so register the proxy. Without a header
-    /// the connection is closed; from other addresses a header is nothing but bytes for the server.
+    /// Connections of the proxy itself, such as health checks, are admitted if their header says `LOCAL` (version 2). With
+    /// version 1 they look like a client on the proxy's machine, so register the proxy. A connection without a header is
+    /// closed. From other addresses, a header is ordinary data for the server.
     ///
-    /// Name only proxies that put the header on every connection: whoever else can send from such an address can claim any.
+    /// Name only proxies that add the header to every connection. Anyone else who can connect from such an address can claim
+    /// any address.
     pub fn trust_proxy(&self, ip: IpAddr) {
         self.gate().trust_proxy(ip);
     }
 
-    /// Sets whether open connections of a peer are closed when it is no longer admitted. Off by default: they may finish,
-    /// and the peer cannot connect again.
+    /// Sets whether a peer's open connections are closed when it is no longer admitted. Off by default: they may finish, but
+    /// the peer cannot connect again.
     pub fn cut_off(&self, cut_off: bool) {
         self.gate().cut_off(cut_off);
     }
@@ -260,21 +261,21 @@ impl Guard {
         self.gate().explain(ip)
     }
 
-    /// Closes denied connections of a listener before a byte of them is read.
+    /// Wraps a listener. Denied connections are closed before a byte is read.
     pub fn wrap(&self, listener: TcpListener) -> Listener {
         Listener::tcp(Arc::clone(&self.watched), listener)
     }
 
-    /// The same for a Unix socket: admits by the user id of the process at the other end.
+    /// Wraps a listener on a Unix socket. Connections are admitted by the user id of the process at the other end.
     #[cfg(unix)]
     pub fn wrap_unix(&self, listener: UnixListener) -> Listener {
         Listener::unix(Arc::clone(&self.watched), listener)
     }
 
-    /// Binds a Unix socket at this path, and closes denied connections of it.
+    /// Binds a Unix socket at this path and wraps its listener.
     ///
-    /// A socket that is already there is replaced if it belongs to the own effective uid and nobody listens on it; any other
-    /// file is left alone. The socket is removed when the listener is dropped. Its mode is left to the umask, and its folder
+    /// An existing socket is replaced if it belongs to the own effective user id and no process listens on it. Any other file
+    /// is left alone. The socket is removed when the listener is dropped. Its mode is left to the umask, and its folder
     /// decides who may reach it.
     ///
     /// # Errors
@@ -290,14 +291,14 @@ impl Guard {
         Ok(self.wrap_unix(listener).removing(file))
     }
 
-    /// Relays admitted connections of `listener` to the server at `addr`, which needs to know nothing of the guard and should
-    /// listen where nobody else can reach it. [`Forwarder::run`] does the work.
+    /// Relays admitted connections of `listener` to the server at `addr`. The server need not know the guard, and should listen
+    /// where only the forwarder can reach it. [`Forwarder::run`] does the work.
     pub fn forward(&self, listener: TcpListener, addr: SocketAddr) -> Forwarder {
         Forwarder::new(self.wrap(listener), addr)
     }
 
-    /// Waits until discovery has answered for every allowed boundary, or has said that it will not: for as long as that
-    /// takes. [`status`](Self::status) says what discovery reports meanwhile.
+    /// Waits until discovery has answered for every allowed boundary, or has said that it cannot. There is no time limit;
+    /// [`status`](Self::status) shows the errors of discovery meanwhile.
     ///
     /// # Cancellation
     ///
@@ -329,8 +330,8 @@ impl Guard {
         self.gate().status()
     }
 
-    /// Events from now on. A reader that is more than 1024 events late is told how many it
-    /// [missed](GuardEvent::Missed). Ends with the guard.
+    /// Returns a stream of the events from now on. A reader that falls more than 1024 events behind gets their number as
+    /// [`Missed`](GuardEvent::Missed). The stream ends with the guard.
     pub fn events(&self) -> impl Stream<Item = GuardEvent> + Send + Unpin + use<> {
         let events = self.gate().journal.events.subscribe();
         Box::pin(stream::unfold(events, async |mut events| {

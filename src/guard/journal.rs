@@ -1,5 +1,4 @@
-//! What is told of what happens: every event to subscribers and to the log, those that others can cause at will at a bounded
-//! rate.
+//! Sends events to subscribers and to the log. The rate of events that others can cause is bounded.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -14,14 +13,14 @@ use super::explanation::GuardExplanation;
 use crate::error::discovery::DiscoveryError;
 use crate::model::name::Boundary;
 
-/// Events kept for a subscriber that is late.
+/// The number of events kept for a slow subscriber.
 const EVENTS_KEPT: usize = 1024;
-/// Lines of each sort that others can cause within [`PERIOD`], one for each address or error.
+/// The number of events of each kind within [`PERIOD`], one for each address or error.
 const MOST: usize = 10;
 const PERIOD: Duration = Duration::from_secs(10);
 
 pub(super) struct Journal {
-    /// The guard's own boundary, by which log lines are told apart.
+    /// The guard's own boundary, a field of its log lines.
     boundary: Boundary,
     pub(super) events: broadcast::Sender<GuardEvent>,
     denied: Mutex<Ration<Caller>>,
@@ -31,14 +30,14 @@ pub(super) struct Journal {
     changes: Mutex<Ration<Each>>,
 }
 
-/// Whose connection was denied.
+/// The other end of a denied connection.
 #[derive(PartialEq)]
 enum Caller {
     Ip(IpAddr),
     Uid(u32),
 }
 
-/// What is never the same as another.
+/// A key that never equals another.
 struct Each;
 
 impl PartialEq for Each {
@@ -60,14 +59,14 @@ impl Journal {
         }
     }
 
-    /// Tells of something that this address caused, if there is room for it.
+    /// Reports an event caused by this address, if the rate allows it.
     pub(super) fn tell_of(&self, ip: IpAddr, event: GuardEvent, now: Instant) {
         if self.has_room_for(Caller::Ip(ip), now) {
             self.tell(event);
         }
     }
 
-    /// The same of a denied connection; the log has why.
+    /// Reports a denied connection. The log line has the reason.
     pub(super) fn tell_of_denied(
         &self,
         ip: IpAddr,
@@ -98,7 +97,7 @@ impl Journal {
         }
     }
 
-    /// Of an admitted connection that the server behind a forwarder did not take; `failed` is how.
+    /// Reports an admitted connection that could not be forwarded. `failed` is the error.
     pub(super) fn tell_of_forward(&self, ip: IpAddr, failed: GuardEvent, now: Instant) {
         let omitted = |count| GuardEvent::ForwardFailuresOmitted { count };
         if self.has_room(&self.forwards, ip, 1, omitted, now) {
@@ -114,7 +113,7 @@ impl Journal {
         }
     }
 
-    /// Subscribers hear of each, since only the last one says how things stand. The log has as many lines as of all else.
+    /// Subscribers get each change, because only the last one is the current state. The log is bounded as for other events.
     pub(super) fn tell_of_change(&self, event: GuardEvent, now: Instant) {
         let (before, has_room) = ration(&self.changes, Each, 1, now);
         if let Some(count) = before {
@@ -127,7 +126,7 @@ impl Journal {
         self.send(event);
     }
 
-    /// Whether one more is to be told of; what was omitted in the period before is told now.
+    /// Whether the rate allows one more. Reports the number omitted in the period before.
     fn has_room<K: PartialEq>(
         &self,
         rationed: &Mutex<Ration<K>>,
@@ -223,7 +222,7 @@ impl Journal {
     }
 }
 
-/// How much was omitted in the period before, if this begins one, and whether there is room.
+/// The number omitted in the period before, if a new one starts, and whether the rate allows one more.
 fn ration<K: PartialEq>(
     ration: &Mutex<Ration<K>>,
     key: K,
@@ -234,7 +233,7 @@ fn ration<K: PartialEq>(
     (ration.renew(now), ration.admits(key, count))
 }
 
-/// What was told in this period. The keys told of are few, however many there are.
+/// The events of this period. The number of keys is bounded.
 struct Ration<K> {
     began: Option<Instant>,
     told: Vec<K>,
@@ -252,7 +251,7 @@ impl<K> Default for Ration<K> {
 }
 
 impl<K: PartialEq> Ration<K> {
-    /// Begins another period if this one is over; returns how much was omitted in it, if any.
+    /// Starts a new period if this one is over. Returns the number omitted in the old one, if any.
     fn renew(&mut self, now: Instant) -> Option<u64> {
         let is_over = |began| now.saturating_duration_since(began) >= PERIOD;
         if !self.began.is_none_or(is_over) {
@@ -264,7 +263,7 @@ impl<K: PartialEq> Ration<K> {
         (omitted > 0).then_some(omitted)
     }
 
-    /// Whether there is room; if not, so many are omitted.
+    /// Whether the rate allows one more. If not, counts `count` as omitted.
     fn admits(&mut self, key: K, count: u64) -> bool {
         let admitted = self.told.len() < MOST && !self.told.contains(&key);
         if admitted {

@@ -29,23 +29,23 @@ use crate::balance::socket::Socket;
 use crate::model::address::Address;
 use crate::runtime::clock;
 
-/// Waits after accepting failed, doubled each time in a row, as Go's `net/http` does. What failed is mostly a limit on open
-/// files, and the end of other connections is what helps.
+/// The pause after accepting failed, doubled each time in a row, as in Go's `net/http`. The cause is mostly the limit on open
+/// files, which gets better as other connections end.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// PROXY headers awaited at once; a proxy sends them with its first packet, so more are a sign of something else.
+/// The number of PROXY headers awaited at once. A proxy sends the header in its first packet, so more are unusual.
 const HEADERS_AT_ONCE: usize = 1024;
 
-/// Connections denied before other tasks have their turn: with a hundred microseconds of them, the requests that the same
-/// thread serves wait no longer than for each other.
+/// The number of connections denied before the listener yields. It takes about 100 µs, no longer than the requests that the
+/// same thread serves.
 const DENIED_AT_ONCE: u32 = 16;
 
 /// A listener that hands out admitted connections. Made by [`Guard::wrap`](super::Guard::wrap).
 ///
-/// A denied connection is closed before a byte of it is read. From a [trusted proxy](super::Guard::trust_proxy) the PROXY
-/// header is read, within three seconds, while others are accepted.
+/// A denied connection is closed before a byte is read. A [trusted proxy](super::Guard::trust_proxy) has three seconds to send
+/// the PROXY header, while other connections are accepted.
 ///
-/// It is a stream of connections that neither fails nor ends. With the feature `axum` it is what `axum::serve` takes; with the
+/// It is a stream of connections that never fails and never ends. With the feature `axum`, `axum::serve` takes it. With the
 /// feature `tonic`, `serve_with_incoming` of tonic's server takes it.
 ///
 /// # Examples

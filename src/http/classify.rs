@@ -11,6 +11,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use super::answered;
 use super::body::{Judgement, TrackedBody};
 use super::error::CallError;
+use super::pin::{self, Pins};
 use super::retry_after::retry_after;
 use super::socket::Lifetime;
 use super::tried::{self, Tried};
@@ -18,6 +19,7 @@ use crate::balance::classify::{io_label, is_blameless};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
 use crate::error::BoxError;
 use crate::model::hints::Hints;
+use crate::model::instance::InstanceId;
 use crate::runtime::causes::chain;
 
 /// Classifies HTTP responses.
@@ -43,7 +45,8 @@ use crate::runtime::causes::chain;
 ///
 /// The classifier sends nothing again: that is for [`Resend`](super::Resend).
 ///
-/// A request goes to another instance than those in its extension [`Tried`](super::Tried), while one is usable.
+/// A request goes to another instance than those in its extension [`Tried`](super::Tried), while one is usable. With an
+/// extension [`PinTo`](super::PinTo) it goes to that instance and no other.
 ///
 /// A failure is [labelled](crate::Attempt::failure_labelled) by the status, such as `"503"`, or by what broke, such as
 /// `"connection reset"`.
@@ -55,6 +58,7 @@ use crate::runtime::causes::chain;
 #[derive(Clone, Default)]
 pub struct HttpClassifier {
     outcomes: Option<Arc<Outcomes>>,
+    pins: Option<Pins>,
 }
 
 type Outcomes = dyn Fn(&Parts) -> Outcome + Send + Sync;
@@ -93,7 +97,41 @@ impl HttpClassifier {
     pub fn by(outcomes: impl Fn(&Parts) -> Outcome + Send + Sync + 'static) -> Self {
         Self {
             outcomes: Some(Arc::new(outcomes)),
+            pins: None,
         }
+    }
+
+    /// Pins each request to the instance that `pins` finds in its headers. The extension [`PinTo`](super::PinTo) comes
+    /// first. `None` leaves the request free.
+    ///
+    /// ```
+    /// use http::{HeaderMap, header::COOKIE};
+    /// use rolecall::http::{Client, HttpClassifier};
+    /// use rolecall::{InstanceId, Registry};
+    ///
+    /// /// The instance in the cookie `instance`.
+    /// fn instance(headers: &HeaderMap) -> Option<InstanceId> {
+    ///     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    ///     let mut cookies = cookies.flat_map(|value| value.split("; "));
+    ///     cookies.find_map(|cookie| cookie.strip_prefix("instance=")).map(InstanceId::from)
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), rolecall::TargetError> {
+    /// let client: Client = Client::builder(Registry::new(), "worker:http")
+    ///     .classify(HttpClassifier::new().pin_by(instance))
+    ///     .build()?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn pin_by(
+        mut self,
+        pins: impl Fn(&HeaderMap) -> Option<InstanceId> + Send + Sync + 'static,
+    ) -> Self {
+        self.pins = Some(Arc::new(pins));
+        self
     }
 
     /// What it makes of the head of a response.
@@ -112,20 +150,20 @@ where
     E: 'static,
 {
     type Response = Response<TrackedBody<B>>;
-    /// The instances that had the request before.
-    type Context = Tried;
+    /// The instances that had the request before, and the one that it is pinned to.
+    type Context = (Tried, Option<InstanceId>);
 
-    fn begin(&self, request: &Request<R>) -> Tried {
-        tried::of(request)
+    fn begin(&self, request: &Request<R>) -> Self::Context {
+        (tried::of(request), pin::of(request, self.pins.as_ref()))
     }
 
-    fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
-        tried.hints()
+    fn hints<'c>(&self, (tried, pin): &'c Self::Context) -> Hints<'c> {
+        pin::hints(tried, pin)
     }
 
     fn classify(
         &self,
-        tried: Tried,
+        (tried, _): Self::Context,
         result: Result<Response<B>, E>,
         mut attempt: Attempt,
     ) -> Result<Self::Response, Failed<E>> {

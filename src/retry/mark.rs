@@ -1,4 +1,4 @@
-//! What a caller says of a single request: extensions of [`http::Request`].
+//! Extensions of [`http::Request`] by which a caller marks a single request.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,9 @@ use crate::runtime::clock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Idempotent(pub bool);
 
-/// Until when an attempt may begin: an extension of [`http::Request`], or of `tonic::Request`.
+/// The latest time at which an attempt may start: an extension of [`http::Request`], or of `tonic::Request`.
 ///
-/// It ends no attempt: that is for a time limit round all of them.
+/// It does not end a running attempt. Use a timeout around all attempts for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Deadline(Instant);
 
@@ -30,7 +30,7 @@ impl Deadline {
         Self(instant)
     }
 
-    /// In so long from now; none if that is beyond what the clock can tell.
+    /// A deadline this long from now; `None` if the clock cannot represent it.
     #[must_use]
     pub fn after(duration: Duration) -> Option<Self> {
         clock::now().checked_add(duration).map(Self)

@@ -1,7 +1,7 @@
-//! Sending again on another instance (feature `retry`).
+//! Retries on another instance (feature `retry`).
 //!
-//! [`Retry`] is a policy for [`tower::retry`]: it says what may be sent again, keeps it away from the instances that were
-//! tried, and leaves budget and backoff to tower.
+//! [`Retry`] is a policy for [`tower::retry`]. It decides which requests are retried, and avoids the instances that were
+//! tried. tower implements budget and backoff.
 //!
 //! ```no_run
 //! use http_body_util::Full;
@@ -18,35 +18,35 @@
 //! # }
 //! ```
 //!
-//! # What is sent again
+//! # What is retried
 //!
-//! | Answer | Sent again |
+//! | Result | Retried |
 //! |---|---|
 //! | an [`Error`](crate::Error) of an instance that [was not sent](crate::Error::was_sent) | always; the first time at once, without budget |
 //! | any other error of an instance or of a layer below, [`attempt_timeout`](crate::BalanceLayer::attempt_timeout) included | if the request is idempotent |
 //! | status 502, 503 or 504; gRPC `Unavailable` with no message before | if the request is idempotent |
-//! | the request's own body failed; nobody is usable, or all are at `max_in_flight` | never |
+//! | the request's own body failed; no instance is usable, or all are at `max_in_flight` | never |
 //! | any other | never |
 //!
-//! Nothing is idempotent unless the caller says so: by [`Retry::idempotent_methods`] for the methods that HTTP defines as such,
-//! or by the extension [`Idempotent`] for a single request, which also overrules the method. gRPC calls are all `POST`: only
-//! the extension marks them.
+//! No request counts as idempotent by default. [`Retry::idempotent_methods`] marks the methods that HTTP defines as
+//! idempotent. The extension [`Idempotent`] marks a single request and overrules the method. All gRPC calls are `POST`, so
+//! only the extension marks them.
 //!
-//! A marked gRPC call whose messages are all at hand when it is made gets its answer, head included, only with its first message or its end: many
-//! servers send the head of a stream at once, and what fails after it can then still be sent again. So do not mark a
-//! subscription whose caller wants to know that it began.
+//! Many gRPC servers send the head of a stream at once, and fail later. So if a call is marked and its request messages are
+//! complete, the response is held back until its first message or its end: until then it can be retried. Do not mark a
+//! subscription whose caller waits for the head.
 //!
-//! A request that no instance acted on is sent again once, at once and without budget, whether [`http::Resend`](crate::http::Resend)
-//! below does that or [`Retry`]. So where every instance is down, a request is sent at most twice, and once more for each retry
-//! that attempts, budget and backoff allow.
+//! A request that no instance acted on is sent again once, immediately and without budget, by
+//! [`http::Resend`](crate::http::Resend) below or by [`Retry`]. So if every instance is down, a request is sent at most twice,
+//! and once more for each retry that attempts, budget and backoff allow.
 //!
-//! Where nobody is usable the balancer has waited already, for
-//! [`unavailable_after`](crate::ConfigBuilder::unavailable_after).
+//! If no instance is usable, the balancer has already waited for
+//! [`unavailable_after`](crate::ConfigBuilder::unavailable_after), so the request is not retried.
 //!
 //! # Bodies
 //!
-//! A request is cloned before it is sent, so its body is `Clone`, as `http_body_util::Full` is, or it is an
-//! [`http::ReplayBody`](crate::http::ReplayBody). [`ReplayLayer`] makes one of any body:
+//! A request is cloned before it is sent. So its body must be `Clone`, such as `http_body_util::Full`, or an
+//! [`http::ReplayBody`](crate::http::ReplayBody). [`ReplayLayer`] makes a replay body of any body:
 //!
 //! ```no_run
 //! # use rolecall::{Registry, grpc, retry::{ReplayLayer, Retry}};
@@ -67,20 +67,22 @@
 //!
 //! # Time
 //!
-//! No attempt begins after the request's [`Deadline`], or after the time in `grpc-timeout`, and no backoff outlasts them: the
-//! last failure is answered at once instead. A later attempt is told what is left in `grpc-timeout`. `tower::timeout`
-//! above [`Retry`] limits all attempts together. [`attempt_timeout`](crate::BalanceLayer::attempt_timeout) limits each attempt: its
-//! error names the instance, which is charged and then avoided. A `tower::timeout` between [`Retry`] and the balancer cannot name it.
+//! No attempt starts after the request's [`Deadline`] or after the time in `grpc-timeout`. If the backoff would last longer,
+//! the last failure is returned at once. A later attempt sends the remaining time in `grpc-timeout`.
 //!
-//! # Who was it
+//! `tower::timeout` above [`Retry`] limits all attempts together.
+//! [`attempt_timeout`](crate::BalanceLayer::attempt_timeout) limits each attempt; the instance is charged, named in the error, and
+//! avoided by the next attempt. A `tower::timeout` between [`Retry`] and the balancer cannot name the instance.
 //!
-//! [`answered_by`](crate::http::answered_by), [`Error::instance`](crate::Error::instance) and the span's field `rolecall.instance` tell
-//! the last instance. Those before are in [`http::Tried`](crate::http::Tried), an extension of the response, and in
-//! [`Error::tried`](crate::Error::tried).
+//! # Which instances were tried
+//!
+//! [`answered_by`](crate::http::answered_by), [`Error::instance`](crate::Error::instance) and the span's field
+//! `rolecall.instance` name the last instance. The extension [`http::Tried`](crate::http::Tried) of the response and
+//! [`Error::tried`](crate::Error::tried) name the earlier ones.
 //!
 //! # Other requests than HTTP
 //!
-//! A policy of your own and a classifier whose [hints](crate::Classify::hints) are what that policy wrote:
+//! Write a policy that notes the instances in the request, and a classifier that makes [hints](crate::Classify::hints) of them:
 //!
 //! ```
 //! use rolecall::{Attempt, Classify, Error, Failed, Hints, InstanceId};

@@ -14,17 +14,17 @@ use crate::http::resend::{self, ours};
 use crate::http::{Tried, tried};
 use crate::runtime::clock;
 
-/// Sends a request again, on another instance while one is usable, if that is safe; a policy for [`tower::retry`].
+/// A policy for [`tower::retry`] that retries on another instance while one is usable, if that is safe.
 ///
-/// What is sent again is told in the [module](super). Clones share the budget.
+/// The [module](super) lists what is retried. Clones share the budget.
 ///
 /// # Defaults
 ///
 /// - [`attempts`](Self::attempts): 3
 /// - [`idempotent_methods`](Self::idempotent_methods): off, only what is marked by [`Idempotent`](super::Idempotent)
-/// - [`budget`](Self::budget): tower's [`TpsBudget::default`]: 20 % of what was answered in the last 5 to 10 s, and 10 to 20 a
-///   second. tower documents 10 s and 10 a second, but under steady use it skips slots, and then each counts half as long
-/// - [`backoff`](Self::backoff): from 25 ms to 250 ms, doubled each time, and as much again at random
+/// - [`budget`](Self::budget): tower's [`TpsBudget::default`]: 20 % of the requests answered in the last 5 to 10 s, plus 10 to
+///   20 a second. tower documents 10 s and 10 a second, but under steady use it skips slots
+/// - [`backoff`](Self::backoff): 25 ms, doubled each time up to 250 ms, plus a random part of the same size
 #[derive(Clone)]
 pub struct Retry {
     attempts: u32,
@@ -38,7 +38,7 @@ pub struct Retry {
 #[derive(Debug, Clone, Default)]
 struct Session {
     is_begun: bool,
-    /// How often the request was sent, without the free resend.
+    /// How often the request was sent, not counting the free resend.
     attempts: u32,
     /// Whether an instance may have seen the request.
     was_sent: bool,
@@ -60,31 +60,31 @@ impl Retry {
         }
     }
 
-    /// Sends a request at most so many times, the first included and the one free resend not. Zero counts as one.
+    /// Sets how often a request is sent at most. The first attempt counts, the one free resend does not. Zero counts as one.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// Takes `GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT` and `DELETE` as idempotent, unless a request is marked otherwise.
+    /// Treats `GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT` and `DELETE` as idempotent, unless a request is marked otherwise.
     #[must_use]
     pub fn idempotent_methods(mut self) -> Self {
         self.by_method = true;
         self
     }
 
-    /// Limits the load that retries add. Only the one free resend of a request that no instance acted on is not counted.
+    /// Sets the budget, which limits the load that retries add. Only the free resend is exempt.
     #[must_use]
     pub fn budget(mut self, budget: impl Budget + Send + Sync + 'static) -> Self {
         self.budget = Arc::new(budget);
         self
     }
 
-    /// Waits before a request is sent again, except for the free resend: `min` and up to as much again at random, doubled each time, at most
-    /// `max`.
+    /// Sets the pause before a retry: `min` plus a random part of the same size, doubled each time up to `max`. The free resend
+    /// does not wait.
     ///
-    /// Any durations. `max` counts as at least 1 ms, `min` as at most `max`.
+    /// All durations are accepted: `max` is raised to 1 ms, and `min` lowered to `max`.
     #[must_use]
     pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
         self.backoff = Backoff::new(min, max);

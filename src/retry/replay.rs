@@ -1,4 +1,4 @@
-//! Makes bodies that cannot be cloned fit for a second attempt.
+//! Bodies that can be sent a second time though they cannot be cloned.
 
 use std::task::{Context, Poll};
 
@@ -13,11 +13,11 @@ use crate::http::ReplayBody;
 /// Makes a [`ReplayBody`] of each request body, above the layer of [`Retry`](super::Retry): for bodies that cannot be cloned, such
 /// as those of tonic's clients, boxed ones and streams.
 ///
-/// A body can be sent again until more than the limit was read of it. A layer of [`Resend`](crate::http::Resend) below keeps
-/// no second copy.
+/// A body can be replayed until more than the limit was read from it. A [`Resend`](crate::http::Resend) layer below shares
+/// the copy.
 ///
-/// The answer to a gRPC call that is marked [`Idempotent`](super::Idempotent), and whose messages are all at hand when it is made, is
-/// held until its first message.
+/// If a gRPC call is marked [`Idempotent`](super::Idempotent) and its request messages are complete, the response is held back
+/// until its first message.
 ///
 /// # Defaults
 ///
@@ -34,7 +34,7 @@ impl ReplayLayer {
         Self { limit: 64 * 1024 }
     }
 
-    /// Keeps bodies of at most so many bytes. Zero keeps empty ones.
+    /// Sets the limit in bytes. Zero replays only empty bodies.
     #[must_use]
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;

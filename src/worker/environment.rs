@@ -22,9 +22,9 @@ pub(super) struct Environment {
 /// Where a worker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Bind {
-    /// At this ip, each endpoint at a port of its own.
+    /// At this ip, with one port for each endpoint.
     Ip(IpAddr),
-    /// In this folder, each endpoint at a Unix socket of its own.
+    /// In this folder, with one Unix socket for each endpoint.
     Folder(Arc<Path>),
 }
 
@@ -47,7 +47,7 @@ const ALLOW: Variable = Variable::new("ROLECALL_ALLOW", "10.0.0.0/8");
 const ZONE: Variable = Variable::new("ROLECALL_ZONE", "eu-1a");
 
 impl Environment {
-    /// By a look at one variable at a time.
+    /// Reads all variables by `variable`, which looks up one.
     pub(super) fn read(
         look: impl Fn(&'static str) -> Result<String, VarError>,
         schemes: &Schemes,
@@ -122,7 +122,7 @@ impl Environment {
     }
 }
 
-/// The value, if a registration with it is valid.
+/// Returns the value if a registration with it is valid.
 fn checked(
     variable: &'static Variable,
     value: String,

@@ -9,7 +9,7 @@ use crate::guard::GuardError;
 use crate::model::address::Address;
 use crate::runtime::text::excerpt;
 
-/// Why a worker could not be made, or could not serve.
+/// Why a worker could not be configured or could not serve.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WorkerError {
@@ -18,7 +18,7 @@ pub enum WorkerError {
     Missing {
         /// Its name.
         variable: &'static str,
-        /// A value that would be right.
+        /// An example of a valid value.
         example: &'static str,
     },
     /// A variable of the environment has an invalid value.
@@ -28,30 +28,30 @@ pub enum WorkerError {
         variable: &'static str,
         /// The value, escaped and cut to 80 characters.
         value: Box<str>,
-        /// A value that would be right.
+        /// An example of a valid value.
         example: &'static str,
         /// What is wrong with it.
         source: BoxError,
     },
-    /// The address cannot be listened at.
+    /// Binding the address failed.
     #[non_exhaustive]
     Bind {
         /// The address.
         address: Address,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It listens at all addresses of its machine, and was not told by which one it is reached.
+    /// It listens at all addresses, and no address to announce is set.
     #[non_exhaustive]
     NoAddress {
-        /// Where it listens.
+        /// The address at which it listens.
         addr: SocketAddr,
     },
-    /// Discovery did not take the registration, or what it was to be told.
+    /// Discovery rejected the registration or a change of it.
     Register(RegisterError),
-    /// Discovery cannot list peers, and no networks are allowed instead.
+    /// Discovery cannot list peers, and no networks are allowed instead: see `ROLECALL_ALLOW`.
     Guard(GuardError),
-    /// The worker has drained, and serves no more.
+    /// The worker has drained.
     Drained,
 }
 

@@ -12,8 +12,8 @@ use crate::model::instance::{Instance, InstanceSet};
 use crate::model::name::Boundary;
 use crate::model::target::Target;
 
-/// The discovery of a worker bound to loopback. It warns once, when an instance that the worker is to call is on another host.
-/// The dials fail in the system, with an error that names both addresses.
+/// The discovery of a worker that is bound to loopback. It warns once if an instance to call is on another host, because the
+/// system then rejects the dials.
 #[derive(Clone)]
 pub(super) struct WarnOfOtherHosts {
     pub(super) discovery: Arc<dyn Backend>,

@@ -1,7 +1,7 @@
 //! A worker that wires itself: the feature `worker`.
 //!
-//! A [`Worker`] is one instance of a role. It says where it serves, lets only its boundary in, and calls other roles, all by
-//! what its environment tells it, so that one binary runs unchanged on a laptop and on the platform.
+//! A [`Worker`] is one instance of a role. It registers its endpoints, admits only its boundary, and calls other roles. It
+//! reads its configuration from environment variables, so one binary runs unchanged on a laptop and on the platform.
 
 mod environment;
 mod error;

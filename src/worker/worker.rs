@@ -18,17 +18,18 @@ use super::loopback::WarnOfOtherHosts;
 use crate::balance::BalanceLayer;
 use crate::discovery::{Backend, Discovery, Lease, Registrar, Registration, Schemes};
 use crate::error::discovery::RegisterError;
+use crate::fleet::BalanceConfig;
 use crate::guard::{Guard, Listener, Networks};
 use crate::http::{Client, TcpOptions};
 use crate::model::address::Address;
-use crate::model::instance::{Availability, InstanceId, Visibility};
+use crate::model::instance::{Availability, InstanceId, Visibility, Zone};
 use crate::model::name::{Boundary, EndpointName, Role};
 use crate::model::target::{Target, TargetError};
 use crate::runtime::clock;
 
-/// One instance of a role: registers itself, lets only its boundary in, and calls others.
+/// One instance of a role. It registers itself, admits only its own boundary, and calls other roles.
 ///
-/// Clones are cheap and are the same instance. When the last one is dropped it is deregistered, best-effort.
+/// Clones are cheap and refer to the same instance. Dropping the last clone deregisters it, best-effort.
 ///
 /// # Examples
 ///
@@ -56,28 +57,29 @@ pub struct Worker {
 struct Inner {
     discovery: Arc<dyn Backend>,
     boundary: Boundary,
+    zone: Option<Zone>,
     registration: Registration,
     role: Role,
     id: InstanceId,
     bind: Bind,
     advertise: Option<IpAddr>,
-    /// Whether it was warned that its clients cannot reach other hosts.
+    /// Whether the warning that its clients cannot reach other hosts was logged.
     is_warned: Arc<AtomicBool>,
     guard: Guard,
     place: Mutex<Place>,
-    /// Whether a drain has begun, for which others give way.
+    /// Whether a drain has begun. Other operations then end early.
     drains: watch::Sender<bool>,
 }
 
-/// How a [drain](Worker::drain) ended that deregistered the worker.
+/// The result of a [drain](Worker::drain).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// How many connections were open at the deadline; 0 if it ended before.
+    /// The number of connections still open at the deadline; 0 if the drain ended earlier.
     pub open: usize,
 }
 
-/// What discovery was told of it.
+/// How far its registration has come.
 enum Place {
     Unregistered,
     Registered(Lease),
@@ -85,28 +87,28 @@ enum Place {
 }
 
 impl Worker {
-    /// The instance that the environment tells of.
+    /// Configures a worker from environment variables.
     ///
-    /// | Variable | Default | Says |
+    /// | Variable | Default | Meaning |
     /// |---|---|---|
     /// | `ROLECALL_ROLE` | none, is required | its role |
-    /// | `ROLECALL_DISCOVERY` | none, is required | where instances find each other: a [URI](crate::discovery::from_uri) |
+    /// | `ROLECALL_DISCOVERY` | none, is required | the discovery backend, as a [URI](crate::discovery::from_uri) |
     /// | `ROLECALL_BOUNDARY` | `default` | its service boundary |
-    /// | `ROLECALL_ID` | `host-pid-random` | its id, which no other live instance of the role may have |
-    /// | `ROLECALL_BIND` | `127.0.0.1` | the ip at which it listens, or `unix:` and a folder: each endpoint then has the Unix socket `{role}-{id}-{endpoint}.sock` there |
-    /// | `ROLECALL_ADVERTISE` | `ROLECALL_BIND` | the ip by which others reach it, and from which its calls come; required where it listens at all addresses, such as `0.0.0.0` |
-    /// | `ROLECALL_ALLOW` | none | networks that its listeners admit, such as `10.0.0.0/8, fd00::/8`, or `any`; required where discovery cannot list the peers of a boundary and it listens at an ip |
-    /// | `ROLECALL_ZONE` | none | the failure domain it runs in |
+    /// | `ROLECALL_ID` | `host-pid-random` | its id; unique among the live instances of the role |
+    /// | `ROLECALL_BIND` | `127.0.0.1` | the ip to listen at, or `unix:` and a folder, in which each endpoint gets the Unix socket `{role}-{id}-{endpoint}.sock` |
+    /// | `ROLECALL_ADVERTISE` | `ROLECALL_BIND` | the ip by which others reach it and from which its calls come; required if it listens at all addresses, such as `0.0.0.0` |
+    /// | `ROLECALL_ALLOW` | none | networks that its listeners admit, such as `10.0.0.0/8, fd00::/8`, or `any`; required if discovery cannot list peers and it listens at an ip |
+    /// | `ROLECALL_ZONE` | none | the failure domain it runs in, which its clients prefer |
     ///
     /// # Errors
     ///
-    /// [`WorkerError::Missing`] and [`WorkerError::Invalid`], which name the variable and show a value that is right;
-    /// [`WorkerError::Guard`] if `ROLECALL_ALLOW` is required, which is found out inside a tokio runtime only.
+    /// [`WorkerError::Missing`] and [`WorkerError::Invalid`] name the variable and show a valid value.
+    /// [`WorkerError::Guard`] means that `ROLECALL_ALLOW` is required. It is detected only inside a tokio runtime.
     pub fn from_env() -> Result<Self, WorkerError> {
         Self::from_env_with(&Schemes::default())
     }
 
-    /// The same as [`from_env`](Self::from_env), with schemes of the program's own for `ROLECALL_DISCOVERY`.
+    /// Like [`from_env`](Self::from_env), with additional URI schemes for `ROLECALL_DISCOVERY`.
     ///
     /// # Errors
     ///
@@ -124,18 +126,19 @@ impl Worker {
         )
     }
 
-    /// The instance that a registration tells of, for programs that have settings of their own.
+    /// Configures a worker from a registration, for programs with their own settings.
     ///
-    /// `bind` is the ip at which it listens. By which others reach it is the registration's
-    /// [`peer_ip`](Registration::peer_ip), or else `bind`. Endpoints that the registration has already are announced as they
-    /// are, and served by the program. A [granted](Visibility::Granted) boundary is admitted; where the registration is
-    /// [public](Visibility::Public), everybody may call it but nobody else is admitted by
-    /// [`listen`](Self::listen): serve it by [`open`](Self::open).
+    /// The worker listens at the ip `bind`. Others reach it by the registration's [`peer_ip`](Registration::peer_ip), or else
+    /// by `bind`. Endpoints in the registration are announced as they are; the program serves them.
+    ///
+    /// Listeners admit the worker's own boundary and those that its visibility [grants](Visibility::Granted). A
+    /// [public](Visibility::Public) registration is visible to all boundaries, but [`listen`](Self::listen) still admits only
+    /// its own. Serve a public endpoint with a listener of your own, and announce it with [`open`](Self::open).
     ///
     /// # Errors
     ///
-    /// [`WorkerError::Register`] if the registration is invalid, and [`WorkerError::Guard`] if discovery cannot list peers:
-    /// then use [`from_env`](Self::from_env) with `ROLECALL_ALLOW`, or a [`Guard`] of your own.
+    /// [`WorkerError::Register`] if the registration is invalid. [`WorkerError::Guard`] if discovery cannot list peers: use
+    /// [`from_env`](Self::from_env) with `ROLECALL_ALLOW`, or a [`Guard`] of your own.
     pub fn new(
         backend: impl Backend,
         registration: Registration,
@@ -181,6 +184,7 @@ impl Worker {
             inner: Arc::new(Inner {
                 discovery: backend,
                 boundary,
+                zone: announced.zone().cloned(),
                 role: announced.role().clone(),
                 id,
                 registration,
@@ -194,9 +198,9 @@ impl Worker {
         })
     }
 
-    /// Listens at a free port, and announces it as this endpoint. Who is not of the boundary is turned away.
+    /// Listens at a free port and announces it as this endpoint. Connections from outside the boundary are closed.
     ///
-    /// It is announced once the guard has heard from discovery who is.
+    /// The endpoint is announced once the guard knows its peers from discovery.
     ///
     /// # Errors
     ///
@@ -205,7 +209,7 @@ impl Worker {
     ///
     /// # Cancellation
     ///
-    /// The endpoint may be announced with nobody listening; listen again, or [`close`](Self::close) it.
+    /// The endpoint may stay announced without a listener. Listen again, or [`close`](Self::close) it.
     pub async fn listen(&self, endpoint: impl AsRef<str>) -> Result<Listener, WorkerError> {
         let endpoint = EndpointName::new(endpoint).map_err(RegisterError::from)?;
         let address = match &self.inner.bind {
@@ -215,19 +219,19 @@ impl Worker {
         self.listen_at(endpoint, address).await
     }
 
-    /// The path of an endpoint's socket, the same in the next process of this id.
+    /// The path of an endpoint's socket. It is the same for the next process with this id.
     fn socket(&self, folder: &Path, endpoint: &EndpointName) -> Arc<Path> {
         let Inner { role, id, .. } = &*self.inner;
         let id = id.as_str().replace('/', "%2F");
         folder.join(format!("{role}-{id}-{endpoint}.sock")).into()
     }
 
-    /// The same at an address of your own; port 0 is a free one. A Unix socket is bound as
-    /// [`Guard::listen_unix`] does it, and admits by user id.
+    /// Like [`listen`](Self::listen), at the given address. Port 0 is a free port. A Unix socket is bound as by
+    /// [`Guard::listen_unix`], and admits by user id.
     ///
     /// # Errors
     ///
-    /// As of [`listen`](Self::listen).
+    /// As for [`listen`](Self::listen).
     pub async fn listen_at(
         &self,
         endpoint: impl AsRef<str>,
@@ -273,7 +277,7 @@ impl Worker {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Announces an endpoint that the program serves by itself, or its new address.
+    /// Announces an endpoint that the program serves itself, or a new address of it.
     ///
     /// # Errors
     ///
@@ -288,7 +292,7 @@ impl Worker {
             .await
     }
 
-    /// Announces that an endpoint is gone; nothing happens if it is not open.
+    /// Withdraws an endpoint. Does nothing if it is not announced.
     ///
     /// # Errors
     ///
@@ -299,8 +303,8 @@ impl Worker {
             .await
     }
 
-    /// Registers it, if nothing did so far, and tells its id: for those who only call, so that the guards of others admit
-    /// them.
+    /// Registers the worker if it is not registered yet, and returns its id. A worker without endpoints needs this, so that
+    /// other guards admit its calls.
     ///
     /// # Errors
     ///
@@ -309,7 +313,7 @@ impl Worker {
         self.inner.told(async |lease| Ok(lease.id().clone())).await
     }
 
-    /// Announces whether it wants requests.
+    /// Announces whether the worker wants requests.
     ///
     /// # Errors
     ///
@@ -320,9 +324,10 @@ impl Worker {
             .await
     }
 
-    /// An HTTP/1.1 client of another role, or of its own: an [`http::Client`](crate::http::Client) in its boundary. It calls
-    /// from the ip that it listens at, by which the guards of others know it; where it listens at all addresses, from the one
-    /// that the system chooses.
+    /// Makes an HTTP/1.1 client for a role: an [`http::Client`](crate::http::Client) in the worker's boundary.
+    ///
+    /// It calls from the ip at which the worker listens, because other guards know the worker by it. If the worker listens at
+    /// all addresses, the system chooses the source address.
     ///
     /// # Errors
     ///
@@ -333,14 +338,15 @@ impl Worker {
         T::Error: Into<TargetError>,
     {
         let client = Client::builder(self.callees(), target).boundary(self.inner.boundary.clone());
+        let client = client.config(self.config());
         match self.calls_from() {
             Some(ip) => client.tcp(TcpOptions::new().local_address(ip)).build(),
             None => client.build(),
         }
     }
 
-    /// Balances gRPC calls over the instances of another role, or its own, for clients that tonic generates, in its
-    /// boundary. It calls from the ip that it listens at, as [`client`](Self::client) does.
+    /// Makes a gRPC channel for a role, in the worker's boundary, for clients that tonic generates. It calls from the same ip
+    /// as [`client`](Self::client).
     ///
     /// # Errors
     ///
@@ -352,14 +358,15 @@ impl Worker {
         T::Error: Into<TargetError>,
     {
         let mut channel = crate::grpc::Channel::builder(self.callees(), target)?
-            .boundary(self.inner.boundary.clone());
+            .boundary(self.inner.boundary.clone())
+            .config(self.config());
         if let Some(ip) = self.calls_from() {
             channel = channel.local_address(ip);
         }
         Ok(channel.build())
     }
 
-    /// The layer for any other connector, in its boundary.
+    /// Makes a layer for any other connector, in the worker's boundary.
     ///
     /// # Errors
     ///
@@ -370,7 +377,17 @@ impl Worker {
         T::Error: Into<TargetError>,
     {
         let layer = BalanceLayer::new(self.callees(), target)?;
-        Ok(layer.boundary(self.inner.boundary.clone()))
+        let layer = layer.boundary(self.inner.boundary.clone());
+        Ok(layer.config(self.config()))
+    }
+
+    /// The configuration of its clients: the defaults, and its own [zone](crate::ConfigBuilder::zone) if it has one. A layer that
+    /// gets another configuration should begin with this one.
+    #[must_use]
+    pub fn config(&self) -> BalanceConfig {
+        // The defaults are valid, and any zone is.
+        let config = BalanceConfig::builder().zone(self.inner.zone.clone());
+        config.build().unwrap_or_default()
     }
 
     /// The discovery of its clients.
@@ -386,12 +403,12 @@ impl Worker {
         })
     }
 
-    /// The ip that its clients dial from, by which the guards of others know it. `None`: the system's choice.
+    /// The source address of its clients, by which other guards know it. `None`: the system chooses.
     fn calls_from(&self) -> Option<IpAddr> {
         self.inner.bind.ip().filter(|bind| !bind.is_unspecified())
     }
 
-    /// Its discovery, for whatever else takes one. Say there who asks: [its boundary](Self::boundary).
+    /// Its discovery. Whoever uses it must also set [the boundary](Self::boundary).
     #[must_use]
     pub fn discovery(&self) -> Arc<dyn Backend> {
         Arc::clone(&self.inner.discovery)
@@ -403,28 +420,27 @@ impl Worker {
         &self.inner.boundary
     }
 
-    /// Who is let in by its listeners.
+    /// The guard of its listeners.
     pub fn guard(&self) -> &Guard {
         &self.inner.guard
     }
 
-    /// Announces draining, waits until no connection that its listeners handed out is open, and deregisters: all of it by
-    /// the deadline, whatever discovery does.
+    /// Announces draining, waits until every accepted connection is closed, and deregisters. It returns within `deadline`,
+    /// even if discovery does not answer.
     ///
-    /// Callers give up their connections when they hear of it and what is in flight has ended. Requests are served
-    /// meanwhile, also those of callers who did not hear yet: the listeners end when they are dropped. Connections that are
-    /// open at the deadline are left open, and counted. Deregistering begins a second before the deadline, or when three
-    /// quarters of a shorter one are over. Whatever waits for discovery meanwhile, such as a [`listen`](Self::listen), gives
-    /// way with [`WorkerError::Drained`].
+    /// A caller that learns of it finishes its requests in flight and closes its connections. Meanwhile the listeners still
+    /// accept requests, for callers that have not learned of it yet; drop a listener to stop that. Connections that are open
+    /// at the deadline stay open and are counted. Deregistration starts one second before the deadline, or after three
+    /// quarters of a deadline under four seconds. A pending [`listen`](Self::listen) ends with [`WorkerError::Drained`].
     ///
     /// # Errors
     ///
-    /// [`WorkerError::Register`] if it could not be deregistered by the deadline, or another drain was not over by then.
-    /// It goes on best-effort, and the lease expires by itself.
+    /// [`WorkerError::Register`] if the worker could not be deregistered by the deadline, or another drain was still running.
+    /// Deregistration continues best-effort, and the lease expires by itself.
     ///
     /// # Cancellation
     ///
-    /// It is deregistered at once, best-effort.
+    /// Dropping the future deregisters the worker at once, best-effort.
     ///
     /// # Panics
     ///
@@ -448,7 +464,7 @@ impl Worker {
 }
 
 impl Inner {
-    /// Waits until the guard has heard of its peers, unless a drain begins.
+    /// Waits until the guard knows its peers, or a drain begins.
     async fn synced(&self) -> Result<(), WorkerError> {
         let mut drains = self.drains.subscribe();
         let drained = pin!(drains.wait_for(|drains| *drains));
@@ -458,7 +474,7 @@ impl Inner {
         }
     }
 
-    /// Tells discovery something, once it is registered, unless a drain begins.
+    /// Registers the worker if necessary and edits its lease, unless a drain begins.
     async fn told<T>(
         &self,
         tell: impl AsyncFnOnce(&Lease) -> Result<T, RegisterError>,

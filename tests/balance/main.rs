@@ -22,6 +22,7 @@ mod log;
 mod lost_connection;
 mod max_waiting;
 mod news;
+mod pinned;
 mod promises;
 mod races;
 mod readiness;

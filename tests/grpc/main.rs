@@ -11,6 +11,7 @@ mod faults;
 mod frames;
 mod limits;
 mod outcomes;
+mod pinned;
 mod retry;
 mod server;
 mod strangers;

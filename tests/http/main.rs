@@ -17,6 +17,7 @@ mod life;
 mod limits;
 mod loss;
 mod outcomes;
+mod pinned;
 mod random;
 mod refused;
 mod runtimes;

@@ -14,7 +14,7 @@ use rolecall::http::{HttpClassifier, TrackedBody, Tried};
 use rolecall::retry::{Idempotent, Retry};
 use rolecall::{
     Attempt, Balance, BalanceConfig, BalanceLayer, BoxError, Classify, Failed, Hints, Instance,
-    List, connect,
+    InstanceId, List, connect,
 };
 use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
@@ -71,19 +71,20 @@ pub(crate) struct ClassifyScript;
 
 impl<R: 'static> Classify<Request<R>, Response<Full<Bytes>>, Lost> for ClassifyScript {
     type Response = Answer;
-    type Context = Tried;
+    type Context = (Tried, Option<InstanceId>);
 
-    fn begin(&self, request: &Request<R>) -> Tried {
-        request.extensions().get().cloned().unwrap_or_default()
+    fn begin(&self, request: &Request<R>) -> Self::Context {
+        let tried = request.extensions().get().cloned().unwrap_or_default();
+        (tried, None)
     }
 
-    fn hints<'c>(&self, tried: &'c Tried) -> Hints<'c> {
-        Classify::<Request<R>, Response<Full<Bytes>>, Lost>::hints(&HttpClassifier::new(), tried)
+    fn hints<'c>(&self, wishes: &'c Self::Context) -> Hints<'c> {
+        Classify::<Request<R>, Response<Full<Bytes>>, Lost>::hints(&HttpClassifier::new(), wishes)
     }
 
     fn classify(
         &self,
-        tried: Tried,
+        wishes: Self::Context,
         result: Result<Response<Full<Bytes>>, Lost>,
         attempt: Attempt,
     ) -> Result<Answer, Failed<Lost>> {
@@ -94,7 +95,7 @@ impl<R: 'static> Classify<Request<R>, Response<Full<Bytes>>, Lost> for ClassifyS
             }
             result => Classify::<Request<R>, _, _>::classify(
                 &HttpClassifier::new(),
-                tried,
+                wishes,
                 result,
                 attempt,
             ),

@@ -1,6 +1,6 @@
 //! The state that a pick reads, published as a whole.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::list::List;
@@ -20,6 +20,8 @@ pub(crate) struct Snapshot<T> {
     pub(crate) waiting: Vec<Arc<Member<T>>>,
     /// Whether trials need no token, because a request would do no better elsewhere.
     pub(crate) trials_are_free: bool,
+    /// All connected members, sorted by id. Filled in by the first pinned pick.
+    pub(crate) connected: OnceLock<Box<[Arc<Member<T>>]>>,
 }
 
 /// The members of one rank.

@@ -8,7 +8,7 @@ use super::dials::{Dial, Ticket};
 use super::seat::{Connection, Seat};
 use crate::event::{DialError, Event};
 use crate::fleet::members::member::{Member, Record};
-use crate::fleet::rules::backoff::{Cause, wait};
+use crate::fleet::rules::backoff::{Cause, latest_while_unusable, wait};
 use crate::fleet::time::nanos;
 use crate::model::instance::InstanceId;
 
@@ -210,11 +210,28 @@ impl<T> Roster<T> {
 
     fn dial_later(&mut self, index: usize, cause: Cause, now: u64) -> u64 {
         let backoff = self.config.connect_backoff();
-        let wait = wait(cause, backoff, !self.listing.is_empty(), &mut self.rng);
+        let is_wanted = now < self.seats[index].wanted_until;
+        let is_calm = !self.listing.is_empty() && !is_wanted;
+        let wait = wait(cause, backoff, is_calm, &mut self.rng);
         let seat = &mut self.seats[index];
         let until = now.saturating_add(wait);
         self.dials.wait(&mut seat.dial, seat.instance.id(), until);
         wait
+    }
+
+    /// A pinned request waits for this instance: for `unavailable_after` from now, its dials follow each other as if nothing
+    /// were usable.
+    pub(crate) fn want(&mut self, id: &InstanceId, now: u64) {
+        let Some(index) = self.find(id) else {
+            return;
+        };
+        let unavailable_after = nanos(self.config.unavailable_after());
+        let seat = &mut self.seats[index];
+        seat.wanted_until = now.saturating_add(unavailable_after);
+        let until = seat.dial.waits_until();
+        if until.is_some_and(|until| until > latest_while_unusable(now)) {
+            self.dial_later(index, Cause::Urgent, now);
+        }
     }
 
     /// Shortens long waits when the last usable member has just gone.

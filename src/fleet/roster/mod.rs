@@ -17,7 +17,7 @@ pub(crate) mod suspects;
 pub(crate) mod trials;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -154,13 +154,23 @@ impl<T> Roster<T> {
     }
 
     /// Whether this is still its instance's connection and may be picked: it is eligible and, unless the pick is a trial,
-    /// in the list.
-    pub(crate) fn is_pickable(&self, record: &Record, is_trial: bool) -> bool {
+    /// in the list. A pinned pick needs only the connection.
+    pub(crate) fn is_pickable(&self, record: &Record, is_trial: bool, is_pinned: bool) -> bool {
         self.find(record.instance.id()).is_some_and(|index| {
             let seat = &self.seats[index];
             let is_it = |member: &Arc<Member<T>>| member.generation == record.generation;
-            seat.eligible().is_some_and(is_it) && (is_trial || seat.place.is_some())
+            if is_pinned {
+                seat.member().is_some_and(is_it)
+            } else {
+                seat.eligible().is_some_and(is_it) && (is_trial || seat.place.is_some())
+            }
         })
+    }
+
+    /// All connected members, sorted by id. A draining instance has no connection.
+    pub(crate) fn connected_members(&self) -> Box<[Arc<Member<T>>]> {
+        let members = self.seats.iter().filter_map(Seat::member);
+        members.map(Arc::clone).collect()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {
@@ -297,6 +307,7 @@ impl<T> Roster<T> {
             unusable_since: self.unusable_since,
             waiting: self.waiting(),
             trials_are_free: self.trials_are_free(),
+            connected: OnceLock::new(),
         })
     }
 

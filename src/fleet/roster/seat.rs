@@ -26,6 +26,8 @@ pub(crate) struct Seat<T> {
     pub(crate) since: u64,
     /// Why the last dial failed.
     pub(crate) error: Option<Arc<DialError>>,
+    /// Until when a pinned request may wait for its connection.
+    pub(crate) wanted_until: u64,
     /// Its place in the lists, if it is listed. Only the [`Listing`](super::listing::Listing) changes it.
     pub(crate) place: Option<Place>,
     /// What it contributes to the listing's counts.
@@ -91,6 +93,7 @@ impl<T> Seat<T> {
             stats: Arc::default(),
             since: now,
             error: None,
+            wanted_until: 0,
             place: None,
             counted: Counts::default(),
         }

@@ -15,6 +15,8 @@ use crate::fleet::rules::cap::cap;
 use crate::fleet::rules::doubt::Doubt;
 use crate::fleet::rules::slow_start::{Since, share};
 use crate::fleet::shared::Shared;
+use crate::model::hints::PinFault;
+use crate::model::instance::InstanceId;
 use crate::status::{EjectionMode, MemberState, MemberStatus, RankStatus, Status};
 
 /// Why there is no member to pick.
@@ -42,6 +44,15 @@ impl<T> Roster<T> {
                 });
                 Unusable::NoneUsable(Arc::clone(census))
             }
+        }
+    }
+
+    /// Why an instance has no connection to pick.
+    pub(crate) fn pin_fault(&self, id: &InstanceId) -> PinFault {
+        match self.find(id).map(|index| &self.seats[index]) {
+            None => PinFault::Unknown,
+            Some(seat) if seat.is_draining() => PinFault::Draining,
+            Some(_) => PinFault::Disconnected,
         }
     }
 

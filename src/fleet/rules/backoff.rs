@@ -3,7 +3,7 @@
 //! The longest wait is the base of [`connect_backoff`](crate::ConfigBuilder::connect_backoff) after the first failure. Each
 //! further failure doubles it, up to the maximum. The wait is drawn uniformly between zero and that (full jitter, Brooker
 //! 2015). A lost connection is dialled again at once, unless connections to its instance do not last. While nothing is
-//! usable, no wait is longer than half a second.
+//! usable, no wait is longer than half a second. The same holds for an instance that a pinned request waits for.
 
 use crate::fleet::config::balance::Backoff;
 use crate::fleet::rng::{Rng, unit};
