@@ -189,6 +189,7 @@
 //! |---|---|
 //! | `cache` | `DiscoveryExt::cached`: stores the last sets on disk, so that a process can start while discovery is down |
 //! | `conformance` | `discovery::conformance`: the suite that discovery backends pass, for one of your own |
+//! | `console` | `console::Console`: a page that shows all balancers of a program, with their events live, and controls |
 //! | `axum` | `axum::serve` takes a `guard::Listener` |
 //! | `grpc` | `grpc::Channel`, where clients generated for tonic take a channel |
 //! | `guard` | `guard::Guard` accepts connections from registered instances only; `guard::Networks` limits where calls may go |
@@ -220,6 +221,8 @@
 struct Readme;
 
 mod balance;
+#[cfg(feature = "console")]
+pub mod console;
 pub mod discovery;
 mod error;
 mod event;
@@ -249,7 +252,9 @@ pub use balance::{
 pub use discovery::{Discovery, DiscoveryExt, Lease, List, Registrar, Registration, Registry};
 pub use error::census::Census;
 pub use error::{BoxError, Error, ErrorKind};
-pub use event::{DialError, EjectionReason, Event, Withheld};
+pub use event::Event;
+pub use event::dial::DialError;
+pub use event::reason::{EjectionReason, Withheld};
 pub use explain::Explanation;
 pub use explain::member::{MemberExplanation, ShareReason, Spared};
 pub use explain::target::Circumstance;

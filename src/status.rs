@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::event::EjectionReason;
+use crate::event::reason::EjectionReason;
 use crate::model::instance::{Instance, Zone};
 use crate::model::target::Target;
 use crate::runtime::duration::Rounded;

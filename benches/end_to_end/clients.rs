@@ -93,7 +93,7 @@ pub(crate) fn cases<'a>(
     let mut cases = vec![
         case(BARE, bare),
         case(POOLED, pooled(protocol, servers)?),
-        case(OURS, by(client)),
+        case(OURS, by_client(client)),
         case("tower PeakEwma, Buffer", by(Buffer::new(tower, BUFFER))),
     ];
     // Its HTTP/2 is a feature that nothing else here needs.
@@ -245,6 +245,16 @@ fn by_reqwest(servers: &[SocketAddr]) -> Result<Ask, BoxError> {
             Ok(())
         })
     }))
+}
+
+fn by_client(client: Client<Empty<Bytes>>) -> Ask {
+    Arc::new(move |_caller| {
+        let client = client.clone();
+        Box::pin(async move {
+            let request = Request::new(Empty::new());
+            read(client.request(request).await?).await
+        })
+    })
 }
 
 fn by<S, B>(service: S) -> Ask

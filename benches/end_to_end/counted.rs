@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::clients::{self, Protocol};
 use crate::measure::{Ask, Case};
-use crate::process::Server;
+use crate::process::{Server, own_cpu_micros};
 use crate::{SERVERS, grpc};
 
 /// Before anything is counted: connections open, and buffers reach their size.
@@ -51,7 +51,11 @@ impl Counted {
         let case = cases.iter().find(|case| case.name == self.case);
         let case = case.ok_or_else(|| format!("no case {}", self.case))?;
         runtime.block_on(ask_for(&case.ask, self.in_flight, WARM_UP))?;
-        counted_requests(runtime, &case.ask, self.in_flight, self.requests)
+        let before = own_cpu_micros()?;
+        counted_requests(runtime, &case.ask, self.in_flight, self.requests)?;
+        let cpu = (own_cpu_micros()? - before) / f64::from(self.requests);
+        println!("{cpu:.2} µs of CPU");
+        Ok(())
     }
 }
 

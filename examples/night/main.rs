@@ -1,7 +1,8 @@
 //! A night on call: five faults, one after the other, and what a program shows of them.
 //!
 //! Only two things are printed: the log, as a default `tracing_subscriber` at `info` writes it, and what `explain()` says when
-//! somebody looks. A reader of the log alone can name all five causes, and whether each is over. Each fault ends by itself.
+//! somebody looks. A reader of the log alone can name all five causes, and which line ends each: `is well again`, `is reachable
+//! now`, `discovery answers again`. Each fault ends by itself.
 //!
 //! The exit code is 0 only if every fault was noticed and is over.
 //!

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use futures_util::future::{Either, select};
@@ -69,7 +69,7 @@ pub struct Control {
 pub(super) trait Controlled: Send + Sync {
     fn status(&self) -> Status;
 
-    fn subscribe(&self) -> broadcast::Receiver<Event>;
+    fn subscribe(&self) -> broadcast::Receiver<(Instant, Event)>;
 
     fn is_usable(&self) -> bool;
 
@@ -85,6 +85,8 @@ pub(super) trait Controlled: Send + Sync {
     fn eject(&self, id: &InstanceId, time: Duration) -> bool;
 
     fn restore(&self, id: &InstanceId) -> bool;
+
+    fn config(&self) -> BalanceConfig;
 
     fn reconfigure(&self, config: BalanceConfig);
 
@@ -130,17 +132,22 @@ impl Control {
     /// A reader that falls more than 1024 events behind gets the number of events it [missed](Event::Missed). The stream
     /// ends with the balancer and its last call. The first call allocates 96 KiB, which stay until the balancer ends.
     pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<> {
-        let events = match self.balancer.upgrade() {
-            Some(balancer) => balancer.subscribe(),
-            None => broadcast::channel(1).1,
-        };
-        Box::pin(stream::unfold(events, async |mut events| {
-            match events.recv().await {
-                Ok(event) => Some((event, events)),
+        Box::pin(stream::unfold(
+            self.subscribe(),
+            async |mut events| match events.recv().await {
+                Ok((_, event)) => Some((event, events)),
                 Err(RecvError::Lagged(count)) => Some((Event::Missed { count }, events)),
                 Err(RecvError::Closed) => None,
-            }
-        }))
+            },
+        ))
+    }
+
+    /// The same with the time of each event, and without waiting for the next one.
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<(Instant, Event)> {
+        match self.balancer.upgrade() {
+            Some(balancer) => balancer.subscribe(),
+            None => broadcast::channel(1).1,
+        }
     }
 
     /// Waits at most `timeout` until a member is usable. The balancer stays alive meanwhile.
@@ -194,6 +201,13 @@ impl Control {
     pub fn restore(&self, id: &InstanceId) -> bool {
         let balancer = self.balancer.upgrade();
         balancer.is_some_and(|balancer| balancer.restore(id))
+    }
+
+    /// The configuration in force; `None` once the balancer has ended.
+    ///
+    /// [`to_builder`](BalanceConfig::to_builder) makes another one of it, for [`reconfigure`](Self::reconfigure).
+    pub fn config(&self) -> Option<BalanceConfig> {
+        Some(self.balancer.upgrade()?.config())
     }
 
     /// Replaces the configuration for all clones of the balancer, and for calls that already wait.

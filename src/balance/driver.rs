@@ -17,7 +17,8 @@ use super::shared::Shared;
 use super::watch::Watch;
 use crate::discovery::view::View;
 use crate::error::BoxError;
-use crate::event::{DialError, Event};
+use crate::event::Event;
+use crate::event::dial::DialError;
 use crate::fleet::{Dial, Fleet, PickError};
 use crate::model::instance::Instance;
 use crate::runtime::panic::caught;
@@ -299,7 +300,7 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
             return false;
         }
         if is_unusable || done.iter().any(|(_, result)| result.is_err()) {
-            self.refresh();
+            self.refresh(clock::now());
         }
         let mut connected = Vec::new();
         for (ticket, result) in done {
@@ -326,8 +327,7 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
     }
 
     /// Tells discovery that its answer may be stale, at most once a second.
-    fn refresh(&mut self) {
-        let now = clock::now();
+    fn refresh(&mut self, now: Instant) {
         let is_soon = |at: Instant| now.saturating_duration_since(at) < REFRESH_INTERVAL;
         if self.watch.is_some() && !self.refreshed.is_some_and(is_soon) {
             self.refreshed = Some(now);
@@ -345,9 +345,9 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
-        let unavailable = self.unavailable_at();
-        let next = self.fleet.next_deadline().into_iter().chain(unavailable);
-        let Some(next) = next.min() else {
+        let (unavailable, refresh) = (self.unavailable_at(), self.refresh_at());
+        let next = [self.fleet.next_deadline(), unavailable, refresh];
+        let Some(next) = next.into_iter().flatten().min() else {
             self.deadline = None;
             return false;
         };
@@ -369,7 +369,20 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         if unavailable.is_some_and(|at| at <= now) {
             self.report_unavailable(now);
         }
+        if refresh.is_some_and(|at| at <= now) {
+            self.refresh(now);
+        }
         true
+    }
+
+    /// When to tell discovery again that nothing is usable: a second after the last time, or after that began.
+    fn refresh_at(&self) -> Option<Instant> {
+        let since = self
+            .fleet
+            .unusable_since()
+            .filter(|_| self.watch.is_some())?;
+        let last = self.refreshed.map_or(since, |last| last.max(since));
+        last.checked_add(REFRESH_INTERVAL)
     }
 
     /// When calls begin to fail because no member is usable, unless that is reported already.
@@ -390,8 +403,16 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
         };
         let (census, cause) = match why {
             PickError::NoneUsable(census) => {
-                let cause = self.dial_error.as_ref().map(ToString::to_string);
-                (census.to_string(), cause)
+                let census = census.to_string();
+                // The census counts dials by their labels: they are not repeated.
+                let cause = self.dial_error.as_ref().and_then(|error| {
+                    if census.contains(error.label()) {
+                        error.detail()
+                    } else {
+                        Some(error.brief())
+                    }
+                });
+                (census, cause)
             }
             why => {
                 let cause = self.shared.discovery_error();

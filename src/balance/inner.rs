@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, oneshot};
@@ -163,7 +163,7 @@ where
         }
     }
 
-    fn subscribe(&self) -> broadcast::Receiver<Event> {
+    fn subscribe(&self) -> broadcast::Receiver<(Instant, Event)> {
         self.shared.subscribe()
     }
 
@@ -200,6 +200,10 @@ where
         let was_out = self.fleet.restore(id, clock::now());
         self.shared.driver.notify_one();
         was_out
+    }
+
+    fn config(&self) -> BalanceConfig {
+        self.fleet.config()
     }
 
     fn reconfigure(&self, config: BalanceConfig) {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tracing::{debug, enabled, info, warn};
 
 use super::faults::{Faults, Flaw};
-use crate::event::{EjectionReason, Event, Withheld};
+use crate::event::Event;
+use crate::event::reason::{EjectionReason, Withheld};
 use crate::model::instance::{Availability, InstanceId};
 use crate::model::target::Target;
 use crate::runtime::duration::Rounded;
@@ -33,6 +34,8 @@ pub(super) struct Log {
     withheld: Vec<(InstanceId, Instant)>,
     faults: Faults,
     panic_mode_began: Option<Instant>,
+    /// Whether requests fail because no instance is usable.
+    is_unavailable: bool,
     /// Whether the driver stopped, so that what follows from it is no news.
     is_stopped: bool,
 }
@@ -72,22 +75,11 @@ impl Log {
         } else {
             Level::Debug
         };
-        let began = match event {
-            Event::PanicModeBegan { .. } => {
-                self.panic_mode_began = Some(now);
-                None
-            }
-            Event::PanicModeEnded => self.panic_mode_began.take(),
-            _ => None,
-        };
+        let end = self.end_of(event, now);
         if level == Level::Debug && !enabled!(target: "rolecall", tracing::Level::DEBUG) {
             return;
         }
-        let mut text = legible(event);
-        if let Some(began) = began {
-            let lasted = Rounded(now.saturating_duration_since(began));
-            text = format!("{text} after {lasted}");
-        }
+        let text = legible(event) + &end.unwrap_or_default();
         let (kind, id) = (event.kind(), event.id().map(|id| legible(id.as_str())));
         let id = id.as_deref();
         match level {
@@ -95,6 +87,24 @@ impl Log {
             Level::Info => info!(target: "rolecall", %target, event = kind, id, "{text}"),
             Level::Warn => warn!(target: "rolecall", %target, event = kind, id, "{text}"),
         }
+    }
+
+    /// What the log knows of a state that ends with this event.
+    fn end_of(&mut self, event: &Event, now: Instant) -> Option<String> {
+        match event {
+            Event::PanicModeBegan { .. } => self.panic_mode_began = Some(now),
+            Event::PanicModeEnded => {
+                let began = self.panic_mode_began.take()?;
+                let lasted = Rounded(now.saturating_duration_since(began));
+                return Some(format!(" after {lasted}"));
+            }
+            Event::Unavailable { .. } => self.is_unavailable = true,
+            Event::Usable { .. } if std::mem::take(&mut self.is_unavailable) => {
+                return Some("; requests are served again".to_owned());
+            }
+            _ => {}
+        }
+        None
     }
 
     /// The level of an event: a warning for what begins, an info for what ends.

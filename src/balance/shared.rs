@@ -6,7 +6,7 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, broadcast};
 
@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::fleet::BalanceConfig;
 use crate::model::hints::Sending;
 use crate::model::target::Target;
+use crate::runtime::clock;
 
 /// Events kept for a subscriber that is late.
 const EVENTS_KEPT: usize = 1024;
@@ -34,7 +35,7 @@ pub(super) struct Shared<C> {
     /// Wakes waiting calls: a member may have become usable, or the configuration has changed.
     pub(super) look_again: Arc<Notify>,
     /// Created for the first subscriber, since the ring buffer takes 96 KiB at once.
-    events: OnceLock<broadcast::Sender<Event>>,
+    events: OnceLock<broadcast::Sender<(Instant, Event)>>,
     discovery_error: Mutex<Option<DiscoveryError>>,
     /// Set once, when the program asks for metrics.
     #[cfg(feature = "metrics")]
@@ -95,7 +96,8 @@ impl<C> Shared<C> {
         self.abandoned.store(true, Release);
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Event> {
+    /// Events from now on, each with its time.
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<(Instant, Event)> {
         let events = || broadcast::Sender::new(EVENTS_KEPT);
         self.events.get_or_init(events).subscribe()
     }
@@ -104,7 +106,7 @@ impl<C> Shared<C> {
     pub(super) fn publish(&self, event: Event) {
         if let Some(events) = self.events.get() {
             // An error means that there is no subscriber left.
-            let _ = events.send(event);
+            let _ = events.send((clock::now(), event));
         }
     }
 

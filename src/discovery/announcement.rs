@@ -1,4 +1,4 @@
-//! What a registrar announces of one instance: a registration that passed every check.
+//! [`Announcement`]: a validated registration, as a registrar announces it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,17 +13,16 @@ use crate::model::name::{Boundary, EndpointName, Role};
 /// One announced instance with all its endpoints, made by
 /// [`Registration::validate`](super::Registration::validate).
 ///
-/// For people who write a [`Registrar`](super::Registrar): it holds what is announced now, and its changes are those
-/// that a [`Lease`](super::Lease) passes on.
+/// For authors of a [`Registrar`](super::Registrar). It holds the current announcement, which a [`Lease`](super::Lease) changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     role: Role,
     boundary: Boundary,
     endpoints: BTreeMap<EndpointName, Address>,
-    /// Further addresses of endpoints, of which a backend knows that has them from elsewhere than a registration.
+    /// Alternates of endpoints, from backends that know more addresses than a registration has.
     alternates: BTreeMap<EndpointName, Vec<Address>>,
     peer_ip: Option<IpAddr>,
-    /// All that its endpoints have in common; the address is a placeholder.
+    /// The properties that all endpoints share. Its address is a placeholder.
     common: Instance,
 }
 
@@ -45,25 +44,25 @@ impl Announcement {
         }
     }
 
-    /// The role it is an instance of.
+    /// Returns the role.
     #[must_use]
     pub fn role(&self) -> &Role {
         &self.role
     }
 
-    /// The boundary it belongs to.
+    /// Returns the boundary.
     #[must_use]
     pub fn boundary(&self) -> &Boundary {
         &self.boundary
     }
 
-    /// What tells it from every other instance of its role.
+    /// Returns the id, which is unique among the instances of its role.
     #[must_use]
     pub fn id(&self) -> &InstanceId {
         self.common.id()
     }
 
-    /// Boundary, role and id: what tells it from every other announcement.
+    /// Returns boundary, role and id, which identify the announcement in a backend.
     #[must_use]
     pub fn key(&self) -> AnnouncementKey {
         AnnouncementKey {
@@ -73,49 +72,49 @@ impl Announcement {
         }
     }
 
-    /// Where its own calls come from, if anybody knows.
+    /// Returns the source ip of its calls, if known.
     #[must_use]
     pub fn peer_ip(&self) -> Option<IpAddr> {
         self.peer_ip
     }
 
-    /// The share of requests it asks for, relative to the others.
+    /// Returns the weight.
     #[must_use]
     pub fn weight(&self) -> Weight {
         self.common.weight()
     }
 
-    /// Its rank: instances of a higher rank are backups.
+    /// Returns the rank. Instances of a higher rank are backups.
     #[must_use]
     pub fn rank(&self) -> u8 {
         self.common.rank()
     }
 
-    /// The failure domain it runs in.
+    /// Returns the zone.
     #[must_use]
     pub fn zone(&self) -> Option<&Zone> {
         self.common.zone()
     }
 
-    /// Whether it wants requests.
+    /// Returns the availability.
     #[must_use]
     pub fn availability(&self) -> Availability {
         self.common.availability()
     }
 
-    /// Which boundaries may see it.
+    /// Returns the visibility.
     #[must_use]
     pub fn visibility(&self) -> &Visibility {
         self.common.visibility()
     }
 
-    /// Whatever else it announces.
+    /// Returns the metadata.
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         self.common.metadata()
     }
 
-    /// Each endpoint, by name, and the instance that a watch of it is to find.
+    /// Returns each endpoint with its name, as the instance that a watch of it contains.
     pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointName, Instance)> {
         self.endpoints.iter().map(|(name, address)| {
             let instance = self.common.clone().with_address(address.clone());
@@ -124,13 +123,13 @@ impl Announcement {
         })
     }
 
-    /// Whether it has this endpoint.
+    /// Returns whether it has this endpoint.
     #[must_use]
     pub fn has_endpoint(&self, endpoint: &EndpointName) -> bool {
         self.endpoints.contains_key(endpoint)
     }
 
-    /// What [`peers`](super::Discovery::peers) is to find: `None` if nobody knows where its calls come from.
+    /// Returns the instance for [`peers`](super::Discovery::peers), or `None` if the source ip of its calls is not known.
     #[must_use]
     pub fn peer(&self) -> Option<Instance> {
         let ip = self.peer_ip?;
@@ -138,12 +137,12 @@ impl Announcement {
         Some(self.common.clone().with_id(id).with_address((ip, 0)))
     }
 
-    /// Changes whether it wants requests.
+    /// Sets the availability.
     pub fn set_availability(&mut self, availability: Availability) {
         self.common = self.common.clone().with_availability(availability);
     }
 
-    /// Adds an endpoint, or moves it to another address.
+    /// Adds an endpoint, or changes its address.
     ///
     /// # Errors
     ///
@@ -181,14 +180,14 @@ impl Announcement {
         Ok(())
     }
 
-    /// Removes an endpoint; nothing happens if it does not have it.
+    /// Removes an endpoint. Does nothing if there is none.
     pub fn remove_endpoint(&mut self, endpoint: &EndpointName) {
         self.endpoints.remove(endpoint);
         self.alternates.remove(endpoint);
     }
 }
 
-/// Boundary, role and id: what tells an announcement from every other one in a backend.
+/// Boundary, role and id. They identify an announcement in a backend.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub struct AnnouncementKey {

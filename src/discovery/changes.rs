@@ -21,24 +21,24 @@ use crate::runtime::panic::Panicked;
 /// One step of a membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// This instance is there, in place of an earlier one of its id.
+    /// Adds this instance, or replaces the one with its id.
     Insert(Instance),
-    /// The instance of this id is gone; nothing happens if it was not there.
+    /// Removes the instance with this id. Does nothing if there is none.
     Remove(InstanceId),
 }
 
-/// A discovery from a stream of single changes, such as tower's `Discover` or a watch of your own.
+/// Makes a discovery from a stream of single changes, such as tower's `Discover` or a watch of your own.
 ///
-/// The stream is one membership, and every target gets it. All watches of it and of its clones share what the stream
-/// said so far, and each begins with the present set. The first set is made when the stream has given its first change, of
-/// all changes that are ready by then. The stream is read while somebody watches.
+/// The stream describes one set, which every target gets. All watches of it and of its clones share that set, and each starts
+/// with the current one. The first set contains all changes that are ready when the stream gives its first change. The stream
+/// is read only while there is a watch.
 ///
-/// An error is reported to every watch and ends nothing: the stream is read on. When it ends, every watch ends
-/// after the last set; if it never gave a change, that set is empty. A panic of the stream is its last error, and its end.
+/// An error is reported to every watch, and the stream is read further. When the stream ends, every watch ends after the last
+/// set. That set is empty if there was no change. A panic of the stream is reported as an error and ends it.
 ///
 /// # Panics
 ///
-/// A watch has to be polled in a tokio runtime; elsewhere it gives nothing.
+/// A watch must be polled inside a tokio runtime. Outside, it stays pending.
 ///
 /// # Examples
 ///
@@ -76,7 +76,7 @@ where
     }
 }
 
-/// The discovery that [`from_changes`] makes; clones share the stream.
+/// The discovery of [`from_changes`]. Clones share the stream.
 #[derive(Clone)]
 pub struct Changes {
     sets: Fanout<()>,
@@ -84,10 +84,9 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Vouches for the stream: what it removes is gone, also if few or none are left.
+    /// Marks the sets as [confirmed](InstanceSet::confirmed), so that the loss of most instances is not doubted.
     ///
-    /// By default its sets are not [confirmed](InstanceSet::confirmed): a sudden loss of most instances is doubted for a
-    /// while, since many such streams relay what a lookup happened to answer.
+    /// By default they are not confirmed, because many such streams relay the answers of a lookup that may fail.
     #[must_use]
     pub fn confirmed(mut self) -> Self {
         self.confirmed = true;
@@ -105,7 +104,7 @@ impl Discovery for Changes {
         }
     }
 
-    /// An error: the stream knows no boundaries.
+    /// Returns [`no_peers`](super::no_peers): the stream has no boundaries.
     fn peers(&self, _: &Boundary) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
         no_peers()
     }
@@ -121,20 +120,20 @@ impl fmt::Debug for Changes {
     }
 }
 
-/// Changes that become visible together, at most: a stream that is always ready must not hide its news for ever.
+/// The number of changes after which a set is published, although the stream is still ready.
 const MOST_AT_ONCE: usize = 1024;
 
-/// What the stream said so far, and the rest of it.
+/// The current set, and the rest of the stream.
 struct Membership {
     /// `None` after its end.
     changes: Option<BoxStream<'static, Vec<Result<Change, DiscoveryError>>>>,
     listing: Listing,
 }
 
-/// One reader of the stream: until its end, or until nobody watches.
+/// Reads the stream until it ends or there is no watch.
 struct Run {
     membership: OwnedMutexGuard<Membership>,
-    /// The version of the last set that it gave.
+    /// The version of the set that it returned last.
     given: Option<u64>,
     error: Option<DiscoveryError>,
 }
@@ -221,7 +220,7 @@ mod tests {
         (steps, from_changes(stream))
     }
 
-    /// What there is once the task that reads the stream has run.
+    /// Returns the set after the reading task has run.
     async fn now(answers: &mut Answers) -> Option<Option<Result<InstanceSet, DiscoveryError>>> {
         for _ in 0..100 {
             if let Some(answer) = answers.next().now_or_never() {

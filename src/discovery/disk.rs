@@ -1,4 +1,4 @@
-//! Looks at the disk that do not block: nothing is opened before it is known to be a regular file, nor without a bound.
+//! File access that does not block: only regular files are read, and only up to a size.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -11,10 +11,10 @@ use tokio::{task, time};
 
 use super::fault::Fault;
 
-/// After that long, a look at a disk that does not come back is told.
+/// After this time a pending operation is reported.
 pub(super) const LATE: Duration = Duration::from_secs(5);
 
-/// Does a look on a thread for blocking work. `late` is called once if it has not come back after [`LATE`].
+/// Runs an operation on a thread for blocking work. `late` is called once if it is still pending after [`LATE`].
 pub(super) async fn looked<T: Send + 'static>(
     look: impl FnOnce() -> T + Send + 'static,
     late: impl FnOnce(),
@@ -30,8 +30,8 @@ pub(super) async fn looked<T: Send + 'static>(
     looked.map_err(io::Error::other)
 }
 
-/// Opens a regular file for reading. A link is followed only if `follows`. A pipe, a device or a file that somebody
-/// leased is an error, at once.
+/// Opens a regular file for reading. Links are followed only if `follows`. A pipe, a device or a file under a lease is an
+/// immediate error.
 pub(super) fn open(path: &Path, follows: bool) -> io::Result<(File, fs::Metadata)> {
     let before = if follows {
         fs::metadata(path)?
@@ -81,7 +81,7 @@ pub(super) fn read(file: &File, path: &Path, largest: u64) -> Result<Vec<u8>, Fa
     Ok(bytes)
 }
 
-/// Makes a folder that is closed to other users, and those above it that are missing. One that is there stays as it is.
+/// Makes a folder that other users cannot access, and its missing parents. An existing folder is not changed.
 #[cfg(feature = "cache")]
 pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
@@ -90,7 +90,7 @@ pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
-/// What is at the path, if that is a folder.
+/// Returns the metadata of a folder, or an error if the path is not one.
 #[cfg(any(all(feature = "folder", unix), feature = "cache"))]
 pub(super) fn folder(path: &Path) -> io::Result<fs::Metadata> {
     let metadata = fs::metadata(path)?;
@@ -101,7 +101,7 @@ pub(super) fn folder(path: &Path) -> io::Result<fs::Metadata> {
     }
 }
 
-/// Whether what is there is ours or the system's, and other users may not write to it.
+/// Whether it belongs to us or to root and other users cannot write to it.
 #[cfg(any(all(feature = "folder", unix), feature = "cache"))]
 pub(super) fn private(path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
     #[cfg(unix)]
@@ -126,7 +126,7 @@ pub(super) fn refused(path: &Path, problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
-/// Tells one state of a file from the next.
+/// Identifies the state of a file, so that a change is noticed.
 #[cfg(any(all(feature = "folder", unix), feature = "roles-file"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {

@@ -1,4 +1,4 @@
-//! What keeps an instance announced, and the ways to end it.
+//! [`Lease`]: keeps an instance announced until it is deregistered.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,21 +19,21 @@ use crate::model::address::Address;
 use crate::model::instance::{Availability, InstanceId, check_address};
 use crate::model::name::EndpointName;
 
-/// Keeps one instance announced; given by [`register`](super::Registrar::register).
+/// Keeps one instance announced. Returned by [`register`](super::Registrar::register).
 ///
-/// Dropping it deregisters the instance best-effort; [`deregister`](Self::deregister) waits and tells whether it
-/// worked. Of a process that crashed, the instance disappears when the backend finds that out.
+/// Dropping it deregisters the instance, best-effort. [`deregister`](Self::deregister) waits and returns errors. If the process
+/// crashes, the instance disappears once the backend notices.
 ///
-/// A backend that loses the announcement, such as by an expired session, announces it again by itself;
-/// [`state`](Self::state) and [`changed`](Self::changed) tell.
+/// If the backend loses the announcement, for example by an expired session, it announces the instance again by itself.
+/// [`state`](Self::state) and [`changed`](Self::changed) show this.
 #[must_use = "dropping a lease deregisters the instance"]
 pub struct Lease {
     handle: Box<dyn LeaseHandle>,
-    /// Remembers what was told last.
+    /// Remembers the state that was returned last.
     states: Mutex<watch::Receiver<LeaseState>>,
 }
 
-/// What of a drain's deadline is kept for deregistering: a quarter, at most this. A backend across a network needs less.
+/// The part of a drain's deadline that is reserved for deregistering is a quarter, and at most this.
 const LONGEST_SPARE: Duration = Duration::from_secs(1);
 
 /// Whether an instance is announced.
@@ -42,19 +42,19 @@ const LONGEST_SPARE: Duration = Duration::from_secs(1);
 pub enum LeaseState {
     /// The backend announces it.
     Announced,
-    /// The backend lost it, and tries to announce it again.
+    /// The backend lost it and is trying to announce it again.
     #[non_exhaustive]
     Lost {
-        /// When that was noticed.
+        /// When the loss was noticed.
         since: Instant,
-        /// Why.
+        /// The cause.
         error: RegisterError,
     },
-    /// The platform announces its instances itself; the lease does nothing.
+    /// The platform announces the instance. The lease does nothing.
     ByPlatform,
 }
 
-/// The registrar's end of [`Lease::state`]: what it sets, the lease tells.
+/// The registrar's side of [`Lease::state`].
 #[derive(Debug)]
 pub struct LeaseStates(watch::Sender<LeaseState>);
 
@@ -71,27 +71,27 @@ impl LeaseStates {
         drop(self.0.send_replace(state));
     }
 
-    /// The state now.
+    /// Returns the current state.
     #[must_use]
     pub fn get(&self) -> LeaseState {
         self.0.borrow().clone()
     }
 }
 
-/// A change to what is announced, asked for through a [`Lease`]. Addresses were checked.
+/// A change of an announcement, requested through a [`Lease`]. Its address is already validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeaseEdit {
     /// Announce whether the instance wants requests.
     Availability(Availability),
-    /// Announce an endpoint, or its new address.
+    /// Announce an endpoint, or a new address of it.
     AddEndpoint(EndpointName, Address),
-    /// Announce that an endpoint is gone; nothing happens if it is not there.
+    /// Withdraw an endpoint. Does nothing if it is not announced.
     RemoveEndpoint(EndpointName),
 }
 
 impl LeaseEdit {
-    /// Makes the change.
+    /// Applies the change.
     ///
     /// # Errors
     ///
@@ -106,34 +106,34 @@ impl LeaseEdit {
     }
 }
 
-/// What a registrar does on behalf of one lease: the backend's half of [`Lease`].
+/// The backend's side of one [`Lease`].
 ///
 /// Dropping the handle deregisters best-effort, without blocking. [`keep`](super::backend::keep) makes one of a
 /// [`Publish`](super::backend::Publish).
 pub trait LeaseHandle: Send + Sync + 'static {
-    /// The id it is announced by.
+    /// Returns the id of the announced instance.
     fn id(&self) -> &InstanceId;
 
-    /// Changes what is announced.
+    /// Changes the announcement.
     fn edit(&self, edit: LeaseEdit) -> BoxFuture<'_, Result<(), RegisterError>>;
 
-    /// Ends the announcement. Called at most once, and nothing but the drop comes after it.
+    /// Ends the announcement. Called at most once, and followed only by the drop.
     fn deregister(&mut self) -> BoxFuture<'_, Result<(), RegisterError>>;
 
-    /// Runs what keeps the instance announced if the runtime has ended in which that was running. It is polled while somebody
-    /// waits on the lease, and never ends. Default: there is nothing to run.
+    /// Keeps the instance announced if the runtime of the keeping task has ended. It never resolves, and is polled while a
+    /// caller waits on the lease. The default does nothing.
     fn run(&self) -> BoxFuture<'_, ()> {
         Box::pin(future::pending())
     }
 }
 
 impl Lease {
-    /// The lease that a registrar of your own hands out, [announced](LeaseState::Announced) to its end.
+    /// Makes a lease for a registrar of your own. Its state stays [`Announced`](LeaseState::Announced).
     pub fn new(handle: impl LeaseHandle) -> Self {
         Self::with_states(handle, &LeaseStates::announced())
     }
 
-    /// The same, of a registrar that may lose what it announced.
+    /// Makes a lease for a registrar that may lose the announcement.
     pub fn with_states(handle: impl LeaseHandle, states: &LeaseStates) -> Self {
         Self {
             handle: Box::new(handle),
@@ -141,9 +141,9 @@ impl Lease {
         }
     }
 
-    /// The lease of an instance that the platform announces: it changes nothing, and [`drain`](Self::drain) waits.
+    /// Makes a lease for an instance that the platform announces. Changes have no effect, and [`drain`](Self::drain) waits.
     ///
-    /// So one program runs with any backend. The log says once that nothing was announced.
+    /// So one program runs with any backend. The log says once that the instance was not announced.
     pub fn by_platform(announcement: &Announcement) -> Self {
         tracing::info!(
             boundary = %announcement.boundary(), role = %announcement.role(),
@@ -156,26 +156,26 @@ impl Lease {
         Self::with_states(ByPlatform { id }, &states)
     }
 
-    /// The id the instance is announced by.
+    /// Returns the id of the instance.
     #[must_use]
     pub fn id(&self) -> &InstanceId {
         self.handle.id()
     }
 
-    /// Whether the instance is announced now.
+    /// Returns whether the instance is announced.
     #[must_use]
     pub fn state(&self) -> LeaseState {
         self.states().borrow_and_update().clone()
     }
 
-    /// Waits until the state is another one than this or [`state`](Self::state) told last, and tells it.
+    /// Waits until the state differs from the one that this or [`state`](Self::state) returned last, and returns it.
     ///
-    /// The lease is kept by a task of the runtime in which it was registered. If that runtime ends, the lease is kept in the one
-    /// that polls this.
+    /// A task of the runtime in which the instance was registered keeps the lease. If that runtime has ended, polling this
+    /// future keeps it.
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost: the next call tells it.
+    /// No change is lost: the next call returns it.
     pub async fn changed(&self) -> LeaseState {
         let mut states = self.states().clone();
         let changed = async {
@@ -205,7 +205,7 @@ impl Lease {
             .await
     }
 
-    /// Announces one more endpoint, or the new address of one.
+    /// Announces another endpoint, or a new address of an endpoint.
     ///
     /// # Errors
     ///
@@ -224,7 +224,7 @@ impl Lease {
             .await
     }
 
-    /// Announces that an endpoint is gone; nothing happens if it is not there.
+    /// Withdraws an endpoint. Does nothing if it is not announced.
     ///
     /// # Errors
     ///
@@ -237,14 +237,14 @@ impl Lease {
 
     /// Announces draining, waits for the whole of `deadline`, and deregisters by then.
     ///
-    /// Callers stop sending as soon as they hear of it, and what is in flight has that long to finish.
-    /// [`drain_until`](Self::drain_until) ends the wait as soon as nothing is. Deregistering begins a second before the
-    /// deadline, or when three quarters of a shorter one are over, and never makes the drain last longer.
+    /// Callers that learn of it stop sending requests, and requests in flight can finish. [`drain_until`](Self::drain_until)
+    /// ends the wait early. Deregistration starts one second before the deadline, or after three quarters of a deadline under
+    /// four seconds.
     ///
     /// # Errors
     ///
-    /// A [`RegisterError`] if deregistering failed, or was not done by the deadline; then it goes on best-effort, as when the
-    /// lease is dropped. Announcing is best-effort: if it fails, the wait still happens.
+    /// A [`RegisterError`] if deregistering failed, or did not finish by the deadline and continues best-effort. If the
+    /// announcement of draining fails, the wait still happens.
     ///
     /// # Cancellation
     ///
@@ -257,8 +257,8 @@ impl Lease {
         self.drain_until(future::pending::<()>(), deadline).await
     }
 
-    /// Like [`drain`](Self::drain), and waits no longer than until `idle` completes: the program's word that nothing is
-    /// in flight, such as a server's graceful shutdown. Its output is ignored.
+    /// Like [`drain`](Self::drain), but stops waiting when `idle` resolves. Pass a future that resolves when no request is in
+    /// flight, such as a server's graceful shutdown. Its output is ignored.
     ///
     /// `idle` is first polled once draining has been announced.
     ///
@@ -268,7 +268,7 @@ impl Lease {
     ///
     /// # Cancellation
     ///
-    /// As for [`drain`](Self::drain); `idle` is dropped too, and also at the deadline.
+    /// As for [`drain`](Self::drain). `idle` is dropped too, as it is at the deadline.
     ///
     /// # Panics
     ///
@@ -306,11 +306,11 @@ impl Lease {
         deregistered
     }
 
-    /// Deregisters the instance, and waits until that is done.
+    /// Deregisters the instance and waits for the result.
     ///
     /// # Errors
     ///
-    /// A [`RegisterError`] if the backend failed; the instance then disappears when its lease expires.
+    /// A [`RegisterError`] if the backend failed. The instance then disappears when its announcement expires.
     ///
     /// # Cancellation
     ///

@@ -13,10 +13,9 @@ use crate::model::instance::{Instance, InstanceError, InstanceSet};
 use crate::model::name::Boundary;
 use crate::model::target::Target;
 
-/// Answers every target with the same instances, which never change. A
-/// registration is [left to the platform](Lease::by_platform).
+/// A fixed set of instances, the same for every target. A registration is [left to the platform](Lease::by_platform).
 ///
-/// The set is confirmed: a list that names nobody is believed.
+/// The set is confirmed, so an empty list is not doubted.
 ///
 /// # Examples
 ///
@@ -32,7 +31,7 @@ pub struct List {
 }
 
 impl List {
-    /// A list of these instances; of duplicate ids the last stays.
+    /// Makes a list of these instances. If an id occurs twice, the last entry wins.
     ///
     /// # Errors
     ///
@@ -47,7 +46,7 @@ impl List {
         })
     }
 
-    /// A list of the instances at these addresses, each with its address as id.
+    /// Makes a list of instances at these addresses. The address is the id.
     ///
     /// # Errors
     ///
@@ -66,7 +65,7 @@ impl Discovery for List {
         Box::pin(stream::iter([Ok(self.set.clone())]))
     }
 
-    /// An error: a list knows no boundaries.
+    /// Returns [`no_peers`](super::no_peers): a list has no boundaries.
     fn peers(&self, _: &Boundary) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
         no_peers()
     }
@@ -75,7 +74,7 @@ impl Discovery for List {
 }
 
 impl Registrar for List {
-    /// Announces nothing: whoever wrote the list did.
+    /// Announces nothing, because the list is fixed.
     fn register(
         &self,
         registration: Registration,

@@ -1,12 +1,11 @@
-//! Where instances come from, and how they announce themselves.
+//! Discovery backends, and how instances register.
 //!
-//! A [`Discovery`] answers a [`Target`] with a stream of **whole sets**: every `Ok` is the complete membership as known
-//! now, so that whoever falls behind needs only the newest one. An `Err` reports trouble and changes no membership; an
-//! ended stream says that no more news will come. A role nobody ever registered is an error, a role whose last instance
-//! left is an empty set.
+//! A [`Discovery`] answers a [`Target`] with a stream of **whole sets**. Every `Ok` is the complete membership, so a slow
+//! reader needs only the newest one. An `Err` reports a failure and changes no membership. The end of the stream means that
+//! the set will not change again. A role that was never registered is an error. A role whose last instance left is an empty set.
 //!
-//! A [`Registrar`] takes a [`Registration`] and answers with the [`Lease`] that keeps it announced. What does both is a
-//! [`Backend`].
+//! A [`Registrar`] takes a [`Registration`] and returns a [`Lease`], which keeps the instance announced. A [`Backend`] does
+//! both.
 //!
 //! | Backend | Instances come from | Registers |
 //! |---|---|---|
@@ -18,17 +17,18 @@
 //! | `Etcd` (feature `etcd`) | etcd, in which processes of all machines register | yes |
 //! | `Kubernetes` (feature `kubernetes`) | the services of a cluster | by the platform |
 //! | [`from_changes`] | any stream of inserts and removals | no |
-//! | yours | an implementation of [`Discovery`], made of the parts in [`backend`] | as you like |
+//! | yours | an implementation of [`Discovery`], built from the parts in [`backend`] | as you like |
 //!
-//! [`DiscoveryExt`] combines them: one until another answers, both together, with the last sets on disk, with shared watches.
+//! [`DiscoveryExt`] combines them: a fallback until the first answer, two sources merged, the last sets stored on disk, and
+//! shared watches.
 //!
-//! All of them are object safe: `Arc<dyn Discovery>` and `Arc<dyn Backend>` are backends too, and [`from_uri`] makes
-//! the latter from a line of configuration. [`Schemes`] are URIs of your own.
+//! The traits are object safe. `Arc<dyn Discovery>` and `Arc<dyn Backend>` are backends too, and [`from_uri`] makes one from a
+//! URI. [`Schemes`] adds URI schemes of your own.
 //!
 //! # Boundaries
 //!
-//! Backends answer whoever asks, and filter nothing. Who asks is said where a balancer is made
-//! ([`BalanceLayer::boundary`](crate::BalanceLayer::boundary)), and there it is decided which instances are visible.
+//! A backend returns all instances of a target. The balancer removes those that are not visible to its own boundary, which is
+//! set where the balancer is made ([`BalanceLayer::boundary`](crate::BalanceLayer::boundary)).
 //!
 //! # Examples
 //!
@@ -124,8 +124,8 @@ use crate::model::target::Target;
 
 /// A source of instances.
 ///
-/// [`guide::backends`](crate::guide::backends) shows how to write one, and [`backend`] has the parts. By hand it is
-/// short where the source is simple:
+/// [`guide::backends`](crate::guide::backends) shows how to write one from the parts in [`backend`]. For a simple source a
+/// direct implementation is short:
 ///
 /// # Examples
 ///
@@ -135,7 +135,7 @@ use crate::model::target::Target;
 /// use rolecall::discovery::{BoxStream, DiscoveryError, no_peers};
 /// use rolecall::{Boundary, Discovery, InstanceSet, Role, Target};
 ///
-/// /// What a program was configured with.
+/// /// Instances from the program's configuration.
 /// struct Configured(HashMap<Role, InstanceSet>);
 ///
 /// impl Discovery for Configured {
@@ -144,7 +144,7 @@ use crate::model::target::Target;
 ///             Some(set) => Ok(set.clone().confirmed()),
 ///             None => Err(DiscoveryError::unknown_role(target)),
 ///         };
-///         // An end says that no more news will come.
+///         // After the end of the stream the set does not change.
 ///         stream::iter([answer]).boxed()
 ///     }
 ///
@@ -156,43 +156,44 @@ use crate::model::target::Target;
 /// }
 /// ```
 pub trait Discovery: Send + Sync + 'static {
-    /// The instances of a target, now and whenever they change.
+    /// Returns the instances of a target, now and whenever they change.
     ///
-    /// Each `Ok` is the whole set, of at most 100 000 instances: a larger one is taken for an error. Each `Err` is reported
-    /// and changes no membership. After the end of the stream no more news is expected and the target is not watched
-    /// again, so a backend that loses its server reconnects by itself.
-    /// An unknown role is an error, and so is an unknown endpoint of a known role; a known role that nobody serves
-    /// is an empty set. The target's boundary is filled in; one without means the boundary `default`.
+    /// Each `Ok` is the whole set. A set of more than 100 000 instances counts as an error. Each `Err` is reported and changes
+    /// no membership. After the end of the stream the target is not watched again, so a backend that loses its server must
+    /// reconnect by itself.
+    ///
+    /// An unknown role is an error, and so is an unknown endpoint of a known role. A known role without instances is an empty
+    /// set. The target has a boundary; a target without one means the boundary `default`.
     ///
     /// # Cancellation
     ///
     /// Dropping the stream ends the watch.
     fn watch(&self, target: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>>;
 
-    /// Every instance of a boundary, also those with no endpoint: what a guard admits.
+    /// Returns all instances of a boundary, also those without endpoints. A guard admits them.
     ///
-    /// Each instance has the id `role/id`, unique in the boundary, and as address the ip its calls come from with
-    /// port 0. One whose calls come from an unknown ip is absent. Where there is no such list, it is [`no_peers`].
+    /// The id of each instance is `role/id`, which is unique in the boundary. Its address is the source ip of its calls, with
+    /// port 0. An instance whose source ip is unknown is left out. A backend without such a list returns [`no_peers`].
     fn peers(&self, boundary: &Boundary)
     -> BoxStream<'static, Result<InstanceSet, DiscoveryError>>;
 
-    /// Takes a hint that the answer for a target may be stale: dials fail, or no instance is usable.
+    /// Hints that the set of a target may be stale, because dials fail or no instance is usable.
     ///
-    /// A backend that polls asks again soon, with jitter, at most once a second; others do nothing. Never blocks.
+    /// A polling backend asks again soon, with jitter, at most once a second. Others do nothing. Never blocks.
     fn refresh(&self, target: &Target);
 }
 
-/// What [`peers`](Discovery::peers) answers where a backend has no such list: an
-/// [unsupported](DiscoveryError::unsupported) error, and the end.
+/// The answer of [`peers`](Discovery::peers) for a backend without such a list: one
+/// [unsupported](DiscoveryError::unsupported) error.
 #[must_use]
 pub fn no_peers() -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
     let error = DiscoveryError::unsupported("listing the peers of a boundary");
     Box::pin(stream::iter([Err(error)]))
 }
 
-/// What takes registrations.
+/// Registers instances.
 pub trait Registrar: Send + Sync + 'static {
-    /// Announces one instance for as long as the [`Lease`] lives.
+    /// Announces one instance until the returned [`Lease`] is dropped.
     ///
     /// # Errors
     ///
@@ -200,7 +201,7 @@ pub trait Registrar: Send + Sync + 'static {
     ///
     /// # Cancellation
     ///
-    /// Dropping the future leaves nothing announced, or something that its lease lets expire.
+    /// If the future is dropped, the instance is not announced, or its announcement expires.
     fn register(
         &self,
         registration: Registration,

@@ -1,4 +1,4 @@
-//! What a program asks a registrar to announce.
+//! [`Registration`]: the instance that a program registers.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,15 +18,15 @@ use crate::model::instance::{
 };
 use crate::model::name::{Boundary, EndpointName, Role};
 
-/// One instance of a role, as a program wants it announced.
+/// An instance to be registered.
 ///
-/// Infallible to build; what is wrong is refused by [`register`](super::Registrar::register), or earlier by
+/// Building it cannot fail. [`register`](super::Registrar::register) rejects invalid values, and so does
 /// [`validate`](Self::validate).
 ///
 /// # Defaults
 ///
-/// An id `host-pid-random` that is new for every registration, the boundary `default`, no endpoint, weight 1, rank 0, no zone,
-/// available, internal, no metadata.
+/// A new id `host-pid-random`, the boundary `default`, no endpoint, weight 1, rank 0, no zone, available, internal, and no
+/// metadata.
 ///
 /// # Examples
 ///
@@ -56,7 +56,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// An instance of this role.
+    /// Makes a registration for this role.
     #[must_use]
     pub fn new(role: impl Into<String>) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Registration {
         }
     }
 
-    /// Sets the id, which no other live instance of the role in the boundary may have.
+    /// Sets the id. It must be unique among the live instances of the role in the boundary.
     #[must_use]
     pub fn id(mut self, id: impl Into<InstanceId>) -> Self {
         self.id = Some(id.into());
@@ -88,9 +88,9 @@ impl Registration {
         self
     }
 
-    /// Adds a named port, in place of an earlier one of this name.
+    /// Adds an endpoint, or replaces the one with this name.
     ///
-    /// The address is the one that callers dial: not `0.0.0.0`, not port 0, and of a Unix socket the absolute path.
+    /// Callers dial this address, so `0.0.0.0` and port 0 are invalid. The path of a Unix socket must be absolute.
     #[must_use]
     pub fn endpoint(mut self, name: impl Into<String>, address: impl Into<Address>) -> Self {
         let name = name.into();
@@ -99,7 +99,7 @@ impl Registration {
         self
     }
 
-    /// Sets where its own calls come from, which is what guards admit.
+    /// Sets the source ip of its calls, which guards admit.
     ///
     /// By default the ip of its first TCP endpoint. Without either it is absent from
     /// [`peers`](super::Discovery::peers).

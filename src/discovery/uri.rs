@@ -98,7 +98,7 @@ fn examples(schemes: &Schemes) -> Box<str> {
 /// One for each name, for as long as the process lives.
 fn named_registry(name: &str) -> Result<Arc<dyn Backend>, Fault> {
     static NAMED: Mutex<BTreeMap<Role, Registry>> = Mutex::new(BTreeMap::new());
-    let name = Role::new(name).map_err(|_| Fault::AfterRegistry(excerpt(name)))?;
+    let name = Role::new(name).map_err(|_| Fault::AfterRegistry(uri_excerpt(name)))?;
     // No foreign code runs under the lock, so it is whole if it is poisoned.
     let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Arc::new(named.entry(name).or_default().clone()))
@@ -107,7 +107,7 @@ fn named_registry(name: &str) -> Result<Arc<dyn Backend>, Fault> {
 fn path<'a>(rest: &'a str, example: &'static str) -> Result<&'a str, Fault> {
     let path = match rest.strip_prefix("//") {
         Some(path) if path.starts_with('/') => path,
-        Some(host) => return Err(Fault::Host(excerpt(host), example)),
+        Some(host) => return Err(Fault::Host(uri_excerpt(host), example)),
         None => rest,
     };
     if path.is_empty() {
@@ -193,9 +193,9 @@ fn list(parts: &str) -> Result<List, Fault> {
         .map(str::trim)
         .map(entry)
         .collect::<Result<_, _>>()?;
-    let list = List::new(instances).map_err(|error| Fault::Instance(excerpt(parts), error))?;
+    let list = List::new(instances).map_err(|error| Fault::Instance(uri_excerpt(parts), error))?;
     match list.set.duplicates().first() {
-        Some(id) => Err(Fault::Twice(excerpt(id.as_str()))),
+        Some(id) => Err(Fault::Twice(uri_excerpt(id.as_str()))),
         None => Ok(list),
     }
 }
@@ -205,26 +205,30 @@ fn entry(part: &str) -> Result<Instance, Fault> {
         Some((address, parameters)) => (address, Some(parameters)),
         None => (part, None),
     };
-    let address: Address = address
-        .parse()
-        .map_err(|error| Fault::Address(excerpt(part), error))?;
+    let address: Address = address.parse().map_err(|error| {
+        let shown = uri_excerpt(part);
+        // The cause quotes the text, so it has to be that of what is shown.
+        let error = shown.parse::<Address>().err().unwrap_or(error);
+        Fault::Address(shown, error)
+    })?;
     let mut instance = Instance::new(address.to_string(), address);
     for parameter in parameters.into_iter().flat_map(|text| text.split(';')) {
         instance = match parameter.split_once('=') {
             Some(("weight", weight)) => {
                 let weight = weight.parse::<Weight>();
-                instance.with_weight(weight.map_err(|error| Fault::Weight(excerpt(part), error))?)
+                instance
+                    .with_weight(weight.map_err(|error| Fault::Weight(uri_excerpt(part), error))?)
             }
             Some(("rank", rank)) => {
                 let rank = rank.parse();
-                instance.with_rank(rank.map_err(|_| Fault::Rank(excerpt(part)))?)
+                instance.with_rank(rank.map_err(|_| Fault::Rank(uri_excerpt(part)))?)
             }
-            _ => return Err(Fault::Parameter(excerpt(part))),
+            _ => return Err(Fault::Parameter(uri_excerpt(part))),
         };
     }
     instance
         .validate()
-        .map_err(|error| Fault::Instance(excerpt(part), error))?;
+        .map_err(|error| Fault::Instance(uri_excerpt(part), error))?;
     Ok(instance)
 }
 
@@ -320,6 +324,20 @@ mod tests {
 
     use super::*;
     use crate::discovery::{LeaseState, Registration};
+
+    #[test]
+    fn a_password_that_does_not_belong_there_is_not_told() {
+        for uri in [
+            "list:me:secret@10.0.0.7:80",
+            "list:10.0.0.7:80;me:secret@b",
+            "registry:me:secret@b",
+            "file://me:secret@host/roles.toml",
+            "me:secret@host",
+        ] {
+            let told = refusal(uri);
+            assert!(!told.contains("secret"), "{told}");
+        }
+    }
 
     fn refusal(uri: &str) -> String {
         let error = from_uri(uri).map(|_| ()).unwrap_err();

@@ -170,7 +170,7 @@ pub enum ShareReason {
             serde(serialize_with = "seconds::option::serialize")
         )]
         mean_latency: Option<Duration>,
-        /// The mean of requests in flight over the members that are picked from.
+        /// The requests in flight that a member of its weight has in the fleet's mean.
         mean_in_flight: f64,
     },
     /// Its failures raise its latency as picks see it.
@@ -256,7 +256,7 @@ struct Sums {
     requests: f64,
     failures: f64,
     ranks: Vec<RankSums>,
-    mean_in_flight: f64,
+    in_flight: f64,
     out: usize,
 }
 
@@ -281,7 +281,8 @@ impl MemberExplanation {
         match &member.state {
             MemberState::Usable if !is_picked => reasons.extend(backup(member, status)),
             MemberState::Usable => {
-                reasons_in_play(&mut reasons, member, status, sums, is_low);
+                let low_of = is_low.then_some(fair);
+                reasons_in_play(&mut reasons, member, status, sums, low_of);
             }
             MemberState::Busy => reasons.push(ShareReason::Busy),
             MemberState::Weightless => reasons.push(ShareReason::ZeroWeight),
@@ -314,12 +315,12 @@ impl MemberExplanation {
     }
 
     /// Whether there is anything to say beside its share.
-    pub(super) fn is_notable(&self) -> bool {
+    pub(crate) fn is_notable(&self) -> bool {
         !self.reasons.is_empty()
     }
 
     /// Writes the sentence without the instance that it is about.
-    pub(super) fn write_predicate(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+    pub(crate) fn write_predicate(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         match self.share {
             _ if !self.is_picked => f.write_str("gets no requests")?,
             Some(share) => {
@@ -335,13 +336,13 @@ impl MemberExplanation {
     }
 }
 
-/// Why a member in play gets less than its share, and what is notable about it.
+/// Why a member in play gets less than its share, and what is notable about it. `low_of`: its fair share, if it gets less.
 fn reasons_in_play(
     reasons: &mut Vec<ShareReason>,
     member: &MemberStatus,
     status: &Status,
     sums: &Sums,
-    is_low: bool,
+    low_of: Option<f64>,
 ) {
     if let Some(part) = member.slow_start {
         let is_new = member.is_new;
@@ -370,8 +371,8 @@ fn reasons_in_play(
             price: status.zone_price,
         });
     }
-    if is_low && reasons.is_empty() {
-        reasons.extend(reasons_of_load(member, status, sums));
+    if let Some(fair) = low_of.filter(|_| reasons.is_empty()) {
+        reasons.extend(reasons_of_load(member, status, sums, fair));
     }
     if member.is_suspect {
         reasons.push(ShareReason::Suspect {
@@ -387,13 +388,18 @@ fn reasons_in_play(
         reasons.push(ShareReason::NotEjected {
             failures,
             requests,
-            because: spared(member, status, sums),
+            because: spared(member, status, sums, failures, requests),
         });
     }
 }
 
 /// Why its load keeps requests away from a member.
-fn reasons_of_load(member: &MemberStatus, status: &Status, sums: &Sums) -> Vec<ShareReason> {
+fn reasons_of_load(
+    member: &MemberStatus,
+    status: &Status,
+    sums: &Sums,
+    fair: f64,
+) -> Vec<ShareReason> {
     let mut reasons = Vec::new();
     if member.since < WINDOW {
         reasons.push(ShareReason::NewlyConnected {
@@ -402,15 +408,16 @@ fn reasons_of_load(member: &MemberStatus, status: &Status, sums: &Sums) -> Vec<S
         return reasons;
     }
     let latency = |latency: Option<Duration>| latency.map_or(1.0, |latency| latency.as_secs_f64());
+    let mean_in_flight = sums.in_flight * fair;
     let own = latency(member.latency.and(status.mean_latency).and(member.latency))
         * (f64::from(member.in_flight) + 1.0);
-    let mean = latency(member.latency.and(status.mean_latency)) * (sums.mean_in_flight + 1.0);
+    let mean = latency(member.latency.and(status.mean_latency)) * (mean_in_flight + 1.0);
     if own > DEARER * mean {
         reasons.push(ShareReason::HigherLoad {
             latency: member.latency,
             in_flight: member.in_flight,
             mean_latency: status.mean_latency,
-            mean_in_flight: sums.mean_in_flight,
+            mean_in_flight,
         });
     }
     if member.recent_failures > 0 && member.latency > status.mean_latency {
@@ -445,7 +452,13 @@ fn reason_out(member: &MemberStatus, status: &Status) -> Option<ShareReason> {
 }
 
 /// Why a member that fails is in play.
-fn spared(member: &MemberStatus, status: &Status, sums: &Sums) -> Spared {
+fn spared(
+    member: &MemberStatus,
+    status: &Status,
+    sums: &Sums,
+    failures: u32,
+    requests: u32,
+) -> Spared {
     match status.ejection_mode {
         EjectionMode::Off => return Spared::Off,
         EjectionMode::Shadow => return Spared::Shadow,
@@ -454,13 +467,11 @@ fn spared(member: &MemberStatus, status: &Status, sums: &Sums) -> Spared {
     if status.ejection_cap == 0 {
         return Spared::OnlyMember;
     }
-    let (failures, requests) = (
-        f64::from(member.recent_failures),
-        f64::from(member.recent_requests),
-    );
-    let others = (sums.failures - failures) / (sums.requests - requests).max(1.0);
-    if others > 0.0 && others >= SHARED * failures / requests.max(1.0) {
-        let percentage = (others * 100.0).round() as u32;
+    let others = (sums.failures - f64::from(member.recent_failures))
+        / (sums.requests - f64::from(member.recent_requests)).max(1.0);
+    let own = f64::from(failures) / f64::from(requests.max(1));
+    let percentage = (others * 100.0).round() as u32;
+    if percentage > 0 && others >= SHARED * own {
         return Spared::OthersFail { percentage };
     }
     if sums.out >= status.ejection_cap {
@@ -544,7 +555,7 @@ impl Sums {
             requests: picked().map(|m| f64::from(m.recent_requests)).sum(),
             failures: picked().map(|m| f64::from(m.recent_failures)).sum(),
             ranks: ranks.collect(),
-            mean_in_flight: in_flight / (picked().count() as f64).max(1.0),
+            in_flight,
             out: members.filter(is_out).count(),
         }
     }
@@ -588,7 +599,10 @@ impl fmt::Display for ShareReason {
             Self::ZeroWeight => f.write_str("its weight is 0"),
             Self::Backup { rank, pickable } => {
                 let pickable = Percent(*pickable);
-                write!(f, "backup: rank {rank} has {pickable} of its weight")
+                write!(
+                    f,
+                    "it is a backup, and {pickable} of the weight of rank {rank} is usable"
+                )
             }
             Self::Busy => f.write_str("it says that it is busy, and others are available"),
             Self::Ejected {
@@ -646,10 +660,11 @@ impl fmt::Display for ShareReason {
                 mean_in_flight,
             } => write!(
                 f,
-                "{} × {in_flight} in flight against the fleet's {} × {}",
+                "{} × {} ({in_flight} in flight and the next request) against the fleet's {} × {}",
                 Rounded(*latency),
+                in_flight.saturating_add(1),
                 Rounded(*mean_latency),
-                Digits(*mean_in_flight)
+                Digits(*mean_in_flight + 1.0)
             ),
             Self::HigherLoad {
                 in_flight,
@@ -708,7 +723,7 @@ impl fmt::Display for Spared {
             Self::Shadow => f.write_str("ejection is in shadow"),
             Self::OnlyMember => f.write_str("the only connected instance is never ejected"),
             Self::OthersFail { percentage } => {
-                write!(f, "of the others {percentage} % fail too")
+                write!(f, "{percentage} % of the others' requests fail too")
             }
             Self::Cap { out } => write!(f, "{out} are out, as many as may be"),
             Self::BelowThresholds => f.write_str("that is below the thresholds"),
@@ -738,7 +753,7 @@ fn write_panic_mode(f: &mut fmt::Formatter<'_>, is_on: bool) -> fmt::Result {
 }
 
 /// A fraction as a percentage of two or three digits.
-struct Percent(f64);
+pub(crate) struct Percent(pub(crate) f64);
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -761,14 +776,14 @@ impl fmt::Display for Digits {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::event::EjectionReason;
+    use crate::event::reason::EjectionReason;
     use crate::status::EjectionCounters;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    pub(in crate::explain) fn member(state: MemberState) -> MemberStatus {
+    pub(crate) fn member(state: MemberState) -> MemberStatus {
         MemberStatus {
             instance: Instance::new("pay-1", ([10, 0, 0, 7], 80)),
             state,
@@ -792,7 +807,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::explain) fn status<const N: usize>(states: [MemberState; N]) -> Status {
+    pub(crate) fn status<const N: usize>(states: [MemberState; N]) -> Status {
         let is_usable = |state: &&MemberState| **state == MemberState::Usable;
         Status {
             target: Some("worker:http".parse().unwrap()),
@@ -826,7 +841,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::explain) fn ejection() -> EjectionStatus {
+    pub(crate) fn ejection() -> EjectionStatus {
         EjectionStatus {
             reason: EjectionReason::FailuresInRow {
                 failures: 3,
@@ -896,7 +911,7 @@ pub(super) mod tests {
                     m.instance = m.instance.clone().with_rank(1);
                     status.ranks = vec![rank(0, 10, 9, 1.0), rank(1, 1, 1, 0.0)];
                 }),
-                "gets no requests: backup: rank 0 has 90 % of its weight",
+                "gets no requests: it is a backup, and 90 % of the weight of rank 0 is usable",
             ),
             (
                 first(|m, status| {
@@ -984,7 +999,8 @@ pub(super) mod tests {
                     low(m);
                     (m.latency, m.in_flight) = (Some(Duration::from_millis(18)), 3);
                 }),
-                "takes 4.3 % of requests, fair is 10 %: 18 ms × 3 in flight against the fleet's 6 ms × 1.2",
+                "takes 4.3 % of requests, fair is 10 %: 18 ms × 4 (3 in flight and the next request) against the fleet's \
+                 6 ms × 2.2",
             ),
             (
                 first(|m, s| {
@@ -999,8 +1015,8 @@ pub(super) mod tests {
                     (m.latency, m.in_flight) = (Some(Duration::from_millis(18)), 0);
                     (m.recent_failures, m.last_failure) = (4, Some("503"));
                 }),
-                "takes 4.3 % of requests, fair is 10 %: 18 ms × 0 in flight against the fleet's 6 ms × 0.9; 4 of 40 failed, the \
-                 last: 503, each of which counts as 20 times the mean latency",
+                "takes 4.3 % of requests, fair is 10 %: 18 ms × 1 (0 in flight and the next request) against the fleet's \
+                 6 ms × 1.9; 4 of 40 failed, the last: 503, each of which counts as 20 times the mean latency",
             ),
             (
                 first(|m, _| low(m)),
@@ -1036,7 +1052,8 @@ pub(super) mod tests {
                         other.recent_failures = 31;
                     }
                 }),
-                "takes 10 % of requests, fair is 10 %: not ejected though 40 of 100 failed: of the others 31 % fail too",
+                "takes 10 % of requests, fair is 10 %: not ejected though 40 of 100 failed: 31 % of the others' \
+                 requests fail too",
             ),
             (
                 first(|m, s| {
@@ -1146,6 +1163,29 @@ pub(super) mod tests {
             member.instance = member.instance.clone().with_weight(11);
         });
         assert!((heavy.fair - 0.55).abs() < 1e-9, "{heavy}");
+    }
+
+    #[test]
+    fn a_heavy_member_with_requests_by_its_weight_has_no_higher_load() {
+        let heavy = first(|member, _| {
+            member.instance = member.instance.clone().with_weight(10);
+            (member.in_flight, member.recent_requests) = (10, 600);
+        });
+        assert_eq!(heavy.reasons, [ShareReason::LoadWasHigher], "{heavy}");
+    }
+
+    #[test]
+    fn others_that_hardly_fail_excuse_nobody() {
+        let lone = first(|member, status| {
+            (member.recent_requests, member.failures_in_row) = (0, 2);
+            status.members[0].recent_requests = 1000;
+            status.members[0].recent_failures = 1;
+        });
+        let told = lone.to_string();
+        assert!(
+            told.ends_with("not ejected though 2 of 2 failed: that is below the thresholds"),
+            "{told}"
+        );
     }
 
     #[test]

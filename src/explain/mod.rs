@@ -74,7 +74,7 @@ impl Status {
 
 impl Explanation {
     /// Writes the sentence for the target.
-    fn write_sentence(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+    pub(crate) fn write_sentence(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         if let Some(target) = &self.target {
             write!(f, "{target}: ")?;
         }

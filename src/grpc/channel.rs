@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::{self, HeaderMap, HeaderValue, InvalidHeaderValue};
 use http::{Request, Response};
 use http_body::Body;
 use tower_layer::Layer;
@@ -57,6 +58,23 @@ use crate::model::target::{Target, TargetError};
 pub struct Channel<S = Connection<ReplayBody>> {
     balance: Resend<Balance<S, GrpcClassifier>>,
     target: Arc<Target>,
+    user_agent: HeaderValue,
+}
+
+const AGENT: &str = concat!("rolecall/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT: HeaderValue = HeaderValue::from_static(AGENT);
+
+/// Sets the user agent, after what the caller set, as tonic's own channel does.
+fn name_agent(headers: &mut HeaderMap, agent: &HeaderValue) {
+    let named = match headers.get(header::USER_AGENT) {
+        None => agent.clone(),
+        Some(callers) => {
+            let both = [callers.as_bytes(), b" ", agent.as_bytes()].concat();
+            // Both are values of headers, so this is one.
+            HeaderValue::from_bytes(&both).unwrap_or_else(|_| agent.clone())
+        }
+    };
+    headers.insert(header::USER_AGENT, named);
 }
 
 impl Channel {
@@ -95,16 +113,24 @@ impl<S> Channel<S> {
 }
 
 impl<S: Send + Sync + 'static> Channel<S> {
-    fn with(balance: Balance<S, GrpcClassifier>, resend: ResendLayer) -> Self {
+    fn with(
+        balance: Balance<S, GrpcClassifier>,
+        resend: ResendLayer,
+        user_agent: HeaderValue,
+    ) -> Self {
         let target = Arc::new(balance.target().clone());
         let balance = resend.layer(balance);
-        Self { balance, target }
+        Self {
+            balance,
+            target,
+            user_agent,
+        }
     }
 }
 
 impl<S: Send + Sync + 'static> From<Balance<S, GrpcClassifier>> for Channel<S> {
     fn from(balance: Balance<S, GrpcClassifier>) -> Self {
-        Self::with(balance, ResendLayer::new())
+        Self::with(balance, ResendLayer::new(), USER_AGENT)
     }
 }
 
@@ -124,8 +150,9 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
+    fn call(&mut self, mut request: Request<R>) -> Self::Future {
         let deadline = Deadline::of(request.headers());
+        name_agent(request.headers_mut(), &self.user_agent);
         let holds = request.extensions().get::<HoldHead>().is_some();
         let call = self.balance.call(request);
         ResponseFuture::new(call, holds, Arc::clone(&self.target), deadline)
@@ -137,6 +164,7 @@ impl<S> Clone for Channel<S> {
         Self {
             balance: self.balance.clone(),
             target: Arc::clone(&self.target),
+            user_agent: self.user_agent.clone(),
         }
     }
 }
@@ -158,6 +186,7 @@ impl<S> fmt::Debug for Channel<S> {
 /// - [`attempt_timeout`](Self::attempt_timeout): none
 /// - [`classify`](Self::classify): that of [`GrpcClassifier`]
 /// - [`resend`](Self::resend): on
+/// - [`user_agent`](Self::user_agent): `rolecall/` and its version
 /// - `tls` (feature `tls`): none
 /// - [`tcp`](Self::tcp): those of [`TcpOptions`]
 /// - [`connector`](Self::connector): the defaults of [`Connector`]
@@ -190,6 +219,7 @@ pub struct Builder {
     connector: Connector<ReplayBody>,
     connect_timeout: Duration,
     resend: ResendLayer,
+    user_agent: HeaderValue,
     #[cfg(feature = "tls")]
     role: crate::model::name::Role,
 }
@@ -211,6 +241,7 @@ impl Builder {
             connector: Connector::new().http2(),
             connect_timeout: BalanceConfig::default().connect_timeout(),
             resend: ResendLayer::new(),
+            user_agent: USER_AGENT,
         })
     }
 
@@ -268,6 +299,17 @@ impl Builder {
         self
     }
 
+    /// Names the program in the header `user-agent` of each call, before rolecall and its version. What a caller sets on a call
+    /// stands before both.
+    ///
+    /// # Errors
+    ///
+    /// `name` is no value of a header.
+    pub fn user_agent(mut self, name: &str) -> Result<Self, InvalidHeaderValue> {
+        self.user_agent = HeaderValue::try_from(format!("{name} {AGENT}"))?;
+        Ok(self)
+    }
+
     /// Sets the options of TCP connections, see [`TcpOptions`].
     pub fn tcp(mut self, options: TcpOptions) -> Self {
         self.connector = self.connector.tcp(options);
@@ -316,6 +358,6 @@ impl Builder {
         // Also where TLS was set on the connector.
         #[cfg(feature = "tls")]
         let connector = connector.or_role(&self.role);
-        Channel::with(self.layer.layer(connector), self.resend)
+        Channel::with(self.layer.layer(connector), self.resend, self.user_agent)
     }
 }

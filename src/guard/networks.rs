@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::error::BoxError;
-use crate::event::DialError;
+use crate::event::dial::DialError;
 use crate::model::address::Address;
 use crate::model::instance::{Instance, InstanceId};
 use crate::runtime::text::excerpt;

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use h2::ext::Protocol;
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
@@ -85,11 +86,13 @@ pub(super) fn for_http1<B>(request: &mut Request<B>, fallback: &Fallback) {
     }
 }
 
-/// A scheme and an authority in the target, and no `Host`: RFC 9113, 8.3.1.
+/// A scheme and an authority in the target, and no `Host`: RFC 9113, 8.3.1, and RFC 8441, 4. The target of a plain `CONNECT` is
+/// the authority alone.
 pub(super) fn for_http2<B>(request: &mut Request<B>, fallback: &Fallback) {
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(HOST);
-    if request.method() == Method::CONNECT {
+    let is_extended = request.extensions().get::<Protocol>().is_some();
+    if request.method() == Method::CONNECT && !is_extended {
         return;
     }
     let callers = || {

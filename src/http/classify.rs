@@ -31,7 +31,7 @@ use crate::runtime::causes::chain;
 /// | any other status from 500 | failure |
 /// | a [`CallError`] whose HTTP/2 stream was [refused](CallError::is_refused) | overloaded |
 /// | a [`CallError`] by a [`GOAWAY`](CallError::is_go_away) | neutral; failure, if that names an error |
-/// | any other [`CallError`] whose request was not sent | unsent; neutral, if this process lacks a resource |
+/// | any other [`CallError`] whose request was not sent | unsent; neutral, if this process lacks a resource, or if the instance has another HTTP/2 connection |
 /// | a [`CallError`] that is the caller's fault: the request's own body failed, or `https` without TLS | neutral |
 /// | what a balancer below did not send, or tower's `LoadShed` refused, as in [`ClassifyResult`](crate::ClassifyResult) | neutral |
 /// | any other error | failure |
@@ -231,7 +231,7 @@ pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
                 attempt.overloaded(None);
             } else if found.is_go_away_with_error() {
                 attempt.failure_labelled("GOAWAY");
-            } else if found.is_go_away() || found.is_local_fault() {
+            } else if found.is_go_away() || found.is_loss_of_one() || found.is_local_fault() {
                 // The instance's service dials the next connection by itself, and knows if it cannot. A fault of this process
                 // is no reason to give up a connection.
                 attempt.neutral();

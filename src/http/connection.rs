@@ -40,6 +40,9 @@ use crate::error::BoxError;
 /// The URI may be a mere path (`/hello`). `Host`, or `:authority` in HTTP/2, is the caller's `Host`, else the authority of
 /// the URI, else the address of the instance, or what [`Connector::host`](super::Connector::host) says. The authority of the
 /// URI does not decide where the request goes.
+/// Over HTTP/2, the bodies of a `CONNECT` request and of its response are the two directions of the tunnel. It ends when the
+/// body of the response does. With a [`Protocol`](super::Protocol) as an extension of the request, such as `websocket`, it is an
+/// extended `CONNECT` (RFC 8441), and fails with an instance that does not take them.
 /// A `https` URI fails without TLS, and nothing is sent; any other scheme goes over TLS if the connector has it.
 ///
 /// # Cancellation
@@ -94,9 +97,7 @@ where
                     let error = CallError::no_tls(pool.addr());
                     return ConnectionFuture::of(Exchange::Refused(Some(error)));
                 }
-                let sending = checkout.split().send(request);
-                let response = async { Ok(sending.await?.map(IncomingBody::from)) };
-                Exchange::Boxed(Box::pin(response))
+                Exchange::Http1(checkout.send(request))
             }
             Protocol::Http2(checkout) => {
                 let pool = checkout.pool();
@@ -110,7 +111,7 @@ where
                     None => {
                         let pool = Arc::clone(checkout.pool());
                         let checkout = http2::pool::Checkout::new(pool);
-                        Exchange::Boxed(Box::pin(claim_and_send(checkout, request)))
+                        Exchange::Waiting(Box::pin(claim_and_send(checkout, request)))
                     }
                 }
             }
@@ -123,7 +124,7 @@ where
 async fn claim_and_send<B>(
     mut checkout: http2::pool::Checkout,
     request: Request<B>,
-) -> Result<Response<IncomingBody>, CallError>
+) -> Result<Response<http2::call::Received>, CallError>
 where
     B: Body + Send + Unpin + 'static,
     B::Data: Send,
@@ -136,8 +137,7 @@ where
             break slot;
         }
     };
-    let response = Call::send(slot, request).await?;
-    Ok(response.map(IncomingBody::from))
+    Call::send(slot, request).await
 }
 
 /// The response of a [`Connection`].
@@ -151,8 +151,10 @@ pub struct ConnectionFuture {
 }
 
 enum Exchange {
-    Boxed(BoxFuture<'static, Result<Response<IncomingBody>, CallError>>),
+    Http1(BoxFuture<'static, Result<Response<http1::body::Received>, CallError>>),
     Http2(Call),
+    /// For a stream of HTTP/2.
+    Waiting(BoxFuture<'static, Result<Response<http2::call::Received>, CallError>>),
     Refused(Option<CallError>),
 }
 
@@ -167,9 +169,16 @@ impl Future for ConnectionFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.exchange {
-            Exchange::Boxed(response) => response.as_mut().poll(cx),
+            Exchange::Http1(response) => {
+                let response = ready!(response.as_mut().poll(cx))?;
+                Poll::Ready(Ok(response.map(IncomingBody::from)))
+            }
             Exchange::Http2(call) => {
                 let response = ready!(Pin::new(call).poll(cx))?;
+                Poll::Ready(Ok(response.map(IncomingBody::from)))
+            }
+            Exchange::Waiting(call) => {
+                let response = ready!(call.as_mut().poll(cx))?;
                 Poll::Ready(Ok(response.map(IncomingBody::from)))
             }
             Exchange::Refused(error) => {

@@ -21,7 +21,7 @@ use super::tls::Tls;
 use super::transport::{Custom, Transport};
 use super::{http1, http2};
 use crate::error::BoxError;
-use crate::event::DialError;
+use crate::event::dial::DialError;
 use crate::model::address::Address;
 use crate::model::instance::Instance;
 #[cfg(feature = "tls")]
@@ -278,7 +278,10 @@ impl<B> Connector<B> {
     /// Limits the head of an HTTP/2 response, and its trailers: the sum of names and values and of 32 bytes for each.
     ///
     /// A response beyond that fails, is charged to no instance ([`CallError::is_callers`](super::CallError::is_callers)), and
-    /// leaves the connection open.
+    /// leaves the connection open. For trailers it is [`BodyError::is_callers`](super::BodyError::is_callers).
+    ///
+    /// The instance is told four times this limit, since what exceeds the announced one in trailers is cut without an error: a
+    /// single field of trailers that is larger than three times the limit may be missing.
     #[must_use]
     pub fn http2_max_header_list_size(mut self, bytes: u32) -> Self {
         self.limits.http2.max_header_list_size = bytes;

@@ -13,10 +13,12 @@ use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
 use crate::balance::socket::SocketError;
 use crate::error::BoxError;
-use crate::event::DialError;
+use crate::event::dial::DialError;
 use crate::model::address::Address;
 use crate::runtime::causes::chain;
 use crate::runtime::local_fault;
+#[cfg(feature = "tls")]
+use crate::runtime::text::excerpt;
 
 /// Why no connection to an instance could be opened.
 ///
@@ -224,6 +226,29 @@ fn rustls_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
+/// The names of a certificate that does not have the expected one. The peer chose them: a few, escaped and cut.
+#[cfg(feature = "tls")]
+fn presented_names(error: &io::Error) -> Option<String> {
+    use tokio_rustls::rustls::CertificateError::NotValidForNameContext;
+    let Some(TlsError::InvalidCertificate(NotValidForNameContext { presented, .. })) =
+        rustls_error(error)
+    else {
+        return None;
+    };
+    let plain = |name: &String| {
+        let quoted = name
+            .strip_prefix("DnsName(")
+            .and_then(|name| name.strip_suffix(')'));
+        excerpt(quoted.unwrap_or(name).trim_matches('"'))
+    };
+    let names: Vec<_> = presented.iter().take(3).map(plain).collect();
+    let more = if presented.len() > 3 { ", …" } else { "" };
+    Some(match names.is_empty() {
+        true => "no name".to_owned(),
+        false => names.join(", ") + more,
+    })
+}
+
 #[cfg(feature = "tls")]
 fn tls_label(error: &io::Error) -> &'static str {
     use tokio_rustls::rustls::CertificateError as Fault;
@@ -295,6 +320,14 @@ impl fmt::Display for ConnectError {
                 write!(f, "expected TLS as {name:?}, but {addr} does not speak it")
             }
             #[cfg(feature = "tls")]
+            ConnectCause::Tls(name, error) if presented_names(error).is_some() => {
+                let (presented, name) = (presented_names(error).unwrap_or_default(), name.to_str());
+                write!(
+                    f,
+                    "the certificate of {addr} is for {presented}, not for {name}"
+                )
+            }
+            #[cfg(feature = "tls")]
             ConnectCause::Tls(name, _) => {
                 write!(f, "no TLS handshake with {addr} as {:?}", name.to_str())
             }
@@ -342,7 +375,11 @@ enum CallCause {
     Connect(ConnectError),
     /// `https` was asked for, without TLS.
     NoTls,
-    Unsent(BoxError),
+    Unsent {
+        error: BoxError,
+        /// Whether the instance has no other connection.
+        is_last: bool,
+    },
     Refused(BoxError),
     GoAway {
         error: BoxError,
@@ -373,7 +410,14 @@ impl CallError {
     }
 
     pub(super) fn unsent(address: impl Into<Address>, error: BoxError) -> Self {
-        Self::new(address, CallCause::Unsent(error))
+        let is_last = true;
+        Self::new(address, CallCause::Unsent { error, is_last })
+    }
+
+    /// The same, while the instance has another connection.
+    pub(super) fn unsent_on_one(address: impl Into<Address>, error: BoxError) -> Self {
+        let is_last = false;
+        Self::new(address, CallCause::Unsent { error, is_last })
     }
 
     pub(super) fn refused(address: impl Into<Address>, error: BoxError) -> Self {
@@ -429,6 +473,11 @@ impl CallError {
         matches!(self.cause, CallCause::GoAway { .. })
     }
 
+    /// Whether one connection was lost, and the instance has another one.
+    pub(super) fn is_loss_of_one(&self) -> bool {
+        matches!(self.cause, CallCause::Unsent { is_last: false, .. })
+    }
+
     /// Whether that `GOAWAY` names an error. Sending the request again would repeat what the instance complains of.
     pub(super) fn is_go_away_with_error(&self) -> bool {
         matches!(
@@ -453,7 +502,7 @@ impl CallError {
         match &self.cause {
             CallCause::Request(_) | CallCause::TooLarge(_) | CallCause::NoTls => true,
             CallCause::Connect(_)
-            | CallCause::Unsent(_)
+            | CallCause::Unsent { .. }
             | CallCause::Sent(_)
             | CallCause::Refused(_)
             | CallCause::GoAway { .. } => false,
@@ -476,7 +525,7 @@ impl fmt::Display for CallError {
                 f,
                 "a https request needs TLS, and the connector to {addr} has none"
             ),
-            CallCause::Unsent(_) => write!(f, "lost {addr} before the request was sent"),
+            CallCause::Unsent { .. } => write!(f, "lost {addr} before the request was sent"),
             CallCause::Refused(_) => write!(f, "{addr} refused the stream"),
             CallCause::GoAway { .. } => {
                 write!(
@@ -501,7 +550,7 @@ impl StdError for CallError {
         match &self.cause {
             CallCause::Connect(error) => Some(error),
             CallCause::NoTls => None,
-            CallCause::Unsent(error)
+            CallCause::Unsent { error, .. }
             | CallCause::Refused(error)
             | CallCause::GoAway { error, .. }
             | CallCause::Request(error)
@@ -517,32 +566,52 @@ impl StdError for CallError {
 #[derive(Debug)]
 pub struct BodyError {
     cause: BoxError,
-    is_request: bool,
+    kind: BodyErrorKind,
+}
+
+#[derive(Debug)]
+enum BodyErrorKind {
+    Response,
+    /// The body of the request failed.
+    Request,
+    /// The trailers exceed our own limits.
+    TooLarge,
 }
 
 impl BodyError {
     pub(super) fn response(cause: BoxError) -> Self {
-        let is_request = false;
-        Self { cause, is_request }
+        let kind = BodyErrorKind::Response;
+        Self { cause, kind }
     }
 
     pub(super) fn request(cause: BoxError) -> Self {
-        let is_request = true;
-        Self { cause, is_request }
+        let kind = BodyErrorKind::Request;
+        Self { cause, kind }
     }
 
-    /// Whether the caller is to blame: the body of its own request failed.
+    /// The trailers of the response exceed our own limits.
+    pub(super) fn too_large(cause: BoxError) -> Self {
+        let kind = BodyErrorKind::TooLarge;
+        Self { cause, kind }
+    }
+
+    /// Whether the caller is to blame: the body of its own request failed, or the trailers of the response exceed the
+    /// connector's own limits.
     #[must_use]
     pub fn is_callers(&self) -> bool {
-        self.is_request
+        match self.kind {
+            BodyErrorKind::Response => false,
+            BodyErrorKind::Request | BodyErrorKind::TooLarge => true,
+        }
     }
 }
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.is_request {
-            true => "the request body failed before the response was complete",
-            false => "the response body broke off",
+        f.write_str(match self.kind {
+            BodyErrorKind::Response => "the response body broke off",
+            BodyErrorKind::Request => "the request body failed before the response was complete",
+            BodyErrorKind::TooLarge => "the trailers of the response exceed our own limits",
         })
     }
 }

@@ -55,6 +55,7 @@ pub use client::{Client, ClientBuilder, ClientFuture};
 pub use connection::{Connection, ConnectionFuture};
 pub use connector::Connector;
 pub use error::{BodyError, CallError, ConnectError, ConnectErrorKind};
+pub use h2::ext::Protocol;
 pub use pin::PinTo;
 pub use replay::{Body, ReplayBody};
 pub use resend::{Resend, ResendFuture, ResendLayer};

@@ -40,8 +40,8 @@ const LONG: Duration = Duration::from_millis(2);
 pub(super) struct Socket {
     // Hardly ever contended: probes look at idle connections, or pass over locked ones.
     watched: Arc<Mutex<Watched>>,
-    /// When something was written first since the last news of the peer.
-    asked: Option<Instant>,
+    /// Whether something was written since the last news of the peer.
+    awaits_answer: bool,
     /// Why nothing can be written any more.
     write_error: Option<io::Error>,
     /// Told of the first bytes.
@@ -71,27 +71,41 @@ struct Watched {
     /// When it was last read or looked up.
     heard: Instant,
     last_read: Instant,
+    /// When it was claimed for a request first since it was read.
+    claimed: Option<Instant>,
     /// How long it may be silent before it is looked up.
     patience: Duration,
 }
 
 impl Watched {
-    /// Looks for something to read, as [`Stream::peek`] does. Unless the event loop knows of something, the kernel is asked
-    /// only if the connection had no requests yet, or nothing was heard for a round trip.
-    fn peek(&mut self, had_requests: bool) -> io::Result<Option<usize>> {
+    /// Looks for something to read, as [`Stream::peek`] does, before a request is sent. Unless the event loop knows of
+    /// something, the kernel is asked only if the connection had no requests yet, or nothing was heard for a round trip.
+    fn claim(&mut self, had_requests: bool) -> io::Result<Option<usize>> {
+        let now = clock::now();
+        self.claimed.get_or_insert(now);
+        self.look(had_requests, now)
+    }
+
+    fn look(&mut self, had_requests: bool, now: Instant) -> io::Result<Option<usize>> {
         if !self.stream.has_event() {
-            let silence = if had_requests {
-                self.patience
-            } else {
-                Duration::ZERO
-            };
-            let now = clock::now();
-            if now.saturating_duration_since(self.heard) < silence {
+            let silence = now.saturating_duration_since(self.heard);
+            if had_requests && silence < self.patience {
                 return Ok(None);
             }
             self.heard = now;
         }
         self.stream.peek()
+    }
+
+    /// Notes that it was read.
+    fn note_read(&mut self) {
+        let now = clock::now();
+        self.heard = now;
+        self.last_read = now;
+        if let Some(claimed) = self.claimed.take() {
+            let took = now.saturating_duration_since(claimed);
+            self.patience = took.clamp(RECENT, LONG);
+        }
     }
 }
 
@@ -103,9 +117,10 @@ impl Socket {
                 stream,
                 heard: now,
                 last_read: now,
+                claimed: None,
                 patience: RECENT,
             })),
-            asked: None,
+            awaits_answer: false,
             write_error: None,
             greeting: None,
             writes: Writes::default(),
@@ -198,14 +213,14 @@ impl Probe {
     /// looked up: servers that accept and close at once are not heard of otherwise.
     pub(super) fn is_idle(&self, had_requests: bool) -> bool {
         let watched = self.watched.upgrade();
-        watched.is_some_and(|watched| matches!(lock(&watched).peek(had_requests), Ok(None)))
+        watched.is_some_and(|watched| matches!(lock(&watched).claim(had_requests), Ok(None)))
     }
 
     /// Whether the connection ended with nothing left to read. One that is being read is not asked: its task will know.
     pub(super) fn is_closed(&self, had_requests: bool) -> bool {
         self.watched.upgrade().is_none_or(|watched| {
             let watched = watched.try_lock();
-            let unread = watched.map(|mut watched| watched.peek(had_requests));
+            let unread = watched.map(|mut watched| watched.claim(had_requests));
             matches!(unread, Ok(Ok(Some(0)) | Err(_)))
         })
     }
@@ -246,7 +261,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let Self {
             watched,
-            asked,
+            awaits_answer,
             write_error,
             greeting,
             ..
@@ -263,18 +278,17 @@ impl AsyncRead for Socket {
             read = Poll::Ready(Err(error));
         }
         if let Poll::Ready(read) = read {
-            watched.heard = clock::now();
-            watched.last_read = watched.heard;
-            if let Some(asked) = asked.take() {
-                let took = watched.heard.saturating_duration_since(asked);
-                watched.patience = took.clamp(RECENT, LONG);
-            }
+            *awaits_answer = false;
+            watched.note_read();
             return Poll::Ready(match greeting.take() {
                 Some(greeter) => greeter.read(read, &buf.filled()[before..], greeting),
                 None => read,
             });
         }
-        if asked.is_none() && watched.peek(true)? == Some(0) {
+        if !*awaits_answer
+            && watched.claimed.is_some()
+            && watched.look(true, clock::now())? == Some(0)
+        {
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
@@ -308,7 +322,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.asked.get_or_insert_with(clock::now);
+        self.awaits_answer = true;
         self.poll_written(cx, buf.len(), |stream, cx| stream.poll_write(cx, buf))
     }
 
@@ -317,7 +331,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.asked.get_or_insert_with(clock::now);
+        self.awaits_answer = true;
         let all = bufs.iter().map(|buf| buf.len()).sum();
         self.poll_written(cx, all, |stream, cx| stream.poll_write_vectored(cx, bufs))
     }
@@ -396,9 +410,7 @@ mod tests {
         ] {
             let (mut socket, mut peer) = pair().await;
             socket.write_all(b"ask").await.unwrap();
-            let asked = socket.asked.as_mut().unwrap();
-            // As if the clock had not moved since.
-            *asked = clock::now() - took;
+            lock(&socket.watched).claimed = Some(clock::now() - took);
             peer.write_all(b"answer").await.unwrap();
             socket.read_exact(&mut [0; 6]).await.unwrap();
             let found = lock(&socket.watched).patience;

@@ -3,7 +3,8 @@
 use metrics::{Counter, Gauge, Label, counter, gauge};
 
 use super::zones::Zones;
-use crate::event::{EjectionReason, Event, Withheld};
+use crate::event::Event;
+use crate::event::reason::{EjectionReason, Withheld};
 use crate::status::{MemberState, MemberStatus, Status};
 
 pub(super) const WAITING: &str = "rolecall_waiting";
@@ -141,7 +142,7 @@ impl Gauges {
                 Withheld::ByCap => &self.withheld_by_cap,
                 Withheld::InShadow => &self.withheld_in_shadow,
             },
-            Event::Returned { .. } => &self.trials_returned,
+            Event::Returned { by_trial: true, .. } => &self.trials_returned,
             Event::TrialFailed { .. } => &self.trials_failed,
             Event::Connected { .. } => &self.dials_connected,
             Event::DialFailed { .. } => &self.dials_failed,

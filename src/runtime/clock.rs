@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 /// The time of day, for what outlives the process.
-#[cfg(feature = "cache")]
+#[cfg(any(feature = "cache", feature = "console"))]
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the time"

@@ -33,6 +33,13 @@ pub(crate) fn seed() -> u64 {
     RandomState::new().hash_one(0)
 }
 
+/// A number that nobody can guess; `None` if the system has no randomness to give.
+#[cfg(feature = "console")]
+pub(crate) fn unguessable() -> Option<u64> {
+    use rand::TryRng as _;
+    rand::rngs::SysRng.try_next_u64().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use rand::Rng;

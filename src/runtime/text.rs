@@ -134,7 +134,9 @@ pub(crate) fn excerpt(value: &str) -> Box<str> {
 
 /// The same of a URI or of a part of one, without the password.
 pub(crate) fn uri_excerpt(uri: &str) -> Box<str> {
-    let authority = uri.find("//").map_or(0, |at| at + 2);
+    // What comes after the first user is no authority of its own.
+    let before_user = uri.split('@').next().unwrap_or(uri);
+    let authority = before_user.find("//").map_or(0, |at| at + 2);
     let Some(end) = uri[authority..].rfind('@').map(|at| authority + at) else {
         return excerpt(uri);
     };
@@ -207,6 +209,8 @@ mod tests {
             ("etcd://me:secret@a:2379/x", "etcd://me:…@a:2379/x"),
             ("etcd://a:2379,me:se@cret@b:2379", "etcd://a:…@b:2379"),
             ("me:secret@a:2379", "me:…@a:2379"),
+            ("etcd/me:secret@a//b:2379", "etcd/me:…@a//b:2379"),
+            ("me:secret@a//you:secret@b", "me:…@b"),
             ("etcd://me@a:2379", "etcd://me@a:2379"),
             ("list:127.0.0.1:80", "list:127.0.0.1:80"),
         ] {

@@ -59,7 +59,10 @@ async fn a_poll_asks_once_for_all_watches_of_a_target_and_again_when_its_answer_
     }
     let (again, of) = asked.lock().unwrap()[1].clone();
     assert_eq!(of, "worker:http");
-    assert!((7..=8).contains(&again.as_secs()), "{again:?} of 8 s");
+    assert!(
+        (7..=8).contains(&again.as_secs()),
+        "{again:?} of 8 s, 10 % more or less"
+    );
     let mut other = watch(&discovery, "other:http");
     assert_eq!(ids(&other.next().await.unwrap().unwrap()), ["3"]);
     drop(watches);
@@ -147,4 +150,36 @@ async fn peers_are_unsupported_unless_their_source_is_given() {
     let discovery = discovery.with_peers(of, Backoff::default());
     let mut peers = discovery.peers(&Boundary::default());
     assert_eq!(ids(&peers.next().await.unwrap().unwrap()), ["default/1"]);
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "paused time of a test")]
+async fn what_is_absent_is_asked_again_within_seconds() {
+    for is_unknown in [true, false] {
+        let asked: Arc<Mutex<Vec<Instant>>> = Arc::default();
+        let noted = Arc::clone(&asked);
+        let bounds = PollBounds::new(Duration::from_secs(1), Duration::from_secs(60));
+        let discovery = poll(
+            move |target: Target| {
+                noted.lock().unwrap().push(Instant::now());
+                async move {
+                    let hour = Duration::from_secs(3600);
+                    match is_unknown {
+                        true => Err(DiscoveryError::unknown_role(&target)),
+                        false => Ok(PollAnswer::new(InstanceSet::empty()).valid_for(hour)),
+                    }
+                }
+            },
+            bounds,
+        );
+        let mut answers = watch(&discovery, "worker:http");
+        let reading = tokio::spawn(async move { while answers.next().await.is_some() {} });
+        time::sleep(Duration::from_secs(600)).await;
+        reading.abort();
+        let asked = asked.lock().unwrap();
+        let gaps = asked.windows(2).map(|two| two[1] - two[0]);
+        let longest = gaps.max().unwrap();
+        assert!(longest <= Duration::from_millis(5501), "{longest:?}");
+        assert!(asked.len() < 280, "no flood: {}", asked.len());
+    }
 }

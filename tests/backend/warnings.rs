@@ -62,7 +62,7 @@ async fn a_first_start_warns_of_nothing() {
         registry.register(worker()).await.unwrap(),
     );
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
-        while captured.lines("INFO", "discovery gives sets again").len() < 2 {
+        while captured.lines("INFO", "discovery answers again").len() < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
@@ -110,7 +110,7 @@ async fn a_poll_that_fails_warns_when_it_begins_and_tells_when_it_ends() {
         "{:?}",
         captured.lines("", "")
     );
-    let ended = captured.lines("INFO", "discovery gives sets again");
+    let ended = captured.lines("INFO", "discovery answers again");
     assert_eq!(ended.len(), 1);
     assert!(ended[0].contains("25 errors"), "{ended:?}");
 }

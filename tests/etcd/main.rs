@@ -10,7 +10,9 @@ mod conformance;
 mod content;
 mod cost;
 mod load;
+mod members;
 mod outage;
+mod proxy;
 mod server;
 mod sharing;
 #[path = "../common/traffic.rs"]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use rolecall::discovery::{DiscoveryErrorKind, LeaseState};
+use rolecall::discovery::{DiscoveryErrorKind, Etcd, LeaseState};
 use rolecall::{InstanceSet, Registrar};
 use tokio::time;
 
+use crate::proxy::Proxy;
 use crate::server::Server;
 use crate::{Answers, PATIENCE, causes, ids, open, until_state, worker};
 
@@ -109,4 +110,27 @@ async fn workers_announce_themselves_to_a_server_that_lost_its_data() {
     for lease in &leases {
         until_state(lease, is_announced).await;
     }
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "measures real time")]
+async fn a_dead_connection_loses_no_lease() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.endpoint()).await;
+    let ttl = Duration::from_secs(3);
+    let through = Etcd::builder([proxy.endpoint()]).ttl(ttl).build().unwrap();
+    let lease = through.register(worker("w-1")).await.unwrap();
+    let mut answers = Answers::of(&open(&server), "worker:http");
+    answers.until(with_first(1)).await;
+    for _ in 0..3 {
+        proxy.silence();
+        let began = time::Instant::now();
+        while began.elapsed() < ttl + Duration::from_secs(1) {
+            assert!(is_announced(&lease.state()), "{:?}", lease.state());
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    // It never left: a set without it would come before this one.
+    let _second = open(&server).register(worker("w-2")).await.unwrap();
+    answers.until(with_first(2)).await;
 }

@@ -1,4 +1,4 @@
-//! A real etcd server of one member, in a folder of its own; killed and cleared away when dropped.
+//! A real etcd server, alone or one of several members, in a folder of its own; killed and cleared away when dropped.
 
 use std::env;
 use std::ffi::OsString;
@@ -17,6 +17,9 @@ pub(crate) struct Server {
     root: PathBuf,
     client: u16,
     peer: u16,
+    name: String,
+    /// Names and peer URLs of all members.
+    members: String,
     /// Options beyond the usual ones.
     options: Vec<OsString>,
     scheme: &'static str,
@@ -31,6 +34,27 @@ impl Server {
         let mut server = Self::prepare();
         server.restart();
         server
+    }
+
+    /// Three members of one cluster.
+    pub(crate) fn start_three() -> [Self; 3] {
+        let mut servers = [Self::prepare(), Self::prepare(), Self::prepare()];
+        for (number, server) in servers.iter_mut().enumerate() {
+            server.name = format!("m{number}");
+        }
+        let members: Vec<_> = servers.iter().map(|server| server.member()).collect();
+        for server in &mut servers {
+            server.members = members.join(",");
+            server.spawn();
+        }
+        for server in &servers {
+            server.wait_until_ready();
+        }
+        servers
+    }
+
+    fn member(&self) -> String {
+        format!("{}=http://127.0.0.1:{}", self.name, self.peer)
     }
 
     /// One that speaks TLS, and takes only callers whose certificate the CA signed.
@@ -57,14 +81,18 @@ impl Server {
         let root = env::temp_dir().join(root);
         fs::create_dir_all(&root).unwrap();
         let [client, peer] = free_ports();
-        Self {
+        let mut server = Self {
             root,
             client,
             peer,
+            name: "t".to_owned(),
+            members: String::new(),
             options: Vec::new(),
             scheme: "http",
             process: None,
-        }
+        };
+        server.members = server.member();
+        server
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -73,12 +101,18 @@ impl Server {
 
     /// Starts it, again with the data that it had.
     pub(crate) fn restart(&mut self) {
+        self.spawn();
+        self.wait_until_ready();
+    }
+
+    fn spawn(&mut self) {
         let program = env::var_os("ROLECALL_ETCD").unwrap_or_else(|| "etcd".into());
         let client = format!("{}://127.0.0.1:{}", self.scheme, self.client);
         let peer = format!("http://127.0.0.1:{}", self.peer);
         let log = fs::File::create(self.root.join("log")).unwrap();
         let child = Command::new(&program)
-            .args(["--name", "t", "--logger", "zap", "--log-level", "error"])
+            .args(["--name", &self.name])
+            .args(["--logger", "zap", "--log-level", "error"])
             .args(["--heartbeat-interval", "50", "--election-timeout", "250"])
             .args([
                 "--listen-client-urls",
@@ -92,7 +126,7 @@ impl Server {
                 "--initial-advertise-peer-urls",
                 &peer,
             ])
-            .args(["--initial-cluster", &format!("t={peer}")])
+            .args(["--initial-cluster", &self.members])
             .arg("--data-dir")
             .arg(self.root.join("data"))
             .args(&self.options)
@@ -101,7 +135,6 @@ impl Server {
             .spawn();
         let problem = "etcd does not start: install etcd-server, or name its path in ROLECALL_ETCD";
         self.process = Some(child.expect(problem));
-        self.wait_until_ready();
     }
 
     /// TLS servers are ready when they listen; the others say so.

@@ -14,6 +14,8 @@ use crate::{Answers, ids, worker};
 
 /// Set where the folder has several users.
 const SHARED: &str = "ROLECALL_TEST_SHARED";
+/// What a child does that is to be killed in the midst of it.
+const STEP: &str = "ROLECALL_TEST_STEP";
 
 /// A process that registers `default/worker`, watches it or claims an id of it; killed when dropped.
 pub(crate) struct Child(process::Child, BufReader<process::ChildStdout>);
@@ -56,22 +58,47 @@ impl Child {
 
     /// The next line that it says with the mark of ours.
     pub(crate) fn line(&mut self) -> String {
+        self.next_line().expect("the child has not ended")
+    }
+
+    /// The same; `None` if it has ended.
+    pub(crate) fn next_line(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
-            let read = self.1.read_line(&mut line).unwrap();
-            assert!(read > 0, "the child has ended");
+            if self.1.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
             // The harness writes the name of its test in front of it.
             if let Some((_, said)) = line.trim_end().split_once("said: ") {
-                return said.to_owned();
+                return Some(said.to_owned());
             }
         }
     }
 
     /// One of another user, who may execute `program`, a copy of this one; the folder is shared.
-    pub(crate) fn of_user(uid: u32, program: &Path, folder: &Path, id: &str) -> Self {
+    pub(crate) fn of_user(uid: u32, program: &Path, what: &str, folder: &Path, id: &str) -> Self {
         let mut command = Command::new(program);
         command.uid(uid).current_dir("/").env(SHARED, "yes");
-        Self::run_by(command, "registrant", folder, id)
+        Self::run_by(command, what, folder, id)
+    }
+
+    /// One that registers, edits or withdraws when it is [asked](Self::ask).
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn step(does: &str, folder: &Path, id: &str) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.env(STEP, does);
+        Self::run_by(command, "stepped", folder, id)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn process(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.0.id().cast_signed())
+    }
+
+    /// Kills it; it may have ended, and whoever follows it may have waited for it.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn kill_if_there(&mut self) {
+        let _ = self.0.kill();
     }
 
     fn run(what: &str, folder: &Path, id: &str) -> Self {
@@ -227,4 +254,37 @@ async fn claimant() {
             }
         }
     }
+}
+
+/// Does one thing when it is told to, says so, and waits to be killed.
+#[tokio::test]
+#[ignore = "started by other tests"]
+async fn stepped() {
+    let (Ok(folder), Ok(id), Ok(does)) = (
+        env::var("ROLECALL_TEST_FOLDER"),
+        env::var("ROLECALL_TEST_ID"),
+        env::var(STEP),
+    ) else {
+        return println!("not started by a test");
+    };
+    let folder = Folder::new(folder);
+    let lease = match does.as_str() {
+        "register" => None,
+        _ => Some(folder.register(worker(&id)).await.unwrap()),
+    };
+    let mut lines = std::io::stdin().lines();
+    say("ready");
+    lines.next();
+    match lease {
+        None => std::mem::forget(folder.register(worker(&id)).await.unwrap()),
+        Some(lease) if does == "withdraw" => lease.deregister().await.unwrap(),
+        Some(lease) => {
+            let addr = ([10, 0, 0, 7], 81);
+            lease.add_endpoint("http", addr).await.unwrap();
+            // Killed with it, and not withdrawn.
+            std::mem::forget(lease);
+        }
+    }
+    say("done");
+    lines.next();
 }

@@ -41,10 +41,7 @@ fn of_eight_that_claim_one_id_exactly_one_gets_it() {
                 })
             })
             .collect();
-        let winners = claimants
-            .into_iter()
-            .filter(|_| true)
-            .map(|c| c.join().unwrap());
+        let winners = claimants.into_iter().map(|c| c.join().unwrap());
         assert_eq!(winners.filter(|won| *won).count(), 1, "round {round}");
     }
 }
@@ -126,7 +123,7 @@ async fn a_folder_that_others_may_write_to_is_refused_unless_the_program_says_ot
         let fault = Answers::of(&place.folder()).fault().await;
         assert!(fault.contains("other users may write to it"), "{fault}");
         let shared = Folder::new(&place.0).allow_other_writers();
-        let _lease = registered(&shared, "w").await;
+        let lease = registered(&shared, "w").await;
         Answers::of(&shared).ids(&["w"]).await;
         assert_eq!(place.mode("default.worker.w.rolecall"), 0o644);
         assert_eq!(place.mode(".rolecall/tmp"), mode & 0o1777);
@@ -139,6 +136,7 @@ async fn a_folder_that_others_may_write_to_is_refused_unless_the_program_says_ot
                 "a reader can lock no claim"
             );
         }
+        lease.deregister().await.unwrap();
         fs::remove_dir_all(place.at(".rolecall")).unwrap();
     }
 }
@@ -161,7 +159,8 @@ async fn users_of_one_folder_register_beside_each_other() {
         let lease = registered(&shared, &format!("w{n}")).await;
         lease.deregister().await.unwrap();
     }
-    let _child = Child::of_user(NOBODY, &program, &place.0, "other");
+    let mut child = Child::of_user(NOBODY, &program, "registrant", &place.0, "other");
+    assert_eq!(child.line(), "registered");
     let _lease = registered(&shared, "own").await;
     Answers::of(&shared).ids(&["other", "own"]).await;
 }

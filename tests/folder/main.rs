@@ -1,13 +1,16 @@
 //! What is particular to a folder: whose files it touches, who is alive, and what may not hold it up.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test")]
 
 mod child;
 mod claims;
 mod deaths;
 mod foreign;
+mod hearing;
 mod repair;
+#[cfg(target_arch = "x86_64")]
+mod steps;
 
 use std::env;
 use std::fs;
@@ -35,10 +38,15 @@ impl Place {
 
     fn within(parent: PathBuf) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("rolecall-folder-{}-{number}", process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
-        Self(path)
+        // A process that was killed leaves its folders, and another one may get its number.
+        loop {
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("rolecall-folder-{}-{number}", process::id()));
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => return made.map(|()| Self(path)).unwrap(),
+            }
+        }
     }
 
     fn at(&self, name: &str) -> PathBuf {

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::stream;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use rolecall::grpc::Channel;
 use rolecall::{BalanceConfig, Load, MemberStatus, grpc};
 use tokio::runtime::Builder;
@@ -228,4 +230,32 @@ fn a_static_channel_works_in_one_runtime_after_the_other() {
     let members = CHANNEL.get().unwrap().control().status().members;
     let clean = |member: &MemberStatus| (member.failures, member.in_flight) == (0, 0);
     assert!(members.iter().all(clean), "{members:?}");
+}
+
+#[tokio::test]
+async fn calls_name_the_program_and_rolecall_as_their_agent() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::http(move |request: Request<Incoming>| {
+        let agent = request.headers()["user-agent"].to_str().unwrap().to_owned();
+        tell.send(agent).unwrap();
+        async { Response::new(String::new()) }
+    });
+    let ours = concat!("rolecall/", env!("CARGO_PKG_VERSION"));
+    let named = builder([&server]).user_agent("shop/1.2").unwrap().build();
+    for (channel, callers, agent) in [
+        (channel([&server]), None, ours.to_owned()),
+        (channel([&server]), Some("cart/3"), format!("cart/3 {ours}")),
+        (named.clone(), None, format!("shop/1.2 {ours}")),
+        (named, Some("cart/3"), format!("cart/3 shop/1.2 {ours}")),
+    ] {
+        let mut call = tonic::Request::new(Order::default());
+        if let Some(callers) = callers {
+            call.metadata_mut()
+                .insert("user-agent", callers.parse().unwrap());
+        }
+        // It is no answer of gRPC.
+        within(client(&channel).unary(call)).await.unwrap_err();
+        assert_eq!(told.recv().await.unwrap(), agent);
+    }
+    assert!(builder([&server]).user_agent("a\nb").is_err());
 }

@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rolecall::http::{Body, Connector, HttpClassifier};
 use rolecall::{BalanceLayer, List};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tower::{Layer, ServiceExt};
+use tokio::sync::Semaphore;
+use tower::{Layer, Service, ServiceExt};
 
 use crate::streaming::{Caller, Count, KINDS, Kind, Streaming, open_body};
 use crate::support::{Gate, Raw, body, io_turn, read_head, request, until, within};
@@ -265,5 +269,105 @@ async fn http2_opens_more_connections_when_streams_run_out_and_waits_at_the_last
         assert_eq!(body(response).await, "hello");
     }
     assert_eq!(accepted.load(SeqCst), 4);
+    accepting.abort();
+}
+
+/// Sends a request for `/late` only when the gate is open, though a connection is claimed for it before.
+#[derive(Clone)]
+struct Late<S> {
+    inner: S,
+    claimed: Arc<AtomicUsize>,
+    gate: Arc<Semaphore>,
+}
+
+impl<S> Service<Request<Empty<Bytes>>> for Late<S>
+where
+    S: Service<Request<Empty<Bytes>>, Future: Send> + Clone + Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Empty<Bytes>>) -> Self::Future {
+        let next = self.inner.clone();
+        let mut ready = std::mem::replace(&mut self.inner, next);
+        let (claimed, gate) = (self.claimed.clone(), self.gate.clone());
+        Box::pin(async move {
+            if request.uri().path() == "/late" {
+                claimed.fetch_add(1, SeqCst);
+                gate.acquire().await.unwrap().forget();
+            }
+            ready.call(request).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_is_lost_while_another_one_lives_is_no_lost_member() {
+    let gate = Gate::new();
+    let handler = gate.handler();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (tell, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+    let accepting = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let handler = handler.clone();
+            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+                let held = (request.uri().path() == "/held").then(|| handler(request));
+                async move {
+                    Ok::<_, std::convert::Infallible>(match held {
+                        Some(response) => response.await,
+                        None => Response::new(Full::from("hello")),
+                    })
+                }
+            });
+            let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let serving = server
+                .max_concurrent_streams(1)
+                .serve_connection(TokioIo::new(stream), service);
+            tell.send(tokio::spawn(serving)).unwrap();
+        }
+    });
+    let (claimed, late) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let connector = Connector::new().http2().map_response({
+        let (claimed, gate) = (claimed.clone(), late.clone());
+        move |inner| Late {
+            inner,
+            claimed: claimed.clone(),
+            gate: gate.clone(),
+        }
+    });
+    let client = BalanceLayer::new(List::from_addrs([addr]).unwrap(), "worker:http")
+        .unwrap()
+        .classify(HttpClassifier::new())
+        .layer(connector);
+    let send = |path| tokio::spawn(client.clone().oneshot(request(path)));
+
+    let held = send("/held");
+    gate.arrived(1).await;
+    let lost = send("/late");
+    until(|| claimed.load(SeqCst) == 1).await;
+    let first = within(accepted.recv()).await.unwrap();
+    let second = within(accepted.recv()).await.unwrap();
+    second.abort();
+    assert!(second.await.unwrap_err().is_cancelled());
+    io_turn().await;
+    late.add_permits(1);
+    let error = within(lost).await.unwrap().unwrap_err();
+    assert!(!error.was_sent(), "{error:?}");
+    // The driver would have dialled by then.
+    io_turn().await;
+    assert!(accepted.is_empty(), "the member was not lost");
+    gate.open(1);
+    assert_eq!(body(within(held).await.unwrap().unwrap()).await, "hello");
+    let response = within(send("/")).await.unwrap().unwrap();
+    assert_eq!(body(response).await, "hello");
+    assert!(accepted.is_empty() && !first.is_finished());
+    assert_eq!(client.control().status().members[0].failures, 0);
     accepting.abort();
 }

@@ -26,3 +26,4 @@ mod streaming;
 mod support;
 #[cfg(unix)]
 mod transports;
+mod tunnels;

@@ -1,6 +1,7 @@
 //! Calls that end in every way, at random: nothing of them is left.
 //!
-//! `ROLECALL_TEST_CALLS` sets how many there are, `ROLECALL_TEST_SEED` repeats a run.
+//! `ROLECALL_TEST_CALLS` sets how many there are, `ROLECALL_TEST_SEED` repeats a run. With the first one the descriptors of the
+//! process are counted too, so no other test may run beside it: name it on the command line.
 
 use std::time::Duration;
 
@@ -95,6 +96,12 @@ async fn nothing_is_left_of_calls_that_end_in_every_way() {
             .num_alive_tasks()
     };
     let tasks_before = tasks();
+    let is_alone = std::env::var_os("ROLECALL_TEST_CALLS").is_some();
+    let descriptors = || match is_alone {
+        true => std::fs::read_dir("/proc/self/fd").unwrap().count(),
+        false => 0,
+    };
+    let descriptors_before = descriptors();
     for kind in KINDS {
         let server = Streaming::start();
         let caller = Caller::new(kind, server.addr);
@@ -140,6 +147,18 @@ async fn nothing_is_left_of_calls_that_end_in_every_way() {
             is_over.is_ok(),
             "{kind:?}: {} tasks",
             tasks() - tasks_before
+        );
+        drop(server);
+        let closed = async {
+            while descriptors() > descriptors_before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let is_closed = tokio::time::timeout(Duration::from_secs(1), closed).await;
+        assert!(
+            is_closed.is_ok(),
+            "{kind:?}: {} descriptors, {descriptors_before} before",
+            descriptors()
         );
     }
 }

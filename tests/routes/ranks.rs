@@ -43,9 +43,9 @@ fn rank_0_takes_everything_while_it_has_seven_tenths_of_its_weight() {
     assert_eq!(counts.part("b"), 0.0);
     assert!(close(counts.largest(), 1.0 / 7.0), "{}", counts.largest());
     assert!(
-        world
-            .explain("b3")
-            .ends_with("gets no requests: backup: rank 0 has 70 % of its weight"),
+        world.explain("b3").ends_with(
+            "gets no requests: it is a backup, and 70 % of the weight of rank 0 is usable"
+        ),
         "{}",
         world.explain("b3")
     );

@@ -58,7 +58,7 @@ impl Pauses {
         time::sleep(pause).await;
     }
 
-    fn draw(&mut self) -> Duration {
+    pub(super) fn draw(&mut self) -> Duration {
         let longest = self.next;
         self.next = longest.saturating_mul(2).min(self.backoff.most);
         jittered(longest)

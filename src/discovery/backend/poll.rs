@@ -5,23 +5,26 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, stream};
+use rand::RngExt;
 use tokio::sync::Notify;
 use tokio::time;
 
 use super::backoff::{Backoff, Pauses, jittered};
 use super::per_target::PerTarget;
-use crate::error::discovery::DiscoveryError;
+use crate::error::discovery::{DiscoveryError, DiscoveryErrorKind};
 use crate::model::instance::InstanceSet;
 use crate::model::target::Target;
 use crate::runtime::clock;
 use crate::runtime::panic::Panicked;
+use crate::runtime::random::with_rng;
 
 /// A discovery that asks a source again and again, for each target that is watched.
 ///
-/// `query` asks once. Its answer is valid for the time that it says, within the bounds; up to an eighth of that is taken
-/// off at random, so that many clients do not ask at the same moment. A query that fails or panics is an error of every
-/// watch of its target, and is repeated after a pause that doubles from the shortest to the longest of the bounds. A query
-/// has no time limit but its own.
+/// `query` asks once. Its answer is valid for the time that it says, within the bounds. A random part of up to 10 % is added
+/// or taken off, still within the bounds, so that many clients do not ask at the same moment. A query that fails or panics
+/// is an error of every watch of its target, and is repeated after a pause that doubles from the shortest to the longest of
+/// the bounds. An empty set or an unknown role may end any moment: it is asked again after 5 s at the latest, unless the
+/// shortest time is longer. A query has no time limit but its own.
 ///
 /// A [`refresh`](crate::Discovery::refresh) asks again within a quarter of a second, at most once a second.
 ///
@@ -122,12 +125,24 @@ impl PollBounds {
     }
 }
 
+impl PollBounds {
+    /// A time within 10 % of the given one, and within the bounds.
+    fn draw(self, valid: Duration) -> Duration {
+        let valid = valid.clamp(self.shortest, self.longest);
+        let low = (valid * 9 / 10).max(self.shortest);
+        let high = (valid * 11 / 10).min(self.longest);
+        low + (high - low).mul_f64(with_rng(|rng| rng.random_range(0.0..=1.0)))
+    }
+}
+
 impl Default for PollBounds {
     fn default() -> Self {
         Self::new(Duration::from_secs(1), Duration::from_secs(30))
     }
 }
 
+/// What is absent is asked again that soon at least.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(5);
 /// Refreshes are that far apart at least.
 const REFRESH_PACE: Duration = Duration::from_secs(1);
 /// A refresh waits up to this long, since many clients see the same instance fail.
@@ -172,11 +187,19 @@ where
         match answer {
             Ok(PollAnswer { set, valid_for }) => {
                 self.pauses.reset();
-                let valid = valid_for.unwrap_or(self.bounds.longest);
-                let valid = valid.clamp(self.bounds.shortest, self.bounds.longest);
-                let due = clock::now() + valid * 3 / 4 + jittered(valid / 4);
+                let mut valid = valid_for.unwrap_or(self.bounds.longest);
+                if set.is_empty() {
+                    valid = valid.min(LONGEST_ABSENCE);
+                }
+                let due = clock::now() + self.bounds.draw(valid);
                 self.next = Next::At { asked, due };
                 Ok(set)
+            }
+            Err(error) if error.kind() == DiscoveryErrorKind::UnknownRole => {
+                let pause = self.pauses.draw().min(self.bounds.draw(LONGEST_ABSENCE));
+                let due = clock::now() + pause;
+                self.next = Next::At { asked, due };
+                Err(error)
             }
             Err(error) => {
                 self.next = Next::AfterFailure { asked };
@@ -202,6 +225,37 @@ where
         if let Either::Right(_) = select(due, refreshed).await {
             time::sleep_until((asked + REFRESH_PACE).into()).await;
             time::sleep(jittered(REFRESH_SPREAD)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_is_ten_percent_either_way_and_stays_within_the_bounds() {
+        let bounds = PollBounds::new(Duration::from_secs(1), Duration::from_secs(60));
+        for (valid, low, high) in [
+            (0, 1000, 1100),
+            (1000, 1000, 1100),
+            (20_000, 18_000, 22_000),
+            (58_000, 52_200, 60_000),
+            (u64::MAX, 54_000, 60_000),
+        ] {
+            let drawn: Vec<_> = (0..2000)
+                .map(|_| bounds.draw(Duration::from_millis(valid)).as_millis())
+                .collect();
+            let (least, most) = (drawn.iter().min().unwrap(), drawn.iter().max().unwrap());
+            assert!(
+                *least >= low && *most <= high,
+                "{least} to {most} of {valid}"
+            );
+            let tenth = (high - low) / 10;
+            assert!(
+                *least <= low + tenth && *most >= high - tenth,
+                "{least} to {most} of {valid}"
+            );
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::discovery::Discovery;
 /// Combines discoveries.
 ///
 /// A discovery that [has no list](crate::discovery::no_peers) of peers contributes none: a combination of two gives the peers
-/// of the other, and says that it has no list only if neither has one. [`cached`](Self::cached) and [`shared`](Self::shared)
+/// of the other, and says that it has no list only if neither has one. `cached` and [`shared`](Self::shared)
 /// have one if the discovery in them has.
 ///
 /// # Examples

@@ -27,11 +27,14 @@ use crate::model::target::Target;
 /// | A; AAAA if there is no A record | an instance with the id `ip:port` |
 ///
 /// - An answer is asked again when the shortest TTL of its records is over, at the soonest after 1 s and at the latest after
-///   60 s unless [set](Self::ttl_bounds) otherwise. Up to an eighth of the time is taken off at random, so that many
-///   callers do not ask in step. Failing dials ask again within a second.
+///   60 s unless [set](Self::ttl_bounds) otherwise. The time varies at random by 10 % within these bounds, so that many
+///   callers do not ask in step. A name that does not exist, or has no such records, is asked again within 5 s.
+///   While dials fail or nothing is usable, a balancer asks about once a second.
 /// - A name that does not exist is an unknown role. Once a watch has given a set, it is an empty set, as is a name without
 ///   such records. Sets are never confirmed, so a balancer doubts one that is suddenly empty.
-/// - Any other failure, of one name among many too, is an error, and the last set stays.
+/// - Any other failure, of one name among many too, is an error, and the last set stays. Of one host, the addresses of one
+///   family do if the server fails to answer for the other. A timeout of the A records is still an error: IPv4 addresses
+///   come first, and a lost datagram must not exchange them all.
 /// - Truncated answers are asked again over TCP, and chains of CNAME are followed. Order and duplicates make no difference.
 /// - All watches of a target share its queries. Each query opens its own sockets and caches nothing.
 ///

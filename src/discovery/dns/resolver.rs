@@ -141,35 +141,42 @@ async fn services(
     ))
 }
 
-/// The addresses of a host, of both families. A failure of one is a failure: without it nobody knows the others.
+/// The addresses of a host, of both families.
+///
+/// Some servers fail for AAAA records of names that have A records, so one family does where the other fails. Only if no
+/// answer for A records comes at all, nobody knows what they are: one lost datagram must not exchange all addresses.
 async fn addresses(
     resolver: &TokioResolver,
     name: Name,
 ) -> Result<Answered<BTreeSet<IpAddr>>, NetError> {
     let v4 = asked(resolver, name.clone(), RecordType::A);
     let v6 = asked(resolver, name, RecordType::AAAA);
-    let (v4, v6) = join(v4, v6).await;
-    let (v4, v6) = (v4?, v6?);
-    let exists = v4.found.is_some() || v6.found.is_some();
-    // An absent family may come later, but as long as the other one is there, that is soon enough.
-    let has_any = |answered: &Answered<(Vec<Record>, _)>| {
-        let records = answered.found.as_ref().map(|(records, _)| records);
-        records.is_some_and(|records| records.iter().any(|record| ip(record).is_some()))
+    let answered = match join(v4, v6).await {
+        (Ok(v4), Ok(v6)) => [Some(v4), Some(v6)],
+        (Ok(v4), Err(_)) if has_address(&v4) => [Some(v4), None],
+        (Err(NetError::Dns(_)), Ok(v6)) if has_address(&v6) => [Some(v6), None],
+        (Err(error), _) | (_, Err(error)) => return Err(error),
     };
-    let any = has_any(&v4) || has_any(&v6);
-    let ttls = [&v4, &v6]
-        .into_iter()
-        .filter(|answered| !any || has_any(answered));
-    let ttl = ttls.filter_map(|answered| answered.ttl).min();
-    let found = [v4, v6].into_iter().filter_map(|answered| answered.found);
-    let ips = found
+    let answered: Vec<_> = answered.into_iter().flatten().collect();
+    let exists = answered.iter().any(|family| family.found.is_some());
+    let any = answered.iter().any(has_address);
+    // An absent family may come later, but as long as the other one is there, that is soon enough.
+    let ttls = answered.iter().filter(|family| !any || has_address(family));
+    let ttl = ttls.filter_map(|family| family.ttl).min();
+    let found = answered.into_iter().filter_map(|family| family.found);
+    let ips: BTreeSet<IpAddr> = found
         .flat_map(|(records, _)| records)
-        .filter_map(|record| ip(&record));
-    let ips: BTreeSet<IpAddr> = ips.collect();
+        .filter_map(|record| ip(&record))
+        .collect();
     Ok(Answered {
         found: exists.then_some(ips),
         ttl,
     })
+}
+
+fn has_address(family: &Answered<(Vec<Record>, Vec<Record>)>) -> bool {
+    let records = family.found.as_ref().map(|(records, _)| records);
+    records.is_some_and(|records| records.iter().any(|record| ip(record).is_some()))
 }
 
 /// The answers, which are none if the name has no such record, and the additional records.

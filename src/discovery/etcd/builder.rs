@@ -13,7 +13,8 @@ impl Etcd {
     /// Begins to describe an etcd cluster by the endpoints of its members: `host:port`, `http://host:port` or
     /// `https://host:port`.
     ///
-    /// Requests are spread over all endpoints. Nothing is dialled before the first watch or registration is polled.
+    /// One endpoint is used at a time. The first is drawn at random, and the next in order follows when a connection fails.
+    /// Nothing is dialled before the first watch or registration is polled.
     pub fn builder<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> EtcdBuilder {
         EtcdBuilder {
             endpoints: endpoints.into_iter().map(Into::into).collect(),

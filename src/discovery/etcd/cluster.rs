@@ -33,8 +33,9 @@ use crate::model::target::Target;
 ///
 /// While etcd cannot be reached, the last good sets stay, and watches tell the error. A watch that ends, or is cancelled
 /// because its revision was compacted or the server lost its leader, is opened again and listed anew. It waits 100 ms
-/// to 3 s before that, with jitter. A request that is not answered for 5 s failed; a connection over which nothing
-/// comes for 9 s is replaced.
+/// to 3 s before that, with jitter. A request that is not answered for 5 s failed, and one that renews a lease for a sixth
+/// of its time to live, but at least 500 ms. A connection that fails, or over which nothing comes for 9 s, is replaced by one to the next
+/// endpoint.
 ///
 /// # What is stored
 ///

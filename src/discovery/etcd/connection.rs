@@ -3,28 +3,45 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
-use tokio::sync::{Mutex, Semaphore};
+use futures_util::FutureExt;
+use futures_util::future::{Shared, WeakShared};
+use rand::RngExt;
+use tokio::sync::Semaphore;
 use tokio::time;
 
+use crate::discovery::BoxFuture;
+use crate::runtime::random::with_rng;
+
 /// For one request, after it has its turn.
-const REQUEST: Duration = Duration::from_secs(5);
+pub(super) const REQUEST: Duration = Duration::from_secs(5);
 /// Requests that are sent at once: a server that is asked more answers none of them earlier.
 const MOST_AT_ONCE: usize = 64;
 /// Of a list or a part of a watch: 100 000 instances with 2 KiB each.
 pub(super) const LARGEST_ANSWER: usize = 256 << 20;
 /// The gRPC code of what is no answer of a server.
 const UNKNOWN: i32 = 2;
+/// The gRPC code of a server that cannot serve now, as one without a leader.
+const UNAVAILABLE: i32 = 14;
 
 pub(super) struct Connection {
     endpoints: Vec<String>,
     options: ConnectOptions,
-    /// The client in use, while anybody uses it. It belongs to the runtime that made it.
-    client: Mutex<Weak<Client>>,
+    current: Mutex<Current>,
     turns: Semaphore,
+}
+
+/// A client, or the attempt to make one. Whoever waits for it drives it, so nobody waits for a task that does not run.
+type Connecting = Shared<BoxFuture<'static, Result<Client, RequestError>>>;
+
+struct Current {
+    /// The endpoint that is used, counted up at each change.
+    endpoint: usize,
+    /// Kept by those who use it. It belongs to the runtime that made it.
+    client: Option<WeakShared<BoxFuture<'static, Result<Client, RequestError>>>>,
 }
 
 impl Connection {
@@ -36,32 +53,51 @@ impl Connection {
             .with_keep_alive_while_idle(false)
             .with_require_leader(true)
             .with_auto_token_refresh(true);
+        let endpoint = with_rng(|rng| rng.random_range(0..endpoints.len().max(1)));
         Arc::new(Self {
             endpoints,
             options,
-            client: Mutex::default(),
+            current: Mutex::new(Current {
+                endpoint,
+                client: None,
+            }),
             turns: Semaphore::new(MOST_AT_ONCE),
         })
     }
 
-    /// The client in use, or a new one, and whether it is new.
-    async fn client(&self) -> Result<(Arc<Client>, bool), RequestError> {
-        let mut shared = self.client.lock().await;
-        if let Some(client) = shared.upgrade() {
-            return Ok((client, false));
-        }
-        // It dials when it is first used, but asks for a token at once if there is a user.
-        let client = Client::connect(&self.endpoints, Some(self.options.clone()));
-        let client = Arc::new(answered(client).await?);
-        *shared = Arc::downgrade(&client);
-        Ok((client, true))
+    fn current(&self) -> std::sync::MutexGuard<'_, Current> {
+        // No foreign code runs under the lock, so it is whole if it is poisoned.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whoever comes next connects anew.
-    async fn forget(&self, client: &Arc<Client>) {
-        let mut shared = self.client.lock().await;
-        if std::ptr::eq(shared.as_ptr(), Arc::as_ptr(client)) {
-            *shared = Weak::new();
+    /// The client in use, or a new one, and whether it is new.
+    fn client(&self) -> (Connecting, bool) {
+        let mut current = self.current();
+        let used = current.client.as_ref().and_then(WeakShared::upgrade);
+        if let Some(used) = used {
+            return (used, false);
+        }
+        let endpoint = current.endpoint % self.endpoints.len().max(1);
+        let endpoint = self.endpoints.get(endpoint).cloned();
+        let options = self.options.clone();
+        let connecting: BoxFuture<'static, _> = Box::pin(async move {
+            // It dials when it is first used, but asks for a token at once if there is a user.
+            Client::connect(endpoint.as_slice(), Some(options))
+                .await
+                .map_err(RequestError::from)
+        });
+        let connecting = connecting.shared();
+        current.client = connecting.downgrade();
+        (connecting, true)
+    }
+
+    /// Whoever comes next connects anew, to the next endpoint.
+    fn forget(&self, client: &Connecting) {
+        let mut current = self.current();
+        let used = current.client.as_ref().and_then(WeakShared::upgrade);
+        if used.is_some_and(|used| used.ptr_eq(client)) {
+            current.client = None;
+            current.endpoint = current.endpoint.wrapping_add(1);
         }
     }
 }
@@ -69,24 +105,31 @@ impl Connection {
 /// One user of the connection, which stays open while it has any.
 pub(super) struct Session {
     connection: Arc<Connection>,
-    client: Option<Arc<Client>>,
+    client: Option<Connecting>,
+    timeout: Duration,
 }
 
 impl Session {
-    pub(super) fn new(connection: &Arc<Connection>) -> Self {
+    /// `timeout` is for one attempt of a request.
+    pub(super) fn new(connection: &Arc<Connection>, timeout: Duration) -> Self {
         Self {
             connection: Arc::clone(connection),
             client: None,
+            timeout: timeout.min(REQUEST),
         }
     }
 
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout.min(REQUEST);
+    }
+
     /// Sends a request. After an error the next one uses a new connection: nobody knows whether the old one's runtime,
-    /// token or server is still there. If a connection that was used before is lost, the request is sent once more, so it
-    /// must do no harm twice.
+    /// token or server is still there. If the connection is lost, or nothing comes in time, the request is sent again over a
+    /// new connection, to each endpoint at most once. So it must do no harm twice.
     ///
     /// # Errors
     ///
-    /// That of the server, or that it does not answer within 5 s.
+    /// That of the server, or of the last attempt.
     pub(super) async fn request<T, F>(
         &mut self,
         send: impl Fn(Client) -> F,
@@ -96,19 +139,26 @@ impl Session {
     {
         // The semaphore is never closed.
         let _turn = self.connection.turns.acquire().await.ok();
+        let mut untried = self.connection.endpoints.len();
         loop {
             let (client, is_new) = match self.client.take() {
                 Some(client) => (client, false),
-                None => self.connection.client().await?,
+                None => self.connection.client(),
             };
-            match answered(send(Client::clone(&client))).await {
+            untried = untried.saturating_sub(usize::from(is_new));
+            let connected = client.clone();
+            let answer = time::timeout(self.timeout, async { Ok(send(connected.await?).await?) });
+            match answer
+                .await
+                .unwrap_or(Err(RequestError::Silent(self.timeout)))
+            {
                 Ok(answer) => {
                     self.client = Some(client);
                     return Ok(answer);
                 }
                 Err(error) => {
-                    self.connection.forget(&client).await;
-                    if is_new || !error.is_lost_connection() {
+                    self.connection.forget(&client);
+                    if untried == 0 || !error.is_of_connection() {
                         return Err(error);
                     }
                 }
@@ -117,34 +167,32 @@ impl Session {
     }
 }
 
-async fn answered<T>(
-    request: impl Future<Output = Result<T, etcd_client::Error>>,
-) -> Result<T, RequestError> {
-    match time::timeout(REQUEST, request).await {
-        Ok(answer) => answer.map_err(RequestError::Etcd),
-        Err(_) => Err(RequestError::Silent),
-    }
-}
-
 /// Why etcd did not do what it was asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum RequestError {
-    Etcd(etcd_client::Error),
-    Silent,
+    Etcd(Arc<etcd_client::Error>),
+    /// No answer came for so long.
+    Silent(Duration),
     /// The server ended a watch, for this reason.
     Cancelled(String),
     Ended,
 }
 
 impl RequestError {
-    /// Whether the connection failed, and not the server: etcd gives its own errors a code, and they have no source.
-    fn is_lost_connection(&self) -> bool {
+    /// Whether another connection may do better: the connection failed, and not the server, or this server has no leader.
+    /// etcd gives its own errors a code, and they have no source.
+    fn is_of_connection(&self) -> bool {
         match self {
-            Self::Etcd(etcd_client::Error::GRpcStatus(status)) => {
-                i32::from(status.code()) == UNKNOWN || status.source().is_some()
-            }
-            Self::Etcd(etcd_client::Error::TransportError(_)) => true,
-            _ => false,
+            Self::Etcd(error) => match &**error {
+                etcd_client::Error::GRpcStatus(status) => {
+                    let code = i32::from(status.code());
+                    code == UNKNOWN || code == UNAVAILABLE || status.source().is_some()
+                }
+                etcd_client::Error::TransportError(_) => true,
+                _ => false,
+            },
+            Self::Silent(_) => true,
+            Self::Cancelled(_) | Self::Ended => false,
         }
     }
 }
@@ -153,7 +201,7 @@ impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Etcd(error) => error.fmt(f),
-            Self::Silent => write!(f, "no answer from etcd for {REQUEST:?}"),
+            Self::Silent(time) => write!(f, "no answer from etcd for {time:?}"),
             Self::Cancelled(why) => write!(f, "the watch was cancelled: {why}"),
             Self::Ended => f.write_str("the watch was closed by the server"),
         }
@@ -164,6 +212,6 @@ impl StdError for RequestError {}
 
 impl From<etcd_client::Error> for RequestError {
     fn from(error: etcd_client::Error) -> Self {
-        Self::Etcd(error)
+        Self::Etcd(Arc::new(error))
     }
 }

@@ -7,15 +7,20 @@ use etcd_client::{Compare, CompareOp, Error, PutOptions, Txn, TxnOp};
 use tokio::runtime::Handle;
 use tokio::time;
 
-use super::connection::{Connection, RequestError, Session};
+use super::connection::{Connection, REQUEST, RequestError, Session};
 use super::keys::Keys;
 use crate::discovery::announcement::Announcement;
 use crate::discovery::backend::{Publish, Record};
 use crate::error::discovery::RegisterError;
 use crate::runtime::clock;
 
-/// Between attempts to renew, while the lease may still live.
+/// Between attempts to renew, while the lease may still live; less if it is short.
 const AGAIN: Duration = Duration::from_millis(250);
+/// For one attempt of a request while a lease of this time to live has to be renewed: a renewal begins after a third of it,
+/// and the rest must do for a dead connection and a new one.
+fn patience(ttl: Duration) -> Duration {
+    (ttl / 6).max(Duration::from_millis(500))
+}
 
 pub(super) struct Registrant {
     connection: Arc<Connection>,
@@ -32,7 +37,7 @@ pub(super) struct Registrant {
 impl Registrant {
     pub(super) fn new(connection: Arc<Connection>, keys: Keys, ttl: Duration) -> Self {
         Self {
-            session: Session::new(&connection),
+            session: Session::new(&connection, REQUEST),
             connection,
             keys,
             key: String::new(),
@@ -110,6 +115,8 @@ impl Publish for Registrant {
             let (lease, is_new) = match self.lease {
                 Some(lease) => (lease, false),
                 None => {
+                    // There is nothing to lose yet, and a server that is asked by all at once takes its time.
+                    self.session.set_timeout(REQUEST);
                     let granted = self.grant().await;
                     let granted = granted
                         .map_err(|error| RegisterError::backend("creating an etcd lease", error))?;
@@ -118,7 +125,10 @@ impl Publish for Registrant {
                 }
             };
             match self.store(&stored, lease).await {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    self.session.set_timeout(patience(self.ttl));
+                    return Ok(());
+                }
                 Ok(false) => {
                     return Err(RegisterError::id_taken(&key.boundary, &key.role, &key.id));
                 }
@@ -148,7 +158,7 @@ impl Publish for Registrant {
             if clock::now() >= expires {
                 return Err(RegisterError::backend("renewing the etcd lease", error));
             }
-            time::sleep(AGAIN).await;
+            time::sleep(AGAIN.min(self.ttl / 12)).await;
         }
     }
 
@@ -179,7 +189,7 @@ impl Publish for Registrant {
 impl Drop for Registrant {
     fn drop(&mut self) {
         if let (Some(lease), Ok(runtime)) = (self.lease, Handle::try_current()) {
-            let mut session = Session::new(&self.connection);
+            let mut session = Session::new(&self.connection, REQUEST);
             runtime.spawn(async move {
                 // It expires otherwise.
                 let revoked =
@@ -192,11 +202,12 @@ impl Drop for Registrant {
 
 /// Whether the server does not know the lease.
 fn is_gone(error: &RequestError) -> bool {
-    match error {
-        RequestError::Etcd(Error::LeaseKeepAliveError(_)) => true,
-        RequestError::Etcd(Error::GRpcStatus(status)) => {
-            status.message().contains("requested lease not found")
-        }
+    let RequestError::Etcd(error) = error else {
+        return false;
+    };
+    match &**error {
+        Error::LeaseKeepAliveError(_) => true,
+        Error::GRpcStatus(status) => status.message().contains("requested lease not found"),
         _ => false,
     }
 }

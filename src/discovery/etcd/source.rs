@@ -7,7 +7,7 @@ use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions, WatchStream};
 use futures_core::Stream;
 use futures_util::stream;
 
-use super::connection::{Connection, LARGEST_ANSWER, RequestError, Session};
+use super::connection::{Connection, LARGEST_ANSWER, REQUEST, RequestError, Session};
 use super::keys::{Keys, Watched};
 use crate::discovery::backend::{CatalogUpdate, Scope};
 use crate::error::discovery::DiscoveryError;
@@ -53,7 +53,7 @@ impl Source {
         keys: Keys,
         prefix: String,
     ) -> Result<Self, RequestError> {
-        let mut session = Session::new(connection);
+        let mut session = Session::new(connection, REQUEST);
         let all = GetOptions::new().with_prefix();
         let listed = session.request(|client| {
             let (prefix, all) = (prefix.as_str(), all.clone());

@@ -17,6 +17,8 @@ use crate::error::discovery::DiscoveryError;
 const MOST: usize = 100_000;
 /// When the folder is suddenly another one, registrants have that long to come back.
 const RETURN: Duration = Duration::from_secs(3);
+/// Faults and names without an answer that are remembered: anybody who may write can make more files that are no records.
+const MOST_FAULTS: usize = 1000;
 /// A record that is replaced while it is looked at is looked at again.
 const TRIES: u32 = 8;
 
@@ -39,8 +41,10 @@ pub(super) struct Look {
     spared: Option<Instant>,
     /// Whether names have to be listed that are not known, since the last attempt failed.
     is_unlisted: bool,
-    /// Whether there were more names than are listed.
-    is_cut: bool,
+    /// Whether there was more than can be remembered, of which nothing tells when it is mended.
+    is_overfull: bool,
+    /// How many instances are taken in.
+    most: usize,
     /// Whether it has listed the folder once; whoever followed it before may have listed others.
     has_listed: bool,
     /// Whether nothing was known of it before.
@@ -64,7 +68,8 @@ impl Look {
             unsure: BTreeSet::new(),
             spared: None,
             is_unlisted: true,
-            is_cut: false,
+            is_overfull: false,
+            most: MOST,
             has_listed: false,
             is_first,
             is_unmade: false,
@@ -79,6 +84,11 @@ impl Look {
     /// Whether the folder is there but could not be listed.
     pub(super) fn is_unlisted(&self) -> bool {
         self.is_there() && self.is_unlisted
+    }
+
+    /// Whether it has to be listed again and again.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.is_overfull
     }
 
     /// Whether the folder is there.
@@ -102,33 +112,26 @@ impl Look {
         // Who was spared until now may be gone, and nothing tells of them again.
         let is_over = self.spared.take_if(|until| *until <= now).is_some();
         self.folder = Some(folder);
-        let (names, is_all) = match sight {
-            Sight::Names(names) if !is_other && !is_over && !self.is_unlisted => (names, false),
-            _ => {
-                self.is_unlisted = true;
-                match self.list() {
-                    Ok((names, is_cut)) => {
-                        self.is_unlisted = false;
-                        self.is_cut = is_cut;
-                        (names, true)
-                    }
-                    Err(error) => return self.gone(&error),
+        let mut updates = Vec::new();
+        match sight {
+            Sight::Names(names) if !is_other && !is_over && !self.is_unlisted => {
+                for name in names {
+                    self.look_at(&name, &mut updates);
                 }
             }
-        };
-        let mut updates = Vec::new();
-        // Of a list that was cut nobody knows who is absent.
-        if is_all && !self.is_cut {
-            let absent = |name: &&String| !names.contains(*name);
-            let absent: Vec<_> = self.alive.keys().filter(absent).cloned().collect();
-            for name in absent {
-                self.leaves(&name, &mut updates);
+            _ => {
+                let listed = self.look_at_all(&mut updates);
+                self.is_unlisted = listed.is_err();
+                if let Err(error) = listed {
+                    if !self.has_listed {
+                        // Half a list is not the first answer.
+                        self.alive.clear();
+                        updates.clear();
+                    }
+                    updates.extend(self.gone(&error));
+                    return updates;
+                }
             }
-            self.faults.retain(|name, _| names.contains(name));
-            self.unsure.retain(|name| names.contains(name));
-        }
-        for name in names {
-            self.look_at(&name, &mut updates);
         }
         if !self.has_listed {
             self.has_listed = true;
@@ -141,20 +144,22 @@ impl Look {
         self.conclude(updates)
     }
 
-    /// The names of records, and whether there were too many.
-    fn list(&self) -> io::Result<(BTreeSet<String>, bool)> {
-        let mut names = BTreeSet::new();
+    /// Looks at every record, one by one: how many other files there are costs no memory.
+    fn look_at_all(&mut self, updates: &mut Vec<CatalogUpdate>) -> io::Result<()> {
+        self.is_overfull = false;
+        let known = self.alive.keys().chain(self.faults.keys());
+        let mut unseen: BTreeSet<_> = known.chain(&self.unsure).cloned().collect();
         for entry in fs::read_dir(&self.place.path)? {
             let name = entry?.file_name();
-            let Some(name) = names::of_record(&name) else {
-                continue;
-            };
-            if names.len() == MOST {
-                return Ok((names, true));
+            if let Some(name) = names::of_record(&name) {
+                unseen.remove(name);
+                self.look_at(name, updates);
             }
-            names.insert(name.to_owned());
         }
-        Ok((names, false))
+        for name in unseen {
+            self.look_at(&name, updates);
+        }
+        Ok(())
     }
 
     fn gone(&mut self, error: &io::Error) -> Vec<CatalogUpdate> {
@@ -175,12 +180,7 @@ impl Look {
 
     /// With the faults there are now: one bad file hides and delays no other.
     fn conclude(&mut self, mut updates: Vec<CatalogUpdate>) -> Vec<CatalogUpdate> {
-        let cut = self.is_cut.then(|| {
-            let problem =
-                format_args!("it has more than {MOST} records, of which the rest is not read");
-            Fault::new(&self.place.path, problem)
-        });
-        let fault = cut.or_else(|| Fault::first_of(self.faults.values().cloned()));
+        let fault = Fault::first_of(self.faults.values().cloned());
         let is_whole = fault.is_none() && self.spared.is_none();
         updates.insert(0, CatalogUpdate::Confirmed(is_whole));
         updates.push(match fault {
@@ -210,11 +210,11 @@ impl Look {
                         self.faults.remove(name);
                         return;
                     }
-                    if known.is_none() && self.alive.len() >= MOST {
-                        let problem = format_args!("not read: there are {MOST} already");
+                    if known.is_none() && self.alive.len() >= self.most {
+                        let problem = format_args!("not read: there are {} already", self.most);
                         let fault = Fault::new(&self.place.record(name), problem);
-                        self.faults.insert(name.to_owned(), fault);
-                        return;
+                        self.is_overfull = true;
+                        return self.fault(name, fault);
                     }
                     match self.place.read(name, &file) {
                         Ok(announcement) => {
@@ -224,9 +224,7 @@ impl Look {
                             self.alive.insert(name.to_owned(), alive);
                             updates.push(CatalogUpdate::Put(announcement));
                         }
-                        Err(fault) => {
-                            self.faults.insert(name.to_owned(), fault);
-                        }
+                        Err(fault) => self.fault(name, fault),
                     }
                     return;
                 }
@@ -245,20 +243,36 @@ impl Look {
                     return;
                 }
                 Found::Foreign { fault, is_held, .. } => {
-                    self.faults.insert(name.to_owned(), fault);
+                    self.fault(name, fault);
                     if !is_held {
                         self.leaves(name, updates);
                     }
                     return;
                 }
                 Found::Unknown(fault) => {
-                    self.faults.insert(name.to_owned(), fault);
-                    self.unsure.insert(name.to_owned());
-                    return;
+                    self.fault(name, fault);
+                    return self.doubt(name);
                 }
             }
         }
-        self.unsure.insert(name.to_owned());
+        self.doubt(name);
+    }
+
+    fn fault(&mut self, name: &str, fault: Fault) {
+        if self.faults.len() < MOST_FAULTS || self.faults.contains_key(name) {
+            self.faults.insert(name.to_owned(), fault);
+        } else {
+            self.is_overfull = true;
+        }
+    }
+
+    /// Has it looked at again.
+    fn doubt(&mut self, name: &str) {
+        if self.unsure.len() < MOST_FAULTS {
+            self.unsure.insert(name.to_owned());
+        } else {
+            self.is_overfull = true;
+        }
     }
 
     fn leaves(&mut self, name: &str, updates: &mut Vec<CatalogUpdate>) {
@@ -315,5 +329,112 @@ pub(super) fn sweep_temporary(place: &Place) {
         {
             tracing::info!(file = %path.display(), "unfinished record removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::DirBuilderExt;
+    use std::path::PathBuf;
+
+    use super::super::writer::Writer;
+    use super::*;
+    use crate::discovery::registration::Registration;
+    use crate::runtime::{clock, random};
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            let name = format!("rolecall-look-{:016x}", random::seed());
+            let path = std::env::temp_dir().join(name);
+            fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+            Self(path)
+        }
+
+        fn place(&self) -> Place {
+            Place {
+                path: self.0.clone(),
+                others_may_write: false,
+            }
+        }
+
+        fn live(&self, id: &str) -> Writer {
+            let mut writer = Writer::new(self.place());
+            let worker = Registration::new("worker").id(id).validate().unwrap();
+            writer.put(&worker).unwrap();
+            writer
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// What a look at everything says: is the set confirmed, and what is the fault.
+    fn looked(look: &mut Look) -> (bool, Option<String>) {
+        let updates = look.look(Sight::Everything, clock::now());
+        let confirmed = |update: &CatalogUpdate| matches!(update, CatalogUpdate::Confirmed(true));
+        let is_confirmed = updates.iter().any(confirmed);
+        let fault = updates.into_iter().find_map(|update| match update {
+            CatalogUpdate::Fault(error) => Some(error.with_causes()),
+            _ => None,
+        });
+        (is_confirmed, fault)
+    }
+
+    #[test]
+    fn what_is_over_the_limit_is_told_and_read_later_and_foreign_files_do_not_count() {
+        let scratch = Scratch::new();
+        for foreign in 0..5 {
+            // They come first in any order of names.
+            fs::write(scratch.0.join(format!("a{foreign}.rolecall")), "mine").unwrap();
+        }
+        let (first, _second) = (scratch.live("1"), scratch.live("2"));
+        let mut look = Look {
+            most: 2,
+            ..Look::new(scratch.place(), true)
+        };
+        looked(&mut look);
+        assert_eq!(look.alive.len(), 2, "all that are alive");
+        for foreign in 0..5 {
+            fs::remove_file(scratch.0.join(format!("a{foreign}.rolecall"))).unwrap();
+        }
+        assert_eq!(looked(&mut look), (true, None));
+        let _third = scratch.live("3");
+        let (is_confirmed, fault) = looked(&mut look);
+        assert!(
+            !is_confirmed && look.is_overfull(),
+            "nobody knows the third"
+        );
+        assert!(fault.unwrap().ends_with("not read: there are 2 already"));
+        drop(first);
+        // What nobody listed again would stay out.
+        looked(&mut look);
+        assert_eq!(looked(&mut look), (true, None));
+        assert_eq!(look.alive.len(), 2);
+        assert!(!look.is_overfull());
+    }
+
+    #[test]
+    fn any_number_of_files_that_are_no_records_costs_bounded_memory() {
+        let scratch = Scratch::new();
+        let _live = scratch.live("z");
+        let foreign = |n: usize| scratch.0.join(format!("{n}.rolecall"));
+        for n in 0..MOST_FAULTS + 50 {
+            fs::write(foreign(n), "mine").unwrap();
+        }
+        let mut look = Look::new(scratch.place(), true);
+        let (is_confirmed, fault) = looked(&mut look);
+        assert!(!is_confirmed && look.is_overfull());
+        assert!(fault.unwrap().ends_with("(and 999 more)"));
+        assert_eq!((look.faults.len(), look.alive.len()), (MOST_FAULTS, 1));
+        (0..MOST_FAULTS).for_each(|n| fs::remove_file(foreign(n)).unwrap());
+        assert!(!looked(&mut look).0, "of the others is nothing known");
+        (MOST_FAULTS..MOST_FAULTS + 50).for_each(|n| fs::remove_file(foreign(n)).unwrap());
+        assert_eq!(looked(&mut look), (true, None));
+        assert!(look.faults.is_empty() && !look.is_overfull());
     }
 }

@@ -59,7 +59,7 @@ use crate::model::target::Target;
 ///
 /// A file that is damaged, too large, a link, a pipe or a folder hides no other: the others are read, and the stream yields an
 /// error whose source names it. If the folder is gone, the last good sets stay. A look that takes longer than 5 s is an
-/// error too. At most 100 000 records are read, each of at most 128 KiB.
+/// error too. At most 100 000 records are read, each of at most 128 KiB; other files do not count, whatever they are called.
 ///
 /// # Panics
 ///

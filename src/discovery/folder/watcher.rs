@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 use tokio::time;
 
-use super::events::Events;
+use super::events::{Changes, Events};
 use super::look::{Look, Sight};
 use super::place::Place;
 use super::registrants::Registrants;
@@ -84,10 +84,10 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
         let tells_everything = events.as_ref().is_some_and(|e: &Events| e.tells_everything);
         let scan = match (&events, tells_everything) {
             _ if look.is_unlisted() => now.checked_add(PACE),
-            (_, true) => None,
+            (_, true) if !look.is_overfull() => None,
             (None, _) if !look.is_there() => now.checked_add(ABSENT_PACE),
             _ => {
-                if !is_scan_told {
+                if !is_scan_told && !tells_everything {
                     is_scan_told = true;
                     tracing::info!(
                         folder = %place.path.display(),
@@ -118,16 +118,13 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
             Either::Right(_) => None,
         };
         let now = clock::now();
-        let mut names = look.unsure.clone();
         let mut is_all = [scan, look.spared_until()]
             .into_iter()
             .flatten()
             .any(|due| due <= now);
+        let mut changed = Changes::default();
         match woken {
-            Some(Some(changes)) if !changes.is_gone && !changes.is_lossy => {
-                closed.add(changes.closed, now);
-                names.extend(changes.names);
-            }
+            Some(Some(changes)) if !changes.is_gone && !changes.is_lossy => changed = changes,
             Some(changes) => {
                 if changes.is_none_or(|changes| changes.is_gone) {
                     events = None;
@@ -136,8 +133,8 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
             }
             None => {}
         }
-        // Also after a change: otherwise a folder that never rests would keep them waiting.
-        names.extend(closed.take(now));
+        let mut names = closed.names_after(changed, now);
+        names.extend(look.unsure.iter().cloned());
         sight = match is_all {
             true => Sight::Everything,
             false => Sight::Names(names),
@@ -150,9 +147,13 @@ pub(super) async fn follow(place: Place, catalog: Catalog, registrants: Registra
 struct Closed(HashMap<String, (Instant, usize)>);
 
 impl Closed {
-    fn add(&mut self, names: BTreeSet<String>, now: Instant) {
+    /// What to look at after these changes. That includes what is due: otherwise a folder that never rests would keep it waiting.
+    fn names_after(&mut self, changes: Changes, now: Instant) -> BTreeSet<String> {
+        let mut names = self.take(now);
         let after = |name| (name, (now + AFTER_CLOSE[0], 0));
-        self.0.extend(names.into_iter().map(after));
+        self.0.extend(changes.closed.into_iter().map(after));
+        names.extend(changes.names);
+        names
     }
 
     fn due(&self) -> Option<Instant> {
@@ -178,5 +179,31 @@ impl Closed {
             }
         }
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_record_is_looked_at_again_in_time_however_much_else_changes() {
+        let changes = |closed: &str| Changes {
+            names: BTreeSet::from(["other".to_owned()]),
+            closed: BTreeSet::from([closed.to_owned()]),
+            ..Changes::default()
+        };
+        let began = clock::now();
+        let mut closed = Closed::default();
+        closed.names_after(changes("dead"), began);
+        let mut looks = Vec::new();
+        for ms in 1..1000 {
+            let now = began + Duration::from_millis(ms);
+            if closed.names_after(changes("other"), now).contains("dead") {
+                looks.push(ms);
+            }
+        }
+        assert_eq!(looks, [2, 12, 112, 912]);
+        assert!(!closed.0.contains_key("dead"), "it is forgotten after that");
     }
 }

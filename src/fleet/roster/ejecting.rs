@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Roster;
 use super::listing::{Cap, Listing};
-use crate::event::{EjectionReason, Event, Withheld};
+use crate::event::Event;
+use crate::event::reason::{EjectionReason, Withheld};
 use crate::fleet::branch::Branch;
 use crate::fleet::config::outlier::OutlierConfig;
 use crate::fleet::measures::latency::trial_sample;
@@ -97,10 +98,11 @@ impl<T> Roster<T> {
 
     /// Puts a member back into play. The caller updates the list. `latency`: of the trial that succeeded, if one did.
     pub(super) fn return_to_play(&mut self, index: usize, latency: Option<u64>, now: u64) {
+        let by_trial = latency.is_some();
         let latency = latency.and_then(|latency| self.evidence(latency));
         let slow_start = !self.config.slow_start().is_zero();
         self.change_standing(index, |standings, member, _, _| {
-            standings.return_to_play(member, latency, slow_start, now)
+            standings.return_to_play(member, by_trial, latency, slow_start, now)
         });
         self.all_fail = false;
     }

@@ -40,7 +40,8 @@ use super::rules::slow_start::ramps;
 use super::shared::Shared;
 use super::time::nanos;
 use crate::error::census::Census;
-use crate::event::{DialError, Event};
+use crate::event::Event;
+use crate::event::dial::DialError;
 use crate::model::instance::InstanceId;
 
 /// The shortest stall of this process that is reported as an event, in nanoseconds.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::dials::DialState;
 use super::standing::{Standing, Subject};
-use crate::event::DialError;
+use crate::event::dial::DialError;
 use crate::fleet::members::list::Position;
 use crate::fleet::members::member::Member;
 use crate::fleet::members::stats::Stats;

@@ -24,7 +24,8 @@ use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
-use crate::event::{EjectionReason, Event};
+use crate::event::Event;
+use crate::event::reason::EjectionReason;
 use crate::fleet::config::outlier::OutlierConfig;
 use crate::fleet::members::stats::Stats;
 use crate::fleet::rng::Rng;
@@ -321,11 +322,12 @@ impl Standings {
         }
     }
 
-    /// Puts a member back into play. `latency`: the sample that its latency starts from, if any. `slow_start`: whether slow start is
+    /// Puts a member back into play. `by_trial`: whether a trial succeeded. `latency`: the sample that its latency starts from, if any. `slow_start`: whether slow start is
     /// configured.
     pub(crate) fn return_to_play(
         &mut self,
         member: Subject<'_>,
+        by_trial: bool,
         latency: Option<f32>,
         slow_start: bool,
         now: u64,
@@ -339,7 +341,7 @@ impl Standings {
         } = member;
         stats.enter_play(latency, slow_start, tokens, now);
         let successes = stats.successes();
-        let (out, failed_trials) = self.change(id, standing, |history| {
+        let (out, failed_trials, reason) = self.change(id, standing, |history| {
             let out = now.saturating_sub(history.since);
             history.state = if slow_start {
                 State::Returning { since: now }
@@ -350,12 +352,14 @@ impl Standings {
             history.since = now;
             history.suspect_trials = 0;
             history.abandoned_wait = 0;
-            (out, history.failed_trials)
+            (out, history.failed_trials, history.reason)
         });
         self.counters.returned += 1;
         Event::Returned {
             id: id.clone(),
             address: instance.address().clone(),
+            reason,
+            by_trial,
             failed_trials,
             after: Duration::from_nanos(out),
         }

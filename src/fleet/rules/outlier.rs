@@ -26,7 +26,7 @@ use super::chance::Chance;
 use super::peers::{Peers, Record};
 use super::unresponsive::outlasts_a_pause;
 use super::{failure_rate, failures_in_row};
-use crate::event::EjectionReason;
+use crate::event::reason::EjectionReason;
 use crate::fleet::branch::Branch;
 use crate::fleet::config::outlier::OutlierConfig;
 

@@ -13,7 +13,7 @@ use super::chance::Chance;
 use super::failures_in_row;
 use super::outlier::in_row;
 use super::peers::{Peers, Record};
-use crate::event::EjectionReason;
+use crate::event::reason::EjectionReason;
 use crate::fleet::config::outlier::OutlierConfig;
 
 /// Nanoseconds without an answer that make a suspect.

@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
 
 use super::body::Received;
+use super::connection::Answered;
 use super::pool::{Acquired, Claim, Pool};
 use crate::error::BoxError;
 use crate::http::address;
@@ -27,14 +29,6 @@ impl<B> Checkout<B> {
 
     pub(in crate::http) fn pool(&self) -> &Arc<Pool<B>> {
         &self.pool
-    }
-
-    /// Moves the claim into a checkout of its own.
-    pub(in crate::http) fn split(&mut self) -> Self {
-        Self {
-            pool: Arc::clone(&self.pool),
-            claim: self.claim.take(),
-        }
     }
 }
 
@@ -84,37 +78,68 @@ where
         }
     }
 
-    /// Sends a request over the claimed connection, or over another one if that ended while it was idle.
-    pub(in crate::http) async fn send(
-        mut self,
+    /// Sends a request over the claimed connection, or over another one if that ended while it was idle. If one is claimed, the
+    /// request is on its way before the future is polled.
+    pub(in crate::http) fn send(
+        &mut self,
         mut request: Request<B>,
-    ) -> Result<Response<Received>, CallError> {
+    ) -> BoxFuture<'static, Result<Response<Received>, CallError>> {
         address::for_http1(&mut request, self.pool.fallback());
-        loop {
-            let acquired = self.take().await.map_err(CallError::connect)?;
-            let is_fresh = acquired.is_fresh;
-            let sending = acquired
-                .connection
-                .send(request, |freed| self.pool.put(freed));
-            let unanswered = match sending.await {
-                Ok(response) => return Ok(response),
-                Err(unanswered) => unanswered,
-            };
-            let addr = self.pool.addr();
-            match unanswered.unsent {
-                // Each of these has left the pool, so the loop ends.
-                Some(unsent) if !is_fresh => request = unsent,
-                Some(_) => return Err(CallError::unsent(addr, unanswered.error.into())),
-                None if unanswered.error.is_parse_too_large() => {
-                    return Err(CallError::too_large(addr, unanswered.error.into()));
-                }
-                None if unanswered.is_request_body => {
-                    return Err(CallError::request(addr, unanswered.error.into()));
-                }
-                None => return Err(CallError::sent(addr, unanswered.error.into())),
+        let pool = Arc::clone(&self.pool);
+        match self.claim.take() {
+            Some(Claim::Acquired(acquired)) if acquired.connection.is_ready() => {
+                send_over(acquired, request, pool)
             }
+            claim => Box::pin(Self { pool, claim }.claim_and_send(request)),
         }
     }
+
+    async fn claim_and_send(
+        mut self,
+        request: Request<B>,
+    ) -> Result<Response<Received>, CallError> {
+        let acquired = self.take().await.map_err(CallError::connect)?;
+        send_over(acquired, request, Arc::clone(&self.pool)).await
+    }
+}
+
+/// Boxed, so that it fits into the future of a call again if it is sent again.
+fn send_over<B>(
+    acquired: Acquired<B>,
+    request: Request<B>,
+    pool: Arc<Pool<B>>,
+) -> BoxFuture<'static, Result<Response<Received>, CallError>>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let is_fresh = acquired.is_fresh;
+    let sending = acquired.connection.send(request);
+    Box::pin(async move {
+        let unanswered = match sending.await {
+            Ok(Answered { response, freed }) => {
+                if let Some(freed) = freed {
+                    pool.put(freed);
+                }
+                return Ok(response);
+            }
+            Err(unanswered) => unanswered,
+        };
+        let addr = pool.addr();
+        let error = unanswered.error;
+        Err(match unanswered.unsent {
+            // Each of these has left the pool, so this ends.
+            Some(unsent) if !is_fresh => {
+                let next = Checkout::new(pool).claim_and_send(unsent);
+                return Box::pin(next).await;
+            }
+            Some(_) => CallError::unsent(addr, error.into()),
+            None if error.is_parse_too_large() => CallError::too_large(addr, error.into()),
+            None if unanswered.is_request_body => CallError::request(addr, error.into()),
+            None => CallError::sent(addr, error.into()),
+        })
+    })
 }
 
 impl<B> Drop for Checkout<B> {

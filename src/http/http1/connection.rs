@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Instant;
 
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -47,6 +48,13 @@ pub(super) trait Owner<B>: Send + Sync + 'static {
     fn aged(&self);
 }
 
+/// The head of a response.
+pub(super) struct Answered<B> {
+    pub(super) response: Response<Received>,
+    /// The connection, if it can take another request already; else its owner gets it later.
+    pub(super) freed: Option<Connection<B>>,
+}
+
 /// A request without a response.
 pub(super) struct Unanswered<B> {
     pub(super) error: hyper::Error,
@@ -65,6 +73,11 @@ impl<B> Connection<B> {
     /// The same, asked of the kernel too if the connection was silent for a while.
     pub(super) fn is_alive(&self) -> bool {
         self.sender.is_ready() && self.link.probe.is_idle(self.age().is_used())
+    }
+
+    /// When something was read last: it is idle since then, at most.
+    pub(super) fn last_read(&self) -> Instant {
+        self.link.probe.last_read()
     }
 
     pub(super) fn age(&self) -> &Age {
@@ -121,58 +134,64 @@ where
         Ok(Self { sender, link })
     }
 
-    /// Sends one request. When the head of the response is there, `free` gets the connection if it can take another request;
-    /// else its owner does later.
+    /// Sends one request, before the future is polled.
     ///
     /// Whoever waits for the response does not hold the sender of a connection that has ended: a request that is handed over in
     /// the very moment of the end comes back only when the last sender is gone.
-    pub(super) async fn send(
+    pub(super) fn send(
         self,
         request: Request<B>,
-        free: impl FnOnce(Self),
-    ) -> Result<Response<Received>, Unanswered<B>> {
+    ) -> impl Future<Output = Result<Answered<B>, Unanswered<B>>> + Send + use<B> {
         let Self { mut sender, link } = self;
         link.age.note_use();
         let is_connect = request.method() == Method::CONNECT;
-        let (head, body) = request.into_parts();
-        let (body, number) = Outgoing::new(body, &link.exchange);
-        let request = Request::from_parts(head, body);
-        let mut sending = pin!(sender.try_send_request(request));
-        let mut sender = Some(sender);
-        let sent = poll_fn(|cx| {
-            let sent = sending.as_mut().poll(cx);
-            if sent.is_pending()
-                && let Some(waits) = &mut sender
-                && let Poll::Ready(Err(_)) = waits.poll_ready(cx)
-            {
-                sender = None;
-                return sending.as_mut().poll(cx);
-            }
-            sent
+        let mut number = 0;
+        let request = request.map(|body| {
+            let (body, its_number) = Outgoing::new(body, &link.exchange);
+            number = its_number;
+            body
         });
-        let mut response = sent.await.map_err(|mut error| {
-            let unsent = error.take_message();
-            Unanswered {
-                unsent: unsent.map(|request| request.map(Outgoing::into_inner)),
-                error: error.into_error(),
-                is_request_body: link.exchange.has_failed(),
+        let sending = sender.try_send_request(request);
+        async move {
+            let mut sending = pin!(sending);
+            let mut sender = Some(sender);
+            let sent = poll_fn(|cx| {
+                let sent = sending.as_mut().poll(cx);
+                if sent.is_pending()
+                    && let Some(waits) = &mut sender
+                    && let Poll::Ready(Err(_)) = waits.poll_ready(cx)
+                {
+                    sender = None;
+                    return sending.as_mut().poll(cx);
+                }
+                sent
+            });
+            let mut response = sent.await.map_err(|mut error| {
+                let unsent = error.take_message();
+                Unanswered {
+                    unsent: unsent.map(|request| request.map(Outgoing::into_inner)),
+                    error: error.into_error(),
+                    is_request_body: link.exchange.has_failed(),
+                }
+            })?;
+            let status = response.status();
+            if status == StatusCode::SWITCHING_PROTOCOLS || is_connect && status.is_success() {
+                response.extensions_mut().insert(link.lifetime.clone());
             }
-        })?;
-        let status = response.status();
-        if status == StatusCode::SWITCHING_PROTOCOLS || is_connect && status.is_success() {
-            response.extensions_mut().insert(link.lifetime.clone());
-        }
-        let exchange = Arc::clone(&link.exchange);
-        if let Some(sender) = sender {
-            let mut busy = lock(&link.busy);
-            if sender.is_ready() {
-                drop(busy);
-                free(Self { sender, link });
-            } else if !sender.is_closed() {
-                *busy = Some(sender);
+            let exchange = Arc::clone(&link.exchange);
+            let mut freed = None;
+            if let Some(sender) = sender {
+                let mut busy = lock(&link.busy);
+                if sender.is_ready() {
+                    drop(busy);
+                    freed = Some(Self { sender, link });
+                } else if !sender.is_closed() {
+                    *busy = Some(sender);
+                }
             }
+            let response = response.map(|body| Received::new(body, exchange, number));
+            Ok(Answered { response, freed })
         }
-        Ok(response.map(|body| Received::new(body, exchange, number)))
     }
 }
 

@@ -48,7 +48,7 @@ struct Store<B> {
     /// Whether connections get old.
     ages: bool,
     /// The one used last is the last.
-    idle: Vec<Idle<B>>,
+    idle: Vec<Connection<B>>,
     /// In order; also those that were given up meanwhile.
     waiting: VecDeque<oneshot::Sender<Dialled<B>>>,
     /// How many claims wait, without those that were given up.
@@ -61,11 +61,6 @@ struct Store<B> {
     failed: Option<Instant>,
     /// Whether that was because the instance was not trusted, and no dial has succeeded since.
     is_distrusted: bool,
-}
-
-struct Idle<B> {
-    connection: Connection<B>,
-    since: Instant,
 }
 
 /// What comes of a claim that had to wait.
@@ -139,7 +134,7 @@ where
     pub(super) fn claim(self: &Arc<Self>) -> Claim<B> {
         let mut closed_at_once = false;
         let mut store = lock(&self.store);
-        while let Some(Idle { connection, .. }) = store.idle.pop() {
+        while let Some(connection) = store.idle.pop() {
             drop(store);
             if connection.is_alive() {
                 if connection.age().is_old() {
@@ -284,9 +279,9 @@ impl<B> Pool<B> {
     /// Closes what is idle for too long.
     fn reap(&self) {
         let (now, timeout) = (clock::now(), self.limits.http1.idle_timeout);
-        let is_over = |idle: &mut Idle<B>| {
-            let time = now.saturating_duration_since(idle.since);
-            time >= timeout || !idle.connection.is_ready()
+        let is_over = |idle: &mut Connection<B>| {
+            let time = now.saturating_duration_since(idle.last_read());
+            time >= timeout || !idle.is_ready()
         };
         let mut store = lock(&self.store);
         let closed: Vec<_> = store.idle.extract_if(.., is_over).collect();
@@ -310,7 +305,7 @@ impl<B> Store<B> {
     }
 
     /// A dial failed. What is not trusted any more is returned, to be closed.
-    fn note(&mut self, error: &ConnectError) -> Vec<Idle<B>> {
+    fn note(&mut self, error: &ConnectError) -> Vec<Connection<B>> {
         self.failed = Some(clock::now());
         self.is_distrusted |= error.is_distrust();
         match self.is_distrusted {
@@ -319,11 +314,11 @@ impl<B> Store<B> {
         }
     }
 
-    fn remove_old(&mut self) -> Vec<Idle<B>> {
+    fn remove_old(&mut self) -> Vec<Connection<B>> {
         if !self.ages {
             return Vec::new();
         }
-        let old = |idle: &mut Idle<B>| idle.connection.age().is_old();
+        let old = |idle: &mut Connection<B>| idle.age().is_old();
         self.idle.extract_if(.., old).collect()
     }
 
@@ -332,12 +327,12 @@ impl<B> Store<B> {
     }
 
     fn has_young(&self) -> bool {
-        let mut idle = self.idle.iter().map(|idle| &idle.connection);
+        let mut idle = self.idle.iter();
         idle.any(|connection| connection.is_ready() && !connection.age().is_old())
     }
 
     fn has_ready(&self) -> bool {
-        self.idle.iter().any(|idle| idle.connection.is_ready())
+        self.idle.iter().any(Connection::is_ready)
     }
 
     /// Leaves a failure to the next claim. A fault of the process may be over by then, and says nothing of the instance.
@@ -348,20 +343,18 @@ impl<B> Store<B> {
     }
 
     /// Keeps a connection that nobody waits for. What is too many is returned, to be closed.
-    fn keep(&mut self, connection: Connection<B>, max_idle: usize) -> Vec<Idle<B>> {
+    fn keep(&mut self, connection: Connection<B>, max_idle: usize) -> Vec<Connection<B>> {
         let mut spare = match connection.age().is_old() {
             true => Vec::new(),
             false => self.remove_old(),
         };
         if self.idle.len() >= max_idle {
-            let closed = |idle: &mut Idle<B>| !idle.connection.is_ready();
+            let closed = |idle: &mut Connection<B>| !idle.is_ready();
             spare.extend(self.idle.extract_if(.., closed));
         }
-        let since = clock::now();
-        let idle = Idle { connection, since };
         match self.idle.len() < max_idle {
-            true => self.idle.push(idle),
-            false => spare.push(idle),
+            true => self.idle.push(connection),
+            false => spare.push(connection),
         }
         spare
     }

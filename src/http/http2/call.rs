@@ -1,10 +1,13 @@
 //! One request over an HTTP/2 connection, and its response.
 
+use std::error::Error;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
+use h2::ext::Protocol;
 use h2::{Reason, RecvStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE};
 use http::header::{TRANSFER_ENCODING, UPGRADE};
@@ -42,11 +45,21 @@ impl Call {
         B::Error: Into<BoxError>,
     {
         let (mut head, body) = request.into_parts();
+        let protocol = head.extensions.remove::<Protocol>();
         // They are the caller's code, which nothing of the connection may be locked for.
         head.extensions.clear();
+        let is_connect = head.method == Method::CONNECT;
+        if let Some(protocol) = protocol.filter(|_| is_connect) {
+            if !slot.connection().takes_extended_connect() {
+                let error = CallError::request(slot.connection().addr(), NoExtendedConnect.into());
+                return Self(Step::Failed(error));
+            }
+            head.extensions.insert(protocol);
+        }
         strip_connection_headers(&mut head.headers);
         let length = body.size_hint().exact();
         if let Some(length) = length
+            && !is_connect
             && (length != 0 || has_payload(&head.method))
             && !head.headers.contains_key(CONTENT_LENGTH)
         {
@@ -62,7 +75,7 @@ impl Call {
                 let cause = slot.connection().cause(error);
                 return Self(Step::Failed(match is_callers {
                     true => CallError::request(addr, cause),
-                    false => CallError::unsent(addr, cause),
+                    false => slot.connection().unsent(cause),
                 }));
             }
         };
@@ -97,6 +110,11 @@ impl Future for Call {
                 }
                 Poll::Ready(Ok(response)) => {
                     let (head, body) = response.into_parts();
+                    let connection = held.slot.connection();
+                    if let Err(error) = check_size(&head.headers, connection.header_limit()) {
+                        let error = CallError::too_large(connection.addr(), error.into());
+                        return Poll::Ready(Err(error));
+                    }
                     let body = Received::new(body, &head.headers, held);
                     Poll::Ready(Ok(Response::from_parts(head, body)))
                 }
@@ -118,7 +136,7 @@ impl Held {
         let reason = error.reason();
         let (is_reset, is_go_away) = (error.is_reset(), error.is_go_away());
         let is_remote = error.is_remote();
-        // All that h2 tells of a head over our limit is that it reset the stream, as for one that is malformed.
+        // All that h2 tells of a head over its limit is that it reset the stream, as for one that is malformed.
         let is_too_large = is_reset && error.is_library() && reason == Some(Reason::PROTOCOL_ERROR);
         let cause = connection.cause(error);
         // RFC 9113, 8.7: it did not act on a request whose stream it refused, nor on those after the last that a `GOAWAY` names.
@@ -129,7 +147,7 @@ impl Held {
         } else if is_too_large {
             CallError::too_large(addr, cause)
         } else if !is_reset && connection.has_written_nothing_since(self.writes) {
-            CallError::unsent(addr, cause)
+            connection.unsent(cause)
         } else {
             CallError::sent(addr, cause)
         }
@@ -215,8 +233,13 @@ impl Body for Received {
         }
         Poll::Ready(match ready!(this.body.poll_trailers(cx)) {
             Ok(trailers) => {
+                let held = this.held.as_ref();
+                let limit = held.map_or(usize::MAX, |held| held.slot.connection().header_limit());
                 this.end();
-                trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+                trailers.map(|trailers| match check_size(&trailers, limit) {
+                    Ok(()) => Ok(Frame::trailers(trailers)),
+                    Err(error) => Err(BodyError::too_large(error.into())),
+                })
             }
             Err(error) => Some(Err(this.fail(error))),
         })
@@ -234,6 +257,49 @@ impl Body for Received {
         }
     }
 }
+
+/// Counts the size of header fields: RFC 9113, 6.5.2.
+fn check_size(fields: &HeaderMap, limit: usize) -> Result<(), TooLarge> {
+    const OVERHEAD: usize = 32;
+    let size =
+        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + OVERHEAD;
+    let size = fields.iter().map(size).sum();
+    match size > limit {
+        true => Err(TooLarge { size, limit }),
+        false => Ok(()),
+    }
+}
+
+/// Header fields or trailers exceed our own limit.
+#[derive(Debug)]
+struct TooLarge {
+    size: usize,
+    limit: usize,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, limit } = self;
+        write!(
+            f,
+            "{size} bytes of header fields, where {limit} are the limit"
+        )
+    }
+}
+
+impl Error for TooLarge {}
+
+/// The server has not said that it takes an extended `CONNECT`, so none may be sent: RFC 8441, 3.
+#[derive(Debug)]
+struct NoExtendedConnect;
+
+impl fmt::Display for NoExtendedConnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the instance takes no extended CONNECT")
+    }
+}
+
+impl Error for NoExtendedConnect {}
 
 /// Whether a request of this method says how long its body is, though it is empty: RFC 9110, 8.6.
 fn has_payload(method: &Method) -> bool {

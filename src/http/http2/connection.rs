@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::keep_alive::KeepAlive;
 use crate::error::BoxError;
 use crate::http::age::{Age, Aging};
-use crate::http::error::{ConnectError, Mismatch};
+use crate::http::error::{CallError, ConnectError, Mismatch};
 use crate::http::settings::Http2;
 use crate::http::socket::{Greeting, Probe, Socket, Writes};
 use crate::http::stream::Stream;
@@ -30,6 +30,9 @@ const SETTINGS: u8 = 4;
 const STREAMS: usize = 100;
 /// How much of a request body a stream buffers before it waits for the connection, in bytes: as hyper does.
 const SEND_BUFFER: usize = 1 << 20;
+/// How many times our limit of header fields h2 takes. Beyond its own limit it cuts trailers without a word, so it has to pass on
+/// more than we accept.
+const HEADROOM: u32 = 4;
 
 /// What a server speaks whose first bytes are no HTTP/2 settings.
 fn mismatch(greeting: Greeting) -> Mismatch {
@@ -53,6 +56,9 @@ pub(in crate::http) struct Connection {
     /// Woken when a stream ends.
     freed: Arc<Notify>,
     addr: Address,
+    /// How large the header fields of a response, and its trailers, may be, in bytes as counted by RFC 9113, 6.5.2.
+    header_limit: usize,
+    owner: Arc<dyn Owner>,
     probe: Probe,
     writes: Writes,
     age: Age,
@@ -72,11 +78,13 @@ pub(super) enum State {
 }
 
 /// What the task of a connection tells its pool.
-pub(super) trait Owner: Send + 'static {
+pub(super) trait Owner: Send + Sync + 'static {
     /// The connection is old. Told about once in a second until it is closed.
     fn aged(&self);
     /// The connection takes no more streams.
     fn ended(&self);
+    /// Whether the instance has an open connection.
+    fn has_open(&self) -> bool;
 }
 
 impl Connection {
@@ -90,6 +98,7 @@ impl Connection {
         owner: impl Owner,
     ) -> Result<Arc<Self>, ConnectError> {
         let runtime = Handle::try_current().map_err(|_| ConnectError::no_runtime(addr.clone()))?;
+        let owner: Arc<dyn Owner> = Arc::new(owner);
         let mut socket = Socket::new(stream);
         let greeting = socket.greeting();
         let (probe, writes) = (socket.probe(), socket.writes());
@@ -98,7 +107,7 @@ impl Connection {
             .initial_max_send_streams(STREAMS)
             .initial_window_size(settings.stream_window)
             .initial_connection_window_size(settings.connection_window)
-            .max_header_list_size(settings.max_header_list_size)
+            .max_header_list_size(settings.max_header_list_size.saturating_mul(HEADROOM))
             .max_send_buffer_size(SEND_BUFFER)
             .handshake(socket)
             .await
@@ -109,6 +118,8 @@ impl Connection {
             limit: AtomicUsize::new(STREAMS),
             freed,
             addr: addr.clone(),
+            header_limit: usize::try_from(settings.max_header_list_size).unwrap_or(usize::MAX),
+            owner: Arc::clone(&owner),
             probe,
             writes,
             age: aging.age(),
@@ -153,6 +164,15 @@ impl Connection {
 
     pub(super) fn addr(&self) -> Address {
         self.addr.clone()
+    }
+
+    pub(super) fn header_limit(&self) -> usize {
+        self.header_limit
+    }
+
+    /// Whether the server takes an extended `CONNECT`: RFC 8441.
+    pub(super) fn takes_extended_connect(&self) -> bool {
+        self.sender.is_extended_connect_protocol_enabled()
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -218,6 +238,14 @@ impl Connection {
         self.writes.count() == writes
     }
 
+    /// A request was not sent. Others may go on while the instance has another connection.
+    pub(super) fn unsent(&self, cause: BoxError) -> CallError {
+        match self.owner.has_open() {
+            true => CallError::unsent_on_one(self.addr(), cause),
+            false => CallError::unsent(self.addr(), cause),
+        }
+    }
+
     /// What ended a stream: a failure of the connection as the I/O error that it is.
     pub(super) fn cause(&self, error: h2::Error) -> BoxError {
         if self.is_silent.load(Ordering::Relaxed) && error.is_io() {
@@ -251,15 +279,15 @@ fn is_closing(error: &h2::Error) -> bool {
 }
 
 /// A connection that runs.
-struct Task<O> {
+struct Task {
     running: h2::client::Connection<Socket, Bytes>,
     connection: Weak<Connection>,
     aging: Aging,
     keep_alive: Option<KeepAlive>,
-    owner: O,
+    owner: Arc<dyn Owner>,
 }
 
-impl<O: Owner> Task<O> {
+impl Task {
     async fn run(mut self, addr: Address) {
         let ended = poll_fn(|cx| self.poll(cx)).await;
         // With it go its socket, and the streams that are left.

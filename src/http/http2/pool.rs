@@ -205,6 +205,14 @@ impl Owner for Told {
     fn ended(&self) {
         self.aged();
     }
+
+    fn has_open(&self) -> bool {
+        self.0.upgrade().is_some_and(|pool| {
+            let inner = lock(&pool.inner);
+            let mut connections = inner.connections.iter();
+            connections.any(|connection| connection.state() == State::Open)
+        })
+    }
 }
 
 impl Dials for Pool {

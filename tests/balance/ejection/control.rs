@@ -109,7 +109,10 @@ async fn status_and_events_tell_who_is_out_and_why_and_since_when_and_until_when
     assert_eq!(stage.member("a").ejection.unwrap().remaining, None);
     stage.shares(1).await;
     let told = next_event(&mut events, |e| matches!(e, Event::Returned { .. })).await;
-    assert!(told.to_string().contains(") is back after"), "{told}");
+    assert!(
+        told.to_string().contains(") is well again, after"),
+        "{told}"
+    );
     let ejection = stage.member("a").ejection.unwrap();
     assert!(ejection.is_over && ejection.since < 100 * MS, "{ejection}");
     let counters = stage.balance.control().status().ejections;
