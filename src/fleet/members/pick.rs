@@ -99,7 +99,7 @@ fn choose_by_zone<T>(
         0.0 => costs.idle(),
         cost => cost,
     };
-    let looks = leaves_zone || cost > far.price * elsewhere || rng.next_u64() % LOOK == 0;
+    let looks = leaves_zone || cost > far.price * elsewhere || rng.next_u64().is_multiple_of(LOOK);
     if looks {
         let costs = Costs::new(other, conditions);
         let (candidate, cheapest) = cheaper_of_two(other, &costs, rng);
