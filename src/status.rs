@@ -35,6 +35,8 @@ pub struct Status {
     pub is_provisional: bool,
     /// The last error of discovery with its causes, if no set came after it.
     pub discovery_error: Option<String>,
+    /// The part of the instances that is dialled; `None` if that is all of them.
+    pub subset: Option<SubsetStatus>,
     /// How long the instances that discovery's last answer lacks are still kept, if that answer is doubted.
     #[cfg_attr(
         feature = "serde",
@@ -113,6 +115,7 @@ impl Status {
             is_provisional: false,
             discovery_error: None,
             doubted_for: None,
+            subset: None,
             usable: 0,
             panic_mode: false,
             ejection_mode: EjectionMode::Off,
@@ -131,6 +134,42 @@ impl Status {
     }
 }
 
+/// How much of its target a balancer with a [`Subset`](crate::Subset) dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SubsetStatus {
+    /// How many instances are dialled.
+    pub size: usize,
+    /// How many are announced.
+    pub of: usize,
+}
+
+impl SubsetStatus {
+    /// How unevenly this many callers load the instances, if each dials a subset of this size and sends as many requests: the
+    /// standard deviation of an instance's load over the mean.
+    ///
+    /// It is about `1 / sqrt(callers * size / of)`, and zero if all instances are dialled. A balancer does not know how many
+    /// callers there are; zero counts as one.
+    ///
+    /// ```
+    /// # fn check(status: &rolecall::Status) {
+    /// if let Some(subset) = status.subset {
+    ///     // 20 of 100 instances, 200 callers: 40 callers for each instance, 14 %.
+    ///     println!("loads differ by {:.0} %", 100.0 * subset.unevenness(200));
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn unevenness(&self, callers: u32) -> f64 {
+        let part = self.size as f64 / self.of.max(1) as f64;
+        if part <= 0.0 || part >= 1.0 {
+            return 0.0;
+        }
+        ((1.0 - part) / (part * f64::from(callers.max(1)))).sqrt()
+    }
+}
+
 /// The state of one member.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -145,7 +184,8 @@ pub struct MemberStatus {
     pub since: Duration,
     /// Requests picked and not yet completed.
     pub in_flight: u32,
-    /// Requests that it was picked for so far. One that found its service not ready and went to another instance counts there.
+    /// Requests that it was picked for so far. A request that found its service not ready and went to another instance
+    /// counts for the other one.
     pub picks: u64,
     /// Failures so far: bad answers, and waits without an answer.
     pub failures: u64,
@@ -221,10 +261,10 @@ pub struct EjectionStatus {
     pub reason: EjectionReason,
     /// How often the member was ejected so far.
     pub ejections: u64,
-    /// Ejections and failed trials in a row, less what it has worked off: each doubles the time of the next. Its return takes one
-    /// off, though not the last; after that one more for each
-    /// [`base_ejection_time`](crate::OutlierBuilder::base_ejection_time) in which it had
-    /// [`request_volume`](crate::OutlierBuilder::request_volume) successes.
+    /// Each ejection and each failed trial adds one, and each one doubles the time of the next ejection. The return
+    /// subtracts one, but not the last. After that, each
+    /// [`base_ejection_time`](crate::OutlierBuilder::base_ejection_time) with
+    /// [`request_volume`](crate::OutlierBuilder::request_volume) successes subtracts one more.
     pub multiplier: u32,
     /// The time since it began, or since it ended if it is over. Failed trials prolong an ejection.
     #[cfg_attr(feature = "serde", serde(serialize_with = "seconds::serialize"))]
@@ -302,6 +342,36 @@ pub enum MemberState {
     /// Not connected, and dialled again later.
     Disconnected,
 }
+
+/// Lists all states. A state that is missing here does not compile.
+#[cfg(any(test, feature = "metrics"))]
+macro_rules! all_states {
+    ($($state:ident),*) => {
+        impl MemberState {
+            pub(crate) const ALL: [Self; [$(Self::$state),*].len()] = {
+                const fn is_listed(state: MemberState) {
+                    match state {
+                        $(MemberState::$state => {})*
+                    }
+                }
+                is_listed(Self::Usable);
+                [$(Self::$state),*]
+            };
+        }
+    };
+}
+
+#[cfg(any(test, feature = "metrics"))]
+all_states!(
+    Usable,
+    Busy,
+    Weightless,
+    Ejected,
+    Probation,
+    Draining,
+    Connecting,
+    Disconnected
+);
 
 impl fmt::Display for MemberState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -292,3 +292,26 @@ fn a_member_elsewhere_says_why_it_gets_little() {
     let sentence = world.explain("a1");
     assert!(sentence.contains("fair is 50 %"), "{sentence}");
 }
+
+#[test]
+fn a_zone_or_a_price_without_effect_is_told_once() {
+    let told = |config: ConfigBuilder| {
+        let mut world = World::new(config);
+        world.connect_all(three_zones(1));
+        world.connect_all(three_zones(2));
+        let events = world.fleet.take_events();
+        let told = events.iter().filter_map(|event| match event {
+            Event::WithoutEffect { setting, why, .. } => Some(format!("{setting}: {why}")),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(told(caller()), [""; 0]);
+    assert_eq!(told(BalanceConfig::builder()), [""; 0]);
+    assert_eq!(
+        told(caller().zone(zone("x"))),
+        ["zone: no instance is in x"]
+    );
+    let price = BalanceConfig::builder().zone_price(3.0);
+    assert_eq!(told(price), ["zone_price: no zone is set"]);
+}
