@@ -139,7 +139,8 @@ pub struct MemberStatus {
     pub since: Duration,
     /// Requests picked and not yet completed.
     pub in_flight: u32,
-    /// Requests that it was picked for so far. One that found its service not ready and went to another instance counts there.
+    /// Requests that it was picked for so far. A request that found its service not ready and went to another instance
+    /// counts for the other one.
     pub picks: u64,
     /// Failures so far: bad answers, and waits without an answer.
     pub failures: u64,
@@ -207,10 +208,10 @@ pub struct EjectionStatus {
     pub reason: EjectionReason,
     /// How often the member was ejected so far.
     pub ejections: u64,
-    /// Ejections and failed trials in a row, less what it has worked off: each doubles the time of the next. Its return takes one
-    /// off, though not the last; after that one more for each
-    /// [`base_ejection_time`](crate::OutlierBuilder::base_ejection_time) in which it had
-    /// [`request_volume`](crate::OutlierBuilder::request_volume) successes.
+    /// Each ejection and each failed trial adds one, and each one doubles the time of the next ejection. The return
+    /// subtracts one, but not the last. After that, each
+    /// [`base_ejection_time`](crate::OutlierBuilder::base_ejection_time) with
+    /// [`request_volume`](crate::OutlierBuilder::request_volume) successes subtracts one more.
     pub multiplier: u32,
     /// The time since it began, or since it ended if it is over. Failed trials prolong an ejection.
     #[cfg_attr(feature = "serde", serde(serialize_with = "seconds::serialize"))]
@@ -288,6 +289,36 @@ pub enum MemberState {
     /// Not connected, and dialled again later.
     Disconnected,
 }
+
+/// Lists all states. A state that is missing here does not compile.
+#[cfg(any(test, feature = "metrics"))]
+macro_rules! all_states {
+    ($($state:ident),*) => {
+        impl MemberState {
+            pub(crate) const ALL: [Self; [$(Self::$state),*].len()] = {
+                const fn is_listed(state: MemberState) {
+                    match state {
+                        $(MemberState::$state => {})*
+                    }
+                }
+                is_listed(Self::Usable);
+                [$(Self::$state),*]
+            };
+        }
+    };
+}
+
+#[cfg(any(test, feature = "metrics"))]
+all_states!(
+    Usable,
+    Busy,
+    Weightless,
+    Ejected,
+    Probation,
+    Draining,
+    Connecting,
+    Disconnected
+);
 
 impl fmt::Display for MemberState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,8 +12,9 @@ use crate::runtime::clock;
 ///
 /// # Cancellation
 ///
-/// Dropped without an outcome it counts as cancelled: the caller went away. The slot becomes free, and a wait longer than
-/// the instance's latency counts as at least that latency. After [`answered`](Self::answered) it counts as a success.
+/// An attempt that is dropped without an outcome counts as cancelled: the caller went away. The slot becomes free. If
+/// the caller waited longer than the instance's latency, the wait counts as a latency of at least that length. After
+/// [`answered`](Self::answered), a dropped attempt counts as a success.
 #[must_use = "a dropped attempt counts as cancelled"]
 pub struct Attempt {
     picked: Guard<Arc<dyn Signal + Send + Sync>>,
@@ -28,7 +29,7 @@ impl Attempt {
         self.picked.slot.instance()
     }
 
-    /// How long the call waited for an instance that is usable and ready. Zero if one was there at once.
+    /// How long the call waited for an instance that is usable and ready. Zero if one was available at once.
     pub fn waited(&self) -> Duration {
         self.waited
     }
@@ -77,8 +78,8 @@ impl Attempt {
         self.picked.end(Verdict::Unsent);
     }
 
-    /// The instance is overloaded: for `duration` (default 1 s, at most 60 s) its load counts twenty times. No rule ejects it
-    /// for that.
+    /// The instance is overloaded. For `duration` (default 1 s, at most 60 s) its load counts twenty times. Overload
+    /// never ejects an instance.
     pub fn overloaded(mut self, duration: Option<Duration>) {
         self.picked.end(Verdict::Overloaded(duration));
     }
@@ -157,8 +158,8 @@ where
         self.slot.holder().service()
     }
 
-    /// Passes the slot on to an attempt. What stays behind keeps the member alive and gives no verdict.
-    /// `waited`: how long the call waited before it was sent.
+    /// Moves the slot to an attempt. The rest of the pick keeps the member alive and gives no verdict. `waited`: how
+    /// long the call waited before it was sent.
     pub(super) fn pass_on(&mut self, waited: Duration) -> Attempt {
         let slot = self.slot.hand_over(|holder| match holder {
             MemberRef::Direct(member) => Arc::clone(member) as Arc<dyn Signal + Send + Sync>,

@@ -23,32 +23,34 @@ use crate::model::target::Target;
 ///
 /// # Readiness
 ///
-/// [`poll_ready`](Service::poll_ready) is always ready and reserves nothing. [`call`](Service::call) picks with the request
-/// in hand.
+/// [`poll_ready`](Service::poll_ready) is always ready and reserves nothing. [`call`](Service::call) picks an instance
+/// for its request.
 ///
 /// If no member is usable, the response waits. Once none has been usable for
-/// [`unavailable_after`](crate::ConfigBuilder::unavailable_after), all calls fail at once, and yield to other tasks as often
-/// as tokio's own resources do. [`max_waiting`](crate::ConfigBuilder::max_waiting) limits the calls that wait.
+/// [`unavailable_after`](crate::ConfigBuilder::unavailable_after), all calls fail at once. They yield to other tasks as
+/// tokio's own resources do, so that a retry loop starves nobody. [`max_waiting`](crate::ConfigBuilder::max_waiting)
+/// limits the calls that wait.
 ///
-/// If the picked instance's service is not ready at once, a second one is polled too, and whichever is ready first gets the
-/// request. A candidate that leaves the set, drains, is ejected or loses its connection is given up at once. If no instance
-/// is usable then, the response waits as above. A caller that gives up during these waits says nothing about any instance.
+/// If the picked instance's service is not ready at once, a second one is polled too, and whichever is ready first gets
+/// the request. A candidate that leaves the set, drains, is ejected or loses its connection is given up at once. If no
+/// instance is usable then, the response waits as above. A caller that gives up during such a wait is no evidence
+/// against any instance.
 ///
-/// A service that fails to get ready loses its connection, not the request: another instance gets that. If the service fails
-/// because this process has no file descriptors, local ports or memory left, its connection stays. The call then picks again
-/// every 50 ms until it has waited for `unavailable_after`.
+/// If a service fails in `poll_ready`, its connection counts as lost, and the request goes to another instance. The
+/// connection stays if the cause is that this process has no file descriptors, local ports or memory left. The call then
+/// picks again every 50 ms until it has waited for `unavailable_after`.
 ///
-/// How long an instance may take to answer is for [`attempt_timeout`](crate::BalanceLayer::attempt_timeout) to limit.
+/// [`attempt_timeout`](crate::BalanceLayer::attempt_timeout) limits how long an instance may take to answer.
 ///
 /// # Runtimes
 ///
-/// The driver starts with [`layer`](tower_layer::Layer::layer) inside a tokio runtime with timers, else with the first call
-/// or wait that is polled inside one. It ends with its runtime, and all connections with it
-/// ([`Event::DriverStopped`](crate::Event::DriverStopped)). The next call or wait that is polled inside a runtime starts it
-/// again. Calls that wait in other runtimes are woken, and one of them starts it in its own. A new driver watches discovery
-/// anew and dials all known instances, and `unavailable_after` counts from its start. Ejections keep their ends. So a
-/// `static` balancer works in any number of `#[tokio::test]`s. Outside a runtime calls work while a member is usable, and
-/// else fail at once.
+/// The driver starts with [`layer`](tower_layer::Layer::layer) inside a tokio runtime with timers, otherwise with the
+/// first call or wait that is polled inside one. The driver and all connections end with that runtime
+/// ([`Event::DriverStopped`](crate::Event::DriverStopped)). The next call or wait that is polled inside a runtime starts
+/// it again. Calls that wait in other runtimes are woken, and one of them starts it in its own. A new driver watches
+/// discovery again and dials all known instances, and `unavailable_after` counts from its start. Ejections end when they
+/// would have ended. So a `static` balancer works in any number of `#[tokio::test]`s. Outside a runtime, calls work
+/// while a member is usable, and fail at once otherwise.
 ///
 /// # Spans
 ///
@@ -119,8 +121,8 @@ impl<S, C> Balance<S, C> {
             }
         };
         let mut service = picked.connected().service.clone();
-        // Nearly every service is ready at once, and then the call needs no reference to the balancer. If this one is not, the
-        // waiting call polls it again, with a waker that wakes.
+        // Nearly every service is ready at once, and then the call needs no reference to the balancer. If this one is
+        // not, the waiting call polls it again with a real waker.
         let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready(Ok(())) = ready {
             let sending = hints.sending();

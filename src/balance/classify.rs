@@ -11,12 +11,12 @@ use crate::error::{BoxError, Error};
 use crate::model::hints::Hints;
 use crate::runtime::causes::chain;
 
-/// Decides how a request ended, as far as its instance is to blame, and what the caller gets.
+/// Decides the outcome of a request for its instance, and what the caller gets.
 ///
-/// [`begin`](Self::begin) sees the request before it is sent, and keeps of it what the other two methods need.
-/// [`hints`](Self::hints) can ask for another instance than those that failed before. [`classify`](Self::classify) is called
-/// once per response of an instance's service, with the [`Attempt`]: how it ends the attempt is the outcome. A classifier
-/// that keeps the attempt, say in a streaming body, decides when the slot is free.
+/// [`begin`](Self::begin) sees the request before it is sent, and returns what the other two methods need to know of it.
+/// [`hints`](Self::hints) can ask for another instance than those that failed before. [`classify`](Self::classify) is
+/// called once per response of an instance's service. The method by which it ends the [`Attempt`] is the outcome. A
+/// classifier that keeps the attempt, say in a streaming body, decides when the slot is free.
 ///
 /// # Cancellation
 ///
@@ -99,7 +99,8 @@ pub trait Classify<Req, Res, Err> {
 pub struct Failed<E> {
     /// The error for the caller.
     pub error: E,
-    /// Whether the instance may have seen the request. If not, it is safe to send it again whatever it does.
+    /// Whether the instance may have seen the request. If not, the request can be sent again safely, even if it is not
+    /// idempotent.
     pub was_sent: bool,
 }
 
@@ -184,12 +185,12 @@ fn as_error(error: &dyn Any) -> Option<&(dyn StdError + 'static)> {
     error.downcast_ref::<Error>().map(|error| error as _)
 }
 
-/// The label of a failed request: how its first I/O error is called.
+/// The label of a failed request: the name of its first I/O error.
 fn label(error: &dyn Any) -> Option<&'static str> {
     as_error(error).and_then(io_label)
 }
 
-/// How the first I/O error in a chain is called.
+/// The name of the first I/O error in a chain.
 pub(crate) fn io_label(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let error = chain(error).find_map(|error| error.downcast_ref::<io::Error>())?;
     Some(match error.kind() {
@@ -214,7 +215,7 @@ fn is_shed(_: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-/// How a request ended, as far as its instance is to blame.
+/// What a request says about its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {

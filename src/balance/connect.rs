@@ -1,8 +1,8 @@
 //! Connectors for services that need no dial, and what opens connections for those that do.
 //!
-//! A connector is any `Service<Instance>`: a plain [`service_fn`](https://docs.rs/tower/latest/tower/fn.service_fn.html)
-//! is the usual one. [`per_instance`] and [`retarget`] are for clients that
-//! dial by themselves, or do not dial. With the feature `net`, `dial` opens the connection of all others.
+//! A connector is any `Service<Instance>`, usually a plain
+//! [`service_fn`](https://docs.rs/tower/latest/tower/fn.service_fn.html). [`per_instance`] and [`retarget`] are for
+//! clients that dial by themselves, or do not dial. For all others `dial` (feature `net`) opens a connection.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -40,7 +40,7 @@ where
 /// Rewrites each request of one shared client for the picked instance. Made for clients with a pool of their own, such as
 /// reqwest or a pooled hyper client.
 ///
-/// Such a client hides lost connections and reports them from `call`. Where its error says that nothing was sent, the
+/// Such a client hides lost connections and reports them from `call`. If its error says that nothing was sent, the
 /// classifier should end the attempt as [`unsent`](crate::Attempt::unsent).
 ///
 /// ```

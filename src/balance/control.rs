@@ -186,10 +186,10 @@ impl Control {
 
     /// Ejects an instance for `time`, whatever the rules and their cap say. Returns whether the instance is known.
     ///
-    /// The ejection counts towards the cap of the rules. An instance that is already ejected stays so for `time` from now
-    /// on. If no other member is in play, it is picked all the same. When `time` is over, a trial decides whether the
-    /// instance returns. That happens at once if the instance leaves and comes back, or changes its address. While no driver
-    /// runs, the ejection is kept, and its end waits for the next driver.
+    /// The ejection counts towards the cap of the rules. An instance that is already ejected stays so for `time` from
+    /// now on. If no other member is in play, it is picked anyway. When `time` is over, a trial decides whether
+    /// the instance returns. The trial comes at once if the instance leaves and comes back, or changes its address.
+    /// While no driver runs, the ejection is kept, and its end waits for the next driver.
     pub fn eject(&self, id: &InstanceId, time: Duration) -> bool {
         let balancer = self.balancer.upgrade();
         balancer.is_some_and(|balancer| balancer.eject(id, time))

@@ -38,8 +38,8 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Cancellation
 ///
-/// If it is dropped earlier, all connections of its balancer close, and no driver starts again. Calls fail at once, and their
-/// errors say that the driver was dropped. Ejections keep their ends.
+/// If it is dropped earlier, all connections of its balancer close, and no driver starts again. Calls fail at once, and
+/// their errors say that the driver was dropped. Ejections end when they would have ended.
 ///
 /// # Panics
 ///
@@ -118,7 +118,7 @@ trait Drives: Send {
     fn stop(self: Box<Self>);
 }
 
-/// A driver between its runs, and in one.
+/// A driver, with the state of its current run if there is one.
 struct Drive<M, S, C> {
     fleet: Arc<Fleet<Connected<S, C>>>,
     shared: Arc<Shared<C>>,
@@ -253,7 +253,7 @@ impl<S: Send + Sync + 'static, C: Send + Sync + 'static> Run<S, C> {
             match watch.poll(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(set))) => {
-                    // A stand-in, such as a cached set, overcomes no error of discovery.
+                    // A provisional set, such as a cached one, does not end an error of discovery.
                     if set.provisional_age().is_none() {
                         self.shared.set_discovery_error(None);
                         if let Some((errors, since)) = self.discovery_errors.take() {

@@ -1,10 +1,10 @@
-//! What is wrong with discovery's answers now: logged when it begins and when it ends, and counted in between.
+//! Faults in discovery's answers. The log has a line when one begins and when it ends, and counts in between.
 
 use std::collections::BTreeMap;
 
 use crate::model::instance::InstanceId;
 
-/// A fault of one instance in the sets.
+/// A fault of one announced instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Flaw {
     Refused(InstanceId),
@@ -14,7 +14,7 @@ pub(super) enum Flaw {
 /// Flaws of the newest set, and the failure of discovery.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// Bounded by what is reported of one set.
+    /// At most as many as a set reports.
     flaws: BTreeMap<Flaw, Flawed>,
     /// The last error of discovery, until it gives a set.
     failure: Option<String>,
@@ -27,7 +27,7 @@ struct Flawed {
 }
 
 impl Faults {
-    /// Notes a flaw of the newest set; whether the set before did not have it.
+    /// Records a flaw of the newest set. Returns whether the set before lacked it.
     pub(super) fn begins(&mut self, flaw: Flaw) -> bool {
         let mut is_new = false;
         let flawed = self.flaws.entry(flaw).or_insert_with(|| {
@@ -42,7 +42,8 @@ impl Faults {
         is_new
     }
 
-    /// All flaws of a set were noted: those that it does not have any more, each with the number of sets that had it.
+    /// Ends a set after all its flaws were recorded. Returns those that it no longer has, each with the number of sets
+    /// that had it.
     pub(super) fn end_set(&mut self) -> Vec<(Flaw, u64)> {
         let mut over = Vec::new();
         self.flaws.retain(|flaw, flawed| {
@@ -55,7 +56,7 @@ impl Faults {
         over
     }
 
-    /// Notes an error of discovery; whether the one before was another one.
+    /// Records an error of discovery. Returns whether it differs from the one before.
     pub(super) fn fails(&mut self, text: &str) -> bool {
         let is_new = self.failure.as_deref() != Some(text);
         if is_new {

@@ -64,7 +64,7 @@ pin_project! {
         timeout: Option<Pin<Box<Timer>>>,
         // How long the call waited before, in microseconds.
         waited: u32,
-        // Which attempt of its request this is, from 1. Zero once the caller's span has it.
+        // Which attempt of its request this is, from 1. Zero once it is recorded in the caller's span.
         attempt: u32,
     }
 }
@@ -139,7 +139,7 @@ where
     S: Service<Req> + Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    /// Why no instance has the request: what it would fail with now. `None` while a member is usable.
+    /// The error that the call would fail with now. `None` while a member is usable.
     pub(crate) fn waits_for(&self) -> Option<Error> {
         match &self.state {
             State::Waiting { held } => held.waiting.refusal(),

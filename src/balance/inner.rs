@@ -19,7 +19,7 @@ use crate::model::instance::InstanceId;
 use crate::runtime::{clock, random, timer};
 use crate::status::Status;
 
-/// A driver that does not run yet, or not any more.
+/// A driver that does not run yet, or no longer runs.
 pub(super) type IdleDriver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Lives as long as a clone of the balancer, or a call that waits.
@@ -224,7 +224,7 @@ where
     }
 }
 
-/// How an attempt that knows no types wakes the driver.
+/// Wakes the driver from an attempt, whatever the type of the service.
 pub(super) trait Signal: InFleet {
     fn driver(&self) -> &Notify;
 

@@ -33,10 +33,10 @@ use crate::runtime::{clock, random};
 /// one reference count, tower's `Buffer` several, and a box (`BoxCloneSyncService`) one allocation.
 ///
 /// - A service that is not `Clone` goes behind tower's `Buffer`, one per instance.
-/// - A boxed service that is not `Sync` (`BoxCloneService`) becomes a `BoxCloneSyncService`, if what it boxes is `Sync`. If
-///   that is not, it goes behind a `Buffer` too.
+/// - A boxed service that is not `Sync` (`BoxCloneService`) becomes a `BoxCloneSyncService`, if what it boxes is `Sync`.
+///   Otherwise it goes behind a `Buffer` too.
 ///
-/// Both are asked of [`Layer`], so a mistake is found there and not at the first call:
+/// Both are bounds of [`Layer`], so the compiler reports a mistake there and not at the first call:
 ///
 /// ```compile_fail,E0277
 /// # use rolecall::{BalanceLayer, BoxError, Instance, List};
@@ -65,8 +65,8 @@ use crate::runtime::{clock, random};
 /// # }
 /// ```
 ///
-/// Middleware below the balancer that refuses requests makes its instance look bad, since an `Err` is a failure. Of tower's,
-/// `LoadShed` is recognized with the feature `tower-errors`; see [`ClassifyResult`].
+/// Middleware below the balancer that rejects requests gets its instance ejected, since an `Err` is a failure. With the
+/// feature `tower-errors` the errors of tower's `LoadShed` do not count: see [`ClassifyResult`].
 ///
 /// # Examples
 ///
@@ -109,11 +109,11 @@ const ATTEMPT_TIMEOUT: RangeInclusive<Duration> =
 impl BalanceLayer {
     /// Balances what `discovery` says of `target`: `"role:endpoint"` or `"boundary/role:endpoint"`.
     ///
-    /// Without a boundary it is the one that [asks](Self::boundary).
+    /// Without a boundary, the one that [asks](Self::boundary) is meant.
     ///
     /// # Errors
     ///
-    /// `target` is not written as one.
+    /// `target` is not of the form `role:endpoint` or `boundary/role:endpoint`.
     pub fn new<T>(discovery: impl Discovery, target: T) -> Result<Self, TargetError>
     where
         T: TryInto<Target>,
@@ -134,9 +134,8 @@ impl BalanceLayer {
 impl<C> BalanceLayer<C> {
     /// Sets the boundary that asks. Default `default`.
     ///
-    /// A target without a boundary means this one. Instances whose [`Visibility`](crate::Visibility) does not allow it are
-    /// absent; if none is visible of at least one, calls fail with
-    /// [`NotVisible`](crate::ErrorKind::NotVisible).
+    /// A target without a boundary means this one. Instances whose [`Visibility`](crate::Visibility) does not allow it
+    /// are absent. If instances exist and none is visible, calls fail with [`NotVisible`](crate::ErrorKind::NotVisible).
     #[must_use]
     pub fn boundary(mut self, boundary: Boundary) -> Self {
         self.boundary = boundary;
@@ -167,8 +166,8 @@ impl<C> BalanceLayer<C> {
     ///
     /// # Examples
     ///
-    /// Give it a named function where the error is a box and calls are spawned. The compiler takes a closure there for one of
-    /// a single lifetime, and says that the implementation is not general enough.
+    /// If the error is a box and calls are spawned, pass a named function. For a closure the compiler infers a single
+    /// lifetime, and reports that the implementation is not general enough.
     ///
     /// ```
     /// use rolecall::{BalanceLayer, Instance, Outcome, Registry};
@@ -207,19 +206,18 @@ impl<C> BalanceLayer<C> {
         self.classify(ClassifyFn(classify))
     }
 
-    /// Ends an attempt without an answer after `timeout`: 1 ms to 1 h, longer and shorter times are cut to that. Default:
-    /// none.
+    /// Ends an attempt that has no answer after `timeout`, which is clamped to 1 ms to 1 h. Default: none.
     ///
     /// Set it, unless every caller gives up by itself. An instance that accepts requests and never answers reports no error,
     /// and no rule can see it while its callers wait. With a time limit each of them counts as a failure, and the instance is
     /// ejected as [unresponsive](crate::EjectionReason::Unresponsive). Choose a time that no healthy instance needs, since
     /// every longer answer is a failure.
     ///
-    /// The time starts when the response is first polled after an instance's service got the request. It ends when the future
-    /// of that service is ready: for HTTP with the head of the response. Neither the wait for an instance counts, nor a body.
-    /// When the time has passed, the service's future is dropped, and the caller gets an [`Error`](crate::Error) of the kind
-    /// [`Deadline`](crate::ErrorKind::Deadline), which names the instance and [was sent](crate::Error::was_sent). The
-    /// classifier is not called.
+    /// The time starts when the response is first polled after an instance's service got the request. It ends when the
+    /// future of that service is ready: for HTTP with the head of the response. The wait for an instance does not count,
+    /// and neither does a body. When the time has passed, the service's future is dropped, and the caller gets an
+    /// [`Error`](crate::Error) of the kind [`Deadline`](crate::ErrorKind::Deadline), which names the instance and [was
+    /// sent](crate::Error::was_sent). The classifier is not called.
     ///
     /// A response that is ready at the first poll costs nothing. Any other costs an allocation and a tokio timer.
     #[must_use]

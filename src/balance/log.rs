@@ -36,7 +36,7 @@ pub(super) struct Log {
     panic_mode_began: Option<Instant>,
     /// Whether requests fail because no instance is usable.
     is_unavailable: bool,
-    /// Whether the driver stopped, so that what follows from it is no news.
+    /// Whether the driver stopped, so that its consequences are logged at `debug` only.
     is_stopped: bool,
 }
 
@@ -179,8 +179,8 @@ impl Log {
     pub(super) fn set_applied(&mut self, target: &Target) {
         for (flaw, sets) in self.faults.end_set() {
             let (what, id) = match flaw {
-                Flaw::Refused(id) => ("is refused no more", id),
-                Flaw::Duplicate(id) => ("is not a duplicate any more", id),
+                Flaw::Refused(id) => ("is no longer refused", id),
+                Flaw::Duplicate(id) => ("is no longer a duplicate", id),
             };
             let (id, sets) = (legible(id.as_str()), Counted(sets, "set"));
             info!(target: "rolecall", %target, id, "instance {id} {what}, after {sets}");

@@ -57,7 +57,7 @@ impl Patience {
 ///
 /// The next member would most likely fail for the same reason. So the call pauses before it picks again.
 pub(super) struct LocalFault {
-    /// When this call first met one.
+    /// When this call first hit such a fault.
     since: Instant,
     /// The instance of the last one.
     id: InstanceId,
@@ -75,7 +75,7 @@ enum Pause {
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl LocalFault {
-    /// `earlier`: the last one that this call met.
+    /// `earlier`: the last fault of this call.
     pub(super) fn new(id: InstanceId, earlier: Option<Self>) -> Self {
         let now = clock::now();
         Self {
@@ -90,7 +90,7 @@ impl LocalFault {
         &self.id
     }
 
-    /// Ready with whether the call goes on. `is_alone`: the call has no candidate that may still become ready.
+    /// Resolves to whether the call goes on. `is_alone`: the call has no candidate that may still become ready.
     pub(super) fn poll(
         &mut self,
         is_alone: bool,

@@ -48,7 +48,7 @@ where
             Some((place, address, Err(error))) => failures.push((place, address, error)),
             None => {}
         }
-        // All that is left runs on; the next address does not wait for it.
+        // The other dials run on; the next address does not wait for them.
         if dials.is_empty() && waiting.peek().is_none() {
             failures.sort_by_key(|(place, ..)| *place);
             let failures = failures

@@ -134,9 +134,9 @@ impl AsyncWrite for Socket {
 
 /// No address of an instance could be connected to; has the cause for each.
 ///
-/// Its text names every address with its cause. Its [`source`](StdError::source) is the [`io::Error`] that
-/// [`kind`](Self::kind) is of: that of the first address, or a fault of this process, such as a lack of file descriptors, if
-/// one of them is.
+/// Its text names every address with its cause. Its [`source`](StdError::source) is the [`io::Error`] whose kind
+/// [`kind`](Self::kind) returns: that of the first address, unless another one failed because this process lacks a
+/// resource, such as file descriptors.
 #[derive(Debug)]
 pub struct SocketError {
     failures: Vec<(Address, io::Error)>,
@@ -155,7 +155,7 @@ impl SocketError {
         }
     }
 
-    /// What went wrong, as of its source.
+    /// The kind of its source.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         self.decisive()
@@ -179,7 +179,7 @@ impl fmt::Display for SocketError {
         f.write_str("cannot connect to ")?;
         for (place, (address, error)) in self.failures().enumerate() {
             let joint = if place == 0 { "" } else { "; nor to " };
-            // Of a single one the cause is the source, which is not repeated.
+            // The cause of a single address is the source, and is not repeated.
             match self.failures.len() {
                 1 => write!(f, "{address}")?,
                 _ => write!(f, "{joint}{address}: {error}")?,

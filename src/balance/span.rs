@@ -1,4 +1,4 @@
-//! What the caller's `tracing` span gets to know of its request.
+//! Records attempts in the caller's `tracing` span.
 
 use std::time::Duration;
 

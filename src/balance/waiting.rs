@@ -319,8 +319,8 @@ fn give_up<S, C>(
     }
 }
 
-/// Ends a pick whose service failed to get ready: its connection is dialled again, unless the fault is this process's own.
-/// Returns whether it is.
+/// Ends a pick whose service failed to get ready: its connection is dialled again, unless this process lacks a resource.
+/// Returns whether it does.
 pub(super) fn end_lost<S, C>(picked: &mut Picked<S, C>, error: &BoxError) -> bool
 where
     S: Send + Sync + 'static,

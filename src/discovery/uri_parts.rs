@@ -46,6 +46,21 @@ impl<'a> Parts<'a> {
             parameters,
         })
     }
+
+    /// The value of a parameter.
+    pub(super) fn parameter(&self, wanted: &str) -> Option<&'a str> {
+        let found = self.parameters.iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, value)| *value)
+    }
+
+    /// An error if there is a parameter that the scheme does not have.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), BoxError> {
+        let mut names = self.parameters.iter().map(|(name, _)| *name);
+        match names.find(|name| !known.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(unknown(name, known)),
+        }
+    }
 }
 
 /// For a parameter that the scheme does not have.

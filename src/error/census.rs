@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What a fleet with nothing usable consists of: `"4 known: 3 refused (111), 1 draining"`.
+/// Why no instance of a fleet is usable, counted by reason: `"4 known: 3 refused (111), 1 draining"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     known: usize,
@@ -24,7 +24,7 @@ impl Census {
         self.known
     }
 
-    /// Why they are not usable, and how many each; the most frequent first.
+    /// The reasons, each with its number of instances; the most frequent first.
     pub fn reasons(&self) -> Vec<(&str, usize)> {
         let mut reasons: Vec<_> = self
             .reasons

@@ -10,7 +10,7 @@ use crate::model::target::Target;
 use crate::runtime::causes::with_causes;
 use crate::runtime::text::legible;
 
-/// Why a discovery has no set to give; cheap to clone, since status keeps the last one.
+/// Why a discovery gave no set. Cheap to clone, since status keeps the last one.
 #[derive(Clone, Debug)]
 pub struct DiscoveryError {
     fault: Fault,
@@ -18,7 +18,7 @@ pub struct DiscoveryError {
     is_expected: bool,
 }
 
-/// What sort of thing went wrong in a [`DiscoveryError`].
+/// The kind of a [`DiscoveryError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DiscoveryErrorKind {
@@ -26,7 +26,7 @@ pub enum DiscoveryErrorKind {
     UnknownRole,
     /// The role is known and has no endpoint of this name.
     UnknownEndpoint,
-    /// There are instances, and the caller's boundary may see none of them.
+    /// Instances exist, and none is visible from the caller's boundary.
     NotVisible,
     /// This discovery cannot do what was asked.
     Unsupported,
@@ -34,7 +34,7 @@ pub enum DiscoveryErrorKind {
     Backend,
 }
 
-/// Endpoint names that an error tells: more than a role of people has.
+/// The most endpoint names that an error lists: more than a real role has.
 const MOST_NAMES: usize = 20;
 
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ impl DiscoveryError {
         .into()
     }
 
-    /// The target has instances, and none of them is visible from the boundary `caller`.
+    /// The target has instances, and none is visible from the boundary `caller`.
     #[must_use]
     pub fn not_visible(target: &Target, caller: &Boundary) -> Self {
         Fault::NotVisible {
@@ -116,7 +116,7 @@ impl DiscoveryError {
         self.is_expected
     }
 
-    /// What sort of thing went wrong.
+    /// The kind of failure.
     #[must_use]
     pub fn kind(&self) -> DiscoveryErrorKind {
         match self.fault {
@@ -128,7 +128,7 @@ impl DiscoveryError {
         }
     }
 
-    /// With its causes: which file, which line. They are a backend's, and may quote anything.
+    /// The error with its causes, such as the file and the line. Causes come from a backend and may quote anything.
     pub(crate) fn with_causes(&self) -> String {
         with_causes(self)
     }
@@ -202,13 +202,13 @@ impl StdError for DiscoveryError {
     }
 }
 
-/// Why an instance could not be announced, or its announcement not be changed; cheap to clone.
+/// Why an instance could not be announced, or its announcement could not be changed. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RegisterError {
     fault: RegisterFault,
 }
 
-/// What sort of thing went wrong in a [`RegisterError`].
+/// The kind of a [`RegisterError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RegisterErrorKind {

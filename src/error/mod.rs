@@ -24,7 +24,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 ///
 /// # Examples
 ///
-/// Under the boxes of other layers:
+/// Find it below the errors of other layers:
 ///
 /// ```
 /// use std::error::Error as StdError;
@@ -61,7 +61,7 @@ pub enum ErrorKind {
     /// Instances are known, and none is usable. If no driver runs to dial them, the source says why.
     NoneUsable(Arc<Census>),
     /// All usable instances are at [`max_in_flight`](crate::ConfigBuilder::max_in_flight), or
-    /// [`max_waiting`](crate::ConfigBuilder::max_waiting) calls wait already, which the source says then.
+    /// [`max_waiting`](crate::ConfigBuilder::max_waiting) calls wait already. In the second case the source says so.
     Saturated,
     /// The request is [pinned](crate::Hints::pin) to an instance that it cannot have, which
     /// [`instance`](Error::instance) names. It was not sent.
@@ -98,7 +98,7 @@ impl fmt::Display for NoDriver {
 
 impl StdError for NoDriver {}
 
-/// So many calls wait already, which is the limit.
+/// As many calls wait already as `max_waiting` allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManyWaiting(pub(crate) u32);
 
@@ -239,7 +239,8 @@ impl Error {
         &self.0.kind
     }
 
-    /// Whether an instance may have seen the request. If not, it is safe to send it again whatever it does.
+    /// Whether an instance may have seen the request. If not, the request can be sent again safely, even if it is not
+    /// idempotent.
     ///
     /// If the error of the instance's service is an `Error` of another balancer, boxed or not, its `was_sent` counts. Errors
     /// further down the causes do not count: a service that calls two others may have done half of its work.
@@ -323,7 +324,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// One line, with all causes that say something new: other libraries print errors so.
+/// One line with all causes, as other libraries print errors. A cause that repeats the text before it is left out.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.to_string();

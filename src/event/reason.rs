@@ -99,7 +99,7 @@ pub enum Withheld {
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::ByCap => "as many are out as may be",
+            Self::ByCap => "the ejection cap is reached",
             Self::InShadow => "ejection is in shadow",
         })
     }

@@ -139,7 +139,7 @@ impl fmt::Display for Event {
                 by,
             } => write!(
                 f,
-                "instance {id} ({address}) is an outlier, and stays ({by}): {reason}"
+                "instance {id} ({address}) is an outlier and stays in play ({by}): {reason}"
             ),
             Self::Probation { id, address } => write!(
                 f,
@@ -183,7 +183,7 @@ impl fmt::Display for Event {
             }
             Self::PanicModeBegan { members } => write!(
                 f,
-                "panic mode: all {members} eligible instances are out, and are picked all the same"
+                "panic mode: all {members} eligible instances are out, and are picked anyway"
             ),
             Self::PanicModeEnded => f.write_str("panic mode is over"),
             Self::NothingUsable => f.write_str("no instance is usable: requests wait"),

@@ -654,7 +654,7 @@ impl fmt::Display for Spared {
             Self::OthersFail { percentage } => {
                 write!(f, "{percentage} % of the others' requests fail too")
             }
-            Self::Cap { out } => write!(f, "{out} are out, as many as may be"),
+            Self::Cap { out } => write!(f, "{out} out already, which is the ejection cap"),
             Self::BelowThresholds => f.write_str("that is below the thresholds"),
         }
     }
@@ -676,7 +676,7 @@ fn write_label(f: &mut fmt::Formatter<'_>, label: Option<&str>) -> fmt::Result {
 
 fn write_panic_mode(f: &mut fmt::Formatter<'_>, is_on: bool) -> fmt::Result {
     if is_on {
-        f.write_str("picked all the same, since all are out; ")?;
+        f.write_str("picked anyway, since all are out; ")?;
     }
     Ok(())
 }
@@ -856,7 +856,7 @@ pub(crate) mod tests {
                     (m.state, m.ejection) = (MemberState::Ejected, Some(ejection()));
                     s.panic_mode = true;
                 }),
-                "takes 10 % of requests, fair is 10 %: picked all the same, since all are out; ejected 1.9 s ago, 3.2 s to go: \
+                "takes 10 % of requests, fair is 10 %: picked anyway, since all are out; ejected 1.9 s ago, 3.2 s to go: \
                  3 failures in a row, the last: 503 (threshold 2)",
             ),
             (
@@ -967,7 +967,8 @@ pub(crate) mod tests {
                     s.ejection_cap = 1;
                     s.members[0].state = MemberState::Ejected;
                 }),
-                "takes 11 % of requests, fair is 11 %: not ejected though 40 of 100 failed: 1 are out, as many as may be",
+                "takes 11 % of requests, fair is 11 %: not ejected though 40 of 100 failed: 1 out already, which is the ejection \
+                 cap",
             ),
             (
                 first(|m, _| (m.recent_failures, m.failures_in_row) = (2, 2)),

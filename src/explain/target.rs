@@ -149,14 +149,14 @@ impl fmt::Display for Circumstance {
                 state => write!(f, "{members} {state}"),
             },
             Self::PanicMode { members: 1 } => {
-                f.write_str("panic mode: the only one is out, and is picked all the same")
+                f.write_str("panic mode: the only one is out, and is picked anyway")
             }
             Self::PanicMode { members } => {
-                write!(f, "panic mode: all {members} are out, and are picked all the same")
+                write!(f, "panic mode: all {members} are out, and are picked anyway")
             }
             Self::DiscoveryFails { error, set_age } => write!(
                 f,
-                "no news from discovery ({error}), so the set of {} ago stays in force",
+                "discovery fails ({error}), and the set of {} ago stays in force",
                 Rounded(*set_age)
             ),
             Self::SetDoubted { missing, remaining } => {
@@ -173,11 +173,11 @@ impl fmt::Display for Circumstance {
                 "no attempt_timeout is set, so a hung instance is noticed only when callers give up",
             ),
             Self::Stalls { stalls: 1 } => {
-                f.write_str("this process stalled once, which no instance was blamed for")
+                f.write_str("this process stalled once; no instance was blamed for it")
             }
             Self::Stalls { stalls } => write!(
                 f,
-                "this process stalled {stalls} times, which no instance was blamed for"
+                "this process stalled {stalls} times; no instance was blamed for it"
             ),
         }
     }
@@ -196,76 +196,60 @@ mod tests {
         explained.to_string()
     }
 
-    /// A circumstance of each kind, and its golden sentence. The match makes a new kind fail to compile here.
+    /// Golden sentences. A kind without a row does not compile, and each row has an example of its own kind.
+    macro_rules! goldens {
+        ($($kind:pat => $example:expr, $sentence:literal;)*) => {{
+            fn has_row(circumstance: &Circumstance) {
+                match circumstance {
+                    $($kind => {})*
+                }
+            }
+            vec![$({
+                let example = $example;
+                assert!(matches!(example, $kind), "{example}");
+                has_row(&example);
+                (example, $sentence)
+            }),*]
+        }};
+    }
+
     #[test]
     fn each_circumstance_has_a_sentence() {
         use Circumstance as C;
-        fn golden(circumstance: &Circumstance) -> &'static str {
-            match circumstance {
-                C::Unresolved { error: None } => "discovery has not answered yet",
-                C::Unresolved { error: Some(_) } => "discovery has given no set yet: no server",
-                C::Empty => "no instance is announced",
-                C::Unusable { state, .. } => match state {
-                    MemberState::Usable => "3 usable",
-                    MemberState::Busy => "3 busy",
-                    MemberState::Weightless => "3 with weight 0",
-                    MemberState::Ejected => "3 ejected",
-                    MemberState::Probation => "3 on probation",
-                    MemberState::Draining => "3 draining",
-                    MemberState::Connecting => "3 connecting",
-                    MemberState::Disconnected => "3 disconnected",
-                },
-                C::PanicMode { members: 1 } => {
-                    "panic mode: the only one is out, and is picked all the same"
-                }
-                C::PanicMode { .. } => "panic mode: all 3 are out, and are picked all the same",
-                C::DiscoveryFails { .. } => {
-                    "no news from discovery (no server), so the set of 12 s ago stays in force"
-                }
-                C::SetDoubted { .. } => {
-                    "discovery's newest answer is doubted for 12 s more (3 instances missing)"
-                }
-                C::ProvisionalSet => "the set is a stand-in until discovery answers",
-                C::EjectionOff => "ejection is off",
-                C::EjectionInShadow => "ejection is in shadow: rules only report",
-                C::NoTimeLimit => {
-                    "no attempt_timeout is set, so a hung instance is noticed only when callers give up"
-                }
-                C::Stalls { stalls: 1 } => {
-                    "this process stalled once, which no instance was blamed for"
-                }
-                C::Stalls { .. } => {
-                    "this process stalled 3 times, which no instance was blamed for"
-                }
-            }
-        }
         let error = || "no server".to_owned();
-        let mut all = vec![
-            C::Unresolved { error: None },
-            C::Unresolved {
-                error: Some(error()),
-            },
-            C::Empty,
-            C::PanicMode { members: 1 },
-            C::PanicMode { members: 3 },
-            C::DiscoveryFails {
-                error: error(),
-                set_age: 12 * SECOND,
-            },
-            C::SetDoubted {
-                missing: 3,
-                remaining: 12 * SECOND,
-            },
-            C::ProvisionalSet,
-            C::EjectionOff,
-            C::EjectionInShadow,
-            C::NoTimeLimit,
-            C::Stalls { stalls: 1 },
-            C::Stalls { stalls: 3 },
-        ];
-        all.extend(COUNTED.map(|state| C::Unusable { state, members: 3 }));
-        for circumstance in &all {
-            assert_eq!(circumstance.to_string(), golden(circumstance));
+        let unusable = |state| C::Unusable { state, members: 3 };
+        let goldens = goldens! {
+            C::Unresolved { error: None } => C::Unresolved { error: None }, "discovery has not answered yet";
+            C::Unresolved { error: Some(_) } => C::Unresolved { error: Some(error()) }, "discovery has given no set yet: no server";
+            C::Empty => C::Empty, "no instance is announced";
+            C::Unusable { state: MemberState::Usable, .. } => unusable(MemberState::Usable), "3 usable";
+            C::Unusable { state: MemberState::Busy, .. } => unusable(MemberState::Busy), "3 busy";
+            C::Unusable { state: MemberState::Weightless, .. } => unusable(MemberState::Weightless), "3 with weight 0";
+            C::Unusable { state: MemberState::Ejected, .. } => unusable(MemberState::Ejected), "3 ejected";
+            C::Unusable { state: MemberState::Probation, .. } => unusable(MemberState::Probation), "3 on probation";
+            C::Unusable { state: MemberState::Draining, .. } => unusable(MemberState::Draining), "3 draining";
+            C::Unusable { state: MemberState::Connecting, .. } => unusable(MemberState::Connecting), "3 connecting";
+            C::Unusable { state: MemberState::Disconnected, .. } => unusable(MemberState::Disconnected), "3 disconnected";
+            C::PanicMode { members: 1 } => C::PanicMode { members: 1 }, "panic mode: the only one is out, and is picked anyway";
+            C::PanicMode { .. } => C::PanicMode { members: 3 }, "panic mode: all 3 are out, and are picked anyway";
+            C::DiscoveryFails { .. } => C::DiscoveryFails { error: error(), set_age: 12 * SECOND }, "discovery fails (no server), and the set of 12 s ago stays in force";
+            C::SetDoubted { .. } => C::SetDoubted { missing: 3, remaining: 12 * SECOND }, "discovery's newest answer is doubted for 12 s more (3 instances missing)";
+            C::ProvisionalSet => C::ProvisionalSet, "the set is a stand-in until discovery answers";
+            C::EjectionOff => C::EjectionOff, "ejection is off";
+            C::EjectionInShadow => C::EjectionInShadow, "ejection is in shadow: rules only report";
+            C::NoTimeLimit => C::NoTimeLimit, "no attempt_timeout is set, so a hung instance is noticed only when callers give up";
+            C::Stalls { stalls: 1 } => C::Stalls { stalls: 1 }, "this process stalled once; no instance was blamed for it";
+            C::Stalls { .. } => C::Stalls { stalls: 3 }, "this process stalled 3 times; no instance was blamed for it";
+        };
+        for (circumstance, sentence) in goldens {
+            assert_eq!(circumstance.to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn every_state_but_usable_is_counted_in_the_sentence() {
+        for state in MemberState::ALL {
+            assert_eq!(COUNTED.contains(&state), state != MemberState::Usable);
         }
     }
 
@@ -298,7 +282,7 @@ mod tests {
         doubted.ejection_mode = EjectionMode::Shadow;
         assert_eq!(
             sentence(&doubted),
-            "worker:http: 1 of 2 usable, 1 ejected; no news from discovery (no server), so the set of 40 s ago stays in force; \
+            "worker:http: 1 of 2 usable, 1 ejected; discovery fails (no server), and the set of 40 s ago stays in force; \
              discovery's newest answer is doubted for 7 s more (1 instance missing); ejection is in shadow: rules only report"
         );
     }

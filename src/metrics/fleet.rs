@@ -26,23 +26,24 @@ pub(super) const DISCOVERY_FAILING: &str = "rolecall_discovery_failing";
 pub(super) const STALLS: &str = "rolecall_stalls_total";
 pub(super) const MISSED: &str = "rolecall_events_missed_total";
 
-/// All states, with their label.
-const STATES: [(MemberState, &str); 8] = [
-    (MemberState::Usable, "usable"),
-    (MemberState::Busy, "busy"),
-    (MemberState::Weightless, "weightless"),
-    (MemberState::Ejected, "ejected"),
-    (MemberState::Probation, "probation"),
-    (MemberState::Draining, "draining"),
-    (MemberState::Connecting, "connecting"),
-    (MemberState::Disconnected, "disconnected"),
-];
+fn label(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Usable => "usable",
+        MemberState::Busy => "busy",
+        MemberState::Weightless => "weightless",
+        MemberState::Ejected => "ejected",
+        MemberState::Probation => "probation",
+        MemberState::Draining => "draining",
+        MemberState::Connecting => "connecting",
+        MemberState::Disconnected => "disconnected",
+    }
+}
 
 /// The handles of one balancer. All series exist from the start, except those of zones.
 pub(super) struct Gauges {
     waiting: Gauge,
     in_flight: Gauge,
-    members: [Gauge; STATES.len()],
+    members: [Gauge; MemberState::ALL.len()],
     zones: Zones,
     share_least: Gauge,
     share_most: Gauge,
@@ -82,7 +83,7 @@ impl Gauges {
         Self {
             waiting: gauge(WAITING),
             in_flight: gauge(IN_FLIGHT),
-            members: STATES.map(|(_, state)| gauge!(MEMBERS, with("state", state))),
+            members: MemberState::ALL.map(|state| gauge!(MEMBERS, with("state", label(state)))),
             zones: Zones::new(labels.clone()),
             share_least: gauge(SHARE_LEAST),
             share_most: gauge(SHARE_MOST),
@@ -113,7 +114,7 @@ impl Gauges {
         self.waiting.set(waiting);
         let in_flight: u64 = status.members.iter().map(|m| u64::from(m.in_flight)).sum();
         self.in_flight.set(in_flight as f64);
-        for ((state, _), gauge) in STATES.iter().zip(&self.members) {
+        for (state, gauge) in MemberState::ALL.iter().zip(&self.members) {
             let is_it = |member: &&MemberStatus| member.state == *state;
             gauge.set(status.members.iter().filter(is_it).count() as f64);
         }

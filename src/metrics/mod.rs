@@ -37,7 +37,7 @@
 //! | `rolecall_zone_requests` | gauge | requests per second | `zone` | requests that the instances of the zone ended in the last 10 s, over 10 |
 //! | `rolecall_share_least` | gauge | 1 | | the least share of a usable instance over its fair share, in the last 10 s; 1 is fair |
 //! | `rolecall_share_most` | gauge | 1 | | the same for the largest share |
-//! | `rolecall_panic_mode` | gauge | 0 or 1 | | all instances are out, and are picked all the same |
+//! | `rolecall_panic_mode` | gauge | 0 or 1 | | all instances are out, and are picked anyway |
 //! | `rolecall_outliers_total` | counter | outliers | | a rule found an outlier |
 //! | `rolecall_ejections_total` | counter | ejections | `reason`: `failures-in-row`, `unresponsive`, `failure-rate`, `manual` | ejections that took place |
 //! | `rolecall_ejections_withheld_total` | counter | ejections | `reason`: `by-cap`, `in-shadow` | an outlier stayed in play; at most one a second for each instance |
@@ -207,7 +207,7 @@ fn describe() {
     );
     describe_gauge!(
         f::PANIC_MODE,
-        "whether all instances are out, and are picked all the same"
+        "whether all instances are out, and are picked anyway"
     );
     describe_counter!(f::OUTLIERS, Unit::Count, "a rule found an outlier");
     describe_counter!(f::EJECTIONS, Unit::Count, "ejections by reason");

@@ -85,12 +85,12 @@ impl Address {
         }
     }
 
-    /// Why no caller could dial it, if so.
+    /// Why no caller can dial it; `None` if callers can.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         match self {
             Self::Tcp(addr) => ip_fault(addr.ip()).or_else(|| {
                 (addr.port() == 0).then_some(
-                    "port 0 asks for any free port; announce the one that local_addr() then tells",
+                    "port 0 asks for any free port; announce the port that local_addr() returns",
                 )
             }),
             Self::Unix(path) => path_fault(path),
@@ -98,7 +98,7 @@ impl Address {
     }
 }
 
-/// Why no caller could dial this ip, if so.
+/// Why no caller can dial this ip; `None` if callers can.
 pub(crate) fn ip_fault(ip: IpAddr) -> Option<&'static str> {
     let canonical = ip.to_canonical();
     if canonical.is_unspecified() {
@@ -218,7 +218,7 @@ pub(crate) fn is_of_later_kind(text: &str) -> bool {
         && text.parse::<IpAddr>().is_err()
 }
 
-/// A text or path that is no [`Address`]; says which rule it breaks.
+/// A text or path that is not an [`Address`], with the rule that it breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError {
     value: Box<str>,

@@ -68,7 +68,7 @@ impl Boundary {
 }
 
 impl Default for Boundary {
-    /// `default`: where callers and instances are that name no boundary.
+    /// `default`: the boundary of callers and instances that name none.
     fn default() -> Self {
         Self(Arc::from("default"))
     }
@@ -106,7 +106,7 @@ fn label(field: &'static str, text: &str) -> Result<Arc<str>, NameError> {
     })
 }
 
-/// A role, endpoint or boundary name that is not one; says which kind of name, the value and the rule it breaks.
+/// An invalid role, endpoint or boundary name: its kind, its value and the rule that it breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameError {
     field: &'static str,

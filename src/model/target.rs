@@ -162,7 +162,7 @@ impl<'de> serde::Deserialize<'de> for Target {
     }
 }
 
-/// A text that is no [`Target`]; names the whole text, and carries the [`NameError`] as its source if a name is to blame.
+/// A text that is not a [`Target`]. Its source is a [`NameError`] if one of the names is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetError {
     text: Box<str>,
@@ -207,7 +207,7 @@ impl StdError for TargetError {
     }
 }
 
-/// Lets a ready [`Target`] go wherever `T: TryInto<Target>, T::Error: Into<TargetError>` is asked for.
+/// Lets a [`Target`] be passed where `T: TryInto<Target>, T::Error: Into<TargetError>` is required.
 impl From<Infallible> for TargetError {
     fn from(never: Infallible) -> Self {
         match never {}

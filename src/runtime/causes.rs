@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::runtime::text::legible;
 
-/// Errors of one chain that are looked at: a foreign chain may be a cycle.
+/// The most errors of a chain that are examined: a foreign chain may be a cycle.
 const MAX_CHAIN: usize = 32;
 
 /// An error, then its causes, outermost first.
@@ -14,10 +14,10 @@ pub(crate) fn chain<'a>(
     std::iter::successors(Some(error), |&error| error.source()).take(MAX_CHAIN)
 }
 
-/// Causes that are told: a foreign chain may be long.
+/// The most causes in a text: a foreign chain may be long.
 const MAX_TOLD: usize = 8;
 
-/// An error and its causes in one line. A cause that only repeats the end of what stands before it is left out.
+/// An error and its causes in one line. A cause that only repeats the end of the text before it is left out.
 ///
 /// The text may quote anything, also what a peer sent: control characters are escaped, and its length is bounded.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {

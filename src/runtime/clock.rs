@@ -1,6 +1,6 @@
 //! The only place that reads the time.
 //!
-//! From tokio's clock, so that a paused one reaches the fleet.
+//! It is tokio's clock, so that paused time reaches the fleet.
 
 use std::time::Instant;
 

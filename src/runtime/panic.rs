@@ -3,9 +3,9 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs foreign code; a panic of it is an error.
+/// Runs foreign code, and returns its panic as an error.
 ///
-/// What it left half-done is its own: the balancer shares no state with it that a panic could break.
+/// The balancer shares no state with that code that a panic could leave half-changed.
 pub(crate) fn caught<R>(foreign: impl FnOnce() -> R) -> Result<R, Panicked> {
     catch_unwind(AssertUnwindSafe(foreign)).map_err(Panicked::new)
 }

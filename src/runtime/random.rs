@@ -10,9 +10,9 @@ use rand::rngs::SmallRng;
 pub(crate) fn with_rng<R>(draw: impl FnOnce(&mut SmallRng) -> R) -> R {
     thread_local!(static RNG: RefCell<SmallRng> = RefCell::new(fresh()));
     RNG.with(|rng| {
-        // `draw` may enter this function again: a pick can drop the last reference to a service, whose destructor may call a
-        // balancer. The generator is borrowed then, so a fresh one serves. `draw` has a single call site: with two, the pick
-        // is no longer inlined, and each request takes a tenth longer.
+        // `draw` may enter this function again: a pick can drop the last reference to a service, whose destructor may
+        // call a balancer. In that case the generator is borrowed, and a fresh one is used. `draw` has a single call
+        // site: with two, the pick is no longer inlined, and each request takes a tenth longer.
         let mut inner = None;
         let mut lent = rng.try_borrow_mut();
         let rng = match &mut lent {

@@ -1,4 +1,4 @@
-//! What all short texts of the model share: one shape for the newtypes, one way to quote them in errors.
+//! Newtypes over text, and how errors and log lines quote foreign text.
 
 use std::fmt::{self, Write as _};
 
@@ -102,8 +102,7 @@ impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Counted<N> {
     }
 }
 
-/// Whether a character is not seen, and may change how others are: zero-width ones, and those that turn the direction of
-/// writing.
+/// Whether a character is invisible or changes how others are shown: zero-width characters and direction marks.
 pub(crate) fn is_invisible(char: char) -> bool {
     matches!(
         char,
@@ -132,7 +131,7 @@ pub(crate) fn excerpt(value: &str) -> Box<str> {
     text.into_boxed_str()
 }
 
-/// The same of a URI or of a part of one, without the password.
+/// The same for a URI or a part of one, without its password.
 pub(crate) fn uri_excerpt(uri: &str) -> Box<str> {
     // What comes after the first user is no authority of its own.
     let before_user = uri.split('@').next().unwrap_or(uri);
@@ -148,7 +147,7 @@ pub(crate) fn uri_excerpt(uri: &str) -> Box<str> {
 
 /// A foreign message as an error or a log line may show it: control characters escaped, and cut to 400 characters.
 ///
-/// Messages quote what they are about, which may be anything, of any length.
+/// Messages quote what they are about, which can be any text of any length.
 pub(crate) fn legible(text: impl fmt::Display) -> String {
     struct Legible {
         text: String,

@@ -1,4 +1,4 @@
-//! Timers, where there are any.
+//! Timers of tokio runtimes that have a time driver.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,7 +31,7 @@ pub(crate) fn sleep_until(at: Instant) -> Option<Pin<Box<Timer>>> {
     Some(Box::pin(Timer { at, runtime, sleep }))
 }
 
-/// Whether there are timers here.
+/// Whether the current runtime has timers.
 pub(crate) fn is_there() -> bool {
     sleep_here(clock::now()).is_some()
 }

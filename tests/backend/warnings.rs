@@ -132,12 +132,12 @@ async fn an_instance_that_is_refused_warns_when_it_begins_and_tells_when_it_ends
     assert_eq!(captured.lines("WARN", "refused:").len(), 1);
     assert_eq!(captured.lines("WARN", "announced several times").len(), 1);
     assert_eq!(captured.lines("WARN", "").len(), 2);
-    let accepted = captured.lines("INFO", "is refused no more");
+    let accepted = captured.lines("INFO", "is no longer refused");
     assert!(
         accepted.len() == 1 && accepted[0].contains("25 sets"),
         "{accepted:?}"
     );
-    let single = captured.lines("INFO", "not a duplicate any more");
+    let single = captured.lines("INFO", "no longer a duplicate");
     assert!(
         single.len() == 1 && single[0].contains("10 sets"),
         "{single:?}"

@@ -84,7 +84,7 @@ fn resident() -> u64 {
 }
 
 /// User and system time of this process.
-fn cpu() -> Duration {
+pub(crate) fn cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     let ticks: u64 = [11, 12]

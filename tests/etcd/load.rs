@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use etcd_client::PutOptions;
+use etcd_client::{PutOptions, Txn, TxnOp};
+use rolecall::discovery::backend::Record;
 use rolecall::discovery::{Etcd, LeaseState};
 use rolecall::{Lease, Registrar, Registration};
 use tokio::time;
@@ -166,4 +167,103 @@ async fn a_new_instance_gets_requests_at_once() {
     );
     // The promise is 50 ms; a machine that builds something else meanwhile is slower.
     assert!(took[10] < Duration::from_secs(1));
+}
+
+const CHANGED: usize = 1000;
+const ROUNDS: u16 = 10;
+
+fn key(number: usize) -> String {
+    format!("rolecall/default/worker/w-{number}")
+}
+
+fn record(number: usize, port: u16) -> Vec<u8> {
+    let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
+    let id = format!("w-{number}");
+    let registration = crate::worker(&id).endpoint("http", ([10, 0, high, low], port));
+    let record = Record::from(registration.validate().unwrap());
+    serde_json::to_vec(&record).unwrap()
+}
+
+/// 1 000 instances, each changed once a second for 10 s, by another process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "measures real time")]
+async fn of_a_thousand_changes_a_second_the_last_state_wins() {
+    let server = Server::start();
+    let mut client = foreign(&server).await;
+    for first in (0..CHANGED).step_by(100) {
+        let put = |number| TxnOp::put(key(number), record(number, 80), None);
+        let puts: Vec<_> = (first..first + 100).map(put).collect();
+        client.txn(Txn::new().and_then(puts)).await.unwrap();
+    }
+    let mut answers = crate::Answers::of(&open(&server, 10), "worker:http");
+    answers.until(|set| set.len() == CHANGED).await;
+    let (cpu, began) = (crate::cost::cpu(), Instant::now());
+    let mut writer = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "load::writer", "--ignored", "--nocapture"])
+        .env("ROLECALL_TEST_ETCD", server.endpoint())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut sets = 0;
+    let last = |set: &rolecall::InstanceSet| {
+        let port = 1000 + ROUNDS;
+        set.iter().all(|it| it.address().port() == Some(port))
+    };
+    let set = loop {
+        let set = answers.next().await.expect("no error");
+        assert_eq!(set.len(), CHANGED, "nobody leaves");
+        sets += 1;
+        if last(&set) {
+            break set;
+        }
+    };
+    let (cpu, took) = (crate::cost::cpu() - cpu, began.elapsed());
+    assert!(writer.wait().await.unwrap().success());
+    println!("{sets} sets of {CHANGED} in {took:?}, {cpu:?} of CPU");
+    // Nothing follows that is older.
+    let more = time::timeout(Duration::from_secs(1), answers.next()).await;
+    assert!(more.is_err() || last(&set), "{more:?}");
+}
+
+/// The other process.
+#[tokio::test]
+#[ignore = "started by the test above"]
+#[expect(clippy::disallowed_methods, reason = "it works in real time")]
+async fn writer() {
+    let Ok(endpoint) = std::env::var("ROLECALL_TEST_ETCD") else {
+        return;
+    };
+    let client = etcd_client::Client::connect([endpoint], None)
+        .await
+        .unwrap();
+    let began = Instant::now();
+    let mut pace = time::interval(Duration::from_millis(10));
+    // The next ten do not wait for the last ones, but those of one instance are in order.
+    let mut writing: Vec<Option<tokio::task::JoinHandle<()>>> = Vec::new();
+    writing.resize_with(CHANGED / 10, || None);
+    for round in 1..=ROUNDS {
+        for (ten, written) in writing.iter_mut().enumerate() {
+            pace.tick().await;
+            if let Some(earlier) = written.take() {
+                earlier.await.unwrap();
+            }
+            let client = client.clone();
+            *written = Some(tokio::spawn(async move {
+                let puts = (ten * 10..ten * 10 + 10).map(|number| {
+                    let mut client = client.clone();
+                    async move {
+                        client
+                            .put(key(number), record(number, 1000 + round), None)
+                            .await
+                    }
+                });
+                futures::future::try_join_all(puts).await.unwrap();
+            }));
+        }
+    }
+    for written in writing.into_iter().flatten() {
+        written.await.unwrap();
+    }
+    let changes = CHANGED * usize::from(ROUNDS);
+    println!("{changes} changes in {:?}", began.elapsed());
 }

@@ -93,6 +93,33 @@ async fn a_watch_that_ends_before_its_time_lists_again_in_silence() {
 }
 
 #[tokio::test]
+async fn the_lists_after_a_graceful_end_of_all_watches_are_spread() {
+    const SERVICES: usize = 20;
+    let server = server().await;
+    let mut all = Vec::new();
+    for number in 0..SERVICES {
+        let name = format!("worker-{number}");
+        let slice = Slice::new("shop", &name, &name).port("http", 80);
+        server.put(slice.endpoints([endpoint("pod-1", "10.0.0.1")]).into());
+        // One handle for each, as so many programs have.
+        let mut answers = Answers::of(&cluster(&server), &format!("shop/{name}:http"));
+        answers.set_of(1).await;
+        all.push(answers);
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    server.cut_watches(Cut::Properly);
+    let began = Instant::now();
+    let mut lists = Vec::new();
+    while lists.len() < SERVICES {
+        assert!(began.elapsed() < DEADLINE, "only {lists:?}");
+        lists.resize(server.counts().lists - SERVICES, began.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let spread = lists[SERVICES - 1] - lists[0];
+    assert!(spread > Duration::from_millis(300), "{lists:?}");
+}
+
+#[tokio::test]
 async fn a_watch_that_breaks_is_told_and_lists_again() {
     let mut server = server().await;
     server.put(slice("a", [1]).into());

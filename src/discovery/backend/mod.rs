@@ -19,6 +19,8 @@ mod guarded;
 mod keep;
 mod listing;
 mod mirror;
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+mod mirrors;
 mod newest;
 mod per_target;
 mod poll;
@@ -40,6 +42,8 @@ pub use update::{CatalogUpdate, Scope};
 
 pub(super) use guarded::{guarded, is_unsupported, next_of};
 pub(super) use listing::Listing;
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+pub(super) use mirrors::Mirrors;
 pub(super) use per_target::Fanout;
 #[cfg(all(feature = "folder", unix))]
 pub(super) use task::Task;

@@ -3,19 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::names::Dns;
-use crate::discovery::uri_parts::{Parts, duration, unknown};
+use crate::discovery::uri_parts::{Parts, duration};
 use crate::error::BoxError;
 use crate::runtime::text::excerpt;
 
-const PARAMETERS: &[&str] = &["port", "shortest-ttl", "longest-ttl", "timeout"];
-
 pub(in crate::discovery) fn from_uri(rest: &str) -> Result<Dns, BoxError> {
-    let Parts {
-        hosts,
-        path,
-        parameters,
-    } = Parts::of(rest)?;
-    let domain = path.trim_matches('.');
+    let parts = Parts::of(rest)?;
+    parts.only(&["port", "shortest-ttl", "longest-ttl", "timeout"])?;
+    let domain = parts.path.trim_matches('.');
     let is_label = |label: &str| {
         let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         (1..=63).contains(&label.len()) && label.bytes().all(is_part)
@@ -23,21 +18,11 @@ pub(in crate::discovery) fn from_uri(rest: &str) -> Result<Dns, BoxError> {
     if !domain.split('.').all(is_label) {
         return Err(format!(
             "expected a domain such as example.com, found \"{}\"",
-            excerpt(path)
+            excerpt(parts.path)
         )
         .into());
     }
-    let given = |wanted: &str| {
-        let found = parameters.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, value)| *value)
-    };
-    if let Some((name, _)) = parameters
-        .iter()
-        .find(|(name, _)| !PARAMETERS.contains(name))
-    {
-        return Err(unknown(name, PARAMETERS));
-    }
-    let mut dns = match given("port") {
+    let mut dns = match parts.parameter("port") {
         None => Dns::srv(domain),
         Some(port) => match port.parse() {
             Ok(port) if port > 0 => Dns::addresses(domain, port),
@@ -50,13 +35,13 @@ pub(in crate::discovery) fn from_uri(rest: &str) -> Result<Dns, BoxError> {
             }
         },
     };
-    let servers = hosts.iter().map(|host| server(host));
+    let servers = parts.hosts.iter().map(|host| server(host));
     dns = dns.servers(servers.collect::<Result<Vec<_>, _>>()?);
-    if let Some(timeout) = given("timeout") {
+    if let Some(timeout) = parts.parameter("timeout") {
         dns = dns.timeout(duration(timeout)?);
     }
     let (shortest, longest) = super::names::TTL_BOUNDS;
-    let bound = |name, default| given(name).map_or(Ok(default), duration);
+    let bound = |name, default| parts.parameter(name).map_or(Ok(default), duration);
     Ok(dns.ttl_bounds(
         bound("shortest-ttl", shortest)?,
         bound("longest-ttl", longest)?,

@@ -1,15 +1,12 @@
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
-
-use futures_util::StreamExt;
 
 use super::connection::Connection;
 use super::keys::{Keys, Watched};
 use super::registrant::Registrant;
 use super::source;
-use crate::discovery::backend::{Backoff, Mirror, keep, mirror};
+use crate::discovery::backend::{Backoff, Mirrors, keep, mirror};
 use crate::discovery::lease::Lease;
 use crate::discovery::registration::Registration;
 use crate::discovery::{BoxFuture, BoxStream, Discovery, Registrar};
@@ -71,88 +68,49 @@ use crate::model::target::Target;
 /// ```
 #[derive(Clone)]
 pub struct Etcd {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
     connection: Arc<Connection>,
     keys: Keys,
     ttl: Duration,
-    /// What is watched now.
-    mirrors: Mutex<HashMap<Watched, Weak<Mirror>>>,
-}
-
-/// Between attempts to watch.
-fn backoff() -> Backoff {
-    Backoff::new(Duration::from_millis(200), Duration::from_secs(3))
+    mirrors: Mirrors<Watched>,
 }
 
 impl Etcd {
     pub(super) fn new(connection: Arc<Connection>, keys: Keys, ttl: Duration) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                connection,
-                keys,
-                ttl,
-                mirrors: Mutex::default(),
-            }),
-        }
-    }
-
-    fn mirror(&self, watched: Watched) -> Arc<Mirror> {
-        let Shared {
-            connection, keys, ..
-        } = &*self.shared;
-        let made = {
-            let (connection, keys, watched) =
-                (Arc::clone(connection), keys.clone(), watched.clone());
+        let (client, stored) = (Arc::clone(&connection), keys.clone());
+        let mirrors = Mirrors::new(move |watched: Watched| {
+            let (client, stored) = (Arc::clone(&client), stored.clone());
             let open =
-                move || source::updates(Arc::clone(&connection), keys.clone(), watched.clone());
-            Arc::new(mirror(open, backoff()))
-        };
-        let mirrors = self.shared.mirrors.lock();
-        // No foreign code runs under the lock, so it is whole if it is poisoned.
-        let mut mirrors = mirrors.unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = mirrors.get(&watched).and_then(Weak::upgrade) {
-            return there;
+                move || source::updates(Arc::clone(&client), stored.clone(), watched.clone());
+            let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
+            mirror(open, backoff)
+        });
+        Self {
+            connection,
+            keys,
+            ttl,
+            mirrors,
         }
-        mirrors.retain(|_, mirror| mirror.strong_count() > 0);
-        mirrors.insert(watched, Arc::downgrade(&made));
-        made
     }
-}
-
-/// The same stream, which keeps the mirror shared.
-fn shared<T: Send + 'static>(
-    mirror: Arc<Mirror>,
-    stream: BoxStream<'static, T>,
-) -> BoxStream<'static, T> {
-    Box::pin(stream.map(move |item| {
-        let _ = &mirror;
-        item
-    }))
 }
 
 impl Discovery for Etcd {
     fn watch(&self, target: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        let mirror = self.mirror(Watched {
+        let watched = Watched {
             boundary: target.boundary().cloned().unwrap_or_default(),
             role: Some(target.role().clone()),
-        });
-        let sets = mirror.watch(target);
-        shared(mirror, sets)
+        };
+        self.mirrors.read(watched, |mirror| mirror.watch(target))
     }
 
     fn peers(
         &self,
         boundary: &Boundary,
     ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        let mirror = self.mirror(Watched {
+        let watched = Watched {
             boundary: boundary.clone(),
             role: None,
-        });
-        let sets = mirror.peers(boundary);
-        shared(mirror, sets)
+        };
+        self.mirrors.read(watched, |mirror| mirror.peers(boundary))
     }
 
     fn refresh(&self, _: &Target) {}
@@ -163,13 +121,8 @@ impl Registrar for Etcd {
         &self,
         registration: Registration,
     ) -> BoxFuture<'static, Result<Lease, RegisterError>> {
-        let Shared {
-            connection,
-            keys,
-            ttl,
-            ..
-        } = &*self.shared;
-        let registrant = Registrant::new(Arc::clone(connection), keys.clone(), *ttl);
+        let connection = Arc::clone(&self.connection);
+        let registrant = Registrant::new(connection, self.keys.clone(), self.ttl);
         Box::pin(async move { keep(registrant, registration.validate()?).await })
     }
 }

@@ -2,9 +2,8 @@
 
 use std::fs;
 
-use super::builder::EtcdBuilder;
 use super::cluster::Etcd;
-use crate::discovery::uri_parts::{Parts, duration, unknown};
+use crate::discovery::uri_parts::{Parts, duration};
 use crate::error::BoxError;
 use crate::runtime::text::excerpt;
 
@@ -20,68 +19,46 @@ const PARAMETERS: &[&str] = &[
 
 /// Secrets are in files, whose paths the URI names: URIs are logged.
 pub(in crate::discovery) fn from_uri(rest: &str) -> Result<Etcd, BoxError> {
-    let Parts {
-        hosts,
-        path,
-        parameters,
-    } = Parts::of(rest)?;
-    if hosts.iter().any(|host| host.contains('@')) {
+    let parts = Parts::of(rest)?;
+    parts.only(PARAMETERS)?;
+    if parts.hosts.iter().any(|host| host.contains('@')) {
         return Err(
             "name the user by ?user=NAME&password-file=PATH: a URI is no place for a password"
                 .into(),
         );
     }
-    let mut builder = Etcd::builder(hosts.iter().copied());
-    if !path.is_empty() {
-        builder = builder.prefix(path);
+    let mut builder = Etcd::builder(parts.hosts.iter().copied());
+    if !parts.path.is_empty() {
+        builder = builder.prefix(parts.path);
     }
-    for (name, value) in &parameters {
-        builder = match *name {
-            "ttl" => builder.ttl(duration(value)?),
-            "ca" => builder.ca_certificate(read(value)?),
-            "server-name" => builder.server_name(*value),
-            name if PARAMETERS.contains(&name) => builder,
-            name => return Err(unknown(name, PARAMETERS)),
-        };
+    if let Some(ttl) = parts.parameter("ttl") {
+        builder = builder.ttl(duration(ttl)?);
     }
-    let given = |wanted: &str| {
-        let found = parameters.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, value)| *value)
-    };
-    builder = pair(
-        builder,
-        "user",
-        given("user"),
-        "password-file",
-        given("password-file"),
-        |builder, user, file| {
-            let password = String::from_utf8(read(file)?)?;
-            Ok(builder.user(user, password.trim_end_matches(['\r', '\n'])))
-        },
-    )?;
-    builder = pair(
-        builder,
-        "cert",
-        given("cert"),
-        "key",
-        given("key"),
-        |builder, certificate, key| Ok(builder.client_certificate(read(certificate)?, read(key)?)),
-    )?;
+    if let Some(ca) = parts.parameter("ca") {
+        builder = builder.ca_certificate(read(ca)?);
+    }
+    if let Some(name) = parts.parameter("server-name") {
+        builder = builder.server_name(name);
+    }
+    if let Some((user, file)) = pair(&parts, "user", "password-file")? {
+        let password = String::from_utf8(read(file)?)?;
+        builder = builder.user(user, password.trim_end_matches(['\r', '\n']));
+    }
+    if let Some((certificate, key)) = pair(&parts, "cert", "key")? {
+        builder = builder.client_certificate(read(certificate)?, read(key)?);
+    }
     Ok(builder.build()?)
 }
 
-/// Applies two parameters of which neither makes sense alone.
-fn pair(
-    builder: EtcdBuilder,
+/// Two parameters of which neither makes sense alone.
+fn pair<'a>(
+    parts: &Parts<'a>,
     first: &str,
-    first_value: Option<&str>,
     second: &str,
-    second_value: Option<&str>,
-    apply: impl FnOnce(EtcdBuilder, &str, &str) -> Result<EtcdBuilder, BoxError>,
-) -> Result<EtcdBuilder, BoxError> {
-    match (first_value, second_value) {
-        (None, None) => Ok(builder),
-        (Some(one), Some(other)) => apply(builder, one, other),
+) -> Result<Option<(&'a str, &'a str)>, BoxError> {
+    match (parts.parameter(first), parts.parameter(second)) {
+        (None, None) => Ok(None),
+        (Some(one), Some(other)) => Ok(Some((one, other))),
         _ => Err(format!("{first} and {second} go together").into()),
     }
 }

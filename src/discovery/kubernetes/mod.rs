@@ -5,18 +5,14 @@ mod slices;
 mod uri;
 mod watcher;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-
-use futures_util::StreamExt;
 
 use self::pods::peer_updates;
 use self::slices::service_updates;
 use self::watcher::{Access, Cluster, Query};
-use super::backend::{Backoff, Mirror, mirror};
+use super::backend::{Backoff, Mirror, Mirrors, mirror};
 use super::lease::Lease;
 use super::registration::Registration;
 use super::{BoxFuture, BoxStream, Discovery, Registrar};
@@ -47,7 +43,8 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// - A registration is [left to the platform](Lease::by_platform).
 ///
 /// One watch of a service serves all balancers of the process that use clones of this value. A watch that fails is opened again
-/// after a pause of 200 ms to 10 s, with a new list. Sets are not confirmed.
+/// after a pause of 200 ms to 10 s, with a new list. One that the server ends before its time, as it does when it is
+/// restarted, is opened again with a new list within a second, at random. Sets are not confirmed.
 ///
 /// # Defaults
 ///
@@ -69,11 +66,16 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// ```
 #[derive(Clone)]
 pub struct Kubernetes {
+    settings: Settings,
+    mirrors: Mirrors<Subject>,
+}
+
+#[derive(Clone)]
+struct Settings {
     cluster: Cluster,
     /// The namespace of the boundary `default`.
     namespace: Option<Boundary>,
     visibility: Visibility,
-    mirrors: Arc<Mutex<HashMap<Subject, Weak<Mirror>>>>,
 }
 
 /// What one watch of the cluster is about.
@@ -109,11 +111,19 @@ impl Kubernetes {
     }
 
     fn of(access: Access) -> Self {
-        Self {
+        Self::with(Settings {
             cluster: Cluster::of(access),
             namespace: None,
             visibility: Visibility::Public,
-            mirrors: Arc::default(),
+        })
+    }
+
+    /// Clones made before go on with their own settings.
+    fn with(settings: Settings) -> Self {
+        let of = settings.clone();
+        Self {
+            settings,
+            mirrors: Mirrors::new(move |subject| of.mirror(subject)),
         }
     }
 
@@ -121,15 +131,15 @@ impl Kubernetes {
     /// namespace `default`.
     #[must_use]
     pub fn namespace(mut self, namespace: Boundary) -> Self {
-        self.namespace = Some(namespace);
-        self.with_own_mirrors()
+        self.settings.namespace = Some(namespace);
+        Self::with(self.settings)
     }
 
     /// Sets which boundaries may see the instances. Default: all.
     #[must_use]
     pub fn visibility(mut self, visibility: Visibility) -> Self {
-        self.visibility = visibility;
-        self.with_own_mirrors()
+        self.settings.visibility = visibility;
+        Self::with(self.settings)
     }
 
     /// Sets for how long the server keeps a watch open: 5 s to 290 s, and the nearer bound outside. Default: 60 s.
@@ -138,16 +148,12 @@ impl Kubernetes {
     /// in that time.
     #[must_use]
     pub fn watch_timeout(mut self, timeout: Duration) -> Self {
-        self.cluster.set_watch_timeout(timeout);
-        self.with_own_mirrors()
+        self.settings.cluster.set_watch_timeout(timeout);
+        Self::with(self.settings)
     }
+}
 
-    /// Clones made before go on with their own settings.
-    fn with_own_mirrors(mut self) -> Self {
-        self.mirrors = Arc::default();
-        self
-    }
-
+impl Settings {
     fn query(&self, boundary: &Boundary) -> Query {
         let namespace = match &self.namespace {
             Some(namespace) if *boundary == Boundary::default() => namespace,
@@ -156,8 +162,8 @@ impl Kubernetes {
         Query::new(&self.cluster, namespace.as_str())
     }
 
-    fn open(&self, subject: &Subject) -> Mirror {
-        match subject.clone() {
+    fn mirror(&self, subject: Subject) -> Mirror {
+        match subject {
             Subject::Service(boundary, role) => {
                 let mut query = self.query(&boundary);
                 query.labels = Some(format!("{SERVICE_NAME}={role}"));
@@ -176,29 +182,6 @@ impl Kubernetes {
             }
         }
     }
-
-    /// The mirror that all watches of the subject share while there are any.
-    fn mirror(&self, subject: Subject) -> Arc<Mirror> {
-        let made = Arc::new(self.open(&subject));
-        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = mirrors.get(&subject).and_then(Weak::upgrade) {
-            return there;
-        }
-        mirrors.retain(|_, mirror| mirror.strong_count() > 0);
-        mirrors.insert(subject, Arc::downgrade(&made));
-        made
-    }
-}
-
-/// The answers, which keep the mirror.
-fn keeping(
-    mirror: Arc<Mirror>,
-    answers: BoxStream<'static, Result<InstanceSet, DiscoveryError>>,
-) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-    Box::pin(answers.map(move |answer| {
-        let _ = &mirror;
-        answer
-    }))
 }
 
 impl Default for Kubernetes {
@@ -210,18 +193,16 @@ impl Default for Kubernetes {
 impl Discovery for Kubernetes {
     fn watch(&self, target: &Target) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
         let boundary = target.boundary().cloned().unwrap_or_default();
-        let mirror = self.mirror(Subject::Service(boundary, target.role().clone()));
-        let answers = mirror.watch(target);
-        keeping(mirror, answers)
+        let subject = Subject::Service(boundary, target.role().clone());
+        self.mirrors.read(subject, |mirror| mirror.watch(target))
     }
 
     fn peers(
         &self,
         boundary: &Boundary,
     ) -> BoxStream<'static, Result<InstanceSet, DiscoveryError>> {
-        let mirror = self.mirror(Subject::Pods(boundary.clone()));
-        let answers = mirror.peers(boundary);
-        keeping(mirror, answers)
+        let subject = Subject::Pods(boundary.clone());
+        self.mirrors.read(subject, |mirror| mirror.peers(boundary))
     }
 
     fn refresh(&self, _: &Target) {}
@@ -241,8 +222,8 @@ impl Registrar for Kubernetes {
 impl fmt::Debug for Kubernetes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kubernetes")
-            .field("namespace", &self.namespace)
-            .field("visibility", &self.visibility)
+            .field("namespace", &self.settings.namespace)
+            .field("visibility", &self.settings.visibility)
             .finish_non_exhaustive()
     }
 }

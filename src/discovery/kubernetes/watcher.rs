@@ -11,10 +11,12 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::{Client, Config, Resource, ResourceExt};
+use rand::RngExt;
 use tokio::{task, time};
 
 use crate::discovery::BoxStream;
 use crate::runtime::clock::now;
+use crate::runtime::random::with_rng;
 
 /// Bounds a list, and the start of a watch.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,6 +26,9 @@ const WATCH_MARGIN: Duration = Duration::from_secs(5);
 
 /// A watch that ends sooner is a failure, so that it is not opened again without a pause.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+
+/// A server that ends gracefully ends the watches of all clients at once. Their new lists are spread over this time.
+const LIST_SPREAD: Duration = Duration::from_secs(1);
 
 const MOST_IN_PAGE: u32 = 500;
 const GONE: u16 = 410;
@@ -214,11 +219,16 @@ impl<K: Watched> Watcher<K> {
                 Err(error) if error.code == GONE && position.is_resumed => Step::ListAgain,
                 step => step?,
             };
-            if !matches!(step, Step::ListAgain) {
-                self.position = Some(position);
-            }
-            if let Step::Tell(event) = step {
-                return Ok(event);
+            match step {
+                Step::ListAgain => {
+                    let part = with_rng(|rng| rng.random_range(0.0..=1.0));
+                    time::sleep(LIST_SPREAD.mul_f64(part)).await;
+                }
+                Step::Continue => self.position = Some(position),
+                Step::Tell(event) => {
+                    self.position = Some(position);
+                    return Ok(event);
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What an instance says of itself besides its address.
+//! What an instance announces besides its address.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use super::{InstanceError, WeightError, check_text};
 use crate::model::name::Boundary;
 use crate::runtime::text::{parsed_from_text, text_newtype};
 
-/// What tells an instance from every other one of its role, and stays when its address changes.
+/// Identifies an instance among all of its role. It stays the same when the address changes.
 ///
 /// Made from any text: `InstanceId::from("worker-1")`. [`Instance::validate`](crate::Instance::validate) takes 1 to 253 bytes
 /// without whitespace and control characters.
@@ -146,7 +146,7 @@ impl Zone {
 text_newtype!(Zone);
 parsed_from_text!(Zone, InstanceError);
 
-/// Whether an instance wants requests, as it says itself.
+/// Whether an instance wants requests, by its own announcement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

@@ -5,10 +5,10 @@ use std::fmt;
 
 use crate::runtime::text::{excerpt, is_invisible};
 
-/// DNS's bound on a whole name: ids and zones are often host names.
+/// The longest DNS name: ids and zones are often host names.
 const LONGEST_TEXT: usize = 253;
 
-/// One field of an instance that no caller could use; says which, its value and why.
+/// An invalid field of an instance: which one, its value, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceError {
     field: &'static str,
@@ -65,7 +65,7 @@ pub(crate) fn check_text(field: &'static str, text: &str) -> Result<(), Instance
     Err(InstanceError::new(field, text, reason))
 }
 
-/// A number or text that is no [`Weight`](crate::Weight).
+/// A number or text that is not a [`Weight`](crate::Weight).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightError {
     value: Box<str>,

@@ -1,4 +1,4 @@
-//! What discovery hands out: [`Instance`], one announced copy of a role, and [`InstanceSet`], all of them at one moment.
+//! [`Instance`], one announced copy of a role, and [`InstanceSet`], all of them at one moment.
 
 mod attributes;
 mod error;
@@ -64,7 +64,7 @@ struct Announced<A = Address> {
 const MOST_METADATA_ENTRIES: usize = 64;
 const MOST_METADATA_BYTES: usize = 16 * 1024;
 
-/// A connector that tries one every 250 ms is through with them in 4 s.
+/// A connector that tries one every 250 ms has tried all within 4 s.
 const MOST_ALTERNATES: usize = 16;
 
 impl Instance {

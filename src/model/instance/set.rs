@@ -29,31 +29,31 @@ pub struct InstanceSet {
     instances: Arc<[Instance]>,
     duplicates: Arc<[InstanceId]>,
     confirmed: bool,
-    /// How old the set was when it stood in for one that its source has not given yet.
+    /// The age of a provisional set when it was marked as one.
     provisional: Option<Duration>,
 }
 
 impl InstanceSet {
-    /// The set of a role that nobody serves.
+    /// The set of a role without instances.
     #[must_use]
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// Marks the set as one that cannot be a half answer, so that it is believed at once however small it is.
+    /// Marks the set as complete, so that it is believed at once however small it is.
     #[must_use]
     pub fn confirmed(mut self) -> Self {
         self.confirmed = true;
         self
     }
 
-    /// Whether its source vouches for its being complete.
+    /// Whether its source guarantees that it is complete.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.confirmed
     }
 
-    /// Takes the mark of [`confirmed`](Self::confirmed) off.
+    /// Removes the mark of [`confirmed`](Self::confirmed).
     pub(crate) fn unconfirmed(mut self) -> Self {
         self.confirmed = false;
         self
@@ -148,7 +148,7 @@ impl InstanceSet {
         }
     }
 
-    /// The instances that `keep` keeps; the very same set if that is all of them.
+    /// The instances that `keep` keeps. If that is all of them, the same allocation.
     pub(crate) fn filtered(&self, mut keep: impl FnMut(&Instance) -> bool) -> Self {
         let Some(first_gone) = self.iter().position(|instance| !keep(instance)) else {
             return self.clone();
