@@ -259,7 +259,7 @@ pub use explain::Explanation;
 pub use explain::member::{MemberExplanation, ShareReason, Spared};
 pub use explain::target::Circumstance;
 pub use fleet::{
-    Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig,
+    Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig, Subset,
 };
 pub use model::address::{Address, AddressError};
 pub use model::hints::{Hints, PinFault};
@@ -271,6 +271,7 @@ pub use model::name::{Boundary, EndpointName, NameError, Role};
 pub use model::target::{Target, TargetError};
 pub use status::{
     EjectionCounters, EjectionMode, EjectionStatus, MemberState, MemberStatus, RankStatus, Status,
+    SubsetStatus,
 };
 #[cfg(feature = "worker")]
 pub use worker::{Drained, Worker, WorkerError};

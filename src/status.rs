@@ -35,6 +35,8 @@ pub struct Status {
     pub is_provisional: bool,
     /// The last error of discovery with its causes, if no set came after it.
     pub discovery_error: Option<String>,
+    /// The part of the instances that is dialled; `None` if that is all of them.
+    pub subset: Option<SubsetStatus>,
     /// How long the instances that discovery's last answer lacks are still kept, if that answer is doubted.
     #[cfg_attr(
         feature = "serde",
@@ -109,6 +111,7 @@ impl Status {
             is_provisional: false,
             discovery_error: None,
             doubted_for: None,
+            subset: None,
             usable: 0,
             panic_mode: false,
             ejection_mode: EjectionMode::Off,
@@ -122,6 +125,42 @@ impl Status {
             ranks: Vec::new(),
             members: Vec::new(),
         }
+    }
+}
+
+/// How much of its target a balancer with a [`Subset`](crate::Subset) dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SubsetStatus {
+    /// How many instances are dialled.
+    pub size: usize,
+    /// How many are announced.
+    pub of: usize,
+}
+
+impl SubsetStatus {
+    /// How unevenly this many callers load the instances, if each dials a subset of this size and sends as many requests: the
+    /// standard deviation of an instance's load over the mean.
+    ///
+    /// It is about `1 / sqrt(callers * size / of)`, and zero if all instances are dialled. A balancer does not know how many
+    /// callers there are; zero counts as one.
+    ///
+    /// ```
+    /// # fn check(status: &rolecall::Status) {
+    /// if let Some(subset) = status.subset {
+    ///     // 20 of 100 instances, 200 callers: 40 callers for each instance, 14 %.
+    ///     println!("loads differ by {:.0} %", 100.0 * subset.unevenness(200));
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn unevenness(&self, callers: u32) -> f64 {
+        let part = self.size as f64 / self.of.max(1) as f64;
+        if part <= 0.0 || part >= 1.0 {
+            return 0.0;
+        }
+        ((1.0 - part) / (part * f64::from(callers.max(1)))).sqrt()
     }
 }
 

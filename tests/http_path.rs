@@ -15,19 +15,21 @@ use rolecall::{BoxError, InstanceId, List};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
+type Exchanged = Result<(StatusCode, Option<InstanceId>, Bytes), BoxError>;
+
 /// Sends one request and reads its response: all of the caller's side, the task of the connection included.
 #[inline(never)]
-fn measured_request(
-    runtime: &Runtime,
-    client: &Client,
-) -> Result<(StatusCode, Option<InstanceId>, Bytes), BoxError> {
-    runtime.block_on(async {
-        let request = Request::get("/jobs").body(Body::empty())?;
-        let response = client.request(request).await?;
-        let (status, id) = (response.status(), answered_by(&response).cloned());
-        let body = response.into_body().collect().await?;
-        Ok((status, id, body.to_bytes()))
-    })
+fn measured_request(runtime: &Runtime, client: &Client) -> Exchanged {
+    // Callgrind counts no closures of a function of this name, which would end the count when they begin.
+    runtime.block_on(exchange(client))
+}
+
+async fn exchange(client: &Client) -> Exchanged {
+    let request = Request::get("/jobs").body(Body::empty())?;
+    let response = client.request(request).await?;
+    let (status, id) = (response.status(), answered_by(&response).cloned());
+    let body = response.into_body().collect().await?;
+    Ok((status, id, body.to_bytes()))
 }
 
 #[test]

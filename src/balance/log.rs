@@ -164,6 +164,7 @@ impl Log {
             | Event::PanicModeBegan { .. }
             | Event::Unavailable { .. }
             | Event::Stalled { .. }
+            | Event::WithoutEffect { .. }
             | Event::Missed { .. } => Level::Warn,
             Event::SetChanged { .. }
             | Event::AvailabilityChanged { .. }
@@ -215,6 +216,7 @@ impl Log {
             | Event::Usable { .. }
             | Event::Stalled { .. }
             | Event::Reconfigured { .. }
+            | Event::WithoutEffect { .. }
             | Event::DriverStopped { .. }
             | Event::Missed { .. } => ("the fleet", &mut self.fleet),
         }

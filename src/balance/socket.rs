@@ -2,11 +2,8 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
@@ -14,6 +11,7 @@ use tokio::net::UnixStream;
 use super::race::race;
 use crate::model::address::Address;
 use crate::model::instance::Instance;
+use crate::runtime::io::forward_io;
 use crate::runtime::local_fault::is_local_fault;
 
 /// Opens a connection to an instance: to its address, and to its alternates if that does not answer soon.
@@ -82,55 +80,11 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
-macro_rules! forwarded {
-    ($socket:expr, $stream:ident => $call:expr) => {
-        match $socket {
-            Socket::Tcp($stream) => $call,
-            #[cfg(unix)]
-            Socket::Unix($stream) => $call,
-        }
-    };
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        forwarded!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        forwarded!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        forwarded!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        forwarded!(self, stream => stream.is_write_vectored())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forwarded!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forwarded!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
-    }
-}
+forward_io!(Socket {
+    Tcp,
+    #[cfg(unix)]
+    Unix,
+});
 
 /// No address of an instance could be connected to; has the cause for each.
 ///

@@ -93,6 +93,7 @@ fn tone(event: &Event) -> Tone {
         | Event::Stalled { .. }
         | Event::DiscoveryFailed { .. }
         | Event::DiscoveryEnded
+        | Event::WithoutEffect { .. }
         | Event::DriverStopped { .. } => Tone::Bad,
         Event::Connected { .. }
         | Event::Returned { .. }

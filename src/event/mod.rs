@@ -284,6 +284,14 @@ pub enum Event {
         /// The fields that changed, such as `"shrink_grace from 30s to 5s"`.
         changes: String,
     },
+    /// A setting has no effect. Reported once, at the start.
+    #[non_exhaustive]
+    WithoutEffect {
+        /// The setting.
+        setting: &'static str,
+        /// Why.
+        why: String,
+    },
     /// The driver was dropped, as it is when its runtime ends. All connections are lost, without a
     /// [`ConnectionLost`](Event::ConnectionLost) for each. Another driver starts in the next runtime, except after
     /// [`BalanceLayer::pair`](crate::BalanceLayer::pair).
@@ -329,6 +337,7 @@ impl Event {
             Self::DiscoveryRecovered { .. } => "discovery-recovered",
             Self::DiscoveryEnded => "discovery-ended",
             Self::Reconfigured { .. } => "reconfigured",
+            Self::WithoutEffect { .. } => "without-effect",
             Self::DriverStopped { .. } => "driver-stopped",
             Self::Missed { .. } => "missed",
         }
@@ -362,6 +371,7 @@ impl Event {
             | Self::DiscoveryRecovered { .. }
             | Self::DiscoveryEnded
             | Self::Reconfigured { .. }
+            | Self::WithoutEffect { .. }
             | Self::DriverStopped { .. }
             | Self::Missed { .. } => None,
         }

@@ -232,6 +232,7 @@ impl fmt::Display for Event {
             ),
             Self::DiscoveryEnded => f.write_str("discovery ended: the instances stay as they are"),
             Self::Reconfigured { changes } => write!(f, "reconfigured: {changes}"),
+            Self::WithoutEffect { setting, why } => write!(f, "{setting} has no effect: {why}"),
             Self::DriverStopped { connections } => write!(
                 f,
                 "driver stopped: {} lost",

@@ -743,6 +743,7 @@ pub(crate) mod tests {
             discovery_error: None,
             is_provisional: false,
             doubted_for: None,
+            subset: None,
             usable: states.iter().filter(is_usable).count(),
             panic_mode: false,
             ejection_mode: EjectionMode::On,

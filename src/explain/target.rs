@@ -7,7 +7,7 @@ use crate::runtime::duration::Rounded;
 #[cfg(feature = "serde")]
 use crate::runtime::duration::seconds;
 use crate::runtime::text::Counted;
-use crate::status::{EjectionMode, MemberState, MemberStatus, Status};
+use crate::status::{EjectionMode, MemberState, MemberStatus, Status, SubsetStatus};
 
 /// What affects all members of a target. `Display` is a part of a sentence.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +60,14 @@ pub enum Circumstance {
     },
     /// The set is a stand-in, cached or of another discovery.
     ProvisionalSet,
+    /// Only a part of the instances is dialled.
+    #[non_exhaustive]
+    Subset {
+        /// How many.
+        size: usize,
+        /// How many are announced.
+        of: usize,
+    },
     /// The rules eject nobody, because ejection is off.
     EjectionOff,
     /// The rules only report.
@@ -119,6 +127,11 @@ impl Circumstance {
         if status.is_provisional {
             found.push(Self::ProvisionalSet);
         }
+        if let Some(SubsetStatus { size, of }) =
+            status.subset.filter(|subset| subset.size < subset.of)
+        {
+            found.push(Self::Subset { size, of });
+        }
         match status.ejection_mode {
             EjectionMode::On if status.target.is_some() && status.attempt_timeout.is_none() => {
                 found.push(Self::NoTimeLimit);
@@ -167,6 +180,14 @@ impl fmt::Display for Circumstance {
                 )
             }
             Self::ProvisionalSet => f.write_str("the set is a stand-in until discovery answers"),
+            Self::Subset { size, of } => {
+                let (size, of) = (*size, *of);
+                let percent = 100.0 * SubsetStatus { size, of }.unevenness(100);
+                write!(
+                    f,
+                    "it dials a subset of {size} of {of} instances, whose loads differ by about {percent:.0} % if 100 callers do so"
+                )
+            }
             Self::EjectionOff => f.write_str("ejection is off"),
             Self::EjectionInShadow => f.write_str("ejection is in shadow: rules only report"),
             Self::NoTimeLimit => f.write_str(
@@ -235,6 +256,7 @@ mod tests {
             C::DiscoveryFails { .. } => C::DiscoveryFails { error: error(), set_age: 12 * SECOND }, "discovery fails (no server), and the set of 12 s ago stays in force";
             C::SetDoubted { .. } => C::SetDoubted { missing: 3, remaining: 12 * SECOND }, "discovery's newest answer is doubted for 12 s more (3 instances missing)";
             C::ProvisionalSet => C::ProvisionalSet, "the set is a stand-in until discovery answers";
+            C::Subset { .. } => C::Subset { size: 20, of: 100 }, "it dials a subset of 20 of 100 instances, whose loads differ by about 20 % if 100 callers do so";
             C::EjectionOff => C::EjectionOff, "ejection is off";
             C::EjectionInShadow => C::EjectionInShadow, "ejection is in shadow: rules only report";
             C::NoTimeLimit => C::NoTimeLimit, "no attempt_timeout is set, so a hung instance is noticed only when callers give up";

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use super::branch::Branch;
 use super::config::balance::BalanceConfig;
 use super::config::outlier::OutlierConfig;
+use super::config::subset::Subset;
 use super::members::list::List;
 use super::members::member::{MemberRef, Record};
 use super::members::pick::choose;
@@ -19,6 +20,7 @@ use super::roster::dials::{Dial, Ticket};
 use super::roster::status::Unusable;
 use super::rules::outlier::detect;
 use super::rules::peers::Peers;
+use super::rules::subset::choose as choose_subset;
 use super::rules::trial::TrialEnd;
 use super::shared::{Bound, Report, Reports, Shared};
 use super::slot::Slot;
@@ -120,12 +122,20 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 
     /// Applies the whole membership as of `now`, and returns the instances to dial.
     ///
-    /// Members that stay keep their connection, load and history. A doubtful set removes no member until
+    /// Of the set, the instances of [`subset`](super::ConfigBuilder::subset) become members. Members that stay keep their
+    /// connection, load and history. A doubtful set removes no member until
     /// [`shrink_grace`](super::ConfigBuilder::shrink_grace) is over.
     pub fn apply(&self, set: InstanceSet, now: Instant) -> Vec<Dial> {
         let shared = &self.state.shared;
         let moment = shared.nanos(now);
-        self.state.write(now, |roster| roster.apply(&set, moment))
+        // Without the lock, since it takes a time proportional to the whole set.
+        let subset = self.state.lock().config().subset().clone();
+        let chosen = match &subset {
+            Subset::All => set.clone(),
+            Subset::Fixed { size, key } => choose_subset(&set, *size as usize, key),
+        };
+        self.state
+            .write(now, |roster| roster.apply(&chosen, &set, moment))
     }
 
     /// Reports dials that succeeded, and publishes them together. The service of a stale ticket is dropped.

@@ -62,6 +62,7 @@
 //! | What if a member was late but is not slow? | `rules/late` |
 //! | What if this process stalled? | `measures/stall` |
 //! | When is a set of instances doubted? | `rules/doubt` |
+//! | Which instances does a caller dial that dials a subset? | `rules/subset` |
 //! | When is an instance dialled again? | `rules/backoff` |
 //!
 //! # Invariants
@@ -101,6 +102,7 @@ pub use branch::Branch;
 pub use config::balance::{Backoff, BalanceConfig, ConfigBuilder, Load};
 pub use config::bounds::ConfigError;
 pub use config::outlier::{OutlierBuilder, OutlierConfig};
+pub use config::subset::Subset;
 pub use fleet::{Fleet, PickError};
 pub use picked::Pick;
 pub use rng::Rng;

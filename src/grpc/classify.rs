@@ -11,9 +11,8 @@ use super::details;
 use super::origin;
 use super::outcome::{Judgement, TrackedBody};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
-use crate::http::label::label;
-use crate::http::pin::{self, Pins};
-use crate::http::{Tried, answered, classify, tried};
+use crate::http::classify::{failed, label};
+use crate::http::extensions::{Answered, PinTo, Pins, Tried, hints};
 use crate::model::hints::Hints;
 use crate::model::instance::InstanceId;
 
@@ -117,11 +116,11 @@ where
     type Context = (Tried, Option<InstanceId>);
 
     fn begin(&self, request: &Request<R>) -> Self::Context {
-        (tried::of(request), pin::of(request, self.pins.as_ref()))
+        (Tried::of(request), PinTo::of(request, self.pins.as_ref()))
     }
 
     fn hints<'c>(&self, (tried, pin): &'c Self::Context) -> Hints<'c> {
-        pin::hints(tried, pin)
+        hints(tried, pin)
     }
 
     fn classify(
@@ -133,7 +132,7 @@ where
         match result {
             Ok(mut response) => {
                 attempt.answered();
-                answered::note(response.extensions_mut(), &attempt, &tried);
+                Answered::note(response.extensions_mut(), &attempt, &tried);
                 let known = match Head::of(&response) {
                     Head::Begun => None,
                     Head::Ended(code) => {
@@ -153,7 +152,7 @@ where
                 let judgement = Judgement::new(attempt, self.rules.clone(), known);
                 Ok(response.map(|body| TrackedBody::new(body, id, judgement)))
             }
-            Err(error) => Err(classify::failed(attempt, error)),
+            Err(error) => Err(failed(attempt, error)),
         }
     }
 }

@@ -18,7 +18,7 @@ use super::outcome::TrackedBody;
 use super::status;
 use crate::balance::{self, Balance};
 use crate::error::{BoxError, Error};
-use crate::http::pin::Wishes;
+use crate::http::extensions::Wishes;
 use crate::http::{ReplayBody, ResendFuture};
 use crate::model::target::Target;
 

@@ -4,7 +4,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tonic::{Code, Status};
 
 use crate::error::Error;
-use crate::http::answered;
+use crate::http::extensions::instance_of;
 use crate::model::instance::InstanceId;
 
 /// All that tonic keeps of an answer whose status is not `Ok` is its headers.
@@ -33,7 +33,7 @@ pub(super) fn mark(headers: &mut HeaderMap, code: Code, id: &InstanceId) {
 /// ```
 #[must_use]
 pub fn answered_by<T>(response: &tonic::Response<T>) -> Option<&InstanceId> {
-    answered::noted(response.extensions())
+    instance_of(response.extensions())
 }
 
 /// The instance whose status this is, or that the call was with when it failed.

@@ -3,18 +3,19 @@
 use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use http::response::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
 
-use super::answered;
-use super::body::{Judgement, TrackedBody};
-use super::error::CallError;
-use super::pin::{self, Pins};
+use super::error::{BodyError, CallError};
+use super::extensions::{Answered, PinTo, Pins, Tried, hints};
 use super::retry_after::retry_after;
 use super::socket::Lifetime;
-use super::tried::{self, Tried};
 use crate::balance::classify::{io_label, is_blameless};
 use crate::balance::{Attempt, Classify, Failed, Outcome};
 use crate::error::BoxError;
@@ -146,7 +147,7 @@ impl HttpClassifier {
 
 impl<R, B, E> Classify<Request<R>, Response<B>, E> for HttpClassifier
 where
-    B: http_body::Body,
+    B: Body,
     E: 'static,
 {
     type Response = Response<TrackedBody<B>>;
@@ -154,11 +155,11 @@ where
     type Context = (Tried, Option<InstanceId>);
 
     fn begin(&self, request: &Request<R>) -> Self::Context {
-        (tried::of(request), pin::of(request, self.pins.as_ref()))
+        (Tried::of(request), PinTo::of(request, self.pins.as_ref()))
     }
 
     fn hints<'c>(&self, (tried, pin): &'c Self::Context) -> Hints<'c> {
-        pin::hints(tried, pin)
+        hints(tried, pin)
     }
 
     fn classify(
@@ -172,7 +173,7 @@ where
                 attempt.answered();
                 let (mut head, body) = response.into_parts();
                 let outcome = self.outcome(&head);
-                answered::note(&mut head.extensions, &attempt, &tried);
+                Answered::note(&mut head.extensions, &attempt, &tried);
                 let judgement = Judgement::new(attempt, outcome, head.status);
                 let body = match head.extensions.remove::<Lifetime>() {
                     // The connection is the caller's from now on, and load of the instance until it is closed.
@@ -254,5 +255,141 @@ pub(crate) fn failed<E: 'static>(attempt: Attempt, error: E) -> Failed<E> {
 impl fmt::Debug for HttpClassifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClassifier").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// A response body that tells the balancer how it ended; see [`HttpClassifier`](super::HttpClassifier).
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped before its end it frees the slot of its instance.
+    #[derive(Debug)]
+    pub struct TrackedBody<B> {
+        #[pin]
+        body: B,
+        judgement: Option<Judgement>,
+    }
+}
+
+impl<B: Body> TrackedBody<B> {
+    pub(super) fn new(body: B, mut judgement: Judgement) -> Self {
+        if body.is_end_stream() {
+            judgement.end();
+        }
+        let judgement = Some(judgement);
+        Self { body, judgement }
+    }
+
+    /// A body whose attempt is judged elsewhere.
+    pub(super) fn untracked(body: B) -> Self {
+        let judgement = None;
+        Self { body, judgement }
+    }
+}
+
+impl<B: Body<Error: 'static>> Body for TrackedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        if let Some(judgement) = this.judgement {
+            match &frame {
+                Some(Err(error)) => judgement.broken(error),
+                Some(Ok(_)) if !this.body.is_end_stream() => {}
+                Some(Ok(_)) | None => judgement.end(),
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An attempt whose head was answered, and the outcome it comes to unless its body breaks.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    attempt: Option<Attempt>,
+    outcome: Outcome,
+    status: StatusCode,
+}
+
+impl Judgement {
+    pub(super) fn new(attempt: Attempt, outcome: Outcome, status: StatusCode) -> Self {
+        Self {
+            attempt: Some(attempt),
+            outcome,
+            status,
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            self.outcome.end(attempt, Some(label(self.status)));
+        }
+    }
+
+    fn broken(&mut self, error: &dyn Any) {
+        if let Some(attempt) = self.attempt.take() {
+            match error.downcast_ref() {
+                Some(error) if BodyError::is_callers(error) => attempt.neutral(),
+                _ => attempt.failure_labelled("response body broken"),
+            }
+        }
+    }
+}
+
+impl Drop for Judgement {
+    /// A bad status is known without the body, and callers seldom read it to the end.
+    fn drop(&mut self) {
+        if !matches!(self.outcome, Outcome::Success) {
+            self.end();
+        }
+    }
+}
+
+/// All three-digit numbers from 100 on, one after the other.
+const NUMBERS: [u8; 2700] = {
+    let mut numbers = [0; 2700];
+    let mut at = 0;
+    while at < 900 {
+        let number = 100 + at;
+        numbers[3 * at] = b'0' + (number / 100) as u8;
+        numbers[3 * at + 1] = b'0' + (number / 10 % 10) as u8;
+        numbers[3 * at + 2] = b'0' + (number % 10) as u8;
+        at += 1;
+    }
+    numbers
+};
+
+/// The label of a failure by status: its number.
+pub(crate) fn label(status: StatusCode) -> &'static str {
+    let at = 3 * usize::from(status.as_u16()).saturating_sub(100);
+    let number = NUMBERS.get(at..at + 3);
+    let number = number.and_then(|number| std::str::from_utf8(number).ok());
+    number.unwrap_or("status")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_is_labelled_by_its_number() {
+        for number in 100..=999_u16 {
+            let status = StatusCode::from_u16(number).unwrap();
+            assert_eq!(label(status), number.to_string());
+        }
     }
 }

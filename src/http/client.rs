@@ -13,13 +13,11 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::body::TrackedBody;
-use super::classify::HttpClassifier;
-use super::connection::Connection;
+use super::classify::{HttpClassifier, TrackedBody};
+use super::connection::{Connection, IncomingBody};
 use super::connector::Connector;
 use super::replay::ReplayBody;
 use super::resend::{Resend, ResendLayer};
-use super::response::IncomingBody;
 use super::tcp::TcpOptions;
 #[cfg(feature = "tls")]
 use super::tls::Tls;

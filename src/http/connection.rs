@@ -6,15 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
 use tower_service::Service;
 
 use super::address;
-use super::error::CallError;
+use super::error::{BodyError, CallError};
 use super::http2::call::Call;
-use super::response::IncomingBody;
 use super::{http1, http2};
 use crate::error::BoxError;
 
@@ -151,7 +151,7 @@ pub struct ConnectionFuture {
 }
 
 enum Exchange {
-    Http1(BoxFuture<'static, Result<Response<http1::body::Received>, CallError>>),
+    Http1(BoxFuture<'static, Result<Response<http1::connection::Received>, CallError>>),
     Http2(Call),
     /// For a stream of HTTP/2.
     Waiting(BoxFuture<'static, Result<Response<http2::call::Received>, CallError>>),
@@ -214,5 +214,74 @@ impl<B> fmt::Debug for Connection<B> {
             Protocol::Http2(checkout) => connection.field("http2", checkout.pool()),
         }
         .finish()
+    }
+}
+
+/// The body of a response, as it comes from an instance.
+///
+/// # Errors
+///
+/// A [`BodyError`], after which it has ended: the connection or the stream was lost, or the body of the request failed.
+///
+/// # Cancellation
+///
+/// Dropped before its end it closes its HTTP/1.1 connection, and resets its HTTP/2 stream; the body of the request is dropped
+/// too. At its end the body of the request is dropped if it was not sent yet: an instance that has answered does not need it.
+/// The HTTP/2 stream is reset then, without an error, and the HTTP/1.1 connection is closed.
+pub struct IncomingBody {
+    body: Incoming,
+}
+
+enum Incoming {
+    Http1(http1::connection::Received),
+    Http2(http2::call::Received),
+}
+
+impl From<http1::connection::Received> for IncomingBody {
+    fn from(body: http1::connection::Received) -> Self {
+        let body = Incoming::Http1(body);
+        Self { body }
+    }
+}
+
+impl From<http2::call::Received> for IncomingBody {
+    fn from(body: http2::call::Received) -> Self {
+        let body = Incoming::Http2(body);
+        Self { body }
+    }
+}
+
+impl Body for IncomingBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().body {
+            Incoming::Http1(body) => Pin::new(body).poll_frame(cx),
+            Incoming::Http2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Incoming::Http1(body) => body.is_end_stream(),
+            Incoming::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Incoming::Http1(body) => body.size_hint(),
+            Incoming::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for IncomingBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncomingBody").finish_non_exhaustive()
     }
 }

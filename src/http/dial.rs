@@ -9,10 +9,7 @@ use http::uri::Scheme;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ConnectError, Step};
-#[cfg(feature = "tls")]
-use super::lock::lock;
-use super::raw::Raw;
-use super::stream::Stream;
+use super::stream::{Raw, Stream};
 #[cfg(feature = "tls")]
 use super::tls::Expected;
 use super::transport::Transport;
@@ -21,6 +18,8 @@ use crate::balance::socket::SocketError;
 use crate::model::address::Address;
 use crate::model::instance::Instance;
 use crate::runtime::clock;
+#[cfg(feature = "tls")]
+use crate::runtime::lock::lock;
 
 /// Where a pool connects.
 #[derive(Clone)]

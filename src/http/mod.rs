@@ -19,24 +19,18 @@
 
 mod address;
 mod age;
-pub(crate) mod answered;
-mod body;
 pub(crate) mod classify;
 mod client;
 mod connection;
 mod connector;
 mod dial;
 pub(crate) mod error;
+pub(crate) mod extensions;
 mod http1;
 mod http2;
-pub(crate) mod label;
-mod lock;
-pub(crate) mod pin;
-mod raw;
 mod redial;
 pub(crate) mod replay;
 pub(crate) mod resend;
-mod response;
 pub(crate) mod retry_after;
 mod settings;
 mod socket;
@@ -45,22 +39,17 @@ mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
-pub(crate) mod tried;
 
 pub use address::Host;
-pub use answered::{Answered, answered_by};
-pub use body::TrackedBody;
-pub use classify::HttpClassifier;
+pub use classify::{HttpClassifier, TrackedBody};
 pub use client::{Client, ClientBuilder, ClientFuture};
-pub use connection::{Connection, ConnectionFuture};
+pub use connection::{Connection, ConnectionFuture, IncomingBody};
 pub use connector::Connector;
 pub use error::{BodyError, CallError, ConnectError, ConnectErrorKind};
+pub use extensions::{Answered, PinTo, Tried, answered_by};
 pub use h2::ext::Protocol;
-pub use pin::PinTo;
 pub use replay::{Body, ReplayBody};
 pub use resend::{Resend, ResendFuture, ResendLayer};
-pub use response::IncomingBody;
 pub use tcp::TcpOptions;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
-pub use tried::Tried;

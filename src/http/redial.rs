@@ -6,8 +6,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::error::ConnectError;
-use super::lock::lock;
 use crate::model::address::Address;
+use crate::runtime::lock::lock;
 
 /// A pool that dials.
 pub(super) trait Dials: Send + Sync + 'static {

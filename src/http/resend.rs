@@ -14,8 +14,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::error::CallError;
+use super::extensions::Tried;
 use super::replay::ReplayBody;
-use super::tried;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::model::instance::InstanceId;
 
@@ -228,7 +228,7 @@ where
                     {
                         let mut request = Request::from_parts(head, body);
                         request.extensions_mut().insert(Resent);
-                        tried::add(&mut request, Some(instance), true);
+                        Tried::add(&mut request, Some(instance), true);
                         *this.state = State::Unready {
                             service,
                             request: Some(request),
@@ -238,7 +238,7 @@ where
                     }
                 }
                 State::Again(tried) => match &mut result {
-                    Ok(response) => tried::note(response, tried),
+                    Ok(response) => Tried::note(response, tried),
                     Err(error) => note(error, &tried),
                 },
                 State::Unready { .. } | State::Final => {}

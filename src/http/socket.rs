@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::lock::lock;
 use super::stream::Stream;
 use crate::runtime::clock;
+use crate::runtime::lock::lock;
 
 /// A peer that was heard of within this time is not looked up in the kernel.
 ///
@@ -356,7 +356,7 @@ mod tests {
 
     use super::*;
     use crate::balance::connect;
-    use crate::http::raw::Raw;
+    use crate::http::stream::Raw;
 
     async fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,16 +1,19 @@
 //! A TCP connection, plain or encrypted, at which others than its task may have a look.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 #[cfg(feature = "tls")]
 use std::task::Waker;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 #[cfg(feature = "tls")]
 use tokio_rustls::client::TlsStream;
 
-use super::raw::Raw;
+use crate::balance::socket::Socket;
+use crate::runtime::io::forward_io;
 
 pub(super) enum Stream {
     Plain(Raw),
@@ -127,6 +130,70 @@ fn invalid(error: tokio_rustls::rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
+/// What a connection runs over: a socket of the system, or whatever a transport of the program gave.
+pub(super) enum Raw {
+    Socket(Socket),
+    Custom(Box<dyn Io>),
+}
+
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// Runs an expression for the reference to a socket of the system.
+macro_rules! system_socket {
+    ($socket:expr, $stream:ident => $call:expr) => {
+        match $socket {
+            Socket::Tcp($stream) => $call,
+            #[cfg(unix)]
+            Socket::Unix($stream) => $call,
+        }
+    };
+}
+
+impl Raw {
+    /// How many bytes of the peer's, at least, can be read now: zero at the end, `None` if there is nothing or nobody knows.
+    pub(super) fn peek(&self) -> io::Result<Option<usize>> {
+        let Self::Socket(socket) = self else {
+            return Ok(None);
+        };
+        system_socket!(socket, stream => {
+            would_block(SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]))
+        })
+    }
+
+    /// Reads past tokio, whose one waker for reads is that of the connection's task. `None` if there is nothing or nobody
+    /// knows.
+    #[cfg(feature = "tls")]
+    pub(super) fn read_now(
+        &self,
+        read: impl FnOnce(&mut dyn io::Read) -> io::Result<usize>,
+    ) -> io::Result<Option<usize>> {
+        let Self::Socket(socket) = self else {
+            return Ok(None);
+        };
+        system_socket!(socket, stream => would_block(read(&mut &*SockRef::from(stream))))
+    }
+
+    /// Whether the event loop knows of something to read, or of the end, that no read has met yet. It takes no system call.
+    pub(super) fn has_event(&self) -> bool {
+        let Self::Socket(socket) = self else {
+            return false;
+        };
+        system_socket!(socket, stream => stream.try_io(Interest::READABLE, || Ok(())).is_ok())
+    }
+}
+
+fn would_block(read: io::Result<usize>) -> io::Result<Option<usize>> {
+    match read {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+forward_io!(Raw { Socket, Custom });
+
 #[cfg(test)]
 #[cfg(feature = "tls")]
 mod tests {
@@ -140,7 +207,6 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 
     use super::*;
-    use crate::balance::socket::Socket;
 
     const NAME: &str = "a.test";
 

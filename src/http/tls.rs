@@ -9,7 +9,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::{ConnectError, Mismatch};
-use super::raw::Raw;
+use super::stream::Raw;
 use crate::model::address::Address;
 use crate::model::instance::Instance;
 use crate::model::name::Role;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tower_service::Service;
 
-use super::raw::Raw;
+use super::stream::Raw;
 use super::tcp::TcpOptions;
 use crate::balance::socket::Socket;
 use crate::error::BoxError;

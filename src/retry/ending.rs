@@ -4,8 +4,9 @@ use http::header::HeaderMap;
 use http::{Response, StatusCode};
 
 use crate::error::{Error, ErrorKind};
+use crate::http::extensions::instance_of;
 use crate::http::resend::{is_free, ours};
-use crate::http::{CallError, Tried, answered};
+use crate::http::{CallError, Tried};
 use crate::model::instance::InstanceId;
 
 /// How an attempt ended, as far as another one is to follow.
@@ -25,7 +26,7 @@ pub(super) enum Ending {
 pub(super) fn of<B, E: 'static>(result: &Result<Response<B>, E>) -> (Ending, Option<InstanceId>) {
     match result {
         Ok(response) => {
-            let id = answered::noted(response.extensions()).cloned();
+            let id = instance_of(response.extensions()).cloned();
             let failed = is_failed(response.status()) || is_grpc_unavailable(response.headers());
             let ending = if failed {
                 Ending::Failed

@@ -10,8 +10,8 @@ use super::body::TryClone;
 use super::ending::{self, Ending, Resent};
 use super::mark::{self, Deadline};
 use super::wait::{Backoff, Wait};
+use crate::http::Tried;
 use crate::http::resend::{self, ours};
-use crate::http::{Tried, tried};
 use crate::runtime::clock;
 
 /// A policy for [`tower::retry`] that retries on another instance while one is usable, if that is safe.
@@ -187,7 +187,7 @@ where
             Resent::No => {}
             Resent::From(id) => {
                 self.session.was_resent = true;
-                tried::add(request, Some(&id), true);
+                Tried::add(request, Some(&id), true);
             }
             Resent::Unknown => self.session.was_resent = true,
         }
@@ -199,7 +199,7 @@ where
         };
         self.session.was_sent |= matches!(ending, Ending::Failed);
         let is_resend = self.session.was_resent && !was_resent;
-        tried::add(request, instance.as_ref(), is_resend);
+        Tried::add(request, instance.as_ref(), is_resend);
         if self.session.was_resent {
             request.extensions_mut().insert(resend::Resent);
         }
@@ -244,7 +244,7 @@ impl Retry {
             }
             Err(error) => {
                 if let Some(error) = ours(error) {
-                    error.note_tried(tried::of(request).instances(), self.session.was_sent);
+                    error.note_tried(Tried::of(request).instances(), self.session.was_sent);
                 }
             }
         }

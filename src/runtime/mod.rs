@@ -5,7 +5,11 @@
 pub(crate) mod causes;
 pub(crate) mod clock;
 pub(crate) mod duration;
+#[cfg(feature = "net")]
+pub(crate) mod io;
 pub(crate) mod local_fault;
+#[cfg(feature = "http")]
+pub(crate) mod lock;
 pub(crate) mod panic;
 pub(crate) mod random;
 pub(crate) mod text;

@@ -41,22 +41,30 @@ async fn no_call_fails(server: &Raw, http2: bool, body: &'static str) {
         .service(connector);
     let control = client.get_ref().control();
     until(|| control.status().usable == 2).await;
-    let calls = (0..CALLERS).map(|_| async {
-        for _ in 0..CALLS {
-            let request = Request::post("/").body(Full::<Bytes>::from(body)).unwrap();
-            let response = within(client.clone().oneshot(request)).await;
-            let response = response.expect("no request fails");
-            assert_eq!(response.status(), 200, "it came with its body");
-            let body = response.into_body();
-            within(body.collect()).await.expect("no body breaks");
+    let calls = || {
+        let calls = (0..CALLERS).map(|_| async {
+            for _ in 0..CALLS {
+                let request = Request::post("/").body(Full::<Bytes>::from(body)).unwrap();
+                let response = within(client.clone().oneshot(request)).await;
+                let response = response.expect("no request fails");
+                assert_eq!(response.status(), 200, "it came with its body");
+                let body = response.into_body();
+                within(body.collect()).await.expect("no body breaks");
+            }
+        });
+        futures::future::join_all(calls)
+    };
+    // A graceful server takes what comes until it knows that it was heard. On a busy machine it may seem so slow that the other
+    // one has nearly all of the first calls.
+    let all = async {
+        while server.accepted() < 4 {
+            calls().await;
         }
-    });
-    futures::future::join_all(calls).await;
+    };
+    within(all).await;
     for member in control.status().members {
         assert_eq!((member.in_flight, member.failures), (0, 0));
     }
-    // A graceful server takes what comes until it knows that it was heard.
-    assert!(server.accepted() >= 4, "{}", server.accepted());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::bounds::{ConfigError, at_least, within};
 use super::outlier::OutlierConfig;
+use super::subset::Subset;
 
 /// How a balancer picks and dials, when it ejects, and how it treats doubtful sets. Valid by construction.
 ///
@@ -21,6 +22,7 @@ use super::outlier::OutlierConfig;
 /// | [`connect_backoff`](ConfigBuilder::connect_backoff) | 100 ms doubling to 5 s, full jitter |
 /// | [`unavailable_after`](ConfigBuilder::unavailable_after) | 3 s |
 /// | [`shrink_grace`](ConfigBuilder::shrink_grace) | 30 s |
+/// | [`subset`](ConfigBuilder::subset) | [`Subset::All`] |
 ///
 /// With the `serde` feature it deserializes from a table of the same fields. Every field is optional; durations are written
 /// `"5s"`. Unknown fields and values out of range are errors.
@@ -192,6 +194,11 @@ impl BalanceConfig {
     pub fn shrink_grace(&self) -> Duration {
         self.0.shrink_grace
     }
+
+    /// See [`ConfigBuilder::subset`].
+    pub fn subset(&self) -> &Subset {
+        &self.0.subset
+    }
 }
 
 impl BalanceConfig {
@@ -219,6 +226,7 @@ impl BalanceConfig {
             connect_backoff,
             unavailable_after,
             shrink_grace,
+            subset,
         } = &self.0;
         let limit = |limit: &Option<u32>| match limit {
             Some(limit) => limit.to_string(),
@@ -229,6 +237,10 @@ impl BalanceConfig {
             "latency"
         } else {
             "least-in-flight"
+        };
+        let subset_text = match subset {
+            Subset::All => "all".into(),
+            Subset::Fixed { size, key } => format!("{size} by {key:?}"),
         };
         let switch = if outlier.is_some() { "on" } else { "off" };
         let mut fields = vec![
@@ -244,6 +256,7 @@ impl BalanceConfig {
             ("connect_backoff.max", format!("{max:?}")),
             ("unavailable_after", format!("{unavailable_after:?}")),
             ("shrink_grace", format!("{shrink_grace:?}")),
+            ("subset", subset_text),
         ];
         fields.extend(outlier.clone().unwrap_or_default().fields());
         fields
@@ -280,6 +293,7 @@ pub struct ConfigBuilder {
     unavailable_after: Duration,
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     shrink_grace: Duration,
+    subset: Subset,
 }
 
 impl ConfigBuilder {
@@ -374,6 +388,14 @@ impl ConfigBuilder {
         self
     }
 
+    /// Which instances of the target are dialled. Default: [`Subset::All`].
+    ///
+    /// A change while the balancer runs takes effect with the next answer of discovery.
+    pub fn subset(mut self, subset: Subset) -> Self {
+        self.subset = subset;
+        self
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -402,6 +424,10 @@ impl ConfigBuilder {
             HOUR,
         )?;
         within("shrink_grace", self.shrink_grace, Duration::ZERO, 24 * HOUR)?;
+        if let Subset::Fixed { size, key } = &self.subset {
+            within("subset.size", *size, 1, 65_536)?;
+            within("the length of subset.key", key.len(), 1, 1024)?;
+        }
         Ok(BalanceConfig(self))
     }
 }
@@ -420,6 +446,7 @@ impl Default for ConfigBuilder {
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             unavailable_after: Duration::from_secs(3),
             shrink_grace: Duration::from_secs(30),
+            subset: Subset::All,
         }
     }
 }

@@ -3,3 +3,4 @@
 pub(crate) mod balance;
 pub(crate) mod bounds;
 pub(crate) mod outlier;
+pub(crate) mod subset;

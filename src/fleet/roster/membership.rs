@@ -7,6 +7,7 @@ use super::seat::{Connection, Seat};
 use super::{Received, Roster};
 use crate::event::Event;
 use crate::fleet::branch::Branch;
+use crate::fleet::config::subset::Subset;
 use crate::fleet::rules::doubt::{Doubt, judge};
 use crate::model::instance::{Instance, InstanceId, InstanceSet, check_text};
 use crate::runtime::text::excerpt;
@@ -24,33 +25,47 @@ enum Absent {
 }
 
 impl<T> Roster<T> {
-    /// Applies a set, or doubts it. Returns the dials to make.
-    pub(crate) fn apply(&mut self, set: &InstanceSet, now: u64) -> Vec<Dial> {
+    /// Applies a set, or doubts it. Returns the dials to make. `whole`: the set with the instances outside the subset.
+    pub(crate) fn apply(&mut self, set: &InstanceSet, whole: &InstanceSet, now: u64) -> Vec<Dial> {
         let age = set.provisional_age().unwrap_or_default();
         let first = self.received.replace(Received { at: now, age }).is_none();
         self.dials.take_cancelled();
         for id in set.duplicates().iter().take(MAX_REPORTED) {
             self.note(Event::DuplicateId { id: printable(id) });
         }
+        if first {
+            self.check_subset(whole);
+        }
         let known = if self.is_provisional {
             0
-        } else {
+        } else if *self.config.subset() == Subset::All {
             self.seats.len()
+        } else {
+            self.announced
         };
-        let lacks = |seat: &&Seat<T>| set.get(seat.instance.id().as_str()).is_none();
+        let lacks = |seat: &&Seat<T>| whole.get(seat.instance.id().as_str()).is_none();
         let gone = || self.seats.iter().filter(lacks).count();
-        match judge(set, known, gone, self.doubt.as_ref(), &self.config, now) {
+        match judge(
+            set,
+            whole,
+            known,
+            gone,
+            self.doubt.as_ref(),
+            &self.config,
+            now,
+        ) {
             None => {
                 if let Some(doubt) = self.doubt.take() {
                     Branch::DoubtLifted.reach();
                     self.note(Event::DoubtEnded {
                         believed: false,
                         known,
-                        answered: set.len(),
+                        answered: whole.len(),
                         after: Duration::from_nanos(now.saturating_sub(doubt.since())),
                     });
                 }
                 self.is_provisional = set.provisional_age().is_some();
+                self.announced = whole.len();
                 self.replace_seats(set, Absent::Leave, first, now)
             }
             Some(doubt) => {
@@ -58,7 +73,7 @@ impl<T> Roster<T> {
                     Branch::SetDoubted.reach();
                     self.note(Event::SetDoubted {
                         known,
-                        answered: set.len(),
+                        answered: whole.len(),
                         grace: self.config.shrink_grace(),
                     });
                 }
@@ -75,9 +90,24 @@ impl<T> Roster<T> {
             answered: doubt.set().len(),
             after: Duration::from_nanos(now.saturating_sub(doubt.since())),
         });
+        self.announced = doubt.announced();
         let set = doubt.into_set();
         self.is_provisional = set.provisional_age().is_some();
         self.replace_seats(&set, Absent::Leave, false, now)
+    }
+
+    /// Reports a subset that leaves no instance out.
+    fn check_subset(&mut self, whole: &InstanceSet) {
+        if let Subset::Fixed { size, .. } = self.config.subset()
+            && whole.len() <= *size as usize
+        {
+            let why = format!(
+                "all {} instances are dialled, {size} are allowed",
+                whole.len()
+            );
+            let setting = "subset";
+            self.note(Event::WithoutEffect { setting, why });
+        }
     }
 
     /// Adds, updates and removes seats to match a set. Returns the dials to make.

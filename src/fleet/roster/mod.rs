@@ -69,6 +69,8 @@ pub(crate) struct Roster<T> {
     doubt: Option<Doubt>,
     /// The last set that arrived.
     received: Option<Received>,
+    /// How many instances the set in force has, those outside the subset included.
+    announced: usize,
     /// Whether the seats follow a provisional set. No set is doubted by comparison with those.
     is_provisional: bool,
     unusable_since: Option<Instant>,
@@ -111,6 +113,7 @@ impl<T> Roster<T> {
             all_fail: false,
             doubt: None,
             received: None,
+            announced: 0,
             is_provisional: false,
             unusable_since: Some(now),
             outcomes: 0,

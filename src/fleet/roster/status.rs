@@ -9,6 +9,7 @@ use super::listing::Rank;
 use super::seat::{Connection, Seat};
 use crate::error::census::Census;
 use crate::fleet::config::outlier::OutlierConfig;
+use crate::fleet::config::subset::Subset;
 use crate::fleet::measures::failures::Tally;
 use crate::fleet::rules::cap::cap;
 use crate::fleet::rules::doubt::Doubt;
@@ -17,7 +18,7 @@ use crate::fleet::shared::Shared;
 use crate::fleet::time::nanos;
 use crate::model::hints::PinFault;
 use crate::model::instance::InstanceId;
-use crate::status::{EjectionMode, MemberState, MemberStatus, RankStatus, Status};
+use crate::status::{EjectionMode, MemberState, MemberStatus, RankStatus, Status, SubsetStatus};
 
 /// Why there is no member to pick.
 pub(crate) enum Unusable {
@@ -73,6 +74,13 @@ impl<T> Roster<T> {
             is_provisional: self.is_provisional,
             discovery_error: None,
             doubted_for: self.doubt.as_ref().map(|doubt| left(doubt.until())),
+            subset: match self.config.subset() {
+                Subset::All => None,
+                Subset::Fixed { .. } => Some(SubsetStatus {
+                    size: self.seats.len(),
+                    of: self.announced,
+                }),
+            },
             usable: self.listing.in_use(),
             panic_mode: self.listing.is_panic_mode(),
             ejection_mode: match &*self.shared.outlier.load() {

@@ -16,6 +16,7 @@ const MIN_GONE: usize = 3;
 /// A doubted set.
 pub(crate) struct Doubt {
     set: InstanceSet,
+    announced: usize,
     since: u64,
     until: u64,
 }
@@ -29,6 +30,11 @@ impl Doubt {
     /// The doubted set.
     pub(crate) fn set(&self) -> &InstanceSet {
         &self.set
+    }
+
+    /// How many instances the set has, those outside the subset included.
+    pub(crate) fn announced(&self) -> usize {
+        self.announced
     }
 
     /// When the doubt began.
@@ -47,10 +53,11 @@ impl Doubt {
     }
 }
 
-/// The doubt about a set, if there is any. `known`: how many instances are known; `gone`: how many of them the set lacks.
+/// The doubt about a set, if there is any. `whole`: the set with the instances outside the subset. `known`: how many instances are known; `gone`: how many of them the set lacks.
 /// Another doubtful set does not extend an `earlier` doubt.
 pub(crate) fn judge(
     set: &InstanceSet,
+    whole: &InstanceSet,
     known: usize,
     gone: impl FnOnce() -> usize,
     earlier: Option<&Doubt>,
@@ -58,12 +65,13 @@ pub(crate) fn judge(
     now: u64,
 ) -> Option<Doubt> {
     let grace = nanos(config.shrink_grace());
-    if grace == 0 || !is_doubtful(set, known, gone) {
+    if grace == 0 || !is_doubtful(whole, known, gone) {
         return None;
     }
     let since = earlier.map_or(now, |doubt| doubt.since);
     Some(Doubt {
         set: set.clone(),
+        announced: whole.len(),
         since,
         until: since.saturating_add(grace),
     })
@@ -88,7 +96,7 @@ mod tests {
 
     fn doubted(set: &InstanceSet, known: usize) -> bool {
         let gone = known.saturating_sub(set.len());
-        let doubt = judge(set, known, || gone, None, &BalanceConfig::default(), 0);
+        let doubt = judge(set, set, known, || gone, None, &BalanceConfig::default(), 0);
         doubt.is_some()
     }
 
@@ -118,17 +126,17 @@ mod tests {
             .shrink_grace(std::time::Duration::ZERO)
             .build()
             .unwrap();
-        let doubt = judge(&set(0), 10, || 10, None, &config, 0);
+        let doubt = judge(&set(0), &set(0), 10, || 10, None, &config, 0);
         assert!(doubt.is_none());
     }
 
     #[test]
     fn another_doubtful_set_does_not_extend_the_doubt() {
         let config = BalanceConfig::default();
-        let Some(first) = judge(&set(0), 10, || 10, None, &config, 5) else {
+        let Some(first) = judge(&set(0), &set(0), 10, || 10, None, &config, 5) else {
             panic!("not doubted");
         };
-        let Some(second) = judge(&set(1), 10, || 9, Some(&first), &config, 500) else {
+        let Some(second) = judge(&set(1), &set(1), 10, || 9, Some(&first), &config, 500) else {
             panic!("not doubted");
         };
         assert_eq!(second.until, first.until);

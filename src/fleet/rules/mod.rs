@@ -1,5 +1,5 @@
 //! One file per rule: its decision, its numbers and its failure mode. Rules are functions of numbers and small states; they
-//! know no ids.
+//! know no ids. Only `doubt` and `subset` look at whole sets.
 
 pub(crate) mod backoff;
 pub(crate) mod cap;
@@ -14,6 +14,7 @@ pub(crate) mod overload;
 pub(crate) mod peers;
 pub(crate) mod rank;
 pub(crate) mod slow_start;
+pub(crate) mod subset;
 pub(crate) mod suspect;
 pub(crate) mod tiers;
 pub(crate) mod trial;

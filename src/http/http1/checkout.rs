@@ -9,8 +9,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
 
-use super::body::Received;
-use super::connection::Answered;
+use super::connection::{Answered, Received};
 use super::pool::{Acquired, Claim, Pool};
 use crate::error::BoxError;
 use crate::http::address;

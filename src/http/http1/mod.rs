@@ -1,9 +1,8 @@
 //! HTTP/1.1: each request has a connection for itself.
 //!
-//! [`pool`] keeps the idle connections of an instance and dials more, [`checkout`] claims one for a request, [`connection`]
-//! opens one, runs it and sends requests over it, and [`body`] watches the two bodies of an exchange.
+//! [`pool`] keeps the idle connections of an instance and dials more, [`checkout`] claims one for a request, and [`connection`]
+//! opens one, runs it, sends requests over it and watches the two bodies of an exchange.
 
-pub(super) mod body;
 pub(super) mod checkout;
-mod connection;
+pub(super) mod connection;
 pub(super) mod pool;

@@ -24,12 +24,12 @@ use crate::http::address::Fallback;
 use crate::http::age::Aging;
 use crate::http::dial::{self, Peer};
 use crate::http::error::ConnectError;
-use crate::http::lock::lock;
 use crate::http::redial::{Dials, Tasks};
 use crate::http::settings::Limits;
 use crate::http::stream::Stream;
 use crate::model::address::Address;
 use crate::runtime::clock;
+use crate::runtime::lock::lock;
 
 /// After a failed dial no old connection is replaced for this time.
 const PAUSE: Duration = Duration::from_millis(500);

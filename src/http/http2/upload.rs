@@ -13,7 +13,7 @@ use http_body::{Body, Frame};
 use tokio::runtime::Handle;
 
 use crate::error::BoxError;
-use crate::http::lock::lock;
+use crate::runtime::lock::lock;
 use crate::runtime::panic::caught;
 
 /// A body that is sent. Dropping this resets the stream and drops the body, unless all of it has left.
