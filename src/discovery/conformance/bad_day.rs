@@ -128,6 +128,10 @@ impl BadDay {
 }
 
 impl Kind {
+    #[expect(
+        clippy::panic,
+        reason = "the drill is that a panic of foreign code harms nobody"
+    )]
     fn answer(self, good: &InstanceSet, number: u32) -> Answer {
         let error = || {
             let cause = format!("fault number {number}\n\u{1b}[31m\u{202e}");
@@ -152,7 +156,6 @@ impl Kind {
             Self::HostileIds => Ok(good.iter().cloned().chain(hostile()).collect()),
             Self::TooMany if number == 0 => Ok(far_too_many()),
             Self::TooMany => Ok(good.clone()),
-            // The drill is that a panic of foreign code harms nobody.
             Self::Panic => std::panic::panic_any("a panic of a bad day"),
             Self::End | Self::Silence => Ok(good.clone()),
         }
