@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::event::reason::EjectionReason;
-use crate::model::instance::Instance;
+use crate::model::instance::{Instance, Zone};
 use crate::model::target::Target;
 use crate::runtime::duration::Rounded;
 #[cfg(feature = "serde")]
@@ -73,6 +73,10 @@ pub struct Status {
         serde(serialize_with = "seconds::option::serialize")
     )]
     pub mean_latency: Option<Duration>,
+    /// The zone of this caller: [`zone`](crate::ConfigBuilder::zone) of the configuration in force.
+    pub zone: Option<Zone>,
+    /// How many times as much its zone may cost: [`zone_price`](crate::ConfigBuilder::zone_price).
+    pub zone_price: f64,
     /// What each [rank](crate::Instance::rank) that has instances takes, best first.
     pub ranks: Vec<RankStatus>,
     /// Every known instance, by id.
@@ -122,6 +126,8 @@ impl Status {
             max_in_flight: None,
             attempt_timeout: None,
             mean_latency: None,
+            zone: None,
+            zone_price: 0.0,
             ranks: Vec::new(),
             members: Vec::new(),
         }
@@ -215,8 +221,10 @@ pub struct MemberStatus {
     pub check: Option<CheckStatus>,
     /// Whether it is a suspect: it failed, or answered late, and gets too little traffic to be judged. A trial decides.
     pub is_suspect: bool,
-    /// The part of its share that slow start gives it, from 0.1 to 1, if it is in slow start.
+    /// The part of its share that slow start gives it, from 0.1 to 1, if it ramps.
     pub slow_start: Option<f64>,
+    /// Whether it is new, and [`slow_start_new`](crate::ConfigBuilder::slow_start_new) is configured.
+    pub is_new: bool,
     /// How long it still counts as overloaded, because it said so.
     #[cfg_attr(
         feature = "serde",
@@ -230,6 +238,12 @@ pub struct MemberStatus {
 }
 
 impl MemberStatus {
+    /// Whether it is in another zone than the caller. One without a zone is not.
+    pub(crate) fn is_far(&self, own: Option<&Zone>) -> bool {
+        let zone = self.instance.zone();
+        own.zip(zone).is_some_and(|(own, zone)| !zone.is_same(own))
+    }
+
     /// Of one that drains, whether no dial failed since it was connected.
     pub(crate) fn is_connected(&self) -> bool {
         match self.state {

@@ -67,6 +67,23 @@ async fn dial(from: IpAddr, to: SocketAddr) -> TcpStream {
 }
 
 #[tokio::test]
+async fn its_clients_know_its_zone() {
+    let registry = Registry::new();
+    let registration = Registration::new("worker").zone("eu-1a");
+    let worker = Worker::new(registry, registration, HERE).unwrap();
+    let client: http::Client = worker.client("other:http").unwrap();
+    let status = client.control().status();
+    assert_eq!(status.zone.unwrap().as_str(), "eu-1a");
+    let config = worker
+        .config()
+        .to_builder()
+        .zone_price(3.0)
+        .build()
+        .unwrap();
+    assert_eq!(config.zone().unwrap().as_str(), "eu-1a");
+}
+
+#[tokio::test]
 async fn what_one_serves_another_of_the_boundary_calls() {
     let registry = Registry::new();
     let server = worker(&registry, "a");

@@ -130,7 +130,7 @@ impl Control {
     /// A stream of all events from now on.
     ///
     /// A reader that falls more than 1024 events behind gets the number of events it [missed](Event::Missed). The stream
-    /// ends with the balancer and its last call. The first call allocates 96 KiB, which stay until the balancer ends.
+    /// ends with the balancer and its last call. The first call allocates 112 KiB, which stay until the balancer ends.
     pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<> {
         Box::pin(stream::unfold(
             self.subscribe(),

@@ -17,6 +17,7 @@ pub(crate) struct Samples {
     pub(crate) overloaded: Histogram,
     /// Of requests that waited for a member, or for its service to be ready.
     pub(crate) wait: Histogram,
+    #[cfg(feature = "http")]
     pub(crate) resends: Counter,
     pub(crate) retries: Counter,
 }

@@ -34,7 +34,7 @@ pub(super) struct Shared<C> {
     pub(super) driver: Arc<Notify>,
     /// Wakes waiting calls: a member may have become usable, or the configuration has changed.
     pub(super) look_again: Arc<Notify>,
-    /// Created for the first subscriber, since the ring buffer takes 96 KiB at once.
+    /// Created for the first subscriber, since the ring buffer takes 112 KiB at once.
     events: OnceLock<broadcast::Sender<(Instant, Event)>>,
     discovery_error: Mutex<Option<DiscoveryError>>,
     /// Set once, when the program asks for metrics.

@@ -24,7 +24,7 @@ use crate::balance::control::Control;
 use crate::explain::Explanation;
 use crate::status::Status;
 
-/// Shows balancers over HTTP: a tower service to mount on an admin port. The [module](self) says what it serves.
+/// Shows balancers over HTTP: a tower service to mount on an admin port. The [module](crate::console) says what it serves.
 ///
 /// It does not keep the balancers alive. A clone costs one reference count and shows the same.
 #[derive(Clone)]

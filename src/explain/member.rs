@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::instance::Instance;
+use crate::model::instance::{Instance, Zone};
 use crate::runtime::duration::Rounded;
 #[cfg(feature = "serde")]
 use crate::runtime::duration::seconds;
@@ -112,12 +112,24 @@ pub enum ShareReason {
         /// Whether picks choose it all the same, because all are out.
         in_panic_mode: bool,
     },
-    /// It is in slow start after an ejection.
+    /// It is in another zone than the caller, and gets requests while the caller's own costs too much.
+    #[non_exhaustive]
+    OtherZone {
+        /// Its zone.
+        zone: Zone,
+        /// The caller's zone.
+        own: Zone,
+        /// How many times as much the caller's zone may cost.
+        price: f64,
+    },
+    /// It is in slow start, after an ejection or because it is new.
     #[non_exhaustive]
     SlowStart {
+        /// Whether it is new.
+        is_new: bool,
         /// The part of its share that it gets, from 0.1 to 1.
         part: f64,
-        /// How long it has been back.
+        /// How long it has been back, or connected.
         #[cfg_attr(feature = "serde", serde(serialize_with = "seconds::serialize"))]
         since: Duration,
     },
@@ -228,12 +240,22 @@ pub enum Spared {
     BelowThresholds,
 }
 
+/// What the sentences need to know of one rank.
+struct RankSums {
+    rank: u8,
+    /// Its part of all requests.
+    share: f64,
+    /// The weight of its members that are picked from: those of the caller's zone, if there are any.
+    weight: f64,
+    /// Whether members of the caller's zone are picked from.
+    has_near: bool,
+}
+
 /// What the sentences need to know of the whole fleet.
 struct Sums {
     requests: f64,
     failures: f64,
-    /// For each rank: its part of all requests, and the weight of its members that are picked from.
-    ranks: Vec<(u8, f64, f64)>,
+    ranks: Vec<RankSums>,
     in_flight: f64,
     out: usize,
 }
@@ -247,7 +269,11 @@ impl MemberExplanation {
 
     fn of_member(member: &MemberStatus, status: &Status, sums: &Sums) -> Self {
         let is_picked = is_picked(member, status);
-        let fair = if is_picked { sums.fair(member) } else { 0.0 };
+        let fair = if is_picked {
+            sums.fair(member, status)
+        } else {
+            0.0
+        };
         let requests = f64::from(member.recent_requests);
         let expected = fair * sums.requests;
         let is_low = requests < LOW * expected && expected - requests > 2.0 * expected.sqrt();
@@ -319,9 +345,14 @@ fn reasons_in_play(
     low_of: Option<f64>,
 ) {
     if let Some(part) = member.slow_start {
-        let since = member.ejection.as_ref().map(|ejection| ejection.since);
-        let since = since.unwrap_or_default();
-        reasons.push(ShareReason::SlowStart { part, since });
+        let is_new = member.is_new;
+        let back = member.ejection.as_ref().filter(|_| !is_new);
+        let since = back.map_or(member.since, |ejection| ejection.since);
+        reasons.push(ShareReason::SlowStart {
+            is_new,
+            part,
+            since,
+        });
     }
     if let Some(remaining) = member.overloaded_for {
         reasons.push(ShareReason::Overloaded { remaining });
@@ -330,6 +361,15 @@ fn reasons_in_play(
         && member.in_flight >= max_in_flight
     {
         reasons.push(ShareReason::Full { max_in_flight });
+    }
+    if let (Some(own), Some(zone)) = (&status.zone, member.instance.zone())
+        && sums.is_passed_over(member, status)
+    {
+        reasons.push(ShareReason::OtherZone {
+            zone: zone.clone(),
+            own: own.clone(),
+            price: status.zone_price,
+        });
     }
     if let Some(fair) = low_of.filter(|_| reasons.is_empty()) {
         reasons.extend(reasons_of_load(member, status, sums, fair));
@@ -468,11 +508,24 @@ fn backup(member: &MemberStatus, status: &Status) -> Option<ShareReason> {
 
 impl Sums {
     /// The fair share of a member that is picked from.
-    fn fair(&self, member: &MemberStatus) -> f64 {
-        let is_own = |(rank, ..): &&(u8, f64, f64)| *rank == member.instance.rank();
-        let own = self.ranks.iter().find(is_own);
+    fn fair(&self, member: &MemberStatus, status: &Status) -> f64 {
+        if self.is_passed_over(member, status) {
+            return 0.0;
+        }
         let weight = f64::from(member.instance.weight().get());
-        own.map_or(0.0, |&(_, part, all)| part * weight / all.max(1.0))
+        let rank = self.rank(member);
+        rank.map_or(0.0, |rank| rank.share * weight / rank.weight.max(1.0))
+    }
+
+    /// Whether a member is in another zone, and the caller's own has members that are picked from.
+    fn is_passed_over(&self, member: &MemberStatus, status: &Status) -> bool {
+        let has_near = self.rank(member).is_some_and(|rank| rank.has_near);
+        has_near && member.is_far(status.zone.as_ref())
+    }
+
+    fn rank(&self, member: &MemberStatus) -> Option<&RankSums> {
+        let is_own = |rank: &&RankSums| rank.rank == member.instance.rank();
+        self.ranks.iter().find(is_own)
     }
 
     fn of(status: &Status) -> Self {
@@ -486,9 +539,17 @@ impl Sums {
         let in_flight: f64 = picked().map(|member| f64::from(member.in_flight)).sum();
         let members = status.members.iter();
         let ranks = status.ranks.iter().map(|rank| {
-            let members = picked().filter(|member| member.instance.rank() == rank.rank);
-            let weight = members.map(|member| f64::from(member.instance.weight().get()));
-            (rank.rank, rank.share, weight.sum())
+            let own = || picked().filter(|member| member.instance.rank() == rank.rank);
+            let is_near = |member: &MemberStatus| !member.is_far(status.zone.as_ref());
+            let has_near = own().any(is_near);
+            let counted = own().filter(|member| !has_near || is_near(member));
+            let weight = counted.map(|member| f64::from(member.instance.weight().get()));
+            RankSums {
+                rank: rank.rank,
+                share: rank.share,
+                weight: weight.sum(),
+                has_near,
+            }
         });
         Self {
             requests: picked().map(|m| f64::from(m.recent_requests)).sum(),
@@ -563,9 +624,19 @@ impl fmt::Display for ShareReason {
                     requests => write!(f, "its trial comes within {requests} requests"),
                 }
             }
-            Self::SlowStart { part, since } => write!(
+            Self::OtherZone { zone, own, price } => write!(
                 f,
-                "back for {}, slow start gives it {} of its share",
+                "in another zone: {zone} gets requests while {own} costs more than {} times as much",
+                Digits(*price)
+            ),
+            Self::SlowStart {
+                is_new,
+                part,
+                since,
+            } => write!(
+                f,
+                "{} for {}, slow start gives it {} of its share",
+                if *is_new { "new" } else { "back" },
                 Rounded(*since),
                 Percent(*part)
             ),
@@ -730,6 +801,7 @@ pub(crate) mod tests {
             is_suspect: false,
             check: None,
             slow_start: None,
+            is_new: false,
             overloaded_for: None,
             is_missing: false,
             ejection: None,
@@ -755,6 +827,8 @@ pub(crate) mod tests {
             max_in_flight: None,
             attempt_timeout: None,
             mean_latency: None,
+            zone: None,
+            zone_price: 2.0,
             ranks: vec![rank(0, 10, 10, 1.0)],
             members: states.map(member).into(),
         }
@@ -840,6 +914,26 @@ pub(crate) mod tests {
                     status.ranks = vec![rank(0, 10, 9, 1.0), rank(1, 1, 1, 0.0)];
                 }),
                 "gets no requests: it is a backup, and 90 % of the weight of rank 0 is usable",
+            ),
+            (
+                first(|m, status| {
+                    let zone = |zone| Zone::new(zone).unwrap();
+                    (status.zone, status.zone_price) = (Some(zone("EU-1a")), 2.5);
+                    for near in &mut status.members {
+                        near.instance = near.instance.clone().with_zone(zone("eu-1a"));
+                    }
+                    (m.instance, m.recent_requests) =
+                        (m.instance.clone().with_zone(zone("eu-1b")), 3);
+                }),
+                "takes 0.3 % of requests, fair is 0 %: in another zone: eu-1b gets requests while EU-1a costs more than 2.5 times \
+                 as much",
+            ),
+            (
+                first(|m, _| {
+                    (m.is_new, m.slow_start, m.since) = (true, Some(0.4), 3 * SECOND);
+                    m.recent_requests = 40;
+                }),
+                "takes 4.3 % of requests, fair is 10 %: new for 3 s, slow start gives it 40 % of its share",
             ),
             (
                 first(|m, status| {
@@ -1003,6 +1097,7 @@ pub(crate) mod tests {
             ShareReason::Draining { .. } => "draining",
             ShareReason::ZeroWeight => "zero weight",
             ShareReason::Backup { .. } => "backup",
+            ShareReason::OtherZone { .. } => "other zone",
             ShareReason::Busy => "busy",
             ShareReason::Ejected { .. } => "ejected",
             ShareReason::Probation { .. } => "probation",
@@ -1032,7 +1127,7 @@ pub(crate) mod tests {
             .iter()
             .flat_map(|(explained, _)| names(explained))
             .collect();
-        assert_eq!(told.len(), 23, "{told:?}");
+        assert_eq!(told.len(), 24, "{told:?}");
     }
 
     #[test]

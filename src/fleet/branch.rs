@@ -50,6 +50,7 @@ branches! {
     TriedEarly: "an ejected member was put on probation early, because the cap kept another outlier in play",
     OverCap: "a member was put on probation early, because more were out than the cap allows",
     MovedWhileEjected: "an ejected member was put on probation at once, because it had another address",
+    LeftZone: "a request left its zone, because a member elsewhere was cheaper by the price",
     SearchedForRoom: "all members drawn were full or to be avoided",
     Stalled: "this process stalled",
     CheckFailed: "the check of a member that waits for a trial failed",

@@ -12,8 +12,8 @@ use super::config::outlier::OutlierConfig;
 use super::config::subset::Subset;
 use super::members::list::List;
 use super::members::member::{MemberRef, Record};
-use super::members::pick::choose;
-use super::members::snapshot::{Group, Rules, Snapshot};
+use super::members::pick::{Conditions, choose};
+use super::members::snapshot::{Group, Route, Rules, SlowStart, Snapshot};
 use super::picked::Pick;
 use super::rng::Rng;
 use super::roster::Roster;
@@ -94,13 +94,13 @@ impl PickError {
 impl<S: Send + Sync + 'static> Fleet<S> {
     /// Creates a fleet to which no set has been applied yet. `seed` seeds the jitter of its deadlines.
     pub fn new(config: BalanceConfig, seed: u64, now: Instant) -> Self {
-        let first = Group {
+        let near = Group {
             list: List::new(),
             rules: Rules::new(&config),
-            slow_start: None,
+            slow_start: SlowStart::default(),
         };
         let snapshot = Snapshot {
-            first,
+            first: Route { near, far: None },
             others: Vec::new(),
             unusable_since: Some(now),
             waiting: Vec::new(),
@@ -210,17 +210,16 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         {
             return Ok(trial);
         }
-        let shard = shared.pool.shard_number();
-        let (pool, overload) = (&shared.pool, shared.overload.is_on());
-        let now = now.unwrap_or(0);
-        let group = snapshot.group(rng);
-        let mut picked = choose(group, pool, overload, shard, now, rng, avoid)
-            .map(|position| group.list.hold(position, shard));
+        let conditions = Conditions {
+            pool: &shared.pool,
+            is_any_overloaded: shared.overload.is_on(),
+            shard: shared.pool.shard_number(),
+            now: now.unwrap_or(0),
+            avoid,
+        };
+        let mut picked = choose(snapshot.route(rng), conditions, rng);
         if !avoid.is_empty() && !snapshot.others.is_empty() {
-            let choose = |group| {
-                let position = choose(group, pool, overload, shard, now, rng, avoid)?;
-                Some(group.list.hold(position, shard))
-            };
+            let choose = |route| choose(route, conditions, rng);
             picked = in_another_rank(&snapshot, picked, avoid, choose);
         }
         match picked {
@@ -252,7 +251,10 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             return Err(self.state.why_not(id));
         };
         let member = &members[index];
-        if !member.stats.acquire(snapshot.first.rules.max_in_flight) {
+        if !member
+            .stats
+            .acquire(snapshot.first.near.rules.max_in_flight)
+        {
             return Err(PickError::Saturated);
         }
         let holder = MemberRef::Direct(Arc::clone(member));
@@ -277,7 +279,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
                 shared.tokens.return_unused(is_paid);
                 continue;
             };
-            if stats.acquire(snapshot.first.rules.max_in_flight) {
+            if stats.acquire(snapshot.first.near.rules.max_in_flight) {
                 let branch = if is_paid {
                     Branch::TrialBegan
                 } else {
@@ -586,14 +588,14 @@ fn in_another_rank<'s, S>(
     snapshot: &'s Snapshot<Bound<S>>,
     picked: Option<MemberRef<Bound<S>>>,
     avoid: &[InstanceId],
-    mut choose: impl FnMut(&'s Group<Bound<S>>) -> Option<MemberRef<Bound<S>>>,
+    mut choose: impl FnMut(&'s Route<Bound<S>>) -> Option<MemberRef<Bound<S>>>,
 ) -> Option<MemberRef<Bound<S>>> {
     let is_avoided = |member: &MemberRef<Bound<S>>| avoid.contains(member.instance.id());
     let Some(avoided) = picked.as_ref().filter(|member| is_avoided(member)) else {
         return picked;
     };
-    for group in snapshot.groups() {
-        match choose(group) {
+    for route in snapshot.routes() {
+        match choose(route) {
             Some(other) if !is_avoided(&other) => {
                 avoided.stats.release_unused();
                 return Some(other);

@@ -56,8 +56,9 @@
 //! | When is a member checked before it is tried? | `roster/checking` |
 //! | How many members may be ejected, and what if the cap keeps an outlier in play? | `rules/cap` |
 //! | How long does an ejection last? | `rules/ejection_time` |
-//! | How does a member return? | `rules/slow_start`; its states: `roster/standing` |
+//! | How does a member return, or a new one start? | `rules/slow_start`; its states: `roster/standing` |
 //! | When do backups get requests? | `rules/rank` |
+//! | When does a request leave the caller's zone? | `rules/zone` |
 //! | What if every member is ejected, or busy? | `rules/tiers` |
 //! | What does an overloaded instance cost? | `rules/overload` |
 //! | What if a member was late but is not slow? | `rules/late` |

@@ -6,6 +6,7 @@ use crate::balance::samples::Samples;
 
 pub(super) const ATTEMPT: &str = "rolecall_attempt_duration_seconds";
 pub(super) const WAIT: &str = "rolecall_wait_duration_seconds";
+#[cfg(feature = "http")]
 pub(super) const RESENDS: &str = "rolecall_resends_total";
 pub(super) const RETRIES: &str = "rolecall_retries_total";
 
@@ -23,6 +24,7 @@ pub(super) fn samples(labels: &[Label]) -> Samples {
         unsent: attempt("unsent"),
         overloaded: attempt("overloaded"),
         wait: histogram!(WAIT, labels.to_vec()),
+        #[cfg(feature = "http")]
         resends: counter!(RESENDS, labels.to_vec()),
         retries: counter!(RETRIES, labels.to_vec()),
     }

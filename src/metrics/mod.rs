@@ -166,7 +166,7 @@ fn labels(target: &Target) -> Vec<Label> {
 }
 
 fn describe() {
-    use attempts::{ATTEMPT, RESENDS, RETRIES, WAIT};
+    use attempts::{ATTEMPT, RETRIES, WAIT};
     use fleet as f;
     describe_histogram!(
         ATTEMPT,
@@ -178,8 +178,9 @@ fn describe() {
         Unit::Seconds,
         "how long requests waited for an instance"
     );
+    #[cfg(feature = "http")]
     describe_counter!(
-        RESENDS,
+        attempts::RESENDS,
         Unit::Count,
         "requests that no instance acted on and that were sent once more"
     );

@@ -18,10 +18,11 @@ use super::loopback::WarnOfOtherHosts;
 use crate::balance::BalanceLayer;
 use crate::discovery::{Backend, Discovery, Lease, Registrar, Registration, Schemes};
 use crate::error::discovery::RegisterError;
+use crate::fleet::BalanceConfig;
 use crate::guard::{Guard, Listener, Networks};
 use crate::http::{Client, TcpOptions};
 use crate::model::address::Address;
-use crate::model::instance::{Availability, InstanceId, Visibility};
+use crate::model::instance::{Availability, InstanceId, Visibility, Zone};
 use crate::model::name::{Boundary, EndpointName, Role};
 use crate::model::target::{Target, TargetError};
 use crate::runtime::clock;
@@ -56,6 +57,7 @@ pub struct Worker {
 struct Inner {
     discovery: Arc<dyn Backend>,
     boundary: Boundary,
+    zone: Option<Zone>,
     registration: Registration,
     role: Role,
     id: InstanceId,
@@ -96,7 +98,7 @@ impl Worker {
     /// | `ROLECALL_BIND` | `127.0.0.1` | the ip to listen at, or `unix:` and a folder, in which each endpoint gets the Unix socket `{role}-{id}-{endpoint}.sock` |
     /// | `ROLECALL_ADVERTISE` | `ROLECALL_BIND` | the ip by which others reach it and from which its calls come; required if it listens at all addresses, such as `0.0.0.0` |
     /// | `ROLECALL_ALLOW` | none | networks that its listeners admit, such as `10.0.0.0/8, fd00::/8`, or `any`; required if discovery cannot list peers and it listens at an ip |
-    /// | `ROLECALL_ZONE` | none | the failure domain it runs in |
+    /// | `ROLECALL_ZONE` | none | the failure domain it runs in, which its clients prefer |
     ///
     /// # Errors
     ///
@@ -182,6 +184,7 @@ impl Worker {
             inner: Arc::new(Inner {
                 discovery: backend,
                 boundary,
+                zone: announced.zone().cloned(),
                 role: announced.role().clone(),
                 id,
                 registration,
@@ -335,6 +338,7 @@ impl Worker {
         T::Error: Into<TargetError>,
     {
         let client = Client::builder(self.callees(), target).boundary(self.inner.boundary.clone());
+        let client = client.config(self.config());
         match self.calls_from() {
             Some(ip) => client.tcp(TcpOptions::new().local_address(ip)).build(),
             None => client.build(),
@@ -354,7 +358,8 @@ impl Worker {
         T::Error: Into<TargetError>,
     {
         let mut channel = crate::grpc::Channel::builder(self.callees(), target)?
-            .boundary(self.inner.boundary.clone());
+            .boundary(self.inner.boundary.clone())
+            .config(self.config());
         if let Some(ip) = self.calls_from() {
             channel = channel.local_address(ip);
         }
@@ -372,7 +377,17 @@ impl Worker {
         T::Error: Into<TargetError>,
     {
         let layer = BalanceLayer::new(self.callees(), target)?;
-        Ok(layer.boundary(self.inner.boundary.clone()))
+        let layer = layer.boundary(self.inner.boundary.clone());
+        Ok(layer.config(self.config()))
+    }
+
+    /// The configuration of its clients: the defaults, and its own [zone](crate::ConfigBuilder::zone) if it has one. A layer that
+    /// gets another configuration should begin with this one.
+    #[must_use]
+    pub fn config(&self) -> BalanceConfig {
+        // The defaults are valid, and any zone is.
+        let config = BalanceConfig::builder().zone(self.inner.zone.clone());
+        config.build().unwrap_or_default()
     }
 
     /// The discovery of its clients.

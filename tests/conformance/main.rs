@@ -1,7 +1,8 @@
 //! The public suite, run on the backends of this crate, and what is true of a folder only.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test")]
 
+mod bad_days;
 mod changes;
 mod child;
 mod combined;

@@ -46,7 +46,7 @@ async fn the_token_ejects_and_restores_and_switches_to_shadow() {
         (status, said.as_str()),
         (200, "pay-2 is ejected for 60 s\n")
     );
-    assert!(fleet.is_ejected("pay-2"));
+    assert!(fleet.is_out("pay-2"));
     let page = get(&url).await.text().await.unwrap();
     assert!(
         page.contains("<b>ejected</b>") && page.contains(">restore</button>"),
@@ -54,7 +54,7 @@ async fn the_token_ejects_and_restores_and_switches_to_shadow() {
     );
     let (status, said) = sent(post("restore", "target=payments&id=pay-2")).await;
     assert_eq!((status, said.as_str()), (200, "pay-2 is restored\n"));
-    assert!(!fleet.is_ejected("pay-2"));
+    assert!(!fleet.is_out("pay-2"));
     assert_eq!(
         sent(post("shadow", "target=payments&shadow=on")).await.0,
         200
@@ -89,7 +89,7 @@ async fn the_token_ejects_and_restores_and_switches_to_shadow() {
     ] {
         assert_eq!(sent(post(path, body)).await.0, status, "{path} {body}");
     }
-    assert!(!fleet.is_ejected("pay-2"));
+    assert!(!fleet.is_out("pay-2"));
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_form_of_a_browser_is_sent_back_to_the_page() {
         (303, &"?".parse().unwrap()),
         "{host}"
     );
-    assert!(fleet.is_ejected("pay-1"));
+    assert!(fleet.is_out("pay-1"));
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn without_the_token_or_from_another_site_nothing_happens() {
         ),
     ] {
         assert_eq!(sent(request).await.0, status, "{what}");
-        assert!(!fleet.is_ejected("pay-2"), "{what}");
+        assert!(!fleet.is_out("pay-2"), "{what}");
     }
     let read = client
         .get(format!("{url}/eject?{eject}&token=secret"))
@@ -191,7 +191,7 @@ async fn without_the_token_or_from_another_site_nothing_happens() {
         (read.status().as_u16(), &read.headers()["allow"]),
         (405, &"POST".parse().unwrap())
     );
-    assert!(!fleet.is_ejected("pay-2"));
+    assert!(!fleet.is_out("pay-2"));
 }
 
 #[tokio::test]
@@ -237,5 +237,5 @@ async fn a_large_form_of_unknown_length_is_not_read_to_its_end() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
-    assert!(!fleet.is_ejected("pay-1"));
+    assert!(!fleet.is_out("pay-1"));
 }

@@ -77,6 +77,11 @@ async fn the_page_follows_once_a_second() {
         view.contains("<b>ejected</b>") && !view.contains('\n'),
         "{view}"
     );
+    fleet.heal("pay-1");
+    assert!(fleet.control.restore(&InstanceId::from("pay-1")));
+    while !view.contains("no instance is out") {
+        view = next(&mut views, "view").await;
+    }
 }
 
 #[tokio::test]

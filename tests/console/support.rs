@@ -59,22 +59,18 @@ impl Fleet {
     /// Makes an instance fail, and calls until it is ejected.
     pub(crate) async fn fail_until_ejected(&self, id: &str) {
         self.failing.lock().unwrap().insert(id.to_owned());
-        let is_out = || {
-            let status = self.control.status();
-            let member = status
-                .members
-                .into_iter()
-                .find(|member| *member.instance.id() == id);
-            let ejection = member.and_then(|member| member.ejection);
-            ejection.is_some_and(|ejection| !ejection.is_over)
-        };
         let until = Instant::now() + PATIENCE;
-        while !is_out() {
+        while !self.is_out(id) {
             assert!(Instant::now() < until, "{}", self.control.status());
             self.call(50).await;
             // Calls that are answered at once never yield, and the driver needs its turn.
             sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Its calls succeed from now on.
+    pub(crate) fn heal(&self, id: &str) {
+        self.failing.lock().unwrap().remove(id);
     }
 
     pub(crate) async fn call(&self, times: usize) {
@@ -83,11 +79,15 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn is_ejected(&self, id: &str) -> bool {
+    /// Whether it is ejected or on probation.
+    pub(crate) fn is_out(&self, id: &str) -> bool {
         let status = self.control.status();
-        let mut members = status.members.iter();
-        let member = members.find(|member| *member.instance.id() == id).unwrap();
-        member.state == rolecall::MemberState::Ejected
+        let member = status
+            .members
+            .into_iter()
+            .find(|member| *member.instance.id() == id);
+        let ejection = member.and_then(|member| member.ejection);
+        ejection.is_some_and(|ejection| !ejection.is_over)
     }
 }
 

@@ -166,7 +166,7 @@ async fn peers_are_those_of_one_boundary() {
         .register(worker("w-1").boundary("media"))
         .await
         .unwrap();
-    let mut peers = Answers(backend.peers(&"media".parse().unwrap()));
+    let mut peers = Answers::from(backend.peers(&"media".parse().unwrap()));
     assert_eq!(
         ids(&peers.until(|set| !set.is_empty()).await),
         ["worker/w-1"]

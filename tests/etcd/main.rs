@@ -54,16 +54,30 @@ fn ids(set: &InstanceSet) -> Vec<&str> {
     set.iter().map(|instance| instance.id().as_str()).collect()
 }
 
-struct Answers(BoxStream<'static, Result<InstanceSet, DiscoveryError>>);
+struct Answers {
+    stream: BoxStream<'static, Result<InstanceSet, DiscoveryError>>,
+    last: String,
+}
 
 impl Answers {
     fn of(discovery: &dyn Discovery, target: &str) -> Self {
-        Self(discovery.watch(&target.parse().unwrap()))
+        Self::from(discovery.watch(&target.parse().unwrap()))
+    }
+
+    fn from(stream: BoxStream<'static, Result<InstanceSet, DiscoveryError>>) -> Self {
+        let last = "nothing".to_owned();
+        Self { stream, last }
     }
 
     async fn next(&mut self) -> Result<InstanceSet, DiscoveryError> {
-        let next = time::timeout(PATIENCE, self.0.next()).await;
-        next.expect("an answer").expect("a watch does not end")
+        let next = time::timeout(PATIENCE, self.stream.next()).await;
+        assert!(next.is_ok(), "no answer after {}", self.last);
+        let answer = next.unwrap().expect("a watch does not end");
+        self.last = match &answer {
+            Ok(set) => format!("{:?}", ids(set)),
+            Err(error) => causes(error),
+        };
+        answer
     }
 
     /// The first set that is as wanted, past all others and past errors.

@@ -4,6 +4,8 @@
 //! subject and answers with a [`Report`]. What a backend cannot do by its nature, its subject [lacks](Subject::lacks); the
 //! checks that need it are skipped, and the report says so.
 //!
+//! The second half, [`bad_days`], feeds a balancer or a guard what a backend gives on bad days.
+//!
 //! The suite runs on real time. It needs a tokio runtime with timers, and threads for two runtimes of its own.
 //!
 //! # Examples
@@ -40,6 +42,7 @@
 )]
 
 mod answers;
+mod bad_day;
 mod boundaries;
 mod changes;
 mod check;
@@ -51,6 +54,7 @@ mod runtimes;
 mod subject;
 mod watching;
 
+pub use bad_day::{BadDay, bad_days};
 use check::Check;
 pub use report::Report;
 pub use subject::{Ability, Subject, Victim};

@@ -65,6 +65,12 @@ impl Connection {
         })
     }
 
+    /// The part of `time` in which one endpoint has to answer, so that each has its turn.
+    pub(super) fn share_of(&self, time: Duration) -> Duration {
+        let endpoints = u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX);
+        time / endpoints.max(1)
+    }
+
     fn current(&self) -> std::sync::MutexGuard<'_, Current> {
         // No foreign code runs under the lock, so it is whole if it is poisoned.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,12 +85,14 @@ impl Connection {
         }
         let endpoint = current.endpoint % self.endpoints.len().max(1);
         let endpoint = self.endpoints.get(endpoint).cloned();
-        let options = self.options.clone();
+        let (options, limit) = (self.options.clone(), self.share_of(REQUEST));
         let connecting: BoxFuture<'static, _> = Box::pin(async move {
             // It dials when it is first used, but asks for a token at once if there is a user.
-            Client::connect(endpoint.as_slice(), Some(options))
-                .await
-                .map_err(RequestError::from)
+            let client = Client::connect(endpoint.as_slice(), Some(options));
+            match time::timeout(limit, client).await {
+                Ok(client) => Ok(client?),
+                Err(_) => Err(RequestError::Silent(limit)),
+            }
         });
         let connecting = connecting.shared();
         current.client = connecting.downgrade();
@@ -141,10 +149,11 @@ impl Session {
         let _turn = self.connection.turns.acquire().await.ok();
         let mut untried = self.connection.endpoints.len();
         loop {
-            let (client, is_new) = match self.client.take() {
+            let (client, is_new) = match self.client.clone() {
                 Some(client) => (client, false),
                 None => self.connection.client(),
             };
+            self.client = Some(client.clone());
             untried = untried.saturating_sub(usize::from(is_new));
             let connected = client.clone();
             let answer = time::timeout(self.timeout, async { Ok(send(connected.await?).await?) });
@@ -152,11 +161,12 @@ impl Session {
                 .await
                 .unwrap_or(Err(RequestError::Silent(self.timeout)))
             {
-                Ok(answer) => {
-                    self.client = Some(client);
-                    return Ok(answer);
-                }
+                Ok(answer) => return Ok(answer),
+                // A token may take longer than this request has. The next one waits on: to ask for another token each time
+                // would never end.
+                Err(error) if client.peek().is_none() => return Err(error),
                 Err(error) => {
+                    self.client = None;
                     self.connection.forget(&client);
                     if untried == 0 || !error.is_of_connection() {
                         return Err(error);

@@ -116,7 +116,8 @@ impl Publish for Registrant {
                 Some(lease) => (lease, false),
                 None => {
                     // There is nothing to lose yet, and a server that is asked by all at once takes its time.
-                    self.session.set_timeout(REQUEST);
+                    let share = self.connection.share_of(REQUEST);
+                    self.session.set_timeout(share);
                     let granted = self.grant().await;
                     let granted = granted
                         .map_err(|error| RegisterError::backend("creating an etcd lease", error))?;

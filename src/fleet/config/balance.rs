@@ -4,6 +4,10 @@ use std::time::Duration;
 use super::bounds::{ConfigError, at_least, within};
 use super::outlier::OutlierConfig;
 use super::subset::Subset;
+use crate::model::instance::Zone;
+
+/// The default price of a zone.
+const PRICE: f64 = 2.0;
 
 /// How a balancer picks and dials, when it ejects, and how it treats doubtful sets. Valid by construction.
 ///
@@ -17,6 +21,9 @@ use super::subset::Subset;
 /// | [`max_waiting`](ConfigBuilder::max_waiting) | none |
 /// | [`outlier`](ConfigBuilder::outlier) | on, see [`OutlierConfig`] |
 /// | [`slow_start`](ConfigBuilder::slow_start) | 5 s |
+/// | [`slow_start_new`](ConfigBuilder::slow_start_new) | none |
+/// | [`zone`](ConfigBuilder::zone) | none |
+/// | [`zone_price`](ConfigBuilder::zone_price) | 2 |
 /// | [`connect_timeout`](ConfigBuilder::connect_timeout) | 2 s |
 /// | [`connect_concurrency`](ConfigBuilder::connect_concurrency) | 64 |
 /// | [`connect_backoff`](ConfigBuilder::connect_backoff) | 100 ms doubling to 5 s, full jitter |
@@ -170,6 +177,21 @@ impl BalanceConfig {
         self.0.slow_start
     }
 
+    /// See [`ConfigBuilder::slow_start_new`].
+    pub fn slow_start_new(&self) -> Option<Duration> {
+        self.0.slow_start_new
+    }
+
+    /// See [`ConfigBuilder::zone`].
+    pub fn zone(&self) -> Option<&Zone> {
+        self.0.zone.as_ref()
+    }
+
+    /// See [`ConfigBuilder::zone_price`].
+    pub fn zone_price(&self) -> f64 {
+        self.0.zone_price
+    }
+
     /// See [`ConfigBuilder::connect_timeout`].
     pub fn connect_timeout(&self) -> Duration {
         self.0.connect_timeout
@@ -221,6 +243,9 @@ impl BalanceConfig {
             max_waiting,
             outlier,
             slow_start,
+            slow_start_new,
+            zone,
+            zone_price,
             connect_timeout,
             connect_concurrency,
             connect_backoff,
@@ -250,6 +275,15 @@ impl BalanceConfig {
             ("max_waiting", limit(max_waiting)),
             ("outlier", switch.into()),
             ("slow_start", format!("{slow_start:?}")),
+            (
+                "slow_start_new",
+                slow_start_new.map_or("none".into(), |time| format!("{time:?}")),
+            ),
+            (
+                "zone",
+                zone.as_ref().map_or("none".into(), ToString::to_string),
+            ),
+            ("zone_price", zone_price.to_string()),
             ("connect_timeout", format!("{connect_timeout:?}")),
             ("connect_concurrency", connect_concurrency.to_string()),
             ("connect_backoff.base", format!("{base:?}")),
@@ -285,6 +319,10 @@ pub struct ConfigBuilder {
     outlier: Option<OutlierConfig>,
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     slow_start: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    slow_start_new: Option<Duration>,
+    zone: Option<Zone>,
+    zone_price: f64,
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     connect_timeout: Duration,
     connect_concurrency: usize,
@@ -343,6 +381,35 @@ impl ConfigBuilder {
     /// Default: 5 s.
     pub fn slow_start(mut self, time: Duration) -> Self {
         self.slow_start = time;
+        self
+    }
+
+    /// How long a new member takes to ramp from a tenth of its sampling weight to all of it, 1 ms to 1 h, or `None` (at once).
+    /// Default: none.
+    ///
+    /// For instances that start cold. The time counts from the member's first connection. While more than half of the eligible
+    /// weight is new, nothing is ramped: at the start of the balancer, and when a whole fleet is replaced at once.
+    pub fn slow_start_new(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.slow_start_new = time.into();
+        self
+    }
+
+    /// The zone of this caller, or `None` for no preference. Default: none.
+    ///
+    /// Requests stay in this zone while that costs little: see [`zone_price`](Self::zone_price). Case does not matter.
+    /// Instances that announce no zone count as being in this one.
+    pub fn zone(mut self, zone: impl Into<Option<Zone>>) -> Self {
+        self.zone = zone.into();
+        self
+    }
+
+    /// How many times as much a request may cost in the caller's own zone as in another one before it leaves, 1 to 1000.
+    /// Default: 2. Without a [`zone`](Self::zone) it has no effect.
+    ///
+    /// Cost is latency times requests in flight. At 1, requests go wherever they cost less. There is no price at which they
+    /// stay in a zone that has no pickable member.
+    pub fn zone_price(mut self, price: f64) -> Self {
+        self.zone_price = price;
         self
     }
 
@@ -412,6 +479,10 @@ impl ConfigBuilder {
             within("max_waiting", limit, 1, 1_000_000)?;
         }
         within("slow_start", self.slow_start, Duration::ZERO, HOUR)?;
+        if let Some(time) = self.slow_start_new {
+            within("slow_start_new", time, MS, HOUR)?;
+        }
+        within("zone_price", self.zone_price, 1.0, 1000.0)?;
         within("connect_timeout", self.connect_timeout, MS, HOUR)?;
         within("connect_concurrency", self.connect_concurrency, 1, 65_536)?;
         let Backoff { base, max } = self.connect_backoff;
@@ -441,6 +512,9 @@ impl Default for ConfigBuilder {
             max_waiting: None,
             outlier: Some(OutlierConfig::default()),
             slow_start: Duration::from_secs(5),
+            slow_start_new: None,
+            zone: None,
+            zone_price: PRICE,
             connect_timeout: Duration::from_secs(2),
             connect_concurrency: 64,
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
@@ -536,6 +610,12 @@ mod tests {
                 "slow_start",
             ),
             (
+                BalanceConfig::builder().slow_start_new(zero),
+                "slow_start_new",
+            ),
+            (BalanceConfig::builder().zone_price(0.9), "zone_price"),
+            (BalanceConfig::builder().zone_price(f64::NAN), "zone_price"),
+            (
                 BalanceConfig::builder().connect_concurrency(0),
                 "connect_concurrency",
             ),
@@ -566,6 +646,11 @@ mod tests {
     #[test]
     fn file_with_text_durations_is_parsed_and_validated() {
         let read = |text| toml::from_str::<BalanceConfig>(text);
+        let zoned = read("zone = 'eu-1a'\nzone_price = 3.5\nslow_start_new = '1m'").unwrap();
+        assert_eq!(zoned.zone().unwrap().as_str(), "eu-1a");
+        assert_eq!(zoned.zone_price(), 3.5);
+        assert_eq!(zoned.slow_start_new(), Some(Duration::from_secs(60)));
+        assert!(read("zone = ''").is_err());
         let config = read("load = 'least-in-flight'\nunavailable_after = '1s 500ms'").unwrap();
         assert_eq!(config.load(), Load::least_in_flight());
         assert_eq!(config.unavailable_after(), Duration::from_millis(1500));

@@ -26,6 +26,8 @@ const WARM_UP_TIME: u64 = 1_000_000_000;
 const LEAST_GROWTH: f32 = 1.001;
 /// The share of the newest winner in the average cost of winners.
 const WINNER_SHARE: f32 = 1.0 / 32.0;
+/// The share of the newest look in the average cost elsewhere. Larger, because looks are rare.
+const ELSEWHERE_SHARE: f32 = 1.0 / 8.0;
 /// The width of the band of ordinary latencies: it begins at the fleet's mean divided by this, and ends where a latency exceeds
 /// the mean by half of what the mean exceeds the least one by. At a third, a pause that all members share leaves one of them
 /// without requests for over 5 s in one of 20 runs.
@@ -58,6 +60,8 @@ pub(crate) struct Pool {
 pub(crate) struct Shard {
     /// The average cost of recent winners, an `f32`; zero: none yet.
     winners: AtomicU32,
+    /// The average cost of members of other zones that picks looked at, an `f32`; zero: none yet.
+    elsewhere: AtomicU32,
     /// All successes and failures.
     outcomes: AtomicU64,
     successes: AtomicU64,
@@ -224,10 +228,11 @@ impl Pool {
         }
     }
 
-    /// Forgets the costs of winners, because the unit of costs has changed.
+    /// Forgets the costs of earlier picks, because the unit of costs has changed.
     pub(crate) fn forget_winners(&self) {
         for shard in &self.shards {
             shard.winners.store(0, Relaxed);
+            shard.elsewhere.store(0, Relaxed);
         }
     }
 
@@ -309,14 +314,28 @@ impl Shard {
     }
 
     pub(crate) fn won(&self, cost: f32) {
-        let average = self.winners();
-        let next = if average == 0.0 {
-            cost
-        } else {
-            average + (cost - average) * WINNER_SHARE
-        };
-        self.winners.store(next.to_bits(), Relaxed);
+        follow(&self.winners, cost, WINNER_SHARE);
     }
+
+    /// The average cost of members of other zones that picks looked at; zero until there was one.
+    pub(crate) fn elsewhere(&self) -> f32 {
+        f32::from_bits(self.elsewhere.load(Relaxed))
+    }
+
+    pub(crate) fn looked_elsewhere(&self, cost: f32) {
+        follow(&self.elsewhere, cost, ELSEWHERE_SHARE);
+    }
+}
+
+/// Moves an average, an `f32`, towards a new value; zero: there was none yet.
+fn follow(average: &AtomicU32, value: f32, share: f32) {
+    let before = f32::from_bits(average.load(Relaxed));
+    let next = if before == 0.0 {
+        value
+    } else {
+        before + (value - before) * share
+    };
+    average.store(next.to_bits(), Relaxed);
 }
 
 /// Adds with a load and a store, not a read-modify-write, because the shard belongs to this thread.

@@ -21,11 +21,13 @@
 //! Members to avoid and members at their cap lose to any other. If both draws are such members, the pick keeps drawing: it
 //! checks [`FULL_DRAWS`] members, or twice `max_choices` if that is more, before it reports that all are full.
 
-use super::snapshot::Group;
+use super::member::MemberRef;
+use super::snapshot::{Far, Group, Route, SlowStart};
 use crate::fleet::branch::Branch;
 use crate::fleet::measures::pool::{Pool, Shard};
 use crate::fleet::rng::{Rng, below, unit};
 use crate::fleet::rules::slow_start::Ramp;
+use crate::fleet::rules::zone::{LOOK, is_cheaper};
 use crate::model::instance::InstanceId;
 
 /// A cost is poor from this multiple of the average cost of recent picks.
@@ -49,31 +51,141 @@ const SPARSE: usize = 8;
 /// The least number of distinct members to check before all count as full. A fleet of this size is checked completely.
 const FULL_DRAWS: usize = 16;
 
-/// Chooses a member, takes one of its slots and returns its position; `None` if all usable members are at their cap.
+/// What a pick knows besides the members.
+#[derive(Clone, Copy)]
+pub(crate) struct Conditions<'a> {
+    pub(crate) pool: &'a Pool,
+    /// Whether any member may be overloaded.
+    pub(crate) is_any_overloaded: bool,
+    /// Of the calling thread.
+    pub(crate) shard: usize,
+    pub(crate) now: u64,
+    pub(crate) avoid: &'a [InstanceId],
+}
+
+/// Chooses a member of a rank and takes one of its slots; `None` if all usable members are at their cap.
 pub(crate) fn choose<T>(
-    group: &Group<T>,
-    pool: &Pool,
-    is_any_overloaded: bool,
-    shard: usize,
-    now: u64,
+    route: &Route<T>,
+    conditions: Conditions<'_>,
     rng: &mut (impl Rng + ?Sized),
-    avoid: &[InstanceId],
+) -> Option<MemberRef<T>> {
+    match &route.far {
+        None => choose_in(&route.near, conditions, rng),
+        Some(far) => choose_by_zone(&route.near, far, conditions, rng),
+    }
+}
+
+/// Chooses among the caller's own zone and the others. See [`zone`](crate::fleet::rules::zone).
+fn choose_by_zone<T>(
+    near: &Group<T>,
+    far: &Far<T>,
+    conditions: Conditions<'_>,
+    rng: &mut (impl Rng + ?Sized),
+) -> Option<MemberRef<T>> {
+    let is_near = |id: &InstanceId| far.near_ids.binary_search(id).is_ok();
+    let leaves_zone = conditions.avoid.iter().any(is_near);
+    let (own, other) = if leaves_zone {
+        (&far.group, near)
+    } else {
+        (near, &far.group)
+    };
+    let shard = conditions.pool.numbered(conditions.shard);
+    let costs = Costs::new(own, conditions);
+    let (best, cost) = match own.list.len() {
+        1 => (0, costs.of(0)),
+        _ => draw(own, &costs, shard, rng, &mut None),
+    };
+    let elsewhere = match shard.elsewhere() {
+        0.0 => costs.idle(),
+        cost => cost,
+    };
+    let looks = leaves_zone || cost > far.price * elsewhere || rng.next_u64().is_multiple_of(LOOK);
+    if looks {
+        let costs = Costs::new(other, conditions);
+        let (candidate, cheapest) = cheaper_of_two(other, &costs, rng);
+        if !leaves_zone && costs.comparable && cheapest < AVOIDED {
+            shard.looked_elsewhere(cheapest);
+        }
+        if is_cheaper(cheapest, cost, far.price) && other.take(candidate) {
+            Branch::LeftZone.reach();
+            return Some(other.list.hold(candidate, conditions.shard));
+        }
+    }
+    if cost < AVOIDED && own.take(best) {
+        return Some(own.list.hold(best, conditions.shard));
+    }
+    // Members to avoid, or none with a free slot: any other will do.
+    let avoids = |member: &MemberRef<T>| conditions.avoid.contains(member.instance.id());
+    let here = choose_in(own, conditions, rng);
+    if here.as_ref().is_some_and(|member| !avoids(member)) {
+        return here;
+    }
+    let there = choose_in(other, conditions, rng);
+    match (here, there) {
+        (Some(here), Some(there)) if avoids(&there) => {
+            there.stats.release_unused();
+            Some(here)
+        }
+        (Some(here), Some(there)) => {
+            here.stats.release_unused();
+            Some(there)
+        }
+        (here, there) => here.or(there),
+    }
+}
+
+/// The position and cost of the cheaper of two members.
+fn cheaper_of_two<T>(
+    group: &Group<T>,
+    costs: &Costs<'_, T>,
+    rng: &mut (impl Rng + ?Sized),
+) -> (usize, f32) {
+    if group.list.len() == 1 {
+        return (0, costs.of(0));
+    }
+    let ramp = group.ramp(costs.now, rng);
+    let (first, second) = drawn_two(group, ramp.as_ref(), rng);
+    let (a, b) = (costs.of(first), costs.of(second));
+    if b < a { (second, b) } else { (first, a) }
+}
+
+/// Chooses a member of a group and takes one of its slots; `None` if all are at their cap.
+fn choose_in<T>(
+    group: &Group<T>,
+    conditions: Conditions<'_>,
+    rng: &mut (impl Rng + ?Sized),
+) -> Option<MemberRef<T>> {
+    let position = position_in(group, conditions, rng)?;
+    Some(group.list.hold(position, conditions.shard))
+}
+
+#[inline]
+fn position_in<T>(
+    group: &Group<T>,
+    conditions: Conditions<'_>,
+    rng: &mut (impl Rng + ?Sized),
 ) -> Option<usize> {
-    let costs = Costs::new(group, pool, is_any_overloaded, now, avoid);
+    let costs = Costs::new(group, conditions);
     let cap = group.rules.max_in_flight;
     let take = |position| group.list.member(position).stats.acquire(cap);
     let mut seen = None;
     let (best, cost) = match group.list.len() {
         0 => return None,
         1 => (0, 0.0),
-        2.. => draw(group, &costs, pool.numbered(shard), rng, &mut seen),
+        2.. => draw(
+            group,
+            &costs,
+            conditions.pool.numbered(conditions.shard),
+            rng,
+            &mut seen,
+        ),
     };
     if cost < AVOIDED && take(best) {
         return Some(best);
     }
     // What was drawn is checked again if a member of it may have room: an avoided one, one that lost its last slot just now
     // or one that slow start passed over.
-    let all_full = cost == f32::INFINITY && group.slow_start.is_none();
+    let all_full = cost == f32::INFINITY && !group.slow_start.is_on();
     let mut seen = seen.filter(|_| all_full).unwrap_or_else(Seen::new);
     draw_for_room(group, &costs, &mut seen, rng, take)
 }
@@ -114,13 +226,8 @@ fn draw<T>(
     seen: &mut Option<Seen>,
 ) -> (usize, f32) {
     let list = &group.list;
-    let ramp = group
-        .slow_start
-        .map(|length| Ramp::draw(length, costs.now, rng));
-    let (first, second) = match &ramp {
-        None => two(group, rng),
-        Some(ramp) => two_ramped(group, ramp, rng),
-    };
+    let ramp = group.ramp(costs.now, rng);
+    let (first, second) = drawn_two(group, ramp.as_ref(), rng);
     let (a, b) = (costs.of(first), costs.of(second));
     let mut best = if b < a { (second, b) } else { (first, a) };
 
@@ -166,7 +273,7 @@ fn draw_more<T>(
             }
             position
         };
-        if ramp.is_some_and(|ramp| !ramp.admits(group.list.member(position).stats.returned_at())) {
+        if ramp.is_some_and(|ramp| !ramp.admits(group.list.member(position).stats.slow_since())) {
             continue;
         }
         let cost = costs.beside(position, best.0);
@@ -227,6 +334,19 @@ impl Seen {
     }
 }
 
+/// Draws two members by weight, as slow start admits them.
+#[inline]
+fn drawn_two<T>(
+    group: &Group<T>,
+    ramp: Option<&Ramp>,
+    rng: &mut (impl Rng + ?Sized),
+) -> (usize, usize) {
+    match ramp {
+        None => two(group, rng),
+        Some(ramp) => two_ramped(group, ramp, rng),
+    }
+}
+
 /// Draws two members by weight. They differ, unless weights are very uneven.
 fn two<T>(group: &Group<T>, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
     if group.list.is_even() {
@@ -240,7 +360,7 @@ fn two<T>(group: &Group<T>, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
 /// Like [`two`], if some members are in slow start. If only one of the two is admitted, it is returned twice.
 #[cold]
 fn two_ramped<T>(group: &Group<T>, ramp: &Ramp, rng: &mut (impl Rng + ?Sized)) -> (usize, usize) {
-    let admits = |position| ramp.admits(group.list.member(position).stats.returned_at());
+    let admits = |position| ramp.admits(group.list.member(position).stats.slow_since());
     let mut drawn = two(group, rng);
     for _ in 0..REDRAWS {
         match (admits(drawn.0), admits(drawn.1)) {
@@ -287,13 +407,28 @@ fn weighted_again<T>(group: &Group<T>, seen: &[u32], rng: &mut (impl Rng + ?Size
     position
 }
 
+impl<T> Group<T> {
+    /// Takes a slot of a member, if it has a free one.
+    fn take(&self, position: usize) -> bool {
+        let stats = &self.list.member(position).stats;
+        stats.acquire(self.rules.max_in_flight)
+    }
+
+    /// Decides which members in slow start a pick may draw, if any member is in it.
+    #[inline]
+    fn ramp(&self, now: u64, rng: &mut (impl Rng + ?Sized)) -> Option<Ramp> {
+        let SlowStart { returning, new } = self.slow_start;
+        (self.slow_start.is_on()).then(|| Ramp::draw(returning, new, now, rng))
+    }
+}
+
 /// The bounds between which latencies count as the fleet's mean. `None` while this many members answer too rarely to
 /// notice a real change.
 pub(crate) fn band(pool: &Pool, members: usize) -> Option<(f32, f32)> {
     pool.is_dense(members).then(|| pool.band())
 }
 
-/// Computes the costs of members at one moment.
+/// Computes the costs of members at one conditions.
 struct Costs<'a, T> {
     group: &'a Group<T>,
     now: u64,
@@ -314,13 +449,14 @@ struct Costs<'a, T> {
 }
 
 impl<'a, T> Costs<'a, T> {
-    fn new(
-        group: &'a Group<T>,
-        pool: &'a Pool,
-        is_any_overloaded: bool,
-        now: u64,
-        avoid: &'a [InstanceId],
-    ) -> Self {
+    fn new(group: &'a Group<T>, conditions: Conditions<'a>) -> Self {
+        let Conditions {
+            pool,
+            is_any_overloaded,
+            now,
+            avoid,
+            ..
+        } = conditions;
         let latency = group.rules.measures_latency;
         let mean = if latency { pool.mean() } else { 0.0 };
         let band = if latency {
@@ -356,6 +492,15 @@ impl<'a, T> Costs<'a, T> {
         }
         let own = list.weight(best) / list.weight(position);
         self.with_own(position, own.max(1.0))
+    }
+
+    /// The cost of an idle member with the fleet's mean latency.
+    fn idle(&self) -> f32 {
+        if self.mean > 0.0 {
+            (self.mean - self.way).max(self.mean * LEAST_WORK)
+        } else {
+            1.0
+        }
     }
 
     /// The cost of a good member with a fair load; zero while answers are rare.

@@ -12,6 +12,7 @@ use crate::fleet::measures::latency::{Latency, Typical};
 use crate::fleet::rules::cap::Cooldown;
 use crate::fleet::rules::overload::Overload;
 use crate::fleet::rules::peers;
+use crate::fleet::rules::slow_start::Since;
 use crate::fleet::rules::trial::{Bucket, Trial};
 
 /// Slots and outcomes share a word, so that a success writes once. The lower 20 bits count slots in use, more than
@@ -19,10 +20,11 @@ use crate::fleet::rules::trial::{Bucket, Trial};
 const OUTCOME: u64 = 1 << 20;
 const IN_FLIGHT: u64 = OUTCOME - 1;
 
-/// Mark a member that is out, and one in slow start. As timestamps they are 146 years away.
+/// Mark a member that is out, one in slow start, and a new one in slow start. As timestamps they are 73 years away.
 const OUT: u64 = 1 << 63;
 const RETURNING: u64 = 1 << 62;
-const MARKS: u64 = OUT | RETURNING;
+const NEW: u64 = 1 << 61;
+const MARKS: u64 = OUT | RETURNING | NEW;
 
 /// Load and record of one instance. A pick reaches it through its member, so the slot is given back even if the connection
 /// was lost long ago.
@@ -152,14 +154,26 @@ impl Stats {
     }
 
     /// When its slow start began, while it is in one.
-    pub(crate) fn returned_at(&self) -> Option<u64> {
+    pub(crate) fn slow_since(&self) -> Option<Since> {
         let from = self.judged_from.load(Relaxed);
-        (from & RETURNING != 0).then_some(from & !MARKS)
+        let since = from & !MARKS;
+        if from & RETURNING != 0 {
+            Some(Since::Returned(since))
+        } else if from & NEW != 0 {
+            Some(Since::Connected(since))
+        } else {
+            None
+        }
+    }
+
+    /// Begins the slow start of a new member. Nothing was picked yet.
+    pub(crate) fn begin_new(&self, now: u64) {
+        self.judged_from.store(now & !MARKS | NEW, Relaxed);
     }
 
     /// Ends its slow start.
     pub(crate) fn end_slow_start(&self) {
-        self.judged_from.fetch_and(!RETURNING, Relaxed);
+        self.judged_from.fetch_and(!(RETURNING | NEW), Relaxed);
     }
 
     /// Records that it answered a request.
@@ -223,9 +237,11 @@ impl Stats {
     /// Resets latency, failures and slow start, because it has another address. It keeps its requests in flight, and remains
     /// out if it was.
     pub(crate) fn move_to_address(&self, tokens: &Bucket, now: u64) {
-        let (out, slow_start) = (self.is_out(), self.returned_at().is_some());
+        let slow_start = self.judged_from.load(Relaxed) & (RETURNING | NEW);
+        let out = self.is_out();
         self.typical.forget();
-        self.enter_play(None, slow_start, tokens, now);
+        self.enter_play(None, false, tokens, now);
+        self.judged_from.fetch_or(slow_start, Relaxed);
         if out {
             self.leave_play(tokens, now);
         }

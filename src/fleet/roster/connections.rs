@@ -80,8 +80,13 @@ impl<T> Roster<T> {
         let (failed_dials, was_unreachable) = seat.dial.forget_failures();
         let error = seat.error.take();
         let replaced = std::mem::replace(&mut seat.connection, Connection::Up(member));
+        let is_new = matches!(replaced, Connection::None);
         self.discard(replaced);
         self.garbage.errors.extend(error);
+        if is_new && self.config.slow_start_new().is_some() {
+            let member = self.seats[index].subject(&self.shared.tokens);
+            self.standings.begin_new(member, now);
+        }
         self.try_if_moved(index, now);
         self.relist(index);
         self.note(Event::Connected {

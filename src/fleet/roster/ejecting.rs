@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::Roster;
+use super::listing::{Cap, Listing};
 use crate::event::Event;
 use crate::event::reason::{EjectionReason, Withheld};
 use crate::fleet::branch::Branch;
 use crate::fleet::config::outlier::OutlierConfig;
 use crate::fleet::measures::latency::trial_sample;
 use crate::fleet::members::stats::Stats;
-use crate::fleet::rules::cap::cap;
 use crate::fleet::time::nanos;
 use crate::model::instance::InstanceId;
 
@@ -39,7 +39,7 @@ impl<T> Roster<T> {
         }
         let counters = self.standings.counters_mut();
         counters.detected += 1;
-        if let Some(by) = self.withheld(&config) {
+        if let Some((by, cap)) = self.withheld(index, &config) {
             stats.cooldown().begin(now);
             let is_by_cap = by == Withheld::ByCap;
             self.standings.counters_mut().refused_by_cap += u64::from(is_by_cap);
@@ -52,7 +52,8 @@ impl<T> Roster<T> {
             });
             if is_by_cap {
                 Branch::WithheldByCap.reach();
-                self.try_longest_ejected(&config, now);
+                let in_zone_of = (cap == Some(Cap::Zone)).then_some(index);
+                self.try_longest_ejected(&config, in_zone_of, now);
             }
         } else {
             Branch::Ejected.reach();
@@ -63,12 +64,13 @@ impl<T> Roster<T> {
         }
     }
 
-    fn withheld(&self, config: &OutlierConfig) -> Option<Withheld> {
+    fn withheld(&self, index: usize, config: &OutlierConfig) -> Option<(Withheld, Option<Cap>)> {
         if config.is_shadow() {
-            return Some(Withheld::InShadow);
+            return Some((Withheld::InShadow, None));
         }
-        let cap = cap(self.listing.eligible(), config.max_ejection_percentage());
-        (self.listing.out() >= cap).then_some(Withheld::ByCap)
+        let percentage = config.max_ejection_percentage();
+        let cap = self.listing.reached_cap(&self.seats[index], percentage)?;
+        Some((Withheld::ByCap, Some(cap)))
     }
 
     /// Ejects an instance by hand. Returns whether it is known.
@@ -163,9 +165,8 @@ impl<T> Roster<T> {
     /// then, and this one may have recovered.
     pub(super) fn try_if_over_cap(&mut self, index: usize, now: u64) {
         let (seat, listing) = (&self.seats[index], &self.listing);
-        let is_over = |config: &OutlierConfig| {
-            listing.out() > cap(listing.eligible(), config.max_ejection_percentage())
-        };
+        let is_over =
+            |config: &OutlierConfig| listing.is_over_cap(seat, config.max_ejection_percentage());
         if seat.eligible().is_some()
             && seat.standing.is_ejected_by_rule()
             && self.config.outlier().is_some_and(is_over)
@@ -177,12 +178,18 @@ impl<T> Roster<T> {
 
     /// Puts an ejected member on probation because the cap keeps another outlier in play: of those that a rule ejected, the
     /// one that was ejected or failed a trial longest ago, and at least `base_ejection_time` ago. It may have recovered.
-    fn try_longest_ejected(&mut self, config: &OutlierConfig, now: u64) {
+    /// `in_zone_of`: only a member of the zone of this seat.
+    fn try_longest_ejected(&mut self, config: &OutlierConfig, in_zone_of: Option<usize>, now: u64) {
+        let is_candidate = |index: usize| {
+            let seat = &self.seats[index];
+            let shares_zone = |other: usize| Listing::share_zone(seat, &self.seats[other]);
+            seat.eligible().is_some() && in_zone_of.is_none_or(shares_zone)
+        };
         let before = now.checked_sub(nanos(config.base_ejection_time()));
         let longest = before.and_then(|before| {
             let ids = self.standings.last_failed_by(before);
             let mut seats = ids.filter_map(|id| self.find(id));
-            seats.find(|&index| self.seats[index].eligible().is_some())
+            seats.find(|&index| is_candidate(index))
         });
         if let Some(index) = longest {
             Branch::TriedEarly.reach();

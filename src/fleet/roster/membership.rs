@@ -7,6 +7,7 @@ use super::seat::{Connection, Seat};
 use super::{Received, Roster};
 use crate::event::Event;
 use crate::fleet::branch::Branch;
+use crate::fleet::config::balance::BalanceConfig;
 use crate::fleet::config::subset::Subset;
 use crate::fleet::rules::doubt::{Doubt, judge};
 use crate::model::instance::{Instance, InstanceId, InstanceSet, check_text};
@@ -35,6 +36,7 @@ impl<T> Roster<T> {
         }
         if first {
             self.check_subset(whole);
+            self.check_zone(whole);
         }
         let known = if self.is_provisional {
             0
@@ -94,6 +96,24 @@ impl<T> Roster<T> {
         let set = doubt.into_set();
         self.is_provisional = set.provisional_age().is_some();
         self.replace_seats(&set, Absent::Leave, false, now)
+    }
+
+    /// Reports a zone that no instance is in, and a price without a zone.
+    fn check_zone(&mut self, whole: &InstanceSet) {
+        let (setting, why) = match self.config.zone() {
+            Some(own) => {
+                let is_own = |instance: &Instance| instance.zone().is_some_and(|z| z.is_same(own));
+                if whole.is_empty() || whole.iter().any(is_own) {
+                    return;
+                }
+                ("zone", format!("no instance is in {own}"))
+            }
+            None if self.config.zone_price() != BalanceConfig::default().zone_price() => {
+                ("zone_price", "no zone is set".to_owned())
+            }
+            None => return,
+        };
+        self.note(Event::WithoutEffect { setting, why });
     }
 
     /// Reports a subset that leaves no instance out.
@@ -163,6 +183,9 @@ impl<T> Roster<T> {
             if !self.seats[index].is_draining() {
                 dials.push(self.dial(index));
             }
+        }
+        if changed + gone.len() + added.len() > 0 {
+            self.near_ids = None;
         }
         if first || changed + gone.len() + added.len() > 0 {
             self.note(Event::SetChanged {

@@ -36,9 +36,10 @@ use super::config::balance::BalanceConfig;
 use super::config::outlier::OutlierConfig;
 use super::members::list::List;
 use super::members::member::{Member, Record};
-use super::members::snapshot::{Group, Rank, Rules, Snapshot};
+use super::members::snapshot::{Far, Group, Rank, Route, Rules, SlowStart, Snapshot};
 use super::rules::doubt::Doubt;
 use super::rules::peers::Peers;
+use super::rules::slow_start::ramps;
 use super::shared::Shared;
 use super::time::nanos;
 use crate::error::census::Census;
@@ -58,6 +59,8 @@ pub(crate) struct Roster<T> {
     /// Sorted by id.
     seats: Vec<Seat<T>>,
     listing: Listing<T>,
+    /// The instances of the own zone, sorted, if there are others and a pick needs to know.
+    near_ids: Option<Arc<[InstanceId]>>,
     dials: Dials,
     checks: Checks,
     standings: Standings,
@@ -104,10 +107,11 @@ pub(crate) struct Garbage<T> {
 impl<T> Roster<T> {
     pub(crate) fn new(shared: Arc<Shared>, config: BalanceConfig, seed: u64, now: Instant) -> Self {
         Self {
+            near_ids: None,
             shared,
-            config,
             seats: Vec::new(),
-            listing: Listing::new(),
+            listing: Listing::new(config.zone().cloned()),
+            config,
             dials: Dials::default(),
             checks: Checks::default(),
             standings: Standings::default(),
@@ -144,6 +148,12 @@ impl<T> Roster<T> {
         }
         self.config = config;
         self.dirty = true;
+        if self.listing.own_zone() != self.config.zone() {
+            let zone = self.config.zone().cloned();
+            self.near_ids = None;
+            let panic_mode = self.listing.move_to_zone(zone, &mut self.seats);
+            self.listed(panic_mode);
+        }
     }
 
     /// Whether any rule or measurement needs timestamps.
@@ -211,12 +221,19 @@ impl<T> Roster<T> {
     fn sweep(&mut self, peers: PeersNow<'_>, now: u64) {
         self.give_up_trials(peers, now);
         let slow_start = nanos(self.config.slow_start());
-        while let Some(id) = self.standings.finished_slow_start(slow_start, now) {
+        // If it has been switched off, it is over at once.
+        let new = self.config.slow_start_new().map_or(0, nanos);
+        let finished = |standings: &Standings| {
+            let returned = standings.finished_slow_start(slow_start, now);
+            returned.or_else(|| standings.finished_new(new, now))
+        };
+        while let Some(id) = finished(&self.standings) {
             let Some(index) = self.find(&id) else {
                 break;
             };
             let member = self.seats[index].subject(&self.shared.tokens);
             self.standings.end_slow_start(member);
+            self.recount(index);
             self.dirty = true;
         }
         self.pass_turn(now);
@@ -256,12 +273,29 @@ impl<T> Roster<T> {
             _ => {}
         }
         let rules = Rules::new(&self.config);
-        let slow_start = self.standings.is_any_returning();
-        let slow_start = slow_start.then(|| nanos(self.config.slow_start()));
-        let group = |list| Group {
-            list,
+        let slow_start = self.slow_start();
+        let group = |list: &List<T>| Group {
+            list: list.published(),
             rules,
             slow_start,
+        };
+        let price = self.config.zone_price() as f32;
+        let near_ids = self.near_ids();
+        let route = |rank: &listing::Rank<T>| {
+            let (near, far) = (&rank.near.list, &rank.far.list);
+            if near.is_empty() {
+                let (near, far) = (group(far), None);
+                return Route { near, far };
+            }
+            let far = near_ids.as_ref().filter(|_| !far.is_empty());
+            Route {
+                far: far.map(|near_ids| Far {
+                    group: group(&rank.far.list),
+                    price,
+                    near_ids: Arc::clone(near_ids),
+                }),
+                near: group(near),
+            }
         };
         let mut ranks = self.listing.ranks().iter();
         let first = ranks.next();
@@ -272,17 +306,44 @@ impl<T> Roster<T> {
             Rank {
                 from: from - part,
                 part,
-                group: group(rank.list.published()),
+                route: route(rank),
             }
         });
+        let empty = || Route {
+            near: group(&List::new()),
+            far: None,
+        };
         Some(Snapshot {
             others: others.collect(),
-            first: group(first.map_or_else(List::new, |first| first.list.published())),
+            first: first.map_or_else(empty, route),
             unusable_since: self.unusable_since,
             waiting: self.waiting(),
             trials_are_free: self.trials_are_free(),
             connected: OnceLock::new(),
         })
+    }
+
+    /// How long members are in slow start, if any is.
+    pub(super) fn slow_start(&self) -> SlowStart {
+        let returning = self.standings.is_any_returning();
+        let (new, eligible) = self.listing.weights();
+        SlowStart {
+            returning: returning.then(|| nanos(self.config.slow_start())),
+            new: (self.config.slow_start_new().map(nanos)).filter(|_| ramps(new, eligible)),
+        }
+    }
+
+    /// The instances of the own zone, sorted, if there are members elsewhere.
+    fn near_ids(&mut self) -> Option<Arc<[InstanceId]>> {
+        if !self.listing.has_far() {
+            return None;
+        }
+        let seats = &self.seats;
+        let ids = self.near_ids.get_or_insert_with(|| {
+            let near = seats.iter().filter(|seat| !seat.counted.is_far);
+            near.map(|seat| seat.instance.id().clone()).collect()
+        });
+        Some(Arc::clone(ids))
     }
 
     pub(crate) fn take_events(&mut self) -> Vec<Event> {

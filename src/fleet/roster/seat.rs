@@ -45,12 +45,18 @@ pub(crate) struct Counts {
     /// Its weight; zero while it drains.
     pub(crate) announced: u16,
     is_pickable: bool,
+    is_new: bool,
+    /// The number of its zone, if zones matter.
+    pub(crate) zone: Option<u16>,
+    pub(crate) is_far: bool,
 }
 
-/// The list of a rank, and the position in it.
+/// A list, and the position in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) rank: u8,
+    /// Whether the list is that of other zones.
+    pub(crate) is_far: bool,
     pub(crate) position: Position,
 }
 
@@ -58,6 +64,16 @@ impl Counts {
     /// The weight that can be picked.
     pub(crate) fn pickable(&self) -> u16 {
         if self.is_pickable { self.announced } else { 0 }
+    }
+
+    /// Its weight, if it is eligible.
+    pub(crate) fn eligible_weight(&self) -> u64 {
+        u64::from(if self.eligible { self.announced } else { 0 })
+    }
+
+    /// Its weight, if it is eligible and new.
+    pub(crate) fn new_weight(&self) -> u64 {
+        u64::from(if self.is_new { self.announced } else { 0 })
     }
 }
 
@@ -115,6 +131,9 @@ impl<T> Seat<T> {
             rank: self.instance.rank(),
             announced,
             is_pickable: !is_out && (eligible || self.is_in_first_dial()),
+            is_new: eligible && self.standing.is_new(),
+            zone: None,
+            is_far: false,
         }
     }
 

@@ -54,6 +54,10 @@ enum State {
     Returning {
         since: u64,
     },
+    /// In slow start after its first connection.
+    New {
+        since: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -106,6 +110,11 @@ impl Standing {
 
     pub(crate) fn is_suspect(&self) -> bool {
         self.0.as_ref().is_some_and(|history| history.is_suspect)
+    }
+
+    /// Whether it is new, and slow start applies to new members.
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self.state(), State::New { .. })
     }
 
     /// Whether it waits for a trial.
@@ -218,6 +227,8 @@ pub(crate) struct Standings {
     probation: ByTime,
     /// Members in slow start, by the moment at which slow start began.
     returning: ByTime,
+    /// New members, by the moment at which they connected.
+    new: ByTime,
     /// Members that a rule ejected, by the moment at which they were ejected or last failed a trial.
     tried: ByTime,
     suspects: BTreeSet<InstanceId>,
@@ -354,10 +365,20 @@ impl Standings {
         }
     }
 
+    /// Begins the slow start of a new member that is in play.
+    pub(crate) fn begin_new(&mut self, member: Subject<'_>, now: u64) {
+        if matches!(member.standing.state(), State::InPlay) {
+            self.change(member.id, member.standing, |history| {
+                history.state = State::New { since: now };
+            });
+            member.stats.begin_new(now);
+        }
+    }
+
     /// Ends the slow start of a member.
     pub(crate) fn end_slow_start(&mut self, member: Subject<'_>) {
         self.change(member.id, member.standing, |history| {
-            if matches!(history.state, State::Returning { .. }) {
+            if matches!(history.state, State::Returning { .. } | State::New { .. }) {
                 history.state = State::InPlay;
             }
         });
@@ -435,7 +456,8 @@ impl Standings {
 
     /// Whether any member is out or in slow start.
     pub(crate) fn is_any_out_or_returning(&self) -> bool {
-        !(self.ends.is_empty() && self.probation.is_empty() && self.returning.is_empty())
+        let is_any_slow = !self.returning.is_empty() || !self.new.is_empty();
+        is_any_slow || !self.ends.is_empty() || !self.probation.is_empty()
     }
 
     pub(crate) fn is_any_returning(&self) -> bool {
@@ -451,6 +473,12 @@ impl Standings {
     /// A member that began its slow start at least `length` nanoseconds ago.
     pub(crate) fn finished_slow_start(&self, length: u64, now: u64) -> Option<InstanceId> {
         let (since, id) = self.returning.first()?;
+        (now.saturating_sub(*since) >= length).then(|| id.clone())
+    }
+
+    /// A new member that connected at least `length` nanoseconds ago.
+    pub(crate) fn finished_new(&self, length: u64, now: u64) -> Option<InstanceId> {
+        let (since, id) = self.new.first()?;
         (now.saturating_sub(*since) >= length).then(|| id.clone())
     }
 
@@ -537,6 +565,7 @@ impl Standings {
             State::Ejected { until } => entry(&mut self.ends, until),
             State::Probation { since } => entry(&mut self.probation, since),
             State::Returning { since } => entry(&mut self.returning, since),
+            State::New { since } => entry(&mut self.new, since),
         }
         let tried_at = standing.0.as_ref().and_then(|h| h.ejected_by_rule_at());
         if let Some(at) = tried_at {

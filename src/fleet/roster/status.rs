@@ -11,11 +11,11 @@ use crate::error::census::Census;
 use crate::fleet::config::outlier::OutlierConfig;
 use crate::fleet::config::subset::Subset;
 use crate::fleet::measures::failures::Tally;
+use crate::fleet::members::snapshot::SlowStart;
 use crate::fleet::rules::cap::cap;
 use crate::fleet::rules::doubt::Doubt;
-use crate::fleet::rules::slow_start::share;
+use crate::fleet::rules::slow_start::{Since, share};
 use crate::fleet::shared::Shared;
-use crate::fleet::time::nanos;
 use crate::model::hints::PinFault;
 use crate::model::instance::InstanceId;
 use crate::status::{EjectionMode, MemberState, MemberStatus, RankStatus, Status, SubsetStatus};
@@ -63,7 +63,7 @@ impl<T> Roster<T> {
         let mean = self.shared.pool.mean();
         let outlier = self.config.outlier().cloned().unwrap_or_default();
         let newest = self.doubt.as_ref().map(Doubt::set);
-        let slow_start = nanos(self.config.slow_start());
+        let slow_start = self.slow_start();
         let members = self.seats.iter().map(|seat| MemberStatus {
             is_missing: newest.is_some_and(|set| set.get(seat.instance.id().as_str()).is_none()),
             ..seat.status(&self.shared, &outlier, slow_start, now)
@@ -102,6 +102,8 @@ impl<T> Roster<T> {
             },
             max_in_flight: self.config.max_in_flight().map(NonZeroU32::get),
             attempt_timeout: None,
+            zone: self.config.zone().cloned(),
+            zone_price: self.config.zone_price(),
             ranks: self.listing.ranks().iter().map(Rank::status).collect(),
             members: members.collect(),
         }
@@ -160,7 +162,7 @@ impl<T> Seat<T> {
         &self,
         shared: &Shared,
         outlier: &OutlierConfig,
-        slow_start: u64,
+        slow_start: SlowStart,
         now: u64,
     ) -> MemberStatus {
         let stats = &self.stats;
@@ -187,8 +189,12 @@ impl<T> Seat<T> {
             redial_in: (self.dial.waits_until())
                 .map(|until| Duration::from_nanos(until.saturating_sub(now))),
             is_suspect: self.standing.is_suspect(),
+            slow_start: stats.slow_since().and_then(|since| match since {
+                Since::Returned(since) => Some(share(since, slow_start.returning?, now)),
+                Since::Connected(since) => Some(share(since, slow_start.new?, now)),
+            }),
+            is_new: self.standing.is_new(),
             check: self.check.status(now),
-            slow_start: (stats.returned_at()).map(|since| share(since, slow_start, now)),
             overloaded_for: stats.overload().remaining(now).map(Duration::from_nanos),
             is_missing: false,
             ejection: self.standing.status(stats.successes(), outlier, now),

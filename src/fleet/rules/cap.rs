@@ -12,6 +12,8 @@
 //! A member that is out (ejected or on probation) and loses its connection is not eligible, so another one may be ejected
 //! instead. If more are out than the cap allows when it connects again, it is put on probation at once.
 //!
+//! If the balancer knows its zone, the same cap applies to each [zone](super::zone) of two or more eligible members.
+//!
 //! When the cap keeps an outlier in play, an ejected member is put on probation early, because it may have recovered: the
 //! one that was ejected or failed a trial longest ago, and at least `base_ejection_time` ago. An outlier whose ejection was
 //! withheld is judged only once a second; see [`Cooldown`].

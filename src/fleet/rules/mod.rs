@@ -19,3 +19,4 @@ pub(crate) mod suspect;
 pub(crate) mod tiers;
 pub(crate) mod trial;
 pub(crate) mod unresponsive;
+pub(crate) mod zone;

@@ -141,6 +141,11 @@ impl Zone {
         check_text("zone", zone.as_ref())?;
         Ok(Self(Arc::from(zone.as_ref())))
     }
+
+    /// Whether both name the same zone. Sources differ in case, so case does not matter.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
 }
 
 text_newtype!(Zone);
