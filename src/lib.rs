@@ -256,7 +256,8 @@ pub use event::Event;
 pub use event::dial::DialError;
 pub use event::reason::{EjectionReason, Withheld};
 pub use explain::Explanation;
-pub use explain::member::{MemberExplanation, ShareReason, Spared};
+pub use explain::member::MemberExplanation;
+pub use explain::reason::{ShareReason, Spared};
 pub use explain::target::Circumstance;
 pub use fleet::{
     Backoff, BalanceConfig, ConfigBuilder, ConfigError, Load, OutlierBuilder, OutlierConfig, Subset,

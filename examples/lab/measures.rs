@@ -16,6 +16,9 @@ pub(crate) struct Measures {
     /// For each server.
     gaps: Vec<Gap>,
     pub(crate) tally: Option<Tally>,
+    /// Requests sent since measuring began, and those of them that crossed to another zone.
+    pub(crate) attempts: usize,
+    pub(crate) crossed: usize,
     /// For each second and server: requests sent to it.
     pub(crate) sent: Vec<Vec<u32>>,
     /// For each second and server: its weight, zero where discovery did not offer it.
@@ -64,11 +67,21 @@ impl Measures {
             standings: Vec::new(),
             gaps: vec![gap; servers],
             tally: None,
+            attempts: 0,
+            crossed: 0,
             sent: Vec::new(),
             weights: Vec::new(),
             states: (scenario.states && !scenario.faults.is_empty()).then(Vec::new),
             servers,
             end: nanos(scenario.duration),
+        }
+    }
+
+    /// Counts a request that stays in its client's zone, or crosses.
+    pub(crate) fn crosses(&mut self, crosses: bool, now: Moment) {
+        if now >= self.measure_from {
+            self.attempts += 1;
+            self.crossed += usize::from(crosses);
         }
     }
 

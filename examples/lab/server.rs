@@ -7,6 +7,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
+use std::rc::Rc;
 
 use crate::moment::Moment;
 use crate::scenario::{Fail, Group, Queue, Refusal};
@@ -35,6 +36,7 @@ pub(crate) enum Reception {
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) weight: u16,
+    pub(crate) zone: Option<Rc<str>>,
     /// Requests on their way to it.
     pub(crate) coming: usize,
     /// Grows with each restart.
@@ -57,6 +59,7 @@ impl Server {
     pub(crate) fn new(group: &Group) -> Self {
         Self {
             weight: group.weight,
+            zone: group.zone.as_deref().map(Rc::from),
             coming: 0,
             incarnation: 0,
             lost_at: 0,
@@ -258,6 +261,7 @@ mod tests {
             refusal: Refusal::default(),
             slow: 1.0,
             weight: 1,
+            zone: None,
         };
         Server::new(&group)
     }

@@ -7,7 +7,8 @@ use super::graph::{self, Figure};
 use super::history::History;
 use super::state::{Urgency, write_state, write_time};
 use super::timeline::Clocks;
-use crate::explain::member::{MemberExplanation, Percent};
+use crate::explain::member::MemberExplanation;
+use crate::explain::reason::Percent;
 use crate::runtime::duration::Rounded;
 use crate::status::{MemberState, MemberStatus, Status};
 

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::timeline::Clocks;
-use crate::explain::member::{MemberExplanation, Percent};
+use crate::explain::member::MemberExplanation;
+use crate::explain::reason::Percent;
 use crate::runtime::duration::Rounded;
 use crate::status::{MemberState, MemberStatus, Status};
 

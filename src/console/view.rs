@@ -10,7 +10,7 @@ use super::parameters::encoded;
 use super::recorder::Record;
 use super::state::Urgency;
 use super::timeline::{Clocks, Tone};
-use crate::explain::member::Percent;
+use crate::explain::reason::Percent;
 use crate::runtime::duration::Rounded;
 use crate::runtime::text::Counted;
 use crate::status::{EjectionMode, MemberStatus};

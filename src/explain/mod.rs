@@ -1,6 +1,7 @@
 //! Why each member gets the share of requests that it gets: [`Status`] in, sentences out.
 
 pub(crate) mod member;
+pub(crate) mod reason;
 pub(crate) mod table;
 pub(crate) mod target;
 

@@ -5,6 +5,8 @@ mod ours;
 mod plain;
 mod tower;
 
+use std::rc::Rc;
+
 use rolecall::fleet::{Dial, Ticket};
 
 pub(crate) use self::ours::server_of;
@@ -16,11 +18,12 @@ use crate::server::Server;
 use crate::world::{World, WorldError};
 
 /// An instance as discovery lists it; it is told by the number of its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) server: usize,
     pub(crate) weight: u16,
     pub(crate) draining: bool,
+    pub(crate) zone: Option<Rc<str>>,
 }
 
 /// What a balancer answers when it is asked for a server.
@@ -117,6 +120,10 @@ pub(crate) enum Contestant {
     OursTwoChoices,
     OursWithoutEjection,
     Ours,
+    /// Clients know their zones, and have this price in tenths.
+    OursInZones(u16),
+    /// Clients see only the servers of their zones. No program can choose that.
+    OursHardZones,
     Oracle,
 }
 
@@ -143,6 +150,8 @@ impl Contestant {
             Self::OursTwoChoices => "rolecall, 2 choices",
             Self::OursWithoutEjection => "rolecall, no ejection",
             Self::Ours => "rolecall",
+            Self::OursInZones(_) => "rolecall, zones",
+            Self::OursHardZones => "rolecall, own zone only",
             Self::Oracle => "oracle (sees all queues)",
         }
     }
@@ -163,6 +172,11 @@ impl Contestant {
             Self::OursTwoChoices => ours::run(scenario, seed, |config| config.max_choices(2)),
             Self::OursWithoutEjection => ours::run(scenario, seed, |config| config.outlier(None)),
             Self::Ours => ours::run(scenario, seed, |config| config),
+            Self::OursInZones(tenths) => {
+                let price = f64::from(tenths) / 10.0;
+                ours::run_in_zones(scenario, seed, |config| config.zone_price(price))
+            }
+            Self::OursHardZones => ours::run_in_hard_zones(scenario, seed),
             Self::Oracle => {
                 let balancer = |client| oracle::Oracle::new(scenario, seed, client);
                 World::new(scenario, seed, balancer).run()

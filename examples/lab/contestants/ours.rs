@@ -10,6 +10,7 @@ use rand::rngs::SmallRng;
 use rolecall::fleet::{Dial, Fleet, Pick, PickError, Rng, Ticket};
 use rolecall::{
     Availability, BalanceConfig, ConfigBuilder, Event, Instance, InstanceId, InstanceSet, Weight,
+    Zone,
 };
 
 use super::{Balancer, Connection, Errands, Listed, Outcome, Picked, Standing, States, Tally};
@@ -30,6 +31,17 @@ pub(crate) fn run(
     configure: impl Fn(ConfigBuilder) -> ConfigBuilder,
 ) -> Result<Measures, WorldError> {
     let config = configure(BalanceConfig::builder()).build()?;
+    run_with(scenario, seed, |_| Ok((config.clone(), None)))
+}
+
+/// Runs a fleet of its own configuration for each client. With a zone, it sees only the servers of that zone.
+fn run_with<'s>(
+    scenario: &'s Scenario,
+    seed: u64,
+    of: impl Fn(usize) -> Result<(BalanceConfig, Option<&'s str>), WorldError>,
+) -> Result<Measures, WorldError> {
+    let clients = (0..scenario.clients.count).map(of);
+    let clients: Vec<_> = clients.collect::<Result<_, _>>()?;
     #[expect(
         clippy::disallowed_methods,
         reason = "an Instant has to come from somewhere; only differences to it count"
@@ -38,12 +50,38 @@ pub(crate) fn run(
     // Time on the network after which a client knows that a connection is lost.
     let notice = nanos(scenario.network.delay);
     World::new(scenario, seed, |client| {
-        Ours::new(config.clone(), start, notice, seed, client)
+        let (config, only) = &clients[client];
+        Ours {
+            only: only.map(str::to_owned),
+            ..Ours::new(config.clone(), start, notice, seed, client)
+        }
     })
     .run()
 }
 
+/// The same with clients that know their zones.
+pub(crate) fn run_in_zones(
+    scenario: &Scenario,
+    seed: u64,
+    configure: impl Fn(ConfigBuilder) -> ConfigBuilder,
+) -> Result<Measures, WorldError> {
+    let config = configure(BalanceConfig::builder()).build()?;
+    run_with(scenario, seed, |client| {
+        let zone = scenario.clients.zone(client).map(Zone::new).transpose()?;
+        Ok((config.to_builder().zone(zone).build()?, None))
+    })
+}
+
+/// Clients see only the servers of their zones.
+pub(crate) fn run_in_hard_zones(scenario: &Scenario, seed: u64) -> Result<Measures, WorldError> {
+    run_with(scenario, seed, |client| {
+        Ok((BalanceConfig::default(), scenario.clients.zone(client)))
+    })
+}
+
 struct Ours {
+    /// The only zone whose servers it sees.
+    only: Option<String>,
     fleet: Fleet<Connection>,
     start: Instant,
     notice: Moment,
@@ -82,6 +120,7 @@ impl Ours {
         let mut rng = stream(seed, Stream::Client(client));
         let unavailable_after = nanos(config.unavailable_after());
         Self {
+            only: None,
             fleet: Fleet::new(config, rand::Rng::next_u64(&mut rng), start),
             start,
             notice,
@@ -123,7 +162,10 @@ impl Balancer for Ours {
 
     fn announce(&mut self, set: &[Listed], now: Moment) {
         self.even = set.windows(2).all(|two| two[0].weight == two[1].weight);
-        let set: InstanceSet = set.iter().map(instance).collect();
+        let sees = |listed: &&Listed| {
+            self.only.is_none() || listed.zone.as_deref() == self.only.as_deref()
+        };
+        let set: InstanceSet = set.iter().filter(sees).map(instance).collect();
         self.dials.extend(self.fleet.apply(set, self.instant(now)));
         self.deadline_moved = true;
     }
@@ -228,7 +270,13 @@ fn instance(listed: &Listed) -> Instance {
     } else {
         Availability::Available
     };
-    Instance::new(id(listed.server), addr)
+    let instance = Instance::new(id(listed.server), addr);
+    let zone = listed.zone.as_deref().and_then(|zone| Zone::new(zone).ok());
+    let instance = match zone {
+        Some(zone) => instance.with_zone(zone),
+        None => instance,
+    };
+    instance
         .with_weight(Weight::new(listed.weight))
         .with_availability(availability)
 }
@@ -270,6 +318,7 @@ mod tests {
             server,
             weight: 1,
             draining: false,
+            zone: None,
         };
         let set: Vec<_> = (0..servers.len()).map(listed).collect();
         let mut ours = Ours::new(BalanceConfig::default(), Instant::now(), 0, 1, 0);

@@ -9,6 +9,7 @@ mod shared_pause;
 mod shedding;
 mod slow;
 mod sweep;
+mod zones;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,11 @@ const FAMILIES: &[Family] = &[
         name: "others",
         title: "a server that answers without working, a long way, a thousand servers",
         run: others::run,
+    },
+    Family {
+        name: "zones",
+        title: "callers in three zones: what crosses, and p99 against no preference and a hard one",
+        run: zones::run,
     },
     Family {
         name: "slow",

@@ -33,6 +33,8 @@ fn color(contestant: Contestant) -> RGBColor {
         Contestant::OursTwoChoices => RGBColor(240, 160, 60),
         Contestant::OursWithoutEjection => RGBColor(240, 130, 190),
         Contestant::Ours => RGBColor(214, 39, 40),
-        Contestant::Oracle => RGBColor(30, 140, 70),
+        Contestant::OursInZones(_) | Contestant::OursHardZones | Contestant::Oracle => {
+            RGBColor(30, 140, 70)
+        }
     }
 }

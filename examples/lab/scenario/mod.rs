@@ -82,6 +82,16 @@ pub(crate) struct Clients {
     /// Further attempts, each at another server, after one that failed or timed out.
     #[serde(default)]
     pub(crate) retries: usize,
+    /// The zones of the clients, in turn.
+    #[serde(default)]
+    pub(crate) zones: Vec<String>,
+}
+
+impl Clients {
+    pub(crate) fn zone(&self, client: usize) -> Option<&str> {
+        let zone = self.zones.get(client % self.zones.len().max(1))?;
+        Some(zone)
+    }
 }
 
 /// Each way takes `delay` and an exponential part of mean `jitter`.
@@ -128,6 +138,7 @@ pub(crate) struct Group {
     pub(crate) slow: f64,
     #[serde(default = "one_weight")]
     pub(crate) weight: u16,
+    pub(crate) zone: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -42,6 +42,7 @@ impl<B: Balancer> World<B> {
             server: number,
             weight: server.weight,
             draining: server.is(Condition::Draining),
+            zone: server.zone.clone(),
         });
         listed.collect()
     }

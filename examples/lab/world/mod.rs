@@ -61,6 +61,7 @@ struct Client<B> {
     wake: Option<Moment>,
     /// How long news of discovery takes to get here.
     hears_after: Moment,
+    zone: Option<Rc<str>>,
 }
 
 impl<B: Balancer> World<B> {
@@ -75,6 +76,7 @@ impl<B: Balancer> World<B> {
             parked: Vec::new(),
             wake: None,
             hears_after: nanos(scenario.discovery.delay.mul_f64(rng.random_range(0.5..1.5))),
+            zone: scenario.clients.zone(client).map(Rc::from),
         });
         Self {
             now: 0,

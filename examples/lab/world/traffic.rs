@@ -34,6 +34,8 @@ impl<B: Balancer> World<B> {
                 request.sent(server, attempt);
                 self.servers[server].coming += 1;
                 self.measures.sent(server, self.now);
+                let (own, zone) = (&self.clients[client].zone, &self.servers[server].zone);
+                self.measures.crosses(own != zone, self.now);
                 self.schedule(self.now + there, Event::Reach(id));
             }
             Picked::Wait => self.clients[client].parked.push(id),
