@@ -374,4 +374,3 @@ impl fmt::Display for MemberExplanation {
 
 #[cfg(test)]
 pub(crate) mod tests;
-            check: None,

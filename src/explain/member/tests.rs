@@ -26,6 +26,7 @@ pub(crate) fn member(state: MemberState) -> MemberStatus {
         error: None,
         redial_in: None,
         is_suspect: false,
+        check: None,
         slow_start: None,
         is_new: false,
         overloaded_for: None,
