@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::error::{BodyError, CallError};
-use super::extensions::{Answered, PinTo, Pins, Tried, hints};
+use super::extensions::{Answered, PinTo, Pins, Tried, Wishes, hints};
 use super::retry_after::retry_after;
 use super::socket::Lifetime;
 use crate::balance::classify::{io_label, is_blameless};
@@ -152,7 +152,7 @@ where
 {
     type Response = Response<TrackedBody<B>>;
     /// The instances that had the request before, and the one that it is pinned to.
-    type Context = (Tried, Option<InstanceId>);
+    type Context = Wishes;
 
     fn begin(&self, request: &Request<R>) -> Self::Context {
         (Tried::of(request), PinTo::of(request, self.pins.as_ref()))
