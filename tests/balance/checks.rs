@@ -18,7 +18,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What the check of each instance does, and how many there were.
 #[derive(Clone, Default)]
-struct Health(Arc<Mutex<HashMap<String, (Option<Does>, usize)>>>);
+struct Health(Arc<Mutex<HashMap<String, Asked>>>);
+
+/// What an instance's checks do, and how many there were.
+type Asked = (Option<Does>, usize);
 
 impl Health {
     fn set(&self, id: &str, does: Does) {
