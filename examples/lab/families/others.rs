@@ -13,6 +13,7 @@ use crate::world::WorldError;
 
 const OURS: Contestant = Contestant::Ours;
 const TOWER: Contestant = Contestant::TowerPeakEwma;
+const ORACLE: Contestant = Contestant::Oracle;
 
 pub(super) fn run(sweep: &Sweep) -> Result<Vec<Row>, WorldError> {
     let mut rows = lying(sweep)?;
@@ -40,19 +41,22 @@ fn lying(sweep: &Sweep) -> Result<Vec<Row>, WorldError> {
 
 /// Servers behind a network that takes longer than they do.
 fn far(sweep: &Sweep) -> Result<Vec<Row>, WorldError> {
-    let cells = callers(sweep, "far_half_slower", &[5, 1, 50], &[OURS, TOWER])?;
+    let cells = callers(
+        sweep,
+        "far_half_slower",
+        &[5, 1, 50],
+        &[OURS, TOWER, ORACLE],
+    )?;
     let readings = sweep.run(&cells, p99)?;
     let rows = cells.into_iter().zip(readings).map(|(cell, readings)| {
-        let (ours, tower) = (
-            readings.mean(OURS, |p99| *p99),
-            readings.mean(TOWER, |p99| *p99),
-        );
+        let [ours, tower, oracle] = [OURS, TOWER, ORACLE].map(|who| readings.mean(who, |p99| *p99));
         Row {
             label: cell.label,
             figures: vec![
                 Figure::milliseconds("p99", ours),
                 Figure::milliseconds("tower PeakEwma", tower),
                 Figure::plain("ratio", ours / tower).at_most(0.95),
+                Figure::plain("the oracle's", oracle / tower),
             ],
         }
     });
