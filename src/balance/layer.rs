@@ -251,19 +251,19 @@ impl<C, K> BalanceLayer<C, K> {
     /// use rolecall::{BalanceLayer, BoxError, Instance, Registry, connect};
     /// use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
     ///
-    /// type Line = BoxCloneSyncService<&'static str, &'static str, BoxError>;
+    /// type Line = BoxCloneSyncService<String, String, BoxError>;
     ///
     /// async fn ping(service: Line, _: Instance) -> Result<(), BoxError> {
-    ///     match service.oneshot("ping").await? {
+    ///     match service.oneshot("ping".to_owned()).await?.as_str() {
     ///         "pong" => Ok(()),
-    ///         other => Err(format!("{other} is no pong").into()),
+    ///         other => Err(format!("expected pong, found {other}").into()),
     ///     }
     /// }
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), BoxError> {
     /// let connector = connect::per_instance(|_: &Instance| {
-    ///     Line::new(service_fn(async |_| Ok::<_, BoxError>("pong")))
+    ///     Line::new(service_fn(async |_| Ok::<_, BoxError>("pong".to_owned())))
     /// });
     /// let balance = BalanceLayer::new(Registry::new(), "worker:lines")?
     ///     .check(ping)
