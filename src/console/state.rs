@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::timeline::Clocks;
 use crate::explain::member::MemberExplanation;
-use crate::explain::reason::Percent;
+use crate::explain::reason::{Percent, ShareReason};
 use crate::runtime::duration::Rounded;
 use crate::status::{MemberState, MemberStatus, Status};
 
@@ -29,7 +29,7 @@ impl Urgency {
                 Self::Aside
             }
             MemberState::Busy => Self::Aside,
-            MemberState::Usable if explained.is_notable() => Self::Wrong,
+            MemberState::Usable if !explained.reasons.iter().all(is_intended) => Self::Wrong,
             MemberState::Usable => Self::Fine,
         }
     }
@@ -43,6 +43,14 @@ impl Urgency {
             Self::Fine => "fine",
         }
     }
+}
+
+/// Whether an uneven share is what the configuration asks for.
+fn is_intended(reason: &ShareReason) -> bool {
+    matches!(
+        reason,
+        ShareReason::Backup { .. } | ShareReason::OtherZone { .. }
+    )
 }
 
 /// Writes the state in a word or two.

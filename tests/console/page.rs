@@ -1,8 +1,10 @@
+use std::convert::Infallible;
 use std::time::Duration;
 
 use rolecall::console::Console;
-use rolecall::{InstanceId, Status};
+use rolecall::{BalanceLayer, Instance, InstanceId, List, Status, connect};
 use serde_json::Value;
+use tower::{Layer, Service, service_fn};
 
 use crate::support::{Fleet, get, serve, text, until};
 
@@ -266,4 +268,26 @@ async fn a_console_without_balancers_and_one_with_the_same_name_twice_are_served
         page.matches("<section").count() == 1 && page.contains(">b<small>")
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_backup_that_waits_is_not_in_trouble() {
+    let first = Instance::new("pay-1", ([10, 0, 0, 1], 80));
+    let backup = Instance::new("pay-2", ([10, 0, 0, 2], 80)).with_rank(1);
+    let connector = connect::per_instance(|_: &Instance| {
+        service_fn(|(): ()| async { Ok::<_, Infallible>(()) })
+    });
+    let list = List::new([first, backup]).unwrap();
+    let balance = BalanceLayer::new(list, "pay:http")
+        .unwrap()
+        .layer(connector);
+    (&balance).call(()).await.unwrap();
+    let url = serve(Console::new().add("payments", balance.control())).await;
+    let page = text(&url).await;
+    assert!(page.contains("a backup"), "{page}");
+    let rows: Vec<_> = page.split("<tbody class=").skip(1).collect();
+    assert!(
+        rows.len() == 2 && rows.iter().all(|row| row.starts_with("fine")),
+        "{page}"
+    );
 }
