@@ -15,13 +15,13 @@ use crate::runtime::{clock, timer};
 pub(super) struct Patience {
     /// When this call first found no usable member. A member that was usable for a moment does not reset it.
     unusable_since: Option<Instant>,
-    /// The driver's epoch at that time. With each new driver the wait starts again.
+    /// The driver's epoch at that time. The wait starts again when a driver starts or ends.
     driver_epoch: u64,
     timer: Option<(Instant, Pin<Box<Timer>>)>,
 }
 
 impl Patience {
-    /// When the call fails; `None`: at once.
+    /// The time at which the call fails, or `None` if it has passed.
     pub(super) fn until<S, C>(&mut self, inner: &Inner<S, C>) -> Option<Instant>
     where
         S: Send + Sync + 'static,
@@ -41,7 +41,7 @@ impl Patience {
         (now < until).then_some(until)
     }
 
-    /// Ready at `until`, and at once where there are no timers.
+    /// Completes at `until`, or immediately if the runtime has no timers.
     pub(super) fn poll_until(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
         if self.timer.as_ref().is_none_or(|(at, _)| *at != until) {
             self.timer = timer::sleep_until(until).map(|sleep| (until, sleep));
@@ -59,23 +59,23 @@ impl Patience {
 pub(super) struct LocalFault {
     /// When this call first hit such a fault.
     since: Instant,
-    /// The instance of the last one.
+    /// The instance whose connection hit such a fault last.
     id: InstanceId,
     pause: Pause,
 }
 
 enum Pause {
     Until(Pin<Box<Timer>>),
-    /// There are no timers here.
+    /// The runtime has no timers, so the pause cannot end.
     Endless,
     Over,
 }
 
-/// Between two picks of a call after a fault of this process.
+/// How long a call pauses after such a fault before it picks again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl LocalFault {
-    /// `earlier`: the last fault of this call.
+    /// `earlier`: the previous fault of this call, whose start time is kept.
     pub(super) fn new(id: InstanceId, earlier: Option<Self>) -> Self {
         let now = clock::now();
         Self {
@@ -90,7 +90,8 @@ impl LocalFault {
         &self.id
     }
 
-    /// Resolves to whether the call goes on. `is_alone`: the call has no candidate that may still become ready.
+    /// Waits for the end of the pause. Resolves to `true` if the call picks again, and to `false` if it fails. `is_alone`: the
+    /// call has no other candidate that may still become ready.
     pub(super) fn poll(
         &mut self,
         is_alone: bool,

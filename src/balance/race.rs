@@ -12,12 +12,12 @@ use crate::model::address::Address;
 /// RFC 8305 §8: the recommended connection attempt delay.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Dials the addresses in order, each 250 ms after the one before it, or as soon as all before it have failed. The first
-/// that succeeds wins, and the other dials are dropped.
+/// Dials the addresses in order. The next dial starts 250 ms after the previous one, or as soon as a running dial fails. The
+/// first success wins, and the other dials are dropped.
 ///
 /// # Errors
 ///
-/// The error of each address, in the order of the addresses, once all have failed.
+/// If every dial fails, each address with its error, in the order of the addresses. Empty if there are no addresses.
 pub(crate) async fn race<'a, T, E, F>(
     addresses: impl IntoIterator<Item = &'a Address>,
     mut dial: impl FnMut(&'a Address) -> F,
@@ -74,10 +74,10 @@ mod tests {
             .collect()
     }
 
-    /// What a dial of each port comes to, and after how many milliseconds.
+    /// For each port, the milliseconds that its dial takes, and its result.
     type Script = [(u64, Result<(), &'static str>)];
 
-    /// The outcome, when each dial began and which were dropped before they ended, in milliseconds.
+    /// Returns the outcome, the start time of each dial in milliseconds, and the ports whose dials were dropped.
     async fn raced(script: &Script) -> (Result<u16, Vec<&'static str>>, Vec<u64>, Vec<u16>) {
         struct Dropped(u16, Rc<RefCell<Vec<u16>>>);
         impl Drop for Dropped {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_address_is_no_failure_and_no_hang() {
+    async fn an_empty_list_fails_at_once_without_errors() {
         assert_eq!(raced(&[]).await.0, Err(vec![]));
     }
 }

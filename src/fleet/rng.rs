@@ -1,6 +1,6 @@
-/// A source of random bits, the only part of a generator that a pick needs.
+/// A source of random bits, the only method of a generator that a pick needs.
 ///
-/// Every [`rand::Rng`] implements it.
+/// It is implemented for every [`rand::Rng`].
 pub trait Rng {
     /// The next 64 uniformly distributed bits.
     fn next_u64(&mut self) -> u64;
@@ -12,8 +12,8 @@ impl<R: rand::Rng + ?Sized> Rng for R {
     }
 }
 
-/// A uniform number in `0..n`, by multiplication (Lemire 2019). Without the rejection step of that paper, the bias is below
-/// `n / 2^32`.
+/// Maps 32 random bits to `0..n` (Lemire 2019). It skips the paper's rejection step, so the relative error of each number's
+/// probability is below `n / 2^32`.
 pub(crate) fn below(bits: u32, n: u32) -> u32 {
     ((u64::from(bits) * u64::from(n)) >> 32) as u32
 }

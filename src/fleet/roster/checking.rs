@@ -4,17 +4,17 @@
 //!             waits for a trial           succeeded
 //!   unchecked ────────────────▶ due ▶ running ────────▶ passed: may be tried with a request
 //!       ▲                                │  │                        │
-//!       │ failed, which fails a trial    │  │ told nothing           │ tried, or 5 s are over
+//!       │ failed, which fails a trial    │  │ inconclusive           │ tried, or 5 s are over
 //!       ├────────────────────────────────┘  └─────▶ paused           │
 //!       └───────────────────────────────────────────────┴────────────┘
 //! ```
 //!
-//! Without a check of its own a balancer has only its callers' requests to find out whether a member has recovered. With
-//! checks on, a member on probation, or a suspect, is offered no trial before a check has succeeded. A check that fails counts
-//! as a failed trial, and costs no request. One that succeeds allows the next trial: what a check says is no proof that
-//! requests succeed. So an instance whose checks lie costs one request for each return, rationed like any trial.
+//! Without checks, a balancer learns that a member has recovered only by sending it a caller's request. With checks, a member
+//! on probation and a suspect get no trial until a check succeeds. A failed check counts as a failed trial if no trial is in
+//! flight, and costs no request. A successful check permits the next trial, because requests may still fail. If an instance
+//! passes checks and fails requests, each return costs one request, rationed like any trial.
 //!
-//! A check that lacked a local resource, or that spans a stall of this process, tells nothing. It is repeated after a second.
+//! A check is inconclusive if it lacked a local resource or spans a stall of this process. It may run again after a second.
 
 use std::sync::Arc;
 
@@ -26,11 +26,11 @@ use crate::fleet::branch::Branch;
 use crate::fleet::members::member::Member;
 use crate::fleet::rules::trial::TrialEnd;
 
-/// For how many nanoseconds a check that succeeded allows a trial. After that the member is checked again.
+/// How long a successful check is valid, in nanoseconds. It is renewed while a trial is in flight.
 const VALID_FOR: u64 = 5_000_000_000;
-/// Nanoseconds before a check is repeated that told nothing.
+/// The pause before an inconclusive check may run again, in nanoseconds.
 const PAUSE: u64 = 1_000_000_000;
-/// The label of a failed trial that was a check.
+/// The failure label of a failed check that counts as a failed trial.
 const FAILED: &str = "check failed";
 
 impl<T> Roster<T> {
@@ -39,7 +39,7 @@ impl<T> Roster<T> {
         self.dirty = true;
     }
 
-    /// Keeps the members that may be tried with a request, and makes checks of the others due.
+    /// Keeps only members with a valid check, and makes a check due for each unchecked one. Does nothing if checks are off.
     pub(super) fn keep_checked(&mut self, waiting: &mut Vec<Arc<Member<T>>>) {
         if !self.checks.is_on {
             return;
@@ -59,7 +59,7 @@ impl<T> Roster<T> {
         });
     }
 
-    /// Gives the due checks out, and ends what counts no more.
+    /// Queues the due checks for [`take_checks`](Self::take_checks), and ends states whose time is over.
     pub(super) fn advance_checks(&mut self, now: u64) {
         let due = std::mem::take(&mut self.checks.due);
         self.checks.given_out.extend(due);
@@ -86,7 +86,7 @@ impl<T> Roster<T> {
         }
     }
 
-    /// The connections whose checks were given out at the last deadline.
+    /// Takes the queued checks and marks them as running. Skips those whose connection is gone or that are not due any more.
     pub(crate) fn take_checks(&mut self, now: u64) -> Vec<(Ticket, Arc<Member<T>>)> {
         let given_out = std::mem::take(&mut self.checks.given_out);
         let mut taken = Vec::with_capacity(given_out.len());
@@ -95,7 +95,7 @@ impl<T> Roster<T> {
                 continue;
             };
             let seat = &mut self.seats[index];
-            // A new connection may have brought its own outcome.
+            // The warm-up of a new connection may have recorded a result already.
             if seat.check.state(ticket.generation()) != State::Due {
                 continue;
             }
@@ -111,7 +111,7 @@ impl<T> Roster<T> {
         taken
     }
 
-    /// Applies the outcome of a check. One that no [`take_checks`](Self::take_checks) gave out is of a new connection.
+    /// Applies the result of a check. Without a running check, it is the result of a new connection's warm-up.
     pub(crate) fn checked(
         &mut self,
         ticket: &Ticket,
@@ -133,8 +133,8 @@ impl<T> Roster<T> {
             _ => None,
         };
         let spans_stall = since.is_some_and(|since| self.shared.stalls.spans_stall(since, now));
-        let tells = |failure: &CheckFailure| !failure.is_local_fault && !spans_stall;
-        let is_known = failure.as_ref().is_none_or(tells);
+        let counts = |failure: &CheckFailure| !failure.is_local_fault && !spans_stall;
+        let is_conclusive = failure.as_ref().is_none_or(counts);
         let has_failed = failure.is_some();
         let text = failure.map(|failure| failure.text);
         if since.is_none()
@@ -147,7 +147,7 @@ impl<T> Roster<T> {
         let seat = &mut self.seats[index];
         let (id, generation) = (ticket.id().clone(), ticket.generation());
         let awaits_trial = seat.standing.awaits_trial();
-        let state = match (is_known, has_failed) {
+        let state = match (is_conclusive, has_failed) {
             (true, true) => State::Unchecked,
             (true, false) if !awaits_trial => State::Unchecked,
             (true, false) => State::Passed {
@@ -161,15 +161,15 @@ impl<T> Roster<T> {
         if let State::Passed { until } | State::Paused { until } = state {
             self.checks.ends.insert((until, id.clone()));
         }
-        if !is_known {
+        if !is_conclusive {
             Branch::CheckToldNothing.reach();
             return;
         }
         if let Some(checked) = &mut seat.check.0 {
             checked.last = Some((now, text));
         }
-        let is_tried = awaits_trial && !seat.stats.trial().is_in_flight();
-        if has_failed && is_tried {
+        let may_be_tried = awaits_trial && !seat.stats.trial().is_in_flight();
+        if has_failed && may_be_tried {
             Branch::CheckFailed.reach();
             let stats = Arc::clone(&seat.stats);
             stats.label().set(Some(FAILED));
