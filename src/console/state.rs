@@ -82,7 +82,7 @@ pub(super) fn write_time(to: &mut String, member: &MemberStatus, status: &Status
             requests => write!(to, "trial within {requests} requests"),
         },
         MemberState::Disconnected => match member.redial_in {
-            Some(wait) => write!(to, "for {since}, dialled in {}", Rounded(wait)),
+            Some(wait) => write!(to, "for {since}, next dial in {}", Rounded(wait)),
             None => write!(to, "for {since}"),
         },
         MemberState::Usable => match (member.slow_start, member.overloaded_for) {
