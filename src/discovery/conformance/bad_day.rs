@@ -45,9 +45,9 @@ enum Kind {
 /// The second half of the suite: a bad day of each kind for whatever is fed by a discovery, such as a balancer, a guard or a
 /// combination. The instances are those of `good`.
 ///
-/// For 30 s no request has to fail for want of an instance: that is for how long a balancer
-/// [doubts](crate::ConfigBuilder::shrink_grace) an empty set by default. After that the day on which every set is empty is
-/// believed. `good` has eight instances or more, so that no day takes away any of them before.
+/// No request may fail for lack of an instance within 30 s, the time for which a balancer
+/// [doubts](crate::ConfigBuilder::shrink_grace) an empty set by default. After that the balancer believes the day on which
+/// every set is empty. `good` needs at least eight instances, so that no other day removes one.
 ///
 /// # Examples
 ///
